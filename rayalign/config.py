@@ -1,0 +1,252 @@
+"""The round config: one YAML file per run, checked whole before anything heavy is imported.
+
+`load_config` reads the file, applies `--set a.b=c`, and reports every mistake at once. All models are frozen and
+refuse unknown keys. A key that is here does what it says; values that later versions will add are refused today.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Ranks that vLLM's LoRA kernels can serve."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoundSchedule(Section):
+    """A number that moves linearly from `start` (round 1) to `end` (round `rounds`) and stays there."""
+
+    start: Positive
+    end: Positive
+    rounds: Annotated[int, Field(ge=1)]
+
+
+Scheduled = Positive | RoundSchedule
+
+
+def value_at(value: float | RoundSchedule, round_index: int) -> float:
+    """The value of a scheduled number in a round (rounds count from 1)."""
+    if not isinstance(value, RoundSchedule):
+        return value
+    progress = min(1.0, (round_index - 1) / max(1, value.rounds - 1))
+    return value.start + (value.end - value.start) * progress
+
+
+class RunSection(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    dir: str = "runs"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    rounds: Annotated[int, Field(ge=1, le=9999)] = 5
+
+
+class LoraSection(Section):
+    r: int = 16
+    alpha: Positive = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all-linear"] | list[str] = "all-linear"
+
+    @model_validator(mode="after")
+    def _servable(self) -> Self:
+        if self.r not in LORA_RANKS:
+            raise ValueError(f"vLLM cannot serve LoRA rank {self.r}; use one of {', '.join(map(str, LORA_RANKS))}")
+        return self
+
+
+class ModelSection(Section):
+    base: Annotated[str, Field(min_length=1)]
+    """`demo`, a local Hugging Face folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    quantization: Literal["none"] = "none"
+    lora: LoraSection = LoraSection()
+
+
+class PromptsSection(Section):
+    source: Annotated[str, Field(min_length=1)]
+    """`demo`, or a JSON / JSONL file."""
+    field: str = "auto"
+    """Name of the field that holds the prompt; `auto` looks for messages, prompt, instruction (+ input), turns."""
+    per_round: Annotated[int, Field(ge=1)] = 256
+    holdout: Annotated[int, Field(ge=1)] = 256
+    template: Literal["auto", "none"] = "auto"
+    """`auto` is the tokenizer's own chat template; `none` gives the model the bare text."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+
+
+class SamplingSection(Section):
+    responses: Annotated[int, Field(ge=2, le=1024)] = 8
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+
+
+class RuleScoring(Section):
+    """The demo world's rule, or a user's `my_file.py:score(prompt, response) -> float | None`."""
+
+    type: Literal["rule"]
+    function: Annotated[str, Field(min_length=1)]
+    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
+
+    @property
+    def name(self) -> str:
+        return f"rule:{self.function.rpartition('/')[2]}"
+
+
+Scoring = RuleScoring
+"""Becomes a union on `type` when a second kind of scorer arrives."""
+
+
+class GroupsSection(Section):
+    normalise: Literal["none", "center", "zscore"] = "none"
+    drop_equal_rewards: bool = False
+    deduplicate: bool = True
+
+
+class NCAObjective(Section):
+    type: Literal["nca"]
+    alpha: Scheduled = 0.1
+    beta: Scheduled = 0.3
+    reference: Literal["round_start", "base"] = "round_start"
+    weight: Scheduled = 1.0
+
+
+class InfoNCAObjective(Section):
+    type: Literal["info_nca"]
+    alpha: Scheduled = 0.1
+    beta: Scheduled = 0.3
+    reference: Literal["round_start", "base"] = "round_start"
+    weight: Scheduled = 1.0
+
+
+Objective = Annotated[NCAObjective | InfoNCAObjective, Field(discriminator="type")]
+
+
+class LearningRateSchedule(Section):
+    type: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a round's steps."""
+    round_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Factor on the learning rate from one round to the next."""
+
+
+class TrainingSection(Section):
+    epochs: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Scheduled = 3.0e-3
+    schedule: LearningRateSchedule = LearningRateSchedule()
+    group_batch: Annotated[int, Field(ge=1)] = 8
+    """Groups (prompts) per optimizer step, over all workers."""
+    tokens_per_micro_batch: Annotated[int, Field(ge=1)] = 4096
+    max_grad_norm: Positive = 1.0
+    zero_stage: Literal[1] = 1
+    workers: Annotated[int, Field(ge=1)] = 1
+    keep_optimizer: Literal[False] = False
+
+
+class SyncSection(Section):
+    mode: Literal["auto", "adapter"] = "auto"
+    tolerance: Positive = 0.02
+    """Nats per token by which the canary gap may exceed the gap at version 0."""
+
+
+class LoopSection(Section):
+    max_staleness: Literal[0] = 0
+    deterministic: bool = False
+
+
+class EvaluationSection(Section):
+    every: Annotated[int, Field(ge=1)] = 1
+    baselines: list[Literal["round_0", "previous"]] = ["round_0", "previous"]
+    responses: Annotated[int, Field(ge=1)] = 4
+    """Answers per held-out prompt."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+
+
+class ScorerPool(Section):
+    min: Annotated[int, Field(ge=1)] = 1
+    max: Annotated[int, Field(ge=1)] = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fixed_size(self) -> Self:
+        if self.max != self.min:
+            raise ValueError(f"pools have a fixed size in this version: set max ({self.max}) equal to min ({self.min})")
+        return self
+
+
+class GeneratorPool(ScorerPool):
+    tensor_parallel: Literal[1] = 1
+
+
+class LearnerPool(Section):
+    gpus: Annotated[float, Field(ge=0)] = 0
+
+
+class ClusterSection(Section):
+    placement: Literal["colocated", "disaggregated"] = "colocated"
+    generators: GeneratorPool = GeneratorPool()
+    scorers: ScorerPool = ScorerPool()
+    learner: LearnerPool = LearnerPool()
+
+    @model_validator(mode="after")
+    def _gpu_placement(self) -> Self:
+        if self.placement == "colocated" and self.generators.gpus > 0 and self.learner.gpus > 0:
+            raise ValueError("generator and learner cannot share GPUs in this version: set placement: disaggregated")
+        return self
+
+
+class LimitsSection(Section):
+    score_errors: Probability = 0.02
+    sample_timeout_s: Positive = 600
+    score_timeout_s: Positive = 120
+    sync_timeout_s: Positive = 300
+    update_timeout_s: Positive = 3600
+    start_timeout_s: Positive = 900
+
+
+class TrackingSection(Section):
+    jsonl: bool = True
+
+
+class RunConfig(Section):
+    """Everything one run needs. Everything has a default except model, prompts, scoring and objective."""
+
+    run: RunSection = RunSection()
+    model: ModelSection
+    prompts: PromptsSection
+    sampling: SamplingSection = SamplingSection()
+    scoring: Annotated[list[Scoring], Field(min_length=1)]
+    groups: GroupsSection = GroupsSection()
+    objective: Objective | Annotated[list[Objective], Field(min_length=1)]
+    training: TrainingSection = TrainingSection()
+    sync: SyncSection = SyncSection()
+    loop: LoopSection = LoopSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    cluster: ClusterSection = ClusterSection()
+    limits: LimitsSection = LimitsSection()
+    tracking: TrackingSection = TrackingSection()
+
+    @property
+    def objectives(self) -> list[NCAObjective | InfoNCAObjective]:
+        return self.objective if isinstance(self.objective, list) else [self.objective]
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Longest prompt plus longest response."""
+        return self.prompts.max_tokens + self.sampling.max_tokens
+
+    @model_validator(mode="after")
+    def _one_reference(self) -> Self:
+        references = {objective.reference for objective in self.objectives}
+        if len(references) > 1:
+            raise ValueError("all objectives of a run share one reference policy: give each the same `reference`")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")

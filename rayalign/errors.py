@@ -1,0 +1,98 @@
+"""Every error a user can meet: what was found, why it is wrong, what to do.
+
+Each class is also the standard-library error it resembles, survives pickling (it crosses processes), and knows
+the exit code of the command that it ends.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_BAD_INPUT = 2
+EXIT_RESUMABLE = 3
+
+
+class RayalignError(Exception):
+    """Base of all rayalign errors.
+
+    Args:
+        found: what was found, with the value and where it stands.
+        why: why that is wrong.
+        remedy: what the user can do about it.
+    """
+
+    exit_code = EXIT_FAILURE
+
+    def __init__(self, found: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(found, why, remedy)
+        self.found, self.why, self.remedy = found, why, remedy
+
+    def __str__(self) -> str:
+        parts = [self.found]
+        if self.why:
+            parts.append(f"  why:    {self.why}")
+        if self.remedy:
+            parts.append(f"  remedy: {self.remedy}")
+        return "\n".join(parts)
+
+
+class ConfigError(RayalignError, ValueError):
+    """The round config, or a value set on the command line, is not usable."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class DataError(RayalignError, ValueError):
+    """Prompts, samples or a user's file cannot be used."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class ModelError(RayalignError, ValueError):
+    """A model folder or hub id cannot be used."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class RunFolderError(RayalignError, ValueError):
+    """A run folder belongs to another config, another version, or is damaged."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class PlacementError(RayalignError, RuntimeError):
+    """The cluster cannot hold what the config asks for."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class AdapterVersionError(RayalignError, RuntimeError):
+    """A generator was asked for an adapter version that it does not hold."""
+
+
+class ActorFailedError(RayalignError, RuntimeError):
+    """An actor died, or kept failing on the same shard."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class StageTimeoutError(RayalignError, TimeoutError):
+    """A remote call took longer than its limit."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class GuardError(RayalignError, RuntimeError):
+    """A guard stopped the run before it could do harm; the run folder is intact and can be resumed."""
+
+    exit_code = EXIT_RESUMABLE
+
+
+class SyncError(GuardError):
+    """A generator replica could not prove that it serves the adapter the learner made."""
+
+
+class InterruptedRunError(RayalignError, RuntimeError):
+    """SIGINT or SIGTERM; the run folder can be resumed."""
+
+    exit_code = EXIT_RESUMABLE
