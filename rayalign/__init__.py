@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rayalign.config import load_config
+    from rayalign.config_file import load_config
     from rayalign.launch import run
 
 __version__ = "0.1.0"
@@ -14,7 +14,7 @@ __all__ = ["__version__", "load_config", "run"]
 
 def __getattr__(name: str) -> Any:
     if name == "load_config":
-        from rayalign.config import load_config
+        from rayalign.config_file import load_config
 
         return load_config
     if name == "run":

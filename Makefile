@@ -1,0 +1,40 @@
+# make setup is run by the other targets and does nothing when the environment is up to date.
+SHELL := /bin/bash
+BIN := .venv/bin
+
+.PHONY: help setup quickstart test test-all lint lock bench clean
+
+help:
+	@echo "make setup       .venv with pinned packages (CPU)"
+	@echo "make quickstart  the demo: five rounds on this machine"
+	@echo "make test        quick tests        make test-all   all tests"
+	@echo "make lint        ruff and pyright   make lock       rewrite requirements/cpu.lock"
+	@echo "make bench       the benchmarks     make clean      remove .venv and caches (runs/ stays)"
+
+setup:
+	@requirements/setup.sh
+
+quickstart: setup
+	$(BIN)/rayalign run configs/quickstart.yaml --set run.name=quickstart-$$(date +%Y%m%d-%H%M%S)
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright rayalign
+
+lock: setup
+	requirements/lock.sh
+
+bench: setup
+	@shopt -s nullglob; files=(benchmarks/*.py); \
+	if [ $${#files[@]} -eq 0 ]; then echo "there are no benchmarks yet"; fi; \
+	for file in "$${files[@]}"; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,288 @@
+"""vLLM in process: one engine, one thread that owns it, and one adapter version that it holds.
+
+The engine answers for exactly one version at a time. `hold` moves it to another; `sample` and `logps` refuse any
+version that is not held, so the base model (version 0, held only when asked for) is never served by accident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from rayalign.config import RunConfig
+from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
+from rayalign.learning.model import ADAPTER_WEIGHTS, adapted_modules
+from rayalign.records import FinishReason, Prompt, Sample
+from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
+
+_log = logging.getLogger(__name__)
+
+
+def sample_seed(plan: SamplingPlan, prompt_id: str, index: int) -> int:
+    """Seed of one sample, so that a retried shard gives the same samples (31 bits)."""
+    key = f"{plan.seed}:{plan.round_index}:{plan.purpose}:{prompt_id}:{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
+
+
+@dataclass
+class _Job:
+    """Requests that belong together; finished outputs by request position."""
+
+    requests: list[tuple[list[int], Any]]
+    version: int
+    done: Future[list[Any]] = field(default_factory=Future)
+    outputs: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Hold:
+    version: int
+    files: AdapterFiles | None
+    done: Future[ReplicaState] = field(default_factory=Future)
+
+
+class Engine:
+    """One vLLM engine holding one adapter version. Methods may be called from several threads.
+
+    Args:
+        replica: name for messages and proofs.
+        model: local folder of the base model.
+    """
+
+    def __init__(self, replica: str, model: str, config: RunConfig) -> None:
+        self.replica = replica
+        self._deterministic = config.loop.deterministic
+        self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
+        self._held: int | None = None
+        self._lora: Any = None
+        self._adapter_ids = itertools.count(1)
+        self._folder = Path(tempfile.mkdtemp(prefix="rayalign-adapters-"))
+        started: Future[None] = Future()
+        threading.Thread(target=self._serve, args=(model, config, started), daemon=True, name="engine").start()
+        started.result()
+
+    # -- called from any thread
+
+    def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
+        """Serve `version` from now on: `files` as a LoRA under a new name, id and path, or (null) the bare base.
+
+        Raises:
+            SyncError: the files are not what their checksum says, or vLLM refuses them; no version is held then.
+        """
+        request = _Hold(version, files)
+        self._inbox.put(request)
+        return request.done.result()
+
+    def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:
+        """K samples of each prompt, ordered by prompt and index.
+
+        Raises:
+            AdapterVersionError: `version` is not the one held.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        keys = [(prompt, index) for prompt in prompts for index in range(plan.responses)]
+        requests = [
+            (
+                prompt.token_ids,
+                SamplingParams(
+                    temperature=plan.temperature,
+                    top_p=plan.top_p,
+                    max_tokens=plan.max_tokens,
+                    seed=sample_seed(plan, prompt.id, index),
+                    logprobs=0,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                ),
+            )
+            for prompt, index in keys
+        ]
+        outputs = self._run(requests, version)
+        return [
+            _to_sample(output, prompt, index, version, sample_seed(plan, prompt.id, index))
+            for (prompt, index), output in zip(keys, outputs, strict=True)
+        ]
+
+    def logps(self, sequences: Sequence[TokenSequence], version: int) -> list[list[float]]:
+        """Raw log-probability of every response token (nats), under the held version."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0)
+        requests = [(s.prompt_token_ids + s.response_token_ids, params) for s in sequences]
+        results = []
+        for sequence, output in zip(sequences, self._run(requests, version), strict=True):
+            first = len(sequence.prompt_token_ids)
+            entries = zip(sequence.response_token_ids, output.prompt_logprobs[first:], strict=True)
+            results.append([float(entry[token].logprob) for token, entry in entries])
+        return results
+
+    def _run(self, requests: list[tuple[list[int], Any]], version: int) -> list[Any]:
+        job = _Job(requests, version)
+        self._inbox.put(job)
+        return job.done.result()
+
+    # -- the engine's own thread
+
+    def _serve(self, model: str, config: RunConfig, started: Future[None]) -> None:
+        try:
+            self._engine = _start_vllm(model, config)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        running: dict[str, tuple[_Job, int]] = {}
+        while True:
+            try:
+                self._admit(running)
+                if running:
+                    self._advance(running)
+            except BaseException as error:
+                _log.exception("vLLM failed")
+                failure = ActorFailedError(f"{self.replica}: vLLM failed: {type(error).__name__}: {error}")
+                for job in {id(job): job for job, _ in running.values()}.values():
+                    job.done.set_exception(failure)
+                self._engine.abort_request(list(running))
+                running.clear()
+
+    def _admit(self, running: dict[str, tuple[_Job, int]]) -> None:
+        """Take what has arrived. A change of version waits until nothing runs; so does a job in deterministic mode."""
+        while not (running and (self._deterministic or self._inbox.empty())):
+            item = self._inbox.get()
+            if isinstance(item, _Hold):
+                while running:
+                    self._advance(running)
+                _settle(item.done, lambda item=item: self._change_to(item.version, item.files))
+            elif item.version != self._held:
+                item.done.set_exception(self._refusal(item.version))
+            elif not item.requests:
+                item.done.set_result([])
+            else:
+                if self._deterministic:
+                    self._engine.reset_prefix_cache()
+                self._enter(item, running)
+
+    def _enter(self, job: _Job, running: dict[str, tuple[_Job, int]]) -> None:
+        try:
+            for position, (token_ids, params) in enumerate(job.requests):
+                name = f"{id(job)}-{position}"
+                self._engine.add_request(
+                    name, {"prompt_token_ids": token_ids}, params.clone(), lora_request=self._lora
+                )
+                running[name] = (job, position)
+        except Exception as error:
+            mine = [name for name, (owner, _) in running.items() if owner is job]
+            self._engine.abort_request(mine)
+            for name in mine:
+                del running[name]
+            job.done.set_exception(ActorFailedError(f"{self.replica}: vLLM refused a request: {error}"))
+
+    def _advance(self, running: dict[str, tuple[_Job, int]]) -> None:
+        for output in self._engine.step():
+            if not output.finished:
+                continue
+            job, position = running.pop(output.request_id)
+            job.outputs[position] = output
+            if len(job.outputs) == len(job.requests):
+                job.done.set_result([job.outputs[i] for i in range(len(job.requests))])
+
+    def _refusal(self, asked: int) -> AdapterVersionError:
+        held = "no version" if self._held is None else f"version {self._held}"
+        return AdapterVersionError(
+            f"{self.replica} was asked for adapter version {asked} and holds {held}",
+            "answering would serve another model than the one asked for",
+            "sync the adapter to this replica first",
+        )
+
+    def _change_to(self, version: int, files: AdapterFiles | None) -> ReplicaState:
+        from vllm.lora.request import LoRARequest
+
+        if (version == 0) != (files is None):
+            raise SyncError(f"{self.replica}: version {version} {'with' if files else 'without'} adapter files")
+        self._held = None
+        if self._lora is not None:
+            self._engine.remove_lora(self._lora.lora_int_id)
+            shutil.rmtree(self._lora.lora_path)
+            self._lora = None
+        self._engine.reset_prefix_cache()
+        sha256 = None
+        if files is not None:
+            number = next(self._adapter_ids)
+            folder = self._folder / f"v{version}-{files.sha256[:12]}-{number}"
+            sha256 = _write_adapter(folder, files)
+            if sha256 != files.sha256:
+                raise SyncError(f"{self.replica}: adapter {version} arrived with checksum {sha256}",
+                                f"the learner made {files.sha256}")  # fmt: skip
+            lora = LoRARequest(folder.name, number, str(folder))
+            if not self._engine.add_lora(lora):
+                raise SyncError(f"{self.replica}: vLLM did not take adapter {version}")
+            self._lora = lora
+        self._held = version
+        return ReplicaState(self.replica, version, sha256)
+
+
+def _settle(future: Future[Any], action: Any) -> None:
+    try:
+        future.set_result(action())
+    except Exception as error:
+        future.set_exception(error)
+
+
+def _write_adapter(folder: Path, files: AdapterFiles) -> str:
+    """Write the files and return the checksum of the weights as read back from the disk."""
+    folder.mkdir(parents=True)
+    for name, content in files.files.items():
+        (folder / name).write_bytes(content)
+    return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
+
+
+def _to_sample(output: Any, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
+    completion = output.outputs[0]
+    token_ids = list(completion.token_ids)
+    logprobs = [
+        float(entry[token].logprob) for token, entry in zip(token_ids, completion.logprobs, strict=True)
+    ]
+    reason = cast(FinishReason, completion.finish_reason)
+    if reason not in ("stop", "length"):
+        raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
+    return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)
+
+
+def _start_vllm(model: str, config: RunConfig) -> Any:
+    gpu = config.cluster.generators.gpus > 0
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if not gpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    from vllm import EngineArgs, LLMEngine
+
+    lora = config.model.lora
+    return LLMEngine.from_engine_args(
+        EngineArgs(
+            model=model,
+            dtype=config.model.dtype,
+            # One more than the longest sequence: a log-prob request generates one token after it.
+            max_model_len=config.max_sequence_tokens + 1,
+            seed=config.run.seed,
+            enable_lora=True,
+            max_lora_rank=max(lora.r, 8),
+            max_loras=1,
+            # Without it vLLM also wraps the output head, which slows decoding and breaks prompt log-probs on CPU.
+            lora_target_modules=adapted_modules(Path(model), lora),
+            enforce_eager=not gpu,
+            # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
+            # generators cannot do: whole prompts only.
+            enable_chunked_prefill=None if gpu else False,
+            max_num_batched_tokens=None if gpu else max(8192, config.max_sequence_tokens + 1),
+            disable_log_stats=True,
+        )
+    )

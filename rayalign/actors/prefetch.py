@@ -1,0 +1,69 @@
+"""Read an iterator ahead in a thread, so that its consumer can also wait for other things."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+NOT_READY = object()
+_END = object()
+
+
+class Prefetch:
+    """At most `depth` items of `items`, ready to take. What the iterator raises is raised by `take`."""
+
+    def __init__(self, items: Iterable[Any], depth: int = 4) -> None:
+        self._queue: queue.Queue[Any] = queue.Queue(depth)
+        self._closed = threading.Event()
+        self.exhausted = False
+        self._thread = threading.Thread(target=self._read, args=(items,), daemon=True, name="prefetch")
+        self._thread.start()
+
+    def take(self, *, block: bool) -> Any:
+        """The next item; NOT_READY where there is none yet (without `block`) or none any more (see `exhausted`)."""
+        if self.exhausted:
+            return NOT_READY
+        try:
+            item = self._queue.get(block=block)
+        except queue.Empty:
+            return NOT_READY
+        if item is _END:
+            self.exhausted = True
+            return NOT_READY
+        if isinstance(item, _Raised):
+            self.exhausted = True
+            raise item.error
+        return item
+
+    def close(self) -> None:
+        """Stop reading; the iterator is closed by its own thread."""
+        self._closed.set()
+
+    def _read(self, items: Iterable[Any]) -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if not self._put(item):
+                    return
+            self._put(_END)
+        except BaseException as error:
+            self._put(_Raised(error))
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _put(self, item: Any) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class _Raised:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error

@@ -1,0 +1,288 @@
+"""The run's report: one self-contained HTML page that opens from a file, without scripts and without network.
+
+Everything in it may come from a model or a user. Jinja escapes all text, a content security policy forbids whatever
+would get past that, and what cannot stand in HTML (NUL, lone surrogates, control codes) is made visible first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from rayalign.dashboard.charts import Point, Series, line_chart, stacked_bars
+from rayalign.dashboard.headline import headline
+from rayalign.dashboard.readings import Reading, clean, number, reading
+from rayalign.metrics import MISSING, display, display_order, format_interval, format_value, json_value
+
+LONGEST_TEXT = 4000
+"""Characters of one prompt or response that the page shows."""
+ROUNDS_WITH_ANSWERS = 12
+MOST_SERIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """What one run folder says of its run."""
+
+    name: str
+    status: str
+    """`running`, `done`, `stopped`, `failed`, or any other word."""
+    config: Mapping[str, Any]
+    """The resolved config, secrets redacted."""
+    info: Mapping[str, Any]
+    """run.json: versions, seeds, hosts, hashes."""
+    rounds: Sequence[Mapping[str, Any]]
+    """The contents of `rounds/NNNN/report.json`: `EvalReport.to_dict()` and optionally stages, training, groups,
+    sync, scores, answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    title: str
+    svg: Markup
+    legend: list[str] = field(default_factory=list)
+    latest: str = ""
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTable:
+    """Rows are rounds; a cell is (text, small print)."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[int, list[tuple[str, str]]]]
+
+
+CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
+    ("Pass rate", ("pass_rate",), None, "answers that the rule scores 1"),
+    ("Mean reward", ("mean_reward",), None, "the combined training reward"),
+    ("Win rate", ("win_rate/round_0", "win_rate/previous"), 0.5, "same prompts, ties count half"),
+    ("KL to the base model", ("kl_base",), None, "nats per answer"),
+    ("Answer length", ("length_tokens",), None, "tokens"),
+    ("Truncated answers", ("truncation_rate",), None, "stopped by the token limit"),
+    ("Distinct bigrams", ("distinct_2",), None, "diversity over all answers"),
+)
+SECTIONS = {"training": "Training", "groups": "Training groups", "scores": "Scores", "sync": "Adapter sync"}
+
+
+def render_report(data: ReportData) -> str:
+    """The page as text that UTF-8 can encode; the same data give the same page."""
+    rounds = _in_order([clean(json_value(dict(one))) for one in data.rounds])
+    # A round without metrics was not evaluated (evaluation.every): no row, and no gap in a curve.
+    readings = [(index, metrics) for index, one in rounds if (metrics := _readings(one))]
+    config, info = clean(json_value(dict(data.config))), clean(json_value(dict(data.info)))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rayalign.dashboard", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(
+        name=clean(data.name),
+        status=clean(data.status),
+        subtitle=_subtitle(config),
+        headline=headline(readings, [one for _, one in rounds]),
+        charts=[*_metric_charts(readings), *_training_chart(rounds), *_stage_chart(rounds)],
+        metrics=_metric_table(readings),
+        tables=[table for key, title in SECTIONS.items() if (table := _flat_table(title, key, rounds))],
+        stages=_stage_table(rounds),
+        answers=_answers(rounds),
+        most_answers=ROUNDS_WITH_ANSWERS,
+        config=json.dumps(config, indent=2, ensure_ascii=False),
+        environment=[(key, _text(value)) for key, value in _flatten(info).items()],
+    )
+
+
+def _in_order(rounds: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """(round, report) by round; a report that does not say its round has its place in the list."""
+    numbered = [(number(one.get("round")), place, one) for place, one in enumerate(rounds)]
+    ordered = [(place if index is None else int(index), one) for index, place, one in numbered]
+    return sorted(ordered, key=lambda pair: pair[0])
+
+
+def _readings(one: Mapping[str, Any]) -> dict[str, Reading]:
+    metrics = one.get("metrics")
+    found = {name: reading(metric) for name, metric in metrics.items()} if isinstance(metrics, dict) else {}
+    return {name: metric for name, metric in found.items() if metric is not None}
+
+
+def _subtitle(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Model, objectives, scorers and seed, as far as the config has them."""
+
+    def types(section: Any) -> str:
+        entries = section if isinstance(section, list) else [section]
+        return " + ".join(str(entry["type"]) for entry in entries if isinstance(entry, dict) and "type" in entry)
+
+    model, run = config.get("model"), config.get("run")
+    facts = {
+        "model": model.get("base") if isinstance(model, dict) else None,
+        "objective": types(config.get("objective")),
+        "scored by": types(config.get("scoring")),
+        "seed": run.get("seed") if isinstance(run, dict) else None,
+    }
+    return [(key, _text(value)) for key, value in facts.items() if value not in (None, "")]
+
+
+def _metric_charts(readings: list[tuple[int, dict[str, Reading]]]) -> list[Chart]:
+    scorers = sorted({name for _, metrics in readings for name in metrics if name.startswith("mean_reward/")})
+    wanted = list(CHARTS)
+    if len(scorers) > 1:
+        wanted.insert(
+            2,
+            (
+                "Reward by scorer",
+                tuple(scorers[:MOST_SERIES]),
+                None,
+                f"scorers may differ in scale; at most {MOST_SERIES} are drawn",
+            ),
+        )
+    charts = []
+    for title, names, reference, note in wanted:
+        series = [(name, _series(name, readings)) for name in names]
+        series = [(name, one) for name, one in series if one.present]
+        if not series:
+            continue
+        style = display(series[0][0]).style
+        svg = line_chart(f"chart-{len(charts)}", title, [one for _, one in series], style, reference)
+        legend = [one.label for _, one in series] if len(names) > 1 else []
+        latest = series[0][1].present[-1]
+        interval = format_interval(*latest.interval, style) if latest.interval else ""
+        charts.append(Chart(title, svg, legend, format_value(latest.y, style), interval, note))
+    return charts
+
+
+def _series(name: str, readings: list[tuple[int, dict[str, Reading]]]) -> Series:
+    points = [
+        Point(index, metrics[name].value, metrics[name].ci95) if name in metrics else None
+        for index, metrics in readings
+    ]
+    return Series(display(name).label, tuple(points))
+
+
+def _training_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
+    trained = [(index, training) for index, one in rounds if (training := _section(one, "training"))]
+    losses = [(index, number(training.get("loss"))) for index, training in trained]
+    points = tuple(None if loss is None else Point(index, loss) for index, loss in losses)
+    series = Series("training loss", points)
+    if not series.present:
+        return []
+    svg = line_chart("chart-loss", "Training loss", [series])
+    return [Chart("Training loss", svg, latest=format_value(series.present[-1].y), note="mean over the round's steps")]
+
+
+def _stages(rounds: list[tuple[int, dict[str, Any]]]) -> tuple[list[str], list[tuple[int, dict[str, dict[str, Any]]]]]:
+    """The stage names in order of appearance, and the rounds that have any."""
+    found = []
+    for index, one in rounds:
+        stages = {name: stage for name, stage in _section(one, "stages").items() if isinstance(stage, dict)}
+        if stages:
+            found.append((index, stages))
+    return list(dict.fromkeys(name for _, stages in found for name in stages)), found
+
+
+def _stage_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
+    names, found = _stages(rounds)
+    if not found:
+        return []
+    rows = [(index, [_seconds(stages.get(name)) for name in names]) for index, stages in found]
+    svg = stacked_bars("chart-stages", "Time per round", names, rows, "s")
+    return [Chart("Time per round", svg, names, f"{sum(rows[-1][1]):.1f} s", note="seconds by stage")]
+
+
+def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> RoundTable | None:
+    names, found = _stages(rounds)
+
+    def cell(stage: Mapping[str, Any] | None) -> tuple[str, str]:
+        seconds = _seconds(stage)
+        if stage is None:
+            return MISSING, ""
+        counts = [(number(stage.get(unit)), unit) for unit in ("items", "tokens")]
+        rates = [f"{format_value(count / seconds)} {unit}/s" for count, unit in counts if count and seconds]
+        return f"{seconds:.1f} s", ", ".join(rates)
+
+    rows = [(index, [cell(stages.get(name)) for name in names]) for index, stages in found]
+    return RoundTable("Stages", names, rows) if rows else None
+
+
+def _seconds(stage: Mapping[str, Any] | None) -> float:
+    return max(0.0, number((stage or {}).get("seconds")) or 0.0)
+
+
+def _metric_table(readings: list[tuple[int, dict[str, Reading]]]) -> RoundTable | None:
+    names = display_order({name for _, metrics in readings for name in metrics})
+    if not names:
+        return None
+
+    def cell(name: str, metrics: Mapping[str, Reading]) -> tuple[str, str]:
+        metric, style = metrics.get(name), display(name).style
+        if metric is None:
+            return MISSING, ""
+        return format_value(metric.value, style), format_interval(*metric.ci95, style) if metric.ci95 else ""
+
+    rows = [(index, [cell(name, metrics) for name in names]) for index, metrics in readings]
+    return RoundTable("Held-out metrics", [display(name).label for name in names], rows)
+
+
+def _flat_table(title: str, key: str, rounds: list[tuple[int, dict[str, Any]]]) -> RoundTable | None:
+    """One section of the reports, nested keys flattened, a column per key that any round has."""
+    found = [(index, flat) for index, one in rounds if (flat := _flatten(_section(one, key)))]
+    columns = list(dict.fromkeys(name for _, flat in found for name in flat))
+    rows = [(index, [(_text(flat.get(name)), "") for name in columns]) for index, flat in found]
+    return RoundTable(title, columns, rows) if rows else None
+
+
+def _answers(rounds: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The examples of the first and the latest rounds, newest first."""
+    found = [(index, one["answers"]) for index, one in rounds if isinstance(one.get("answers"), list)]
+    found = [(index, [answer for answer in some if isinstance(answer, dict)]) for index, some in found]
+    found = [(index, some) for index, some in found if some]
+    shown = found if len(found) <= ROUNDS_WITH_ANSWERS else [found[0], *found[1 - ROUNDS_WITH_ANSWERS :]]
+    return [{"round": index, "answers": [_answer(answer) for answer in some]} for index, some in reversed(shown)]
+
+
+def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
+    prompt = answer.get("prompt")
+    if isinstance(prompt, list) and all(isinstance(turn, dict) for turn in prompt):
+        prompt = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in prompt)
+    return {
+        "prompt": _shorten(_text(prompt)),
+        "response": _shorten(_text(answer.get("response"))),
+        "reward": format_value(number(answer.get("reward"))),
+    }
+
+
+def _shorten(text: str) -> str:
+    return (
+        text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]} … ({len(text) - LONGEST_TEXT} more characters)"
+    )
+
+
+def _section(one: Mapping[str, Any], key: str) -> dict[str, Any]:
+    section = one.get(key)
+    return section if isinstance(section, dict) else {}
+
+
+def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key} · "))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return MISSING
+    if isinstance(value, float):
+        return format_value(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

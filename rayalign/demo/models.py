@@ -1,0 +1,263 @@
+"""Make the demo policy once: a small Llama that speaks the demo world and obeys it about half of the time.
+
+`demo_policy` returns a cached Hugging Face folder. The training itself runs in a child process
+(`python -m rayalign.demo.models`), because TRL, accelerate and torch keep process-wide state (threads, device,
+random generators, environment, loggers) that must not leak into the caller, who may be a Ray actor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayalign.demo import world
+from rayalign.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "<|assistant|>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}{{ '<|' + message['role'] + '|>' }}{{ message['content'] }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL_TOKENS = {"pad_token": "<|pad|>", "bos_token": "<|bos|>", "eos_token": "<|eos|>"}
+ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
+CONTEXT = 2048
+MODEL: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "tie_word_embeddings": True,
+}
+TRAINING: dict[str, Any] = {"rows": 24_000, "steps": 2_400, "batch": 32, "learning_rate": 3e-3, "warmup_steps": 100}
+_STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
+_DISTRIBUTED_ENV = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+
+
+def demo_policy(cache: Path | None = None, seed: int = 0, threads: int = 2) -> Path:
+    """Return the folder of the demo policy, training it first if no process has done so before.
+
+    The folder's name holds a digest of everything that determines the weights: this file and the world's, the seed,
+    the thread count (it orders floating-point sums) and the library versions. A second process waits for the first.
+
+    Args:
+        cache: folder of cached models; by default `$RAYALIGN_CACHE`, else `~/.cache/rayalign`.
+        seed: of the world's phrasings, the model's initial weights and the order of training.
+        threads: CPU threads for training.
+
+    Raises:
+        ModelError: the training process failed; its last words are in the message.
+    """
+    from filelock import FileLock
+
+    root = cache or Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")
+    folder = Path(root).expanduser().absolute() / f"demo-policy-{_digest(seed, threads)}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not folder.is_dir():
+            _train_into(folder, seed, threads)
+    return folder
+
+
+def _digest(seed: int, threads: int) -> str:
+    libraries = ("torch", "transformers", "trl", "tokenizers", "accelerate")
+    facts = {
+        "sources": [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in (__file__, world.__file__)],
+        "libraries": {name: version(name) for name in libraries},
+        "seed": seed,
+        "threads": threads,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _train_into(folder: Path, seed: int, threads: int) -> None:
+    """Train in a child process into a scratch folder and rename the result to `folder`; the caller holds the lock."""
+    scratch = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process: the lock says that nobody uses it
+    scratch.mkdir()
+    log = scratch / "train.log"
+    command = [sys.executable, "-m", "rayalign.demo.models", str(scratch), str(seed), str(threads)]
+    try:
+        with log.open("wb") as errors:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=_child_env(scratch, threads),
+            )  # fmt: skip
+            try:
+                _show_progress(child)
+                child.wait()
+            finally:
+                child.kill()  # does nothing to a child that has ended
+                child.wait()
+        if child.returncode != 0:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+            raise ModelError(
+                f"training the demo policy ended with exit status {child.returncode}:\n{tail}",
+                "the quickstart makes its own small model, with torch, transformers and trl on the CPU",
+                "check free memory and disk space, and that the environment holds the pinned library versions",
+            )
+        (scratch / "model").rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _child_env(scratch: Path, threads: int) -> dict[str, str]:
+    """Return the child's environment: offline, on the CPU, outside a caller's distributed job, no files elsewhere."""
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_STRIPPED_ENV) and name not in _DISTRIBUTED_ENV
+    }
+    package_root = str(Path(__file__).resolve().parents[2])
+    env |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
+        "PYTHONHASHSEED": "0",
+        "HF_HOME": str(scratch / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+    for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
+        env.pop(name, None)
+    return env
+
+
+def _show_progress(child: subprocess.Popen[str]) -> None:
+    """Draw a progress bar from the child's step numbers, one a line, until it closes its output."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    assert child.stdout is not None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with child.stdout, Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("Training the demo policy (once, cached)", total=TRAINING["steps"])
+        for line in child.stdout:
+            progress.update(task, completed=int(line))
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer in which every word of the world is one token and any text round-trips."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        # Far above what the corpus needs: merging ends only when every word is one token.
+        vocab_size=10_000,
+        special_tokens=[*SPECIAL_TOKENS.values(), *ROLE_TOKENS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_corpus(), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **SPECIAL_TOKENS,
+        additional_special_tokens=list(ROLE_TOKENS),
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def _corpus() -> Iterator[str]:
+    for row in world.prompts(0):
+        yield row["messages"][0]["content"]
+    for row in world.sft_rows(0, 4_000):
+        yield row["prompt"][0]["content"]
+        yield row["completion"][0]["content"]
+    # At the start of an answer and after a space; twice, since a pair seen once is never merged.
+    for word in world.WORDS:
+        yield from (word, f" {word}") * 2
+
+
+def _build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
+    import torch
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in SPECIAL_TOKENS}
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **MODEL, **ids))
+    model.generation_config = GenerationConfig(**ids)
+    return model
+
+
+def _fit(scratch: Path, seed: int, threads: int, report: Callable[[int], None]) -> None:
+    """Train in this process and save model, tokenizer and generation config to `scratch`/model."""
+    import torch
+    from datasets import Dataset, disable_progress_bars
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Report(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            report(state.global_step)
+
+    torch.set_num_threads(threads)
+    disable_progress_bars()
+    tokenizer = build_tokenizer()
+    model = _build_model(tokenizer, seed)
+    config = SFTConfig(
+        output_dir=str(scratch / "trainer"),
+        seed=seed,
+        max_steps=TRAINING["steps"],
+        per_device_train_batch_size=TRAINING["batch"],
+        learning_rate=TRAINING["learning_rate"],
+        warmup_steps=TRAINING["warmup_steps"],
+        lr_scheduler_type="cosine",
+        optim="adamw_torch",
+        completion_only_loss=True,
+        max_length=None,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        disable_tqdm=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+    )
+    rows = Dataset.from_list(world.sft_rows(seed, TRAINING["rows"]))
+    trainer = SFTTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[Report()])
+    trainer.train()
+    model.save_pretrained(scratch / "model")
+    tokenizer.save_pretrained(scratch / "model")
+
+
+def main() -> None:
+    """Train as the child of `_train_into`: step numbers to stdout, everything the libraries say to stderr."""
+    scratch, seed, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    steps = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def report(step: int) -> None:
+        # A caller that has gone away is no reason to write a traceback; its `finally` ends this process.
+        with suppress(BrokenPipeError):
+            print(step, file=steps, flush=True)
+
+    _fit(scratch, seed, threads, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The policy: a frozen base model with a LoRA adapter, and its log-probabilities."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from rayalign.config import LoraSection, ModelSection
+from rayalign.errors import ModelError
+from rayalign.learning.packing import Batch
+from rayalign.losses.logprobs import token_logps
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def resolve_model(base: str) -> Path:
+    """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
+
+    Raises:
+        ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(f"model.base: {base} has no config.json", "it is not a Hugging Face model folder",
+                             "point model.base at the folder that holds config.json")  # fmt: skip
+        return folder.resolve()
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+        return Path(snapshot_download(base, allow_patterns=patterns))
+    except Exception as error:
+        raise ModelError(
+            f"model.base: {base!r} cannot be loaded",
+            f"there is no such folder, and as a hub id it failed: {type(error).__name__}: {str(error).splitlines()[0]}",
+            "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
+        ) from error
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return _load(AutoTokenizer, folder)
+
+
+def context_length(folder: Path) -> int | None:
+    """Longest sequence that the model's config allows, in tokens; None where it does not say."""
+    return getattr(_load(AutoConfig, folder), "max_position_embeddings", None)
+
+
+def _load(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(folder, **kwargs)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"model.base: {folder} cannot be loaded", reason,
+                         "check that the folder holds a causal language model with its tokenizer") from error  # fmt: skip
+
+
+def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
+    """Names of the linear modules that get LoRA weights: those of the config, or all but the output head.
+
+    Raises:
+        ModelError: the config names a module that the model does not have.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(_load(AutoConfig, folder))
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if section.targets == "all-linear":
+        return sorted(linear)
+    if missing := sorted(set(section.targets) - linear):
+        raise ModelError(f"model.lora.targets: {', '.join(missing)}", "the model has no such linear module",
+                         f"choose from {', '.join(sorted(linear))}")  # fmt: skip
+    return sorted(section.targets)
+
+
+def hash_model(folder: Path) -> str:
+    """SHA-256 over the names and contents of the weight and config files."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Policy(torch.nn.Module):
+    """A causal language model with a LoRA adapter; `forward` gives response log-probabilities.
+
+    Model and log-probabilities live in one module so that a sharding engine can gather what the forward needs.
+    """
+
+    def __init__(self, model: PeftModel) -> None:
+        super().__init__()
+        self.model = model
+        self._check_head()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """[N] float32 log-probabilities of `batch.targets_N` (nats, temperature 1)."""
+        base: Any = self.model.get_base_model()
+        hidden_BTH = getattr(base, base.base_model_prefix)(
+            input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
+        ).last_hidden_state
+        hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
+        return token_logps(hidden_NH, batch.targets_N, base.get_output_embeddings())
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Refuse models whose logits are not just the head of the last hidden state (soft-capped, scaled)."""
+        base: Any = self.model.get_base_model()
+        ids = torch.tensor([[1, 2, 3]], device=base.device)
+        hidden = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
+        ours, theirs = base.get_output_embeddings()(hidden), base(input_ids=ids, use_cache=False).logits
+        if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
+            raise ModelError(f"{type(base).__name__} changes its logits after the output head",
+                             "log-probabilities from hidden states would be wrong",
+                             "use a model without logit soft-capping or scaling")  # fmt: skip
+
+    def trainable(self) -> list[torch.nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @contextlib.contextmanager
+    def base_only(self) -> Iterator[None]:
+        """The base model: adapter off."""
+        with self.model.disable_adapter():
+            yield
+
+    def adapter_files(self, base_name: str) -> dict[str, bytes]:
+        """The adapter in PEFT format, the same bytes for the same weights."""
+        tensors = {
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in sorted(get_peft_model_state_dict(self.model).items())
+        }
+        config = self.model.peft_config["default"].to_dict()
+        config |= {"base_model_name_or_path": base_name, "inference_mode": True}
+        text = json.dumps(config, indent=2, sort_keys=True, default=_jsonable)
+        return {ADAPTER_CONFIG: text.encode(), ADAPTER_WEIGHTS: save_safetensors(tensors, {"format": "pt"})}
+
+    def load_adapter(self, files: dict[str, bytes]) -> None:
+        """Take the weights of a saved adapter.
+
+        Raises:
+            ModelError: they do not fit this model.
+        """
+        tensors = load_safetensors(files[ADAPTER_WEIGHTS])
+        expected = get_peft_model_state_dict(self.model)
+        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
+            raise ModelError("the adapter's tensors differ from the model's", "it was trained on another model or rank")
+        set_peft_model_state_dict(self.model, tensors)
+
+    @torch.no_grad()
+    def reset_adapter(self, seed: int) -> None:
+        """Fresh LoRA weights: B is zero, so the policy equals the base; A depends on `seed` alone."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in sorted(self.named_parameters()):
+            if "lora_B" in name:
+                parameter.zero_()
+            elif "lora_A" in name:
+                bound = 1 / parameter.shape[1] ** 0.5
+                values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+                parameter.copy_(values.to(parameter))
+
+
+def _jsonable(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)
+
+
+def build_policy(folder: Path, section: ModelSection, device: str = "cpu") -> Policy:
+    """Load the base model and put a LoRA adapter on it."""
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
+    base = _load(AutoModelForCausalLM, folder, dtype=dtype)
+    base.to(device)
+    base.config.use_cache = False
+    model = get_peft_model(base, _lora_config(section.lora))
+    if not isinstance(model, PeftModel):
+        raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
+    policy = Policy(model).train()
+    return policy
+
+
+def _lora_config(section: LoraSection) -> LoraConfig:
+    return LoraConfig(
+        r=section.r,
+        lora_alpha=int(section.alpha) if float(section.alpha).is_integer() else section.alpha,  # pyright: ignore
+        lora_dropout=section.dropout,
+        target_modules=section.targets,
+        task_type="CAUSAL_LM",
+    )

@@ -1,0 +1,252 @@
+"""The run folder: the only source of truth of a run, written so that a kill at any moment loses nothing committed.
+
+Every file goes to a temporary name, is flushed to disk, renamed, and its folder flushed. A commit (`commits/*.json`
+of a shard or stage, `COMMIT.json` of a round, written last) names files with size and SHA-256. A file that no commit
+names does not exist: it is overwritten without a look.
+
+    runs/<name>/config.yaml  run.json  metrics.jsonl  report.html  logs/
+    runs/<name>/rounds/0003/prompts.parquet  samples/*.parquet  scores/*.parquet  groups/*.parquet  adapter/
+    runs/<name>/rounds/0003/evaluation/{samples,scores}/*.parquet  report.json  commits/*.json  COMMIT.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rayalign.errors import RunFolderError
+from rayalign.records import SCHEMA_VERSION, Prompt, Sample, ScoredSample
+
+RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.")
+"""Config keys that may differ when a run is resumed; `run.rounds` may also grow."""
+
+
+def write_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write atomically and durably; return what a commit says of the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), buffer)
+    return buffer.getvalue()
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path, partitioning=None).to_pylist()
+
+
+class RoundDir:
+    """One round's folder."""
+
+    def __init__(self, root: Path, index: int) -> None:
+        self.root = root
+        self.index = index
+
+    # -- commits
+
+    def commit(self, name: str, files: dict[str, dict[str, Any]], **facts: Any) -> None:
+        """Make `files` (relative path -> size and hash) and `facts` part of the run, under `name`."""
+        write_json(self.root / "commits" / f"{name}.json", {"files": files, **facts})
+
+    def committed(self, name: str) -> dict[str, Any] | None:
+        """What was committed under `name`, its files verified; None where nothing was.
+
+        Raises:
+            RunFolderError: a committed file is missing or has other content.
+        """
+        path = self.root / "commits" / f"{name}.json"
+        if not path.exists():
+            return None
+        data = json.loads(path.read_text())
+        for relative, facts in data["files"].items():
+            self._verify(relative, facts)
+        return data
+
+    def finish(self, **facts: Any) -> None:
+        """Write `COMMIT.json`: the round is done."""
+        commits = {path.stem: json.loads(path.read_text()) for path in sorted((self.root / "commits").glob("*.json"))}
+        write_json(self.root / "COMMIT.json", {"schema_version": SCHEMA_VERSION, "commits": commits, **facts})
+
+    @property
+    def finished(self) -> bool:
+        return (self.root / "COMMIT.json").exists()
+
+    def _verify(self, relative: str, facts: dict[str, Any]) -> None:
+        path = self.root / relative
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
+        if found != facts["sha256"]:
+            raise RunFolderError(
+                f"{path}: {found}, but the commit says {facts['sha256']}",
+                "the run folder was changed or damaged after the commit",
+                "restore the file, or start a new run with another run.name",
+            )
+
+    # -- content
+
+    def write(self, relative: str, content: bytes, rows: int | None = None) -> dict[str, dict[str, Any]]:
+        """Write one file; returns the entry for `commit`."""
+        facts = write_file(self.root / relative, content)
+        return {relative: facts if rows is None else {**facts, "rows": rows}}
+
+    def write_prompts(self, prompts: Sequence[Prompt]) -> None:
+        rows = [prompt.to_row() for prompt in prompts]
+        content = parquet_bytes(rows, Prompt.schema())
+        self.commit("prompts", self.write("prompts.parquet", content, len(rows)))
+
+    def commit_shard(self, purpose: str, shard: int, rows: Sequence[ScoredSample]) -> None:
+        """Write a shard's samples and scores, then its commit."""
+        files = {}
+        for kind, table, schema in (
+            ("samples", [row.sample.to_row() for row in rows], Sample.schema()),
+            ("scores", [row.to_row() for row in rows], ScoredSample.schema()),
+        ):
+            files |= self.write(shard_path(purpose, kind, shard), parquet_bytes(table, schema), len(rows))
+        self.commit(f"{purpose}-{shard:05d}", files, rows=len(rows))
+
+    def read_shard(self, purpose: str, shard: int) -> list[ScoredSample] | None:
+        """A committed shard; None where it is not committed."""
+        if self.committed(f"{purpose}-{shard:05d}") is None:
+            return None
+        return read_scored(
+            self.root / shard_path(purpose, "samples", shard), self.root / shard_path(purpose, "scores", shard)
+        )
+
+    def report(self) -> dict[str, Any] | None:
+        path = self.root / "report.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def shard_path(purpose: str, kind: str, shard: int) -> str:
+    folder = kind if purpose == "train" else f"{purpose}/{kind}"
+    return f"{folder}/{shard:05d}.parquet"
+
+
+def read_scored(samples: Path, scores: Path) -> list[ScoredSample]:
+    pairs = zip(read_parquet(samples), read_parquet(scores), strict=True)
+    return [ScoredSample.from_row(score, Sample.from_row(sample)) for sample, score in pairs]
+
+
+class RunDir:
+    """A run's folder. `open` makes or resumes it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def round(self, index: int) -> RoundDir:
+        return RoundDir(self.root / "rounds" / f"{index:04d}", index)
+
+    def rounds(self) -> list[RoundDir]:
+        """All finished rounds, in order."""
+        folders = sorted((self.root / "rounds").glob("[0-9][0-9][0-9][0-9]"))
+        return [r for r in (RoundDir(folder, int(folder.name)) for folder in folders) if r.finished]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        path = self.root / "run.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def update_info(self, **facts: Any) -> None:
+        write_json(self.root / "run.json", {**self.info, **facts})
+
+    def saved_config(self) -> dict[str, Any] | None:
+        path = self.root / "config.yaml"
+        return yaml.safe_load(path.read_text()) if path.exists() else None
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+
+    def open(self, config: dict[str, Any]) -> bool:
+        """Make the folder, or check that `config` may resume it. Returns whether it existed.
+
+        Raises:
+            RunFolderError: it belongs to another config or to another schema version.
+        """
+        saved = self.saved_config()
+        if saved is None:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.save_config(config)
+            self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
+            return False
+        version = self.info.get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise RunFolderError(f"{self.root} has schema_version {version}", f"this version reads {SCHEMA_VERSION}",
+                                 "use the rayalign version that made it, or another run.name")  # fmt: skip
+        if differences := refused_changes(saved, config):
+            raise RunFolderError(
+                f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
+                "resuming with other settings would mix two experiments",
+                "set another run.name, undo the change, or give --fork NAME to go on under a new name",
+            )
+        self.save_config(config)
+        return True
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process.
+
+        Raises:
+            RunFolderError: another process works on it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.root} is in use by another process", "two writers would mix their rounds",
+                                     "wait for it to end, stop it, or set another run.name") from None  # fmt: skip
+            yield
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def refused_changes(saved: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Differences between a run's config and the one it is resumed with that are not allowed."""
+    old, new = flatten(saved), flatten(config)
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) == new.get(key) or key.startswith(RESUMABLE_CHANGES):
+            continue
+        if key == "run.rounds" and new[key] > old[key]:
+            continue
+        lines.append(f"{key}: {old.get(key)!r} -> {new.get(key)!r}")
+    return lines

@@ -1,0 +1,145 @@
+"""Commands, exit codes, and what is not imported for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rayalign
+from rayalign import cli
+from rayalign.doctor import Check, diagnose
+from rayalign.errors import DataError, GuardError
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
+HEAVY = "torch ray vllm transformers deepspeed peft trl pyarrow numpy pandas rich".split()
+PROBE = f"""
+import sys
+from rayalign.cli import exit_code
+code = exit_code(sys.argv[1:])
+print("HEAVY", sorted(set({HEAVY!r}) & set(sys.modules)), code)
+"""
+
+
+def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+
+
+@pytest.fixture
+def launch(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A stand-in for `rayalign.launch` that records its calls."""
+    calls: list[tuple[str, object]] = []
+
+    def run(config: object, *, fork: str | None = None) -> Path:
+        calls.append(("run", fork))
+        return Path("runs/x")
+
+    fake = types.SimpleNamespace(
+        calls=calls,
+        run=run,
+        describe=lambda config: f"placed: {config.run.name}",
+        write_report=lambda path: Path(path) / "report.html",
+    )
+    monkeypatch.setitem(sys.modules, "rayalign.launch", fake)  # type: ignore[arg-type]
+    monkeypatch.setattr(rayalign, "launch", fake, raising=False)
+    return fake
+
+
+def test_help_is_light() -> None:
+    done = probe("--help")
+    assert "HEAVY [] 0" in done.stdout
+    assert all(command in done.stdout for command in ("run", "report", "doctor"))
+
+
+def test_config_error_is_light_and_has_no_traceback() -> None:
+    done = probe("run", QUICKSTART, "--set", "run.rounds=-1")
+    assert "HEAVY [] 2" in done.stdout
+    assert done.stderr.startswith("error: ")
+    assert "run.rounds: found -1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_python_dash_m() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rayalign", "--version"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == f"rayalign, version {rayalign.__version__}\n"
+
+
+def test_run_passes_config_and_fork(launch: types.SimpleNamespace) -> None:
+    assert cli.exit_code(["run", QUICKSTART, "--fork", "again"]) == 0
+    assert launch.calls == [("run", "again")]
+
+
+def test_dry_run_shows_config_and_placement(launch: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["run", QUICKSTART, "--set", "run.name=dry", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "name: dry" in shown
+    assert shown.rstrip().endswith("placed: dry")
+    assert launch.calls == []
+
+
+def test_report_prints_its_path(launch: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["report", "runs/x"]) == 0
+    assert capsys.readouterr().out == "runs/x/report.html\n"
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def run(*_: object, **__: object) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (DataError("no rows", "why", "what"), 2, "error: no rows\n  why:    why\n  remedy: what\n"),
+        (GuardError("sync"), 3, "error: sync\n"),
+        (KeyboardInterrupt(), 3, "interrupted"),
+        (EOFError(), 1, "EOFError"),
+        (RuntimeError("surprise"), 1, "RuntimeError: surprise"),
+    ],
+)
+def test_exit_codes(
+    launch: types.SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    shown: str,
+) -> None:
+    launch.run = raising(error)
+    assert cli.exit_code(["run", QUICKSTART]) == code
+    written = capsys.readouterr().err
+    assert shown in written
+    assert ("Traceback" in written) == (code == 1)
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["fly"], ["run", QUICKSTART, "--nope"]])
+def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("missing", 2)])
+def test_doctor_exit_code(monkeypatch: pytest.MonkeyPatch, status: str, code: int) -> None:
+    check = Check(status, "ray", "2.60.0", "run: make setup")  # type: ignore[arg-type]
+    monkeypatch.setattr("rayalign.doctor.checks", lambda: iter([check]))
+    lines: list[str] = []
+    assert diagnose(lines.append) == code
+    assert lines[0].split() == [status, "ray", "2.60.0", "->", "run:", "make", "setup"]
+
+
+def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayalign.doctor._version", lambda package: None)
+    monkeypatch.setattr("rayalign.doctor._torch", lambda: Check("ok", "torch works", "faked"))
+    lines: list[str] = []
+    assert diagnose(lines.append) == 2
+    assert any(line.startswith("missing") and "vLLM" in line and "make setup" in line for line in lines)

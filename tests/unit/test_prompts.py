@@ -1,0 +1,216 @@
+"""Reading prompt files of every format, splitting and drawing them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayalign.data.prompts import draw_prompts, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.errors import DataError
+from rayalign.records import prompt_id
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def written(tmp_path: Path, content: str | bytes, name: str = "prompts.jsonl") -> str:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return str(path)
+
+
+def refusal(tmp_path: Path, content: str | bytes, name: str = "prompts.jsonl", field: str = "auto") -> str:
+    with pytest.raises(DataError) as caught:
+        load_prompt_rows(written(tmp_path, content, name), field)
+    return str(caught.value)
+
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "messages", "target"),
+    [
+        ({"prompt": "Hi"}, user("Hi"), None),
+        ({"prompt": CHAT}, CHAT, None),
+        ({"prompt": "Hi", "output": "Hello"}, user("Hi"), "Hello"),
+        ({"prompt": "Hi", "response": "Hello", "target": "Yo"}, user("Hi"), "Yo"),
+        ({"prompt": "Hi", "completion": [1]}, user("Hi"), None),
+        ({"instruction": "Add.", "input": "1 2", "output": "3"}, user("Add.\n1 2"), "3"),
+        ({"instruction": "Add.", "input": "", "output": ""}, user("Add."), None),
+        ({"messages": [*CHAT, {"role": "assistant", "content": "Hello"}]}, CHAT, "Hello"),
+        ({"messages": CHAT, "answer": "Hey"}, CHAT, "Hey"),
+        ({"turns": ["First", "Second"]}, user("First"), None),
+        ({"prompt": "nul \u0000 stays"}, user("nul \u0000 stays"), None),
+    ],
+)
+def test_formats(record: dict[str, Any], messages: list[dict[str, str]], target: str | None) -> None:
+    (row,) = rows_from_records([record], "here").rows
+    assert (row.messages, row.target, row.id) == (messages, target, prompt_id(messages))
+
+
+def test_ids_and_other_fields_become_metadata() -> None:
+    record = {"id": 7, "instruction": "A", "input": "B", "output": "C", "metadata": {"split": "train", "n": 3}}
+    (row,) = rows_from_records([record], "here").rows
+    assert row.metadata == {"id": 7, "split": "train", "n": 3}
+
+
+def test_named_field(tmp_path: Path) -> None:
+    (row,) = load_prompt_rows(written(tmp_path, '{"question": "Why?", "prompt": "no"}'), "question").rows
+    assert row.messages == user("Why?")
+    assert row.metadata == {"prompt": "no"}
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        ('[{"prompt": "A"}, {"prompt": "B"}]', "p.json"),
+        ('{"version": 1, "data": [{"prompt": "A"}, {"prompt": "B"}]}', "p.json"),
+        ('{"prompt": "A"}\n\n{"prompt": "B"}\r\n', "p.jsonl"),
+        ('{"prompt": "A"}\n{"prompt": "B"}\n', "p.json"),
+        ('\ufeff{"prompt": "A"}\n{"prompt": "B"}', "p.jsonl"),
+    ],
+)
+def test_files(tmp_path: Path, content: str, name: str) -> None:
+    assert [row.messages[0]["content"] for row in load_prompt_rows(written(tmp_path, content, name)).rows] == ["A", "B"]
+
+
+def test_one_conversation_is_a_row_and_not_a_list_of_rows(tmp_path: Path) -> None:
+    (row,) = load_prompt_rows(written(tmp_path, json.dumps({"messages": CHAT}), "p.json")).rows
+    assert row.messages == CHAT
+
+
+def test_line_separators_inside_strings_do_not_end_a_row(tmp_path: Path) -> None:
+    (row,) = load_prompt_rows(written(tmp_path, '{"prompt": "a\u2028b"}')).rows
+    assert row.messages == user("a\u2028b")
+
+
+def test_duplicates_are_merged_and_counted() -> None:
+    result = rows_from_records([{"prompt": "A"}, {"prompt": "B"}, {"prompt": "A", "output": "x"}], "here")
+    assert [row.target for row in result.rows] == ["x", None]
+    assert result.duplicates == 1
+
+
+def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
+    lines = [
+        '{"prompt": "good"}',
+        '{"prompt": " \\n"}',
+        '{"prompt": null}',
+        '{"prompt": []}',
+        '{"messages": [{"role": "assistant", "content": "x"}]}',
+        '{"prompt": "\\ud800"}',
+        '{"messages": [{"role": "user", "content": [{"type": "image"}]}]}',
+        '{"turns": [1]}',
+    ]
+    result = load_prompt_rows(written(tmp_path, "\n".join(lines)))
+    assert len(result.rows) == 1
+    assert result.skipped == {
+        "blank prompt": ["line 2"],
+        "prompt is not text": ["line 3", "line 4", "line 7", "line 8"],
+        "no user turn to answer": ["line 5"],
+        "not valid Unicode (half of a surrogate pair)": ["line 6"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        ('{"prompt": "A"}\n{"prompt": "B"\n', "p.jsonl", "p.jsonl, line 2, column 15"),
+        ('[\n{"prompt": "A"},\n{"prompt" "B"}]', "p.json", "p.json, line 3, column 11"),
+        ('{"prompt": "A"}\n{"text": "B", "id": 1}', "p.jsonl", "line 2: no field messages or prompt or instruction"),
+        ('{"prompt": "A"}\n{"text": "B", "id": 1}', "p.jsonl", "its fields are: text, id"),
+        ('{"prompt": "A"}\n[1]', "p.jsonl", "line 2: found list"),
+        ('{"messages": [{"from": "human", "value": "x"}]}', "p.jsonl", "a message with the fields: from, value"),
+        ("", "p.jsonl", "is empty"),
+        ("\n \n", "p.json", "is empty"),
+        ("[]", "p.json", "no rows"),
+        ("3", "p.json", "found int"),
+        ('{"a": [], "b": []}', "p.json", "it holds 2 lists"),
+        (b'{"prompt": "A"}\n{"prompt": "\xff"}', "p.jsonl", "line 2: byte 0xff is not UTF-8"),
+        ('{"prompt": ""}\n{"prompt": 3}', "p.jsonl", "none of 2 rows has a usable prompt"),
+        ("[" * 100_000, "p.json", "cannot be read"),
+        ("9" * 5000, "p.jsonl", "cannot be read"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, content: str | bytes, name: str, words: str) -> None:
+    assert words in refusal(tmp_path, content, name)
+
+
+def test_missing_file_and_missing_named_field(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        load_prompt_rows(str(tmp_path / "none.jsonl"))
+    assert "no field question; its fields are: prompt" in refusal(tmp_path, '{"prompt": "A"}', field="question")
+
+
+def ids(count: int) -> list[str]:
+    return [f"id{number}" for number in range(count)]
+
+
+def test_split_is_by_hash_and_not_by_order() -> None:
+    pairs = [(identity, {}) for identity in ids(100)]
+    split = split_prompts(pairs, 10)
+    assert (len(split.train), len(split.holdout), split.notice) == (90, 10, None)
+    assert set(split.train).isdisjoint(split.holdout)
+    assert split_prompts(pairs[::-1], 10).holdout == split.holdout
+    assert split.train == [identity for identity in ids(100) if identity not in split.holdout]
+    assert split_prompts(pairs, 9).holdout == split.holdout[:9]
+
+
+@pytest.mark.parametrize(("count", "held"), [(2, 1), (7, 1), (8, 2), (39, 9)])
+def test_a_small_source_holds_out_a_quarter_and_says_so(count: int, held: int) -> None:
+    split = split_prompts([(identity, {}) for identity in ids(count)], 10)
+    assert len(split.holdout) == held
+    assert split.notice is not None and f"{held} held out instead of 10" in split.notice
+
+
+def test_marked_splits_are_kept_apart() -> None:
+    pairs = [(identity, {"split": "holdout" if number < 20 else "train"}) for number, identity in enumerate(ids(50))]
+    split = split_prompts(pairs, 5)
+    assert set(split.holdout) < set(ids(20))
+    assert split.train == ids(50)[20:]
+    assert split.notice is None
+    assert split_prompts(pairs, 30).notice is not None
+
+
+def test_only_training_prompts_marked() -> None:
+    split = split_prompts([("a", {"split": "train"}), ("b", {}), ("c", {"split": "train"})], 1)
+    assert (split.train, split.holdout) == (["a", "c"], ["b"])
+
+
+@pytest.mark.parametrize("mark", ["train", "holdout", None])
+def test_a_split_with_an_empty_part_is_refused(mark: str | None) -> None:
+    pairs = [(identity, {"split": mark}) for identity in ids(1 if mark is None else 5)]
+    with pytest.raises(DataError, match="each part needs at least one"):
+        split_prompts(pairs, 2)
+
+
+@given(
+    count=st.integers(0, 40),
+    seed=st.integers(0, 5),
+    per_round=st.integers(1, 50),
+    rounds=st.integers(1, 12),
+    order=st.randoms(use_true_random=False),
+)
+def test_draws(count: int, seed: int, per_round: int, rounds: int, order: Any) -> None:
+    """Of `count` prompts, every round has min(per_round, count) distinct ones, and use stays even."""
+    shuffled = ids(count)
+    order.shuffle(shuffled)
+    uses = dict.fromkeys(shuffled, 0)
+    for index in range(1, rounds + 1):
+        drawn = draw_prompts(shuffled, seed, index, per_round)
+        assert len(drawn) == len(set(drawn)) == min(per_round, count)
+        assert drawn == draw_prompts(ids(count), seed, index, per_round)
+        for identity in drawn:
+            uses[identity] += 1
+        assert not uses or max(uses.values()) - min(uses.values()) <= 1
+
+
+def test_draws_depend_on_seed_and_round() -> None:
+    draws = {tuple(draw_prompts(ids(100), seed, index, 10)) for seed in (0, 1) for index in (1, 2, 3)}
+    assert len(draws) == 6

@@ -1,0 +1,272 @@
+"""The HTML report: what it says, that nothing in it can run or load, and that odd data do not break it."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from rayalign.dashboard.report import ReportData, render_report
+from rayalign.records import EvalReport, Metric
+
+HOSTILE = "</script></title></style><img src=x onerror=alert(1)>\"'\x00\x1b\u202e\u05e9\u05dc\ud800{{ 7 * 7 }}<!-- &lt;"
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+TAGS = {
+    *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "article", "p", "span"),
+    *("ul", "li", "h1", "h2", "b", "small", "div", "pre", "details", "summary", "figure", "figcaption"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+    *("svg", "desc", "g", "line", "text", "polygon", "polyline", "circle", "rect"),
+}
+
+
+class Page(HTMLParser):
+    """Collects tags and text, and checks that tags close in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.styles: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        (self.styles if self.open and self.open[-1] == "style" else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def assert_inert(self) -> None:
+        """Only known tags, no handlers, no addresses, no scripts: nothing runs and nothing is fetched."""
+        assert {tag for tag, _ in self.tags} <= TAGS
+        names = {name for _, attributes in self.tags for name in attributes}
+        assert not {name for name in names if name.startswith("on")}
+        assert not names & {"src", "href", "srcset", "action", "data", "xlink:href", "background"}
+        assert not re.search(r"url\(|@import|expression\(", "".join(self.styles))
+        policy = [attributes["content"] for _, attributes in self.tags if "http-equiv" in attributes]
+        assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def page(rounds: list[dict[str, Any]], **fields: Any) -> Page:
+    data = {"name": "quickstart", "status": "done", "config": {}, "info": {}, **fields}
+    html = render_report(ReportData(rounds=rounds, **data))
+    html.encode("utf-8")
+    parsed = Page(html)
+    parsed.assert_inert()
+    return parsed
+
+
+def metric(value: Any, half: float = 0.05) -> dict[str, Any]:
+    return {"value": value, "n": 100, "ci95": [value - half, value + half]}
+
+
+def full_round(index: int) -> dict[str, Any]:
+    metrics = {"pass_rate": Metric(0.4 + 0.1 * index, 100, (0.35 + 0.1 * index, 0.45 + 0.1 * index))}
+    if index:
+        metrics["win_rate/round_0"] = Metric(0.75, 100, (0.7, 0.8))
+    return {
+        **EvalReport(index, index, metrics).to_dict(),
+        "stages": {"sample": {"seconds": 10.0, "items": 200, "tokens": 5000}, "train": {"seconds": 30.0, "items": 8}},
+        "training": {"loss": 1.0 / (index + 1)},
+        "groups": {"kept": 250, "dropped": {"equal_rewards": 6}},
+        "scores": {"ok": 199, "timeout": 1},
+        "sync": {"mode": "merged", "gap": 0.001},
+        "answers": [{"prompt": "List two animals.", "response": f"cat {index}", "reward": 0.5}],
+    }
+
+
+def test_page_says_what_the_run_did() -> None:
+    parsed = page(
+        [full_round(0), full_round(1), full_round(2)],
+        config={"model": {"base": "demo"}, "objective": [{"type": "nca"}, {"type": "info_nca"}], "run": {"seed": 7}},
+        info={"versions": {"vllm": "1.2.3"}, "hosts": ["a", "b"]},
+    )
+    for text in [
+        "Pass rate on held-out prompts".lower(),
+        "40.0% → 60.0%",
+        "+20.0 points from round 0 to round 2",
+        "intervals do not overlap",
+        "75.0%",
+        "better than round 0",
+        "2 min 00 s",
+        "60.0% [55.0, 65.0]",
+        "10.0 s 20.0 items/s, 500.0 tokens/s",
+        "dropped · equal_rewards",
+        "model demo",
+        "objective nca + info_nca",
+        "seed 7",
+        "versions · vllm 1.2.3",
+        'hosts ["a", "b"]',
+        "cat 2",
+        "reward 0.500",
+    ]:
+        assert text.lower() in parsed.text.lower(), text
+    charts = [attributes["aria-labelledby"] for tag, attributes in parsed.tags if tag == "svg"]
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(charts) == 4, "pass rate, win rate, training loss, time per round"
+    assert len(ids) == len(set(ids))
+    assert {name for names in charts for name in (names or "").split()} == set(ids)
+    assert parsed.text.index("Round 2 1 answer") < parsed.text.index("Round 0 1 answer")
+
+
+def test_tables_have_headers_for_rows_and_columns() -> None:
+    parsed = page([full_round(0)])
+    cells = [(tag, attributes.get("scope")) for tag, attributes in parsed.tags if tag in ("th", "td")]
+    assert {scope for tag, scope in cells if tag == "th"} == {"col", "row"}
+    tables = sum(tag == "table" for tag, _ in parsed.tags)
+    assert sum(tag == "caption" for tag, _ in parsed.tags) == tables > 4
+
+
+def test_same_data_same_page() -> None:
+    data = ReportData("a", "done", {}, {}, [full_round(0), full_round(1)])
+    assert render_report(data) == render_report(data)
+
+
+def test_rounds_are_put_in_order() -> None:
+    parsed = page([full_round(1), full_round(0)])
+    assert "40.0% → 50.0%" in parsed.text
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "verdict"),
+    [(0.4, 0.6, "do not overlap"), (0.6, 0.4, "do not overlap"), (0.5, 0.55, "intervals overlap")],
+)
+def test_headline_is_only_coloured_if_the_intervals_part(first: float, last: float, verdict: str) -> None:
+    rounds = [
+        {"round": 0, "metrics": {"pass_rate": metric(first)}},
+        {"round": 1, "metrics": {"pass_rate": metric(last)}},
+    ]
+    parsed = page(rounds)
+    tone = "plain" if "intervals overlap" in verdict else "good" if last > first else "bad"
+    assert verdict in parsed.text
+    assert [a["class"] for _, a in parsed.tags if "verdict" in (a.get("class") or "")] == [f"verdict {tone}"]
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.6, "better than round 0"), (0.4, "worse than round 0"), (0.52, "no clear difference")]
+)
+def test_win_rate_is_judged_by_its_interval(value: float, verdict: str) -> None:
+    assert verdict in page([{"round": 1, "metrics": {"win_rate/round_0": metric(value)}}]).text
+
+
+def test_mean_reward_leads_where_there_is_no_pass_rate() -> None:
+    rounds = [{"round": index, "metrics": {"mean_reward": metric(index + 0.25)}} for index in range(2)]
+    parsed = page(rounds)
+    assert "mean reward on held-out prompts 0.250 → 1.250 +1.000 from round 0 to round 1" in parsed.text
+
+
+def test_no_rounds_yet() -> None:
+    parsed = page([], status="running")
+    assert "No rounds yet" in parsed.text
+    assert "No rounds yet" not in page([full_round(0)]).text
+    assert not [tag for tag, _ in parsed.tags if tag in ("svg", "table")]
+
+
+def test_single_round_has_a_dot_with_a_whisker_and_no_curve() -> None:
+    parsed = page([{"round": 0, "metrics": {"pass_rate": metric(0.5)}}])
+    tags = [tag for tag, _ in parsed.tags]
+    assert "circle" in tags and "polyline" not in tags and "polygon" not in tags
+    assert sum(attributes.get("class") == "whisker s0" for _, attributes in parsed.tags) == 1
+    assert "pass rate in round 0 50.0%" in parsed.text
+
+
+def test_missing_values_are_dashes_and_gaps_never_zero() -> None:
+    """Rounds 0 1 3 4 have a pass rate, round 2's is NaN: two curve pieces, a dash in the table."""
+    rounds = [{"round": index, "metrics": {"pass_rate": metric(0.5), "kl_base": metric(1.0)}} for index in range(5)]
+    rounds[2]["metrics"]["pass_rate"] = {"value": math.nan, "n": 0, "ci95": [None, math.inf]}
+    parsed = page(rounds)
+    assert sum(tag == "polyline" for tag, _ in parsed.tags) == 2 + 1
+    assert "2 \N{EN DASH} 1.000" in parsed.text
+    assert "nan" not in parsed.text.lower() and "0.0%" not in parsed.text.split("Held-out metrics")[1]
+
+
+def test_round_that_was_not_evaluated_does_not_break_the_curve() -> None:
+    rounds: list[dict[str, Any]] = [
+        {"round": index, "metrics": {"pass_rate": metric(0.5)} if index % 2 == 0 else {}, "training": {"loss": 1.0}}
+        for index in range(5)
+    ]
+    assert sum(tag == "polyline" for tag, _ in page(rounds).tags) == 1 + 1
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        {},
+        {"round": None, "metrics": None, "stages": None, "training": [], "answers": None, "groups": 3},
+        {"round": 0, "metrics": {"pass_rate": None, "kl_base": "high", "mean_reward": {"value": 1e308, "n": 1}}},
+        {"round": 0, "metrics": {"pass_rate": {"value": 0.5}, "kl_base": {"value": 1, "ci95": [0]}}},
+        {"round": 0, "metrics": {"pass_rate": {"value": 7.0, "n": 1, "ci95": [9, -9]}}},
+        {"round": 0, "stages": {"sample": {"seconds": None}, "score": 3, "train": {"seconds": -1, "items": 2}}},
+        {"round": 0, "answers": [None, {}, {"prompt": 3, "response": None, "reward": math.nan}]},
+        {"round": 0, "metrics": {"kl_base": {"value": 10**400, "n": 1, "ci95": [0, 1]}}},
+    ],
+)
+def test_damaged_reports_still_render(one: dict[str, Any]) -> None:
+    page([one])
+    page([one, full_round(1)])
+
+
+def test_hostile_text_is_shown_and_inert() -> None:
+    """`page` checks tags and attributes; here: the text is still readable, cleaned only of what HTML cannot hold."""
+    parsed = page(
+        [
+            {
+                "round": 0,
+                "metrics": {HOSTILE: metric(0.5), f"mean_reward/{HOSTILE}": metric(0.5), "mean_reward/b": metric(1.0)},
+                "stages": {HOSTILE: {"seconds": 1.0, "items": 1}},
+                "training": {HOSTILE: HOSTILE},
+                "groups": {"dropped": {HOSTILE: 1}},
+                "answers": [
+                    {"prompt": [{"role": "user", "content": HOSTILE}], "response": HOSTILE, "reward": HOSTILE},
+                    {"prompt": HOSTILE, "response": "x", "reward": 1},
+                ],
+            }
+        ],
+        name=HOSTILE,
+        status=HOSTILE,
+        config={HOSTILE: HOSTILE, "model": {"base": HOSTILE}, "objective": {"type": HOSTILE}},
+        info={HOSTILE: HOSTILE},
+    )
+    shown = HOSTILE.replace("\x00", "\u2400").replace("\x1b", "\u241b").replace("\ud800", "\ufffd")
+    assert parsed.texts.count(shown) >= 5
+    assert any(text == f"user: {shown}" for text in parsed.texts)
+
+
+def test_long_answers_are_cut_and_say_so() -> None:
+    answers = [{"prompt": "p", "response": "x" * 5000, "reward": 1.0}]
+    text = page([{"round": 0, "answers": answers}]).text
+    assert "x" * 4000 + " … (1000 more characters)" in text
+    assert "x" * 4001 not in text
+
+
+def test_two_hundred_rounds() -> None:
+    parsed = page([full_round(index) | {"metrics": {"pass_rate": metric(0.5)}} for index in range(200)])
+    marks = [attributes["r"] for tag, attributes in parsed.tags if tag == "circle" and attributes["class"] == "mark"]
+    assert marks.count("0") == 2 * 199 and marks.count("3.2") == 2, "only the last dot of each of two curves"
+    assert sum("1 answer" in text for text in parsed.texts) == 12
+    assert "Round 199" in parsed.text and "Round 0 " in parsed.text and "Round 150" not in parsed.text
+
+
+def test_more_than_one_scorer_gets_a_chart_with_legend() -> None:
+    one = {"round": 0, "metrics": {"mean_reward/a": metric(1.0)}}
+    assert "Reward by scorer" not in page([one]).text
+    one["metrics"]["mean_reward/b"] = metric(2.0)  # type: ignore[index]
+    text = page([one]).text
+    assert "Reward by scorer" in text and "reward a reward b" in text
