@@ -24,7 +24,7 @@ fi
 fail() {
     echo "error: $1" >&2
     shift
-    for line in "$@"; do echo "  $line" >&2; done
+    printf '%s\n' "$@" | sed 's/^/  /' >&2
     exit 2
 }
 
@@ -37,7 +37,7 @@ step() {
         echo " failed after $((SECONDS - began)) s"
         echo "--- last lines of $LOG" >&2
         tail -n 25 "$LOG" >&2
-        fail "set-up stopped at: $what" "remedy: fix what the lines above say and run it again; finished steps are quick"
+        fail "set-up stopped at: $what" "remedy: fix what the lines above say and run it again; downloads are kept"
     fi
     echo " $((SECONDS - began)) s"
 }
@@ -57,14 +57,16 @@ find_python() {
 found_pythons() {
     local candidate version
     for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3 python}; do
-        version=$("$candidate" --version 2>/dev/null) && echo "found: $candidate is $version"
+        version=$("$candidate" --version 2>/dev/null) || version="not there, or does not run"
+        echo "found: $candidate is $version"
     done
-    return 0
 }
 
+# Without a stamp of this folder the environment is half made or was moved (its scripts hold the old path), and a
+# half-installed package can look installed: it is made anew. The log goes on in the new folder.
 make_venv() {
-    [ -x "$VENV/bin/python" ] && "$VENV/bin/python" -m pip --version && return
-    "$python" -m venv "$VENV"
+    if [ -z "$keep" ]; then "$python" -m venv "$VENV"; fi
+    "$VENV/bin/python" -m pip --version
 }
 
 install_torch() {
@@ -101,6 +103,8 @@ python=$(find_python) || fail "no Python 3.11 or 3.12 with the venv module" "$(f
 
 began=$SECONDS
 echo "Setting up $VENV with $("$python" --version) ($(grep -c == "$LOCK") packages, about 3.5 GB); details in $LOG"
+keep=$(grep -s " $PWD\$" "$STAMP" || true)
+[ -n "$keep" ] || rm -rf "$VENV"
 mkdir -p "$VENV"
 rm -f "$STAMP"
 : >"$LOG"

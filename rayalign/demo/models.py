@@ -225,6 +225,7 @@ def _fit(scratch: Path, seed: int, threads: int, report: Callable[[int], None]) 
         per_device_train_batch_size=TRAINING["batch"],
         learning_rate=TRAINING["learning_rate"],
         warmup_steps=TRAINING["warmup_steps"],
+        train_sampling_strategy="group_by_length",  # a third of a random batch is padding
         lr_scheduler_type="cosine",
         optim="adamw_torch",
         completion_only_loss=True,

@@ -54,15 +54,6 @@ def learning_rate(training: TrainingSection, round_index: int, step: int, steps:
 
 
 @torch.no_grad()
-def summed_logps(
-    policy: PolicyForward, rows: Sequence[tuple[list[int], list[int]]], device: torch.device | str
-) -> torch.Tensor:
-    """[B] float32 summed response log-probabilities, without gradients."""
-    batch = collate(rows).to(device)
-    return sum_per_row(policy(batch), batch)
-
-
-@torch.no_grad()
 def token_logps_of(
     policy: PolicyForward,
     rows: Sequence[tuple[list[int], list[int]]],

@@ -1,0 +1,82 @@
+"""Generators: vLLM replicas behind the `Generator` protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import ray
+
+from rayalign.actors.pool import Pool
+from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.config import RunConfig
+from rayalign.records import Adapter, Prompt, Sample
+from rayalign.stages import AdapterFiles, ReplicaState, SampledShard, SamplingPlan, Shard, TokenSequence
+
+
+class GeneratorActor:
+    """One vLLM engine for the whole run. Calls run concurrently; the engine batches what they ask for."""
+
+    def __init__(self, name: str, model: str, config: RunConfig, log_folder: str) -> None:
+        redirect_output(log_folder, name)
+        from rayalign.actors.engine import Engine
+
+        self._name = name
+        self._engine = Engine(name, model, config)
+
+    def describe(self) -> dict[str, Any]:
+        return describe_process(self._name)
+
+    def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
+        return self._engine.hold(version, files)
+
+    def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:
+        return self._engine.sample(prompts, plan, version)
+
+    def logps(self, sequences: Sequence[TokenSequence], version: int) -> list[list[float]]:
+        return self._engine.logps(sequences, version)
+
+
+class RayGenerator:
+    """`Generator` over a pool of vLLM actors."""
+
+    def __init__(self, model: str, config: RunConfig, log_folder: str, *, cpus: float) -> None:
+        gpus = config.cluster.generators.gpus
+        self._held: tuple[int, Any] | None = None
+        self._sync_timeout_s = config.limits.sync_timeout_s
+        actor = ray.remote(GeneratorActor).options(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_concurrency=8,
+            runtime_env=runtime_env(1, gpu=gpus > 0),
+        )
+
+        def make(i: int) -> Any:
+            name = f"generator-{i}"
+            return actor.remote(name, model, config, log_folder)
+
+        self.pool = Pool(
+            "generator",
+            make,
+            config.cluster.generators.min,
+            timeout_s=config.limits.sample_timeout_s,
+            in_flight=1 if config.loop.deterministic else 2,
+            set_up=self._hold_again,
+        )
+
+    def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
+        self._held = (adapter.version, ray.put(files))
+        return self.pool.broadcast("hold", *self._held, timeout_s=self._sync_timeout_s)
+
+    def _hold_again(self, replica: Any) -> None:
+        if self._held is not None:
+            ray.get(replica.hold.remote(*self._held), timeout=self._sync_timeout_s)
+
+    def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
+        results = self.pool.map("sample", shards, lambda shard: (shard.prompts, plan, adapter.version))
+        for shard, samples in results:
+            yield SampledShard(shard, samples)
+
+    def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
+        answers = self.pool.broadcast("logps", sequences, adapter.version, timeout_s=self._sync_timeout_s)
+        return {f"generator-{i}": answer for i, answer in enumerate(answers)}

@@ -1,0 +1,136 @@
+"""The learner: one Ray Train run for the whole alignment run, behind the `Learner` protocol."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from rayalign.actors.coordinator import Coordinator, Failed, Task
+from rayalign.actors.learner_worker import train_loop
+from rayalign.actors.process import runtime_env
+from rayalign.config import RunConfig
+from rayalign.errors import ActorFailedError, StageTimeoutError
+from rayalign.stages import AdapterFiles, Groups, TokenSequence, UpdateResult, Which
+
+MAX_WORKER_FAILURES = 3
+POLL_S = 2.0
+
+
+class RayLearner:
+    """Submits tasks to the coordinator and watches `TorchTrainer.fit()`, which runs in a thread.
+
+    Args:
+        root: the run folder; group files are read below it.
+        storage: folder for Ray Train's own bookkeeping.
+    """
+
+    def __init__(
+        self, model: str, config: RunConfig, root: Path, storage: Path, log_folder: str, *, cpus: float
+    ) -> None:
+        self._config = config
+        self._root = root
+        self._ids = itertools.count(1)
+        self._coordinator: Any = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64).remote()
+        self._failure: BaseException | None = None
+        self._stopping = False
+        gpus = config.cluster.learner.gpus
+        trainer = TorchTrainer(
+            train_loop,
+            train_loop_config={
+                "config": config.to_dict(),
+                "model": model,
+                "log_folder": log_folder,
+                "coordinator": self._coordinator,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=config.training.workers,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
+            ),
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            run_config=TrainRunConfig(
+                name="learner",
+                storage_path=str(storage),
+                failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
+                worker_runtime_env=runtime_env(1, gpu=gpus > 0),
+            ),
+        )
+        self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")
+        self._thread.start()
+
+    def ready(self, timeout_s: float) -> list[dict[str, Any]]:
+        """Wait for the first worker group; returns its workers' descriptions."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._raise_if_ended()
+            workers = ray.get(self._coordinator.ready.remote(POLL_S))
+            if workers is not None:
+                return workers
+        raise StageTimeoutError(
+            f"the learner was not ready in {timeout_s:g} s",
+            "its workers found no place on the cluster, or the model takes longer to load",
+            "see logs/learner-0.log and `ray status`, or raise limits.start_timeout_s",
+        )
+
+    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+        files = [str(self._root / file) for file in groups.files]
+        arguments = {"round_index": round_index, "files": files, "parent": parent}
+        return self._run("update", arguments, self._config.limits.update_timeout_s)
+
+    def logps(
+        self,
+        sequences: Sequence[TokenSequence],
+        which: Which,
+        current: AdapterFiles | None,
+        round_start: AdapterFiles | None = None,
+    ) -> list[list[float]]:
+        arguments = {"sequences": sequences, "which": which, "current": current, "round_start": round_start}
+        return self._run("logps", arguments, self._config.limits.update_timeout_s)
+
+    def close(self) -> None:
+        """Let the workers end their loops and wait for `fit()` to return."""
+        self._stopping = True
+        ray.get(self._coordinator.stop.remote())
+        self._thread.join(timeout=30)
+        ray.kill(self._coordinator)
+
+    def _run(self, kind: Any, arguments: dict[str, Any], timeout_s: float) -> Any:
+        task = Task(next(self._ids), kind, arguments)
+        ray.get(self._coordinator.submit.remote(task))
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self._raise_if_ended()
+            done, answer = ray.get(self._coordinator.wait.remote(task.id, POLL_S))
+            if done:
+                if isinstance(answer, Failed):
+                    raise answer.error
+                return answer
+        raise StageTimeoutError(
+            f"learner.{kind} took longer than {timeout_s:g} s",
+            "a worker hangs, or the round is too large for the limit",
+            "see logs/learner-0.log, or raise limits.update_timeout_s; the run can be resumed",
+        )
+
+    def _fit(self, trainer: TorchTrainer) -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:
+            self._failure = error
+
+    def _raise_if_ended(self) -> None:
+        if self._thread.is_alive() or self._stopping:
+            return
+        reason = "fit() returned" if self._failure is None else str(self._failure).strip().splitlines()[-1]
+        raise ActorFailedError(
+            f"the learner ended while the run goes on: {reason}",
+            f"its workers failed more than {MAX_WORKER_FAILURES} times, or could not start",
+            "see logs/learner-0.log; the run can be resumed",
+        ) from self._failure

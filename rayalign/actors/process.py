@@ -1,0 +1,50 @@
+"""What every actor process does first: threads, usage reporting, and where its output goes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+
+QUIET_ENV = {
+    "DO_NOT_TRACK": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "DS_ACCELERATOR": "cpu",
+}
+
+
+def runtime_env(threads: int, *, gpu: bool) -> dict[str, Any]:
+    """Environment of an actor that may use `threads` cores."""
+    env = {**QUIET_ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if gpu:
+        del env["DS_ACCELERATOR"]
+    return {"env_vars": env}
+
+
+def redirect_output(log_folder: str, name: str) -> None:
+    """Send this process's stdout and stderr, C libraries included, to `<log_folder>/<name>.log`.
+
+    On a node that does not see the run folder, they stay in Ray's own session logs.
+    """
+    folder = Path(log_folder)
+    if not folder.is_dir():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def describe_process(name: str) -> dict[str, Any]:
+    """Where this actor runs."""
+    context = ray.get_runtime_context()
+    return {"name": name, "node_id": context.get_node_id(), "host": socket.gethostname(), "pid": os.getpid()}

@@ -1,0 +1,82 @@
+"""Scorers: actors that host the scoring backends, behind the `Scorer` protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from rayalign.actors.pool import Pool
+from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.config import RuleScoring, RunConfig
+from rayalign.records import Prompt, Sample, ScoredSample
+from rayalign.scoring.combine import weighted_sum
+from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, read_rule
+from rayalign.stages import SampledShard, ScoredShard
+
+
+def read_sources(config: RunConfig, folder: Path) -> list[RuleSource | None]:
+    """The users' scorer files, checked by running them once here; null for the demo's own.
+
+    Raises:
+        DataError: a file is missing, does not import, or lacks the function.
+    """
+    sources: list[RuleSource | None] = []
+    for section in config.scoring:
+        source = None if section.function == "demo" else read_rule(section.function, folder)
+        if source is not None:
+            compile_rule(source)
+        sources.append(source)
+    return sources
+
+
+def build_backend(section: RuleScoring, source: RuleSource | None) -> RuleScorer:
+    if source is None:
+        from rayalign.demo import world
+
+        return RuleScorer(section.name, f"demo-{world.VERSION}", world.score)
+    return RuleScorer(section.name, source.version, compile_rule(source))
+
+
+class ScorerActor:
+    """Hosts all scorers of the config; models and files are loaded once."""
+
+    def __init__(self, name: str, config: RunConfig, sources: list[RuleSource | None], log_folder: str) -> None:
+        redirect_output(log_folder, name)
+        self._name = name
+        self._backends = [build_backend(s, source) for s, source in zip(config.scoring, sources, strict=True)]
+        self._weights = [section.weight for section in config.scoring]
+
+    def describe(self) -> dict[str, Any]:
+        versions = {backend.name: backend.version for backend in self._backends}
+        return {**describe_process(self._name), "scorers": versions}
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[ScoredSample]:
+        """Every sample with the scores of all backends and their weighted sum."""
+        by_id = {prompt.id: prompt for prompt in prompts}
+        owners = [by_id[sample.prompt_id] for sample in samples]
+        columns = [backend.score(owners, samples) for backend in self._backends]
+        rows = zip(samples, *columns, strict=True)
+        return [ScoredSample(sample, list(scores), weighted_sum(scores, self._weights)) for sample, *scores in rows]
+
+
+class RayScorer:
+    """`Scorer` over a pool of scorer actors."""
+
+    def __init__(self, config: RunConfig, sources: list[RuleSource | None], log_folder: str, *, cpus: float) -> None:
+        gpus = config.cluster.scorers.gpus
+        actor = ray.remote(ScorerActor).options(
+            num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
+        )
+        self.pool = Pool(
+            "scorer",
+            lambda i: actor.remote(f"scorer-{i}", config, sources, log_folder),
+            config.cluster.scorers.min,
+            timeout_s=config.limits.score_timeout_s,
+        )
+
+    def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
+        for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples)):
+            yield ScoredShard(item.shard, rows)

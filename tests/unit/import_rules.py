@@ -1,0 +1,145 @@
+"""Who may import whom (DESIGN section 5), as a table and a checker over the AST.
+
+`check(module, tree)` gives one line per violation. Imports of rayalign count wherever they stand; heavy
+libraries do not count under `if TYPE_CHECKING`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bitsandbytes", "alpaca_eval", "lm_eval"}
+MODELS = {"torch", "transformers"}
+TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
+BASE = {"errors", "records"}
+EVERYTHING_BUT_LOOP = BASE | {
+    *("config", "metrics", "run_dir", "stages", "data", "scoring"),
+    *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
+}
+ALL = EVERYTHING_BUT_LOOP | {"loop", "launch", "config_file", "console", "doctor"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    internal: set[str]
+    heavy: set[str]
+    internal_in_functions: set[str] | None = None
+    """What functions may import besides; null means nothing more."""
+    heavy_only_in_functions: bool = False
+
+
+RULES = {
+    "": Rule(set(), set(), {"config_file", "launch"}),
+    "__main__": Rule({"cli"}, set()),
+    "errors": Rule(set(), set()),
+    "records": Rule({"errors"}, set()),
+    "config": Rule(BASE, set()),
+    "config_errors": Rule(BASE | {"config"}, set()),
+    "config_file": Rule(BASE | {"config", "config_errors"}, set()),
+    "metrics": Rule(BASE, set()),
+    "run_dir": Rule(BASE, set()),
+    "stages": Rule(BASE, set()),
+    "doctor": Rule({"errors", "config"}, set()),
+    "console": Rule(BASE | {"metrics", "stages"}, set()),
+    "losses": Rule({"errors"}, {"torch"}),
+    "data": Rule(BASE | {"config"}, MODELS),
+    "scoring": Rule(BASE | {"config", "data"}, MODELS),
+    "learning": Rule(BASE | {"config", "data", "losses"}, TRAINING),
+    "demo": Rule(BASE | {"config", "data", "scoring", "learning"}, TRAINING),
+    "evaluation": Rule(
+        BASE | {"config", "metrics", "run_dir", "stages", "data", "scoring"},
+        {"alpaca_eval", "lm_eval"},
+        heavy_only_in_functions=True,
+    ),
+    "dashboard": Rule(BASE | {"config", "metrics", "run_dir", "stages", "data", "scoring"}, set()),
+    "loop": Rule(BASE | {"config", "metrics", "run_dir", "stages", "data"}, set()),
+    "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
+    "launch": Rule(ALL, {"ray"}),
+    "cli": Rule({"config", "errors", ""}, set(), ALL),
+}
+"""First part of a module's name below rayalign -> what it may import; a package may always import itself."""
+
+PURE = {"data.prompts", "data.json_rows", "data.formats", "data.selection", "scoring.rule", "scoring.combine"}
+"""Files of `data/` and `scoring/` that use no model and no tokenizer."""
+
+
+@dataclass(frozen=True)
+class Import:
+    name: str
+    """Dotted name, absolute."""
+    line: int
+    in_function: bool
+    for_types: bool
+
+
+def module_name(path: Path, root: Path) -> str:
+    """`rayalign/loop/run.py` -> "loop.run"; the package itself is ""."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def check(module: str, tree: ast.AST, is_package: bool = False) -> list[str]:
+    """One line per import that the table does not allow."""
+    part = module.split(".")[0]
+    if part not in RULES:
+        return [f"{module}: not in the table of tests/unit/import_rules.py"]
+    found = []
+    for one in imports(tree, module, is_package):
+        problem = _problem(one, part, module)
+        if problem:
+            found.append(f"rayalign.{module}, line {one.line}: {problem}")
+    return found
+
+
+def _problem(one: Import, part: str, module: str) -> str | None:
+    rule = RULES[part]
+    library, *rest = one.name.split(".")
+    if library == "rayalign":
+        target = rest[0] if rest else ""
+        allowed = rule.internal | {part}
+        if one.in_function or one.for_types:
+            allowed |= rule.internal_in_functions or set()
+        return None if target in allowed or target not in RULES else f"imports rayalign.{target}"
+    if library not in HEAVY or one.for_types:
+        return None
+    if library not in rule.heavy or module in PURE:
+        return f"imports {library}"
+    return f"imports {library} outside a function" if rule.heavy_only_in_functions and not one.in_function else None
+
+
+def imports(tree: ast.AST, module: str, is_package: bool = False) -> Iterator[Import]:
+    yield from _walk(tree, module, is_package, False, False)
+
+
+def _walk(node: ast.AST, module: str, is_package: bool, in_function: bool, for_types: bool) -> Iterator[Import]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield Import(alias.name, node.lineno, in_function, for_types)
+    elif isinstance(node, ast.ImportFrom):
+        base = _absolute(node, module, is_package)
+        for alias in node.names:
+            name = f"{base}.{alias.name}" if base == "rayalign" else base
+            yield Import(name, node.lineno, in_function, for_types)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+        if node.args and isinstance(node.args[0], ast.Constant):
+            yield Import(str(node.args[0].value), node.lineno, in_function, for_types)
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        for child in node.body:
+            yield from _walk(child, module, is_package, in_function, True)
+        for child in node.orelse:
+            yield from _walk(child, module, is_package, in_function, for_types)
+        return
+    inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child, module, is_package, inside, for_types)
+
+
+def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = ["rayalign", *module.split(".")] if module else ["rayalign"]
+    parents = parts[: len(parts) - node.level + is_package]
+    return ".".join([*parents, *([node.module] if node.module else [])])

@@ -1,0 +1,100 @@
+"""Chat templates and bare text, on a tokenizer of a dozen words made here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from rayalign.data.chat import tokenize_prompts
+from rayalign.data.prompts import PromptRow, rows_from_records
+from rayalign.errors import DataError, ModelError
+
+WORDS = ["<unk>", "<s>", "</s>", "<user>", "<assistant>", "<system>", "list", "two", "animals", "be", "brief", "now"]
+BOS, EOS, USER, ASSISTANT, SYSTEM = 1, 2, 3, 4, 5
+PLAIN_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }} {% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def tokenizer(template: str | None = None, wrap: str = "<s> $A") -> Any:
+    """A word-level tokenizer; `wrap` is what its post-processor puts around a text."""
+    words = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing(single=wrap, special_tokens=[("<s>", BOS), ("</s>", EOS)])
+    made = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    made.chat_template = template
+    return made
+
+
+def row(content: str | list[dict[str, str]]) -> PromptRow:
+    return rows_from_records([{"prompt": content}], "here").rows[0]
+
+
+CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "list two animals"}]
+
+
+@pytest.mark.parametrize("template", ["<s> " + PLAIN_TEMPLATE, "<s> <s> " + PLAIN_TEMPLATE])
+def test_template_with_generation_header_and_one_bos(template: str) -> None:
+    (prompt,), too_long = tokenize_prompts([row(CHAT)], tokenizer(template), "auto", 512)
+    assert prompt.token_ids == [BOS, SYSTEM, 9, 10, USER, 6, 7, 8, ASSISTANT]
+    assert (prompt.messages, too_long) == (CHAT, [])
+
+
+def test_a_template_without_bos_gets_none() -> None:
+    (prompt,), _ = tokenize_prompts([row("list two")], tokenizer(PLAIN_TEMPLATE), "auto", 512)
+    assert prompt.token_ids == [USER, 6, 7, ASSISTANT]
+
+
+@pytest.mark.parametrize(
+    ("wrap", "text", "token_ids"),
+    [
+        ("<s> $A", "list two", [BOS, 6, 7]),
+        ("$A", "list two", [6, 7]),
+        ("<s> $A", "<s> list two", [BOS, 6, 7]),
+        ("<s> $A </s>", "list two", [BOS, 6, 7]),
+        ("<s> $A </s>", "list </s>", [BOS, 6, EOS]),
+        ("$A", "list </s>", [6, EOS]),
+    ],
+)
+def test_none_is_the_bare_text(wrap: str, text: str, token_ids: list[int]) -> None:
+    (prompt,), _ = tokenize_prompts([row(text)], tokenizer(wrap=wrap), "none", 512)
+    assert prompt.token_ids == token_ids
+
+
+def test_none_takes_the_last_message() -> None:
+    (prompt,), _ = tokenize_prompts([row(CHAT)], tokenizer(), "none", 512)
+    assert prompt.token_ids == [BOS, 6, 7, 8]
+
+
+def test_long_prompts_are_named_and_not_cut() -> None:
+    short, long = row("list two"), row("list two animals now")
+    prompts, too_long = tokenize_prompts([long, short], tokenizer(), "none", 3)
+    assert [(prompt.id, prompt.token_ids) for prompt in prompts] == [(short.id, [BOS, 6, 7])]
+    assert too_long == [(long.id, 5)]
+
+
+def test_target_and_metadata_are_carried() -> None:
+    given = rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows
+    (prompt,), _ = tokenize_prompts(given, tokenizer(), "none", 512)
+    assert (prompt.id, prompt.target, prompt.metadata) == (given[0].id, "cat dog", {"id": 3})
+
+
+def test_auto_needs_a_template() -> None:
+    with pytest.raises(ModelError, match=r"prompts\.template: none"):
+        tokenize_prompts([row("list two")], tokenizer(), "auto", 512)
+
+
+def test_a_refusing_template_names_the_prompt() -> None:
+    refusing = "{{ raise_exception('no system role') }}"
+    with pytest.raises(DataError, match=r"has the roles system, user\n.*no system role"):
+        tokenize_prompts([row(CHAT)], tokenizer(refusing), "auto", 512)
+
+
+def test_a_prompt_without_tokens_is_refused() -> None:
+    silent = tokenizer(template="{{ '' }}")
+    with pytest.raises(DataError, match="has no tokens"):
+        tokenize_prompts([row("list two")], silent, "auto", 512)
