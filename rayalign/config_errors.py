@@ -24,7 +24,7 @@ _NEEDS = {
     "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
-    "string_type": 'text (put a number in quotes, as in "42")',
+    "string_type": "text",
     "bool_type": "true or false",
     "recursion_loop": "a value that does not contain itself",
 }
@@ -146,7 +146,12 @@ def _line(path: Path, detail: ErrorDetails, data: Any) -> str:
     if kind in ("string_too_short", "too_short"):
         return f"{found} it must not be empty; {_example(path, data)}"
     if kind in _NEEDS:
-        return f"{found} it must be {_NEEDS[kind]}; {_example(path, data)}"
+        remedy = (
+            f"put it in quotes: '\"{value}\"'"
+            if kind == "string_type" and isinstance(value, int | float)
+            else _example(path, data)
+        )
+        return f"{found} it must be {_NEEDS[kind]}; {remedy}"
     return f"{found} {detail['msg'][:1].lower()}{detail['msg'][1:]}; {_example(path, data)}"
 
 
@@ -183,7 +188,7 @@ def _suggestion(path: Path, data: Any) -> str:
     near = difflib.get_close_matches(name, siblings, 1)
     if near:
         return f"did you mean {near[0]}?"
-    homes = [home for home in _homes(RunConfig, ()) if home.rpartition(".")[2] == name]
+    homes = dict.fromkeys(home for home in _homes(RunConfig, ()) if home.rpartition(".")[2] == name)
     if homes:
         return f"this key belongs in {' or '.join(homes)}"
     return f"the keys there are {', '.join(siblings)}" if siblings else "remove it"
@@ -209,7 +214,7 @@ def model_at(path: Path, data: Any) -> type[BaseModel] | None:
     model: type[BaseModel] | None = RunConfig
     arms: list[type[BaseModel]] = []
     for part in path:
-        data = data[part] if isinstance(data, list | dict) and _holds(data, part) else None
+        data = _inside(data, part)
         if isinstance(part, str):
             field = model.model_fields.get(part) if model else None
             arms = _models(field.annotation) if field else []
@@ -218,8 +223,10 @@ def model_at(path: Path, data: Any) -> type[BaseModel] | None:
     return model
 
 
-def _holds(data: Any, part: str | int) -> bool:
-    return part in data if isinstance(data, dict) else isinstance(part, int) and part < len(data)
+def _inside(data: Any, part: str | int) -> Any:
+    if isinstance(data, list):
+        return data[part] if isinstance(part, int) and part < len(data) else None
+    return data.get(part) if isinstance(data, dict) else None
 
 
 def _tag(model: type[BaseModel]) -> Any:

@@ -119,6 +119,11 @@ class RoundDir:
         facts = write_file(self.root / relative, content)
         return {relative: facts if rows is None else {**facts, "rows": rows}}
 
+    def describe(self, relative: str) -> dict[str, dict[str, Any]]:
+        """The entry for `commit` of a file that is already there."""
+        content = (self.root / relative).read_bytes()
+        return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+
     def write_prompts(self, prompts: Sequence[Prompt]) -> None:
         rows = [prompt.to_row() for prompt in prompts]
         content = parquet_bytes(rows, Prompt.schema())

@@ -149,8 +149,18 @@ class Evaluator(Protocol):
         """Sample and score the held-out prompts and measure them against the baselines."""
         ...
 
+    def prompt_text(self, prompt_id: str) -> str:
+        """What a held-out prompt asks, for display."""
+        ...
+
 
 class StageProgress(Protocol):
+    items: int
+    tokens: int
+
+    @property
+    def seconds(self) -> float: ...
+
     def advance(self, items: int, tokens: int = 0) -> None: ...
 
 

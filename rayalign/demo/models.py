@@ -227,7 +227,7 @@ def _fit(scratch: Path, seed: int, threads: int, report: Callable[[int], None]) 
         warmup_steps=TRAINING["warmup_steps"],
         train_sampling_strategy="group_by_length",  # a third of a random batch is padding
         lr_scheduler_type="cosine",
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         completion_only_loss=True,
         max_length=None,
         bf16=False,

@@ -123,9 +123,8 @@ def _walk(node: ast.AST, module: str, is_package: bool, in_function: bool, for_t
         for alias in node.names:
             name = f"{base}.{alias.name}" if base == "rayalign" else base
             yield Import(name, node.lineno, in_function, for_types)
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
-        if node.args and isinstance(node.args[0], ast.Constant):
-            yield Import(str(node.args[0].value), node.lineno, in_function, for_types)
+    elif isinstance(node, ast.Call) and (name := _named_by_call(node)):
+        yield Import(name, node.lineno, in_function, for_types)
     if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
         for child in node.body:
             yield from _walk(child, module, is_package, in_function, True)
@@ -135,6 +134,13 @@ def _walk(node: ast.AST, module: str, is_package: bool, in_function: bool, for_t
     inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     for child in ast.iter_child_nodes(node):
         yield from _walk(child, module, is_package, inside, for_types)
+
+
+def _named_by_call(call: ast.Call) -> str | None:
+    """The module that `importlib.import_module("...")` or `__import__("...")` names."""
+    if ast.unparse(call.func).rpartition(".")[2] not in ("import_module", "__import__"):
+        return None
+    return str(call.args[0].value) if call.args and isinstance(call.args[0], ast.Constant) else None
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:

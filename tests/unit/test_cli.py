@@ -17,7 +17,7 @@ from rayalign.errors import DataError, GuardError
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = str(ROOT / "configs" / "quickstart.yaml")
-HEAVY = "torch ray vllm transformers deepspeed peft trl pyarrow numpy pandas rich".split()
+HEAVY = ["torch", "ray", "vllm", "transformers", "deepspeed", "peft", "trl", "pyarrow", "numpy", "pandas", "rich"]
 PROBE = f"""
 import sys
 from rayalign.cli import exit_code
@@ -27,7 +27,9 @@ print("HEAVY", sorted(set({HEAVY!r}) & set(sys.modules)), code)
 
 
 def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    )
 
 
 @pytest.fixture

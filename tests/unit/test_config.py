@@ -205,7 +205,12 @@ def test_secrets_are_redacted() -> None:
     data = {"api_key": "a", "max_tokens": 3, "tokens_per_micro_batch": 4, "in": [{"hubToken": "b"}], "n_key": None}
     assert redact(data) == {**data, "api_key": "***", "in": [{"hubToken": "***"}]}
     assert redact({"source": "https://me:pw@host/x"}) == {"source": "https://***@host/x"}
-    assert [is_secret(key) for key in ("password", "monkey", "tokenizer", "client-secret")] == [True, False, False, True]
+    assert [is_secret(key) for key in ("password", "monkey", "tokenizer", "client-secret")] == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 values = st.recursive(
@@ -220,7 +225,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-sections = st.fixed_dictionaries({}, optional={name: values for name in RunConfig.model_fields})
+sections = st.fixed_dictionaries({}, optional=dict.fromkeys(RunConfig.model_fields, values))
 
 
 @given(data=st.one_of(values, sections))

@@ -1,0 +1,84 @@
+"""A round's evaluation: sample and score the held-out prompts, and measure them against the baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from rayalign.config import RunConfig
+from rayalign.evaluation.metrics import measure
+from rayalign.records import Adapter, EvalReport, Prompt, ScoredSample
+from rayalign.run_dir import RunDir
+from rayalign.sampling import make_shards, read_rows, sample_and_score
+from rayalign.stages import AdapterFiles, Generator, Learner, Reporter, SamplingPlan, Scorer, TokenSequence
+
+
+class HeldOutEvaluator:
+    """`Evaluator` on held-out prompts; every round uses the same prompts and its own seeds."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: RunDir,
+        prompts: Sequence[Prompt],
+        generator: Generator,
+        scorer: Scorer,
+        learner: Learner,
+        reporter: Reporter,
+    ) -> None:
+        self._config, self._run_dir = config, run_dir
+        self._prompts = {prompt.id: prompt for prompt in prompts}
+        self._shards = make_shards(list(prompts))
+        self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
+
+    def prompt_text(self, prompt_id: str) -> str:
+        return self._prompts[prompt_id].text
+
+    def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
+        round_dir = self._run_dir.round(round_index)
+        totals = sample_and_score(
+            round_dir, self._shards, self._plan(round_index), adapter, self._generator, self._scorer, self._reporter,
+            stage="evaluate",
+        )  # fmt: skip
+        rows = read_rows(round_dir, "evaluation", self._shards)
+        round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
+        metrics = measure(
+            rows,
+            self._kl_sums(rows, files),
+            self._baselines(round_index),
+            {section.name for section in self._config.scoring if section.type == "rule"},
+            self._config.run.seed,
+        )
+        return EvalReport(round_index, adapter.version, metrics)
+
+    def _plan(self, round_index: int) -> SamplingPlan:
+        section = self._config.evaluation
+        return SamplingPlan(
+            round_index=round_index,
+            purpose="evaluation",
+            seed=self._config.run.seed,
+            responses=section.responses,
+            temperature=section.temperature,
+            top_p=1.0,
+            max_tokens=self._config.sampling.max_tokens,
+        )
+
+    def _kl_sums(self, rows: Sequence[ScoredSample], files: AdapterFiles | None) -> dict[tuple[str, int], float]:
+        """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself."""
+        keys = [(row.sample.prompt_id, row.sample.index) for row in rows]
+        if files is None:
+            return dict.fromkeys(keys, 0.0)
+        sequences = [TokenSequence(self._prompts[r.sample.prompt_id].token_ids, r.sample.token_ids) for r in rows]
+        policy = self._learner.logps(sequences, "current", files)
+        base = self._learner.logps(sequences, "base", files)
+        return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}
+
+    def _baselines(self, round_index: int) -> dict[str, list[ScoredSample]]:
+        """Rows of the baselines' rounds: round 0, and the last round before this one that was evaluated."""
+        evaluated = [r for r in self._run_dir.rounds() if r.index < round_index and r.committed("evaluation")]
+        rounds = {"round_0": evaluated[:1], "previous": evaluated[-1:]}
+        return {
+            name: read_rows(found[0], "evaluation", self._shards)
+            for name in self._config.evaluation.baselines
+            if (found := rounds[name])
+        }

@@ -1,0 +1,110 @@
+"""Adapter sync: bring a new adapter to every generator replica, and prove that it is served.
+
+Invariants:
+* A replica serves exactly one version, and refuses requests for another.
+* After `sync`, every replica reported this version and this checksum, and its log-probabilities of the canary
+  sequences are as close to the learner's as they were at version 0, within the tolerance.
+* When the proof fails, the previous adapter is back on every replica before the error is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rayalign.errors import SyncError
+from rayalign.records import Adapter
+from rayalign.stages import AdapterFiles, Generator, Learner, TokenSequence
+
+
+@dataclass(frozen=True, slots=True)
+class SyncProof:
+    """What was measured; goes into the round's report."""
+
+    version: int
+    sha256: str | None
+    replicas: int
+    canary_gap: float
+    """Largest over replicas of mean |log-prob of generator - of learner|, nats per token."""
+    base_gap: float
+    """The same at version 0."""
+    moved: float
+    """Mean |learner's log-prob now - at version 0|: how far the adapter moves these tokens, so how much a replica
+    that still served the base would be off."""
+
+
+class AdapterSync:
+    """Owns which adapter the generators serve.
+
+    Args:
+        canaries: sequences whose log-probabilities are compared; sampled from the base.
+        tolerance: nats per token by which the gap may exceed the gap at version 0.
+    """
+
+    def __init__(
+        self, generator: Generator, learner: Learner, canaries: Sequence[TokenSequence], tolerance: float
+    ) -> None:
+        self._generator = generator
+        self._learner = learner
+        self._canaries = list(canaries)
+        self._tolerance = tolerance
+        self._base_logps: list[list[float]] | None = None
+        self._base_gap = 0.0
+        self._served: tuple[Adapter, AdapterFiles | None] | None = None
+
+    def start(self, base: Adapter) -> SyncProof:
+        """Serve the base and measure the gap between generator and learner there."""
+        self._load(base, None)
+        self._base_logps = self._learner.logps(self._canaries, "base", None)
+        self._base_gap = self._gap(base, self._base_logps)
+        self._served = (base, None)
+        return SyncProof(0, None, self._replicas, self._base_gap, self._base_gap, 0.0)
+
+    def sync(self, adapter: Adapter, files: AdapterFiles | None) -> SyncProof:
+        """Serve `adapter` on every replica, proven.
+
+        Raises:
+            SyncError: the proof failed; the adapter served before is restored.
+        """
+        if self._served is None or self._base_logps is None:
+            raise SyncError("adapter sync was not started", "there is no gap at version 0 to compare with")
+        try:
+            proof = self._prove(adapter, files, self._base_logps)
+        except SyncError:
+            self._load(*self._served)
+            raise
+        self._served = (adapter, files)
+        return proof
+
+    def _prove(self, adapter: Adapter, files: AdapterFiles | None, base_logps: list[list[float]]) -> SyncProof:
+        self._load(adapter, files)
+        learner_logps = self._learner.logps(self._canaries, "current", files)
+        gap = self._gap(adapter, learner_logps)
+        if not gap <= self._base_gap + self._tolerance:
+            raise SyncError(
+                f"adapter {adapter.version}: generator and learner differ by {gap:.4f} nats per token on the canaries",
+                f"at version 0 they differ by {self._base_gap:.4f}, and sync.tolerance is {self._tolerance}",
+                "the generator does not serve what the learner trained; see logs/, the run can be resumed",
+            )
+        moved = _mean_difference(learner_logps, base_logps)
+        return SyncProof(adapter.version, adapter.sha256, self._replicas, gap, self._base_gap, moved)
+
+    def _load(self, adapter: Adapter, files: AdapterFiles | None) -> None:
+        states = self._generator.load(adapter, files)
+        self._replicas = len(states)
+        for state in states:
+            if (state.version, state.sha256) != (adapter.version, adapter.sha256):
+                raise SyncError(
+                    f"{state.replica} holds version {state.version} with checksum {state.sha256}",
+                    f"it was given version {adapter.version} with checksum {adapter.sha256}",
+                    "see its log; the run can be resumed",
+                )
+
+    def _gap(self, adapter: Adapter, learner_logps: list[list[float]]) -> float:
+        per_replica = self._generator.logps(self._canaries, adapter)
+        return max(_mean_difference(logps, learner_logps) for logps in per_replica.values())
+
+
+def _mean_difference(left: list[list[float]], right: list[list[float]]) -> float:
+    pairs = [(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True)]
+    return sum(abs(a - b) for a, b in pairs) / len(pairs)

@@ -1,0 +1,205 @@
+"""One round: produce training groups with the adapter that is served, then consume them into the next adapter.
+
+    prompts ─► sample ─► score ─► groups          produce(round, adapter r-1)
+                                    │
+    serve r ◄─ sync ◄─ update ◄─────┘             consume(round, groups)
+       └─► evaluate ─► report ─► COMMIT
+
+Every arrow ends in a commit of the run folder, so a killed round goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rayalign.config import RunConfig
+from rayalign.data.prompts import draw_prompts
+from rayalign.errors import GuardError
+from rayalign.loop.adapter_sync import AdapterSync
+from rayalign.loop.guards import ScoreErrorGuard
+from rayalign.records import Adapter, EvalReport, Prompt
+from rayalign.run_dir import RoundDir, RunDir
+from rayalign.sampling import make_shards, sample_and_score
+from rayalign.stages import (
+    AdapterFiles,
+    Evaluator,
+    Generator,
+    GroupBuilder,
+    Groups,
+    Learner,
+    Reporter,
+    SamplingPlan,
+    Scorer,
+    Shard,
+)
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+SHOWN_ANSWERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The parts that the loop drives."""
+
+    generator: Generator
+    scorer: Scorer
+    group_builder: GroupBuilder
+    learner: Learner
+    evaluator: Evaluator
+    reporter: Reporter
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all rounds of a run share."""
+
+    config: RunConfig
+    run_dir: RunDir
+    stages: Stages
+    prompts: dict[str, Prompt]
+    """Training prompts by id, in the source's order."""
+    base_model_sha256: str
+
+
+def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
+    """Sample, score and group one round's prompts under `adapter`."""
+    round_dir = run.run_dir.round(round_index)
+    config = run.config
+    ids = draw_prompts(list(run.prompts), config.run.seed, round_index, config.prompts.per_round)
+    prompts = [run.prompts[i] for i in ids]
+    if round_dir.committed("prompts") is None:
+        round_dir.write_prompts(prompts)
+    shards = make_shards(prompts)
+    _sample(run, round_dir, shards, adapter)
+    saved = round_dir.committed("groups")
+    if saved is not None:
+        return Groups(**saved["groups"])
+    with run.stages.reporter.stage("groups", round_index, len(prompts)) as progress:
+        groups = run.stages.group_builder.build(round_index, shards, config.run.seed)
+        progress.advance(len(prompts))
+    if groups.kept == 0:
+        raise GuardError(f"round {round_index}: no training group is left of {len(prompts)}",
+                         f"dropped: {groups.dropped}",
+                         "look at the scorer's rewards, or raise sampling.responses")  # fmt: skip
+    files = {}
+    for path in groups.files:
+        relative = str(Path(path).relative_to(round_dir.root.relative_to(run.run_dir.root)))
+        files |= round_dir.describe(relative)
+    round_dir.commit("groups", files, groups=dataclasses.asdict(groups), seconds=progress.seconds)
+    return groups
+
+
+def _sample(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Adapter) -> None:
+    config = run.config
+    plan = SamplingPlan(
+        round_index=round_dir.index,
+        purpose="train",
+        seed=config.run.seed,
+        responses=config.sampling.responses,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
+        max_tokens=config.sampling.max_tokens,
+    )
+    expected = sum(len(shard.prompts) for shard in shards) * plan.responses * len(config.scoring)
+    guard = ScoreErrorGuard(config.limits.score_errors, expected)
+    for shard in shards:
+        rows = round_dir.read_shard("train", shard.index)
+        if rows is not None:
+            guard.count(rows)
+    stages = run.stages
+    totals = sample_and_score(
+        round_dir, shards, plan, adapter, stages.generator, stages.scorer, stages.reporter, stage="sample", check=guard
+    )
+    if totals.items or round_dir.committed("sampling") is None:
+        facts = {"stage": dataclasses.asdict(totals), "scores": dict(guard.statuses)}
+        round_dir.commit("sampling", {}, **facts)
+
+
+def consume(run: Run, round_index: int, groups: Groups, adapter: Adapter, sync: AdapterSync) -> Adapter:
+    """Update the adapter on the groups, serve the result, evaluate it, and finish the round."""
+    round_dir = run.run_dir.round(round_index)
+    new = load_adapter(run, round_index)
+    if new is None:
+        _update(run, round_dir, groups, adapter)
+        new = load_adapter(run, round_index)
+        assert new is not None
+    proof = sync.sync(*new)
+    finish_round(run, round_dir, *new, sync=dataclasses.asdict(proof))
+    return new[0]
+
+
+def _update(run: Run, round_dir: RoundDir, groups: Groups, adapter: Adapter) -> None:
+    parent = load_adapter(run, adapter.version)
+    with run.stages.reporter.stage("update", round_dir.index, groups.kept) as progress:
+        result = run.stages.learner.update(round_dir.index, groups, parent[1] if parent else None)
+        progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
+    files = {}
+    for name, content in result.adapter.files.items():
+        files |= round_dir.write(f"adapter/{name}", content)
+    record = Adapter(
+        version=round_dir.index,
+        path=str((round_dir.root / "adapter").relative_to(run.run_dir.root)),
+        sha256=result.adapter.sha256,
+        base_model_sha256=run.base_model_sha256,
+        parent=adapter.version,
+    )
+    stage = {"seconds": progress.seconds, "items": progress.items, "tokens": progress.tokens}
+    round_dir.commit(
+        "adapter", files, adapter=dataclasses.asdict(record), training=result.metrics, steps=result.steps, stage=stage
+    )
+    run.stages.reporter.event("training", round=round_dir.index, **result.metrics)
+
+
+def load_adapter(run: Run, version: int) -> tuple[Adapter, AdapterFiles] | None:
+    """A round's committed adapter; None for the base and for a round that has none yet."""
+    round_dir = run.run_dir.round(version)
+    saved = None if version == 0 else round_dir.committed("adapter")
+    if saved is None:
+        return None
+    record = Adapter(**saved["adapter"])
+    content = {Path(name).name: (round_dir.root / name).read_bytes() for name in saved["files"]}
+    assert record.sha256 == saved["files"][f"adapter/{ADAPTER_WEIGHTS}"]["sha256"]
+    return record, AdapterFiles(version, record.sha256, content)
+
+
+def finish_round(
+    run: Run, round_dir: RoundDir, adapter: Adapter, files: AdapterFiles | None, sync: dict[str, Any]
+) -> None:
+    """Evaluate where it is due, write `report.json` and the round's commit, and rewrite the page."""
+    due = round_dir.index % run.config.evaluation.every == 0 or round_dir.index == run.config.run.rounds
+    report = EvalReport(round_dir.index, adapter.version, {})
+    if due:
+        report = run.stages.evaluator.evaluate(round_dir.index, adapter, files)
+    content = {**report.to_dict(), "sync": sync, **_round_facts(run, round_dir)}
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    round_dir.commit("report", round_dir.write("report.json", text.encode()))
+    round_dir.finish(adapter_sha256=adapter.sha256)
+    run.stages.reporter.event("round", **content)
+    run.stages.reporter.write()
+
+
+def _round_facts(run: Run, round_dir: RoundDir) -> dict[str, Any]:
+    """What the round's commits say, for people: times, counts, training metrics, some answers."""
+    facts: dict[str, Any] = {"stages": {}, "answers": []}
+    for name, stage in (("sampling", "sample"), ("adapter", "update"), ("evaluation", "evaluate")):
+        saved = round_dir.committed(name)
+        if saved is not None:
+            facts["stages"][stage] = saved["stage"]
+    if (sampling := round_dir.committed("sampling")) is not None:
+        facts["scores"] = sampling["scores"]
+    if (groups := round_dir.committed("groups")) is not None:
+        facts["groups"] = {"kept": groups["groups"]["kept"], "dropped": groups["groups"]["dropped"]}
+    if (update := round_dir.committed("adapter")) is not None:
+        facts["training"] = update["training"]
+    for row in (round_dir.read_shard("evaluation", 0) or [])[:: run.config.evaluation.responses][:SHOWN_ANSWERS]:
+        facts["answers"].append(
+            {"prompt": run.stages.evaluator.prompt_text(row.sample.prompt_id), "response": row.sample.text,
+             "reward": row.reward}  # fmt: skip
+        )
+    return facts
+

@@ -1,0 +1,77 @@
+"""Sample and score a round's prompts, shard by shard, each shard committed as soon as it has both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rayalign.records import Adapter, Prompt, ScoredSample
+from rayalign.run_dir import RoundDir
+from rayalign.stages import Generator, Reporter, SampledShard, SamplingPlan, ScoredShard, Scorer, Shard
+
+SHARD_PROMPTS = 32
+
+
+def make_shards(prompts: Sequence[Prompt]) -> list[Shard]:
+    starts = range(0, len(prompts), SHARD_PROMPTS)
+    return [Shard(i, tuple(prompts[start : start + SHARD_PROMPTS])) for i, start in enumerate(starts)]
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """What one sampling stage did in this process; committed shards of an earlier attempt do not count."""
+
+    seconds: float
+    items: int
+    tokens: int
+
+
+def sample_and_score(
+    round_dir: RoundDir,
+    shards: Sequence[Shard],
+    plan: SamplingPlan,
+    adapter: Adapter,
+    generator: Generator,
+    scorer: Scorer,
+    reporter: Reporter,
+    *,
+    stage: str,
+    check: Callable[[ScoredShard], None] | None = None,
+) -> StageTotals:
+    """Commit every shard that is not committed yet.
+
+    Args:
+        stage: name of the stage on the console.
+        check: called on each scored shard before it is committed; may raise to stop the round.
+    """
+    missing = [shard for shard in shards if round_dir.committed(f"{plan.purpose}-{shard.index:05d}") is None]
+    total = sum(len(shard.prompts) for shard in shards) * plan.responses
+    todo = sum(len(shard.prompts) for shard in missing) * plan.responses
+    with reporter.stage(stage, plan.round_index, total, done=total - todo) as progress:
+        if missing:
+            sampled = generator.sample(missing, plan, adapter)
+            for scored in scorer.score(_counted(sampled, progress.advance)):
+                _check_complete(scored, plan)
+                if check is not None:
+                    check(scored)
+                round_dir.commit_shard(plan.purpose, scored.shard.index, scored.rows)
+    return StageTotals(progress.seconds, progress.items, progress.tokens)
+
+
+def _counted(sampled: Iterator[SampledShard], advance: Callable[[int, int], None]) -> Iterator[SampledShard]:
+    for item in sampled:
+        advance(len(item.samples), sum(len(sample.token_ids) for sample in item.samples))
+        yield item
+
+
+def _check_complete(scored: ScoredShard, plan: SamplingPlan) -> None:
+    """Every (prompt, index) of the shard once, in order: a misaligned score must never be stored."""
+    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(plan.responses)]
+    found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
+    if found != expected:
+        raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")
+
+
+def read_rows(round_dir: RoundDir, purpose: str, shards: Sequence[Shard]) -> list[ScoredSample]:
+    """All committed rows of a stage, in shard order."""
+    return [row for shard in shards for row in round_dir.read_shard(purpose, shard.index) or []]
