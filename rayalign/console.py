@@ -169,7 +169,7 @@ class RunReporter:
         write_report: renders the report from the run folder.
     """
 
-    def __init__(self, console: Console, log: EventLog | None, write_report: Callable[[], None]) -> None:
+    def __init__(self, console: Console, log: EventLog | None, write_report: Callable[[], object]) -> None:
         self.console, self.log, self._write_report = console, log, write_report
 
     def say(self, text: str) -> None:

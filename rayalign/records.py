@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCHEMA_VERSION = 1
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""The file of an adapter folder whose SHA-256 is the adapter's checksum."""
 
 FinishReason = Literal["stop", "length"]
 ScoreStatus = Literal["ok", "abstain", "error", "timeout"]

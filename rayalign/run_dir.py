@@ -63,7 +63,7 @@ def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
 def read_parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, partitioning=None).to_pylist()
+    return pq.ParquetFile(path).read().to_pylist()
 
 
 class RoundDir:
@@ -163,7 +163,7 @@ def read_scored(samples: Path, scores: Path) -> list[ScoredSample]:
 
 
 class RunDir:
-    """A run's folder. `open` makes or resumes it."""
+    """A run's folder. `open` makes it or takes it up again."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -191,17 +191,21 @@ class RunDir:
     def save_config(self, config: dict[str, Any]) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
 
-    def open(self, config: dict[str, Any]) -> bool:
-        """Make the folder, or check that `config` may resume it. Returns whether it existed.
+    def open(self, config: dict[str, Any]) -> None:
+        """Make the folder, or take it up again under `config`. Raises as `check`."""
+        if not self.check(config):
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
+        self.save_config(config)
+
+    def check(self, config: dict[str, Any]) -> bool:
+        """Whether there is a run here, which `config` may then resume.
 
         Raises:
             RunFolderError: it belongs to another config or to another schema version.
         """
         saved = self.saved_config()
         if saved is None:
-            self.root.mkdir(parents=True, exist_ok=True)
-            self.save_config(config)
-            self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
             return False
         version = self.info.get("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
@@ -213,7 +217,6 @@ class RunDir:
                 "resuming with other settings would mix two experiments",
                 "set another run.name, undo the change, or give --fork NAME to go on under a new name",
             )
-        self.save_config(config)
         return True
 
     @contextmanager

@@ -89,9 +89,7 @@ class Coordinator:
         """Descriptions of all workers once the group is complete; None after `timeout_s`."""
         async with self._changed:
             try:
-                await asyncio.wait_for(
-                    self._changed.wait_for(lambda: 0 < self._world == len(self._workers)), timeout_s
-                )
+                await asyncio.wait_for(self._changed.wait_for(lambda: 0 < self._world == len(self._workers)), timeout_s)
             except TimeoutError:
                 return None
             return [self._workers[rank] for rank in sorted(self._workers)]

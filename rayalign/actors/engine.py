@@ -22,8 +22,8 @@ from typing import Any, cast
 
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
-from rayalign.learning.model import ADAPTER_WEIGHTS, adapted_modules
-from rayalign.records import FinishReason, Prompt, Sample
+from rayalign.learning.model import adapted_modules
+from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample
 from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
 
 _log = logging.getLogger(__name__)
@@ -176,9 +176,7 @@ class Engine:
         try:
             for position, (token_ids, params) in enumerate(job.requests):
                 name = f"{id(job)}-{position}"
-                self._engine.add_request(
-                    name, {"prompt_token_ids": token_ids}, params.clone(), lora_request=self._lora
-                )
+                self._engine.add_request(name, {"prompt_token_ids": token_ids}, params.clone(), lora_request=self._lora)
                 running[name] = (job, position)
         except Exception as error:
             mine = [name for name, (owner, _) in running.items() if owner is job]
@@ -249,9 +247,7 @@ def _write_adapter(folder: Path, files: AdapterFiles) -> str:
 def _to_sample(output: Any, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
     completion = output.outputs[0]
     token_ids = list(completion.token_ids)
-    logprobs = [
-        float(entry[token].logprob) for token, entry in zip(token_ids, completion.logprobs, strict=True)
-    ]
+    logprobs = [float(entry[token].logprob) for token, entry in zip(token_ids, completion.logprobs, strict=True)]
     reason = cast(FinishReason, completion.finish_reason)
     if reason not in ("stop", "length"):
         raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")

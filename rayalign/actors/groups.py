@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from rayalign.run_dir import RunDir, parquet_bytes, read_parquet, read_scored, s
 from rayalign.stages import Groups, Shard
 
 ROWS_PER_FILE = 4096
+SHARDS_PER_TASK = 32
 
 
 class RayGroupBuilder:
-    """`GroupBuilder`: one Ray Data task per shard, sorted by prompt id, kept groups written, dropped ones counted."""
+    """`GroupBuilder`: one Ray Data task for several shards; groups sorted by prompt id, dropped ones counted."""
 
     def __init__(self, run_dir: RunDir, section: GroupsSection) -> None:
         self._run_dir = run_dir
@@ -33,7 +35,8 @@ class RayGroupBuilder:
         def groups_of(row: dict[str, Any]) -> list[dict[str, Any]]:
             return _shard_groups(Path(root), int(row["shard"]), section)
 
-        dataset = ray.data.from_items([{"shard": shard.index} for shard in shards], override_num_blocks=len(shards))
+        blocks = math.ceil(len(shards) / SHARDS_PER_TASK)
+        dataset = ray.data.from_items([{"shard": shard.index} for shard in shards], override_num_blocks=blocks)
         dataset = dataset.flat_map(groups_of, num_cpus=0.25).sort("prompt_id")
         files, dropped, kept, responses = [], {}, 0, 0
         for rows in _chunks(dataset):

@@ -21,7 +21,7 @@ from rayalign.actors.coordinator import Failed
 from rayalign.actors.process import describe_process, redirect_output
 from rayalign.config import RunConfig
 from rayalign.errors import GuardError, RayalignError
-from rayalign.learning.model import ADAPTER_WEIGHTS, build_policy
+from rayalign.learning.model import build_policy
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
     StepContext,
@@ -33,7 +33,7 @@ from rayalign.learning.step import (
     rows_of,
     token_logps_of,
 )
-from rayalign.records import TrainingGroup
+from rayalign.records import ADAPTER_WEIGHTS, TrainingGroup
 from rayalign.stages import AdapterFiles, TokenSequence, UpdateResult, Which
 
 log = logging.getLogger(__name__)
@@ -77,9 +77,7 @@ class LearnerWorker:
         self._base_name = config.model.base
         self._loaded: str | None = None
 
-    def update(
-        self, round_index: int, files: list[str], parent: AdapterFiles | None
-    ) -> UpdateResult | None:
+    def update(self, round_index: int, files: list[str], parent: AdapterFiles | None) -> UpdateResult | None:
         """Train one round on the groups in `files`, from `parent`."""
         started = time.perf_counter()
         self._load(parent)

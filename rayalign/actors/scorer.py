@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,30 +13,15 @@ from rayalign.actors.process import describe_process, redirect_output, runtime_e
 from rayalign.config import RuleScoring, RunConfig
 from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.combine import weighted_sum
-from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, read_rule
+from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, rule_version
 from rayalign.stages import SampledShard, ScoredShard
-
-
-def read_sources(config: RunConfig, folder: Path) -> list[RuleSource | None]:
-    """The users' scorer files, checked by running them once here; null for the demo's own.
-
-    Raises:
-        DataError: a file is missing, does not import, or lacks the function.
-    """
-    sources: list[RuleSource | None] = []
-    for section in config.scoring:
-        source = None if section.function == "demo" else read_rule(section.function, folder)
-        if source is not None:
-            compile_rule(source)
-        sources.append(source)
-    return sources
 
 
 def build_backend(section: RuleScoring, source: RuleSource | None) -> RuleScorer:
     if source is None:
         from rayalign.demo import world
 
-        return RuleScorer(section.name, f"demo-{world.VERSION}", world.score)
+        return RuleScorer(section.name, rule_version("score", inspect.getsource(world)), world.score)
     return RuleScorer(section.name, source.version, compile_rule(source))
 
 

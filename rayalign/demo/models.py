@@ -37,14 +37,14 @@ ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 CONTEXT = 2048
 MODEL: dict[str, Any] = {
     "hidden_size": 128,
-    "intermediate_size": 384,
+    "intermediate_size": 256,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": CONTEXT,
     "tie_word_embeddings": True,
 }
-TRAINING: dict[str, Any] = {"rows": 24_000, "steps": 2_400, "batch": 32, "learning_rate": 3e-3, "warmup_steps": 100}
+TRAINING: dict[str, Any] = {"rows": 24_000, "steps": 2_000, "batch": 32, "learning_rate": 3e-3, "warmup_steps": 100}
 _STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
 _DISTRIBUTED_ENV = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 

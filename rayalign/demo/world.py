@@ -27,7 +27,7 @@ COUNTS: dict[int, str] = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 ORDERS: dict[str, tuple[str, ...]] = {
     "any": ("",),
     "alphabetical": ("in alphabetical order", "from A to Z", "sorted alphabetically"),
-    "reverse": ("in reverse alphabetical order", "from Z to A", "sorted in reverse"),
+    "reverse": ("in reverse alphabetical order", "from Z to A", "sorted backwards"),
 }
 SEPARATORS: dict[str, str] = {"comma": ", ", "semicolon": "; ", "and": " and "}
 SEPARATOR_NAMES: dict[str, str] = {"comma": "commas", "semicolon": "semicolons", "and": "and"}
@@ -41,8 +41,8 @@ ENDING_NAMES: dict[str, str] = {
 KINDS = ("count", "category", "order", "separator", "ending")
 """The constraints of an instruction, in the order in which the judge names their violations."""
 
-OPENERS = ("List", "Name", "Write", "Write down", "Give me", "Tell me", "Show me", "I want", "I need", "Please list")
-JUDGED_TEMPLATE = "{text}\nThe answer should match this judgment: {judgment}"
+OPENERS = ("List", "Name", "Write", "Give", "Show", "Pick", "Please list", "Please name")
+JUDGED_TEMPLATE = "{text}\nJudgment: {judgment}"
 PERFECT = "Perfect."
 
 _PHRASINGS = 4
@@ -71,13 +71,13 @@ def phrase(constraints: Constraints, rng: random.Random) -> str:
     separator, ending = SEPARATOR_NAMES[constraints["separator"]], ENDING_NAMES[constraints["ending"]]
     ask = f"{rng.choice(OPENERS)} {rng.choice((str(count), COUNTS[count]))} {constraints['category']}"
     order = rng.choice(ORDERS[constraints["order"]])
-    join = rng.choice((f"separated by {separator}", f"with {separator} between them"))
+    join = rng.choice((f"separated by {separator}", f"joined by {separator}"))
     end = f"{rng.choice(('end', 'finish'))} with {ending}"
     ordered = f"{ask} {order}" if order else ask
     layouts = (
         f"{ordered}, {join}, and {end}.",
-        f"{ordered}, {join}. {end.capitalize()}.",
-        f"{ask} {join}{', ' + order if order else ''}, and {end}.",
+        f"{ordered} {join}. {end.capitalize()}.",
+        f"{ask} {join}{' ' + order if order else ''} and {end}.",
         f"{end.capitalize()}: {ordered}, {join}.",
     )
     return rng.choice(layouts)
@@ -114,7 +114,7 @@ def violations(response: str, constraints: Constraints) -> dict[str, str]:
     found: dict[str, str] = {}
     distinct = len(set(items))
     if distinct != constraints["count"]:
-        found["count"] = f"There should be {constraints['count']} different items, not {min(distinct, 10)}."
+        found["count"] = f"There are {min(distinct, 10)} different items, not {constraints['count']}."
     category = constraints["category"]
     strangers = list(dict.fromkeys(item for item in items if item not in CATEGORIES[category]))
     if strangers or not items:

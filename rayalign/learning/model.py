@@ -19,8 +19,8 @@ from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.packing import Batch
 from rayalign.losses.logprobs import token_logps
+from rayalign.records import ADAPTER_WEIGHTS
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -63,8 +63,11 @@ def _load(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
         return auto_class.from_pretrained(folder, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"model.base: {folder} cannot be loaded", reason,
-                         "check that the folder holds a causal language model with its tokenizer") from error  # fmt: skip
+        raise ModelError(
+            f"model.base: {folder} cannot be loaded",
+            reason,
+            "check that the folder holds a causal language model and its tokenizer",
+        ) from error
 
 
 def adapted_modules(folder: Path, section: LoraSection) -> list[str]:

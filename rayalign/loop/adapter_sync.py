@@ -9,12 +9,11 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayalign.errors import SyncError
 from rayalign.records import Adapter
-from rayalign.stages import AdapterFiles, Generator, Learner, TokenSequence
+from rayalign.stages import AdapterFiles, Generator, Learner, SamplingPlan, Shard, TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,19 @@ class AdapterSync:
     """Owns which adapter the generators serve.
 
     Args:
-        canaries: sequences whose log-probabilities are compared; sampled from the base.
+        canary_prompts: the base answers them once; the log-probabilities of these answers are compared.
+        plan: how the base answers them.
         tolerance: nats per token by which the gap may exceed the gap at version 0.
     """
 
     def __init__(
-        self, generator: Generator, learner: Learner, canaries: Sequence[TokenSequence], tolerance: float
+        self, generator: Generator, learner: Learner, canary_prompts: Shard, plan: SamplingPlan, tolerance: float
     ) -> None:
         self._generator = generator
         self._learner = learner
-        self._canaries = list(canaries)
+        self._canary_prompts = canary_prompts
+        self._plan = plan
+        self._canaries: list[TokenSequence] = []
         self._tolerance = tolerance
         self._base_logps: list[list[float]] | None = None
         self._base_gap = 0.0
@@ -55,6 +57,7 @@ class AdapterSync:
     def start(self, base: Adapter) -> SyncProof:
         """Serve the base and measure the gap between generator and learner there."""
         self._load(base, None)
+        self._canaries = self._sample_canaries(base)
         self._base_logps = self._learner.logps(self._canaries, "base", None)
         self._base_gap = self._gap(base, self._base_logps)
         self._served = (base, None)
@@ -75,6 +78,15 @@ class AdapterSync:
             raise
         self._served = (adapter, files)
         return proof
+
+    def _sample_canaries(self, base: Adapter) -> list[TokenSequence]:
+        (sampled,) = self._generator.sample([self._canary_prompts], self._plan, base)
+        prompts = {prompt.id: prompt.token_ids for prompt in self._canary_prompts.prompts}
+        canaries = [TokenSequence(prompts[s.prompt_id], s.token_ids) for s in sampled.samples if s.token_ids]
+        if not canaries:
+            raise SyncError("the base model answers the canary prompts with nothing", "there is nothing to compare",
+                            "check the chat template (prompts.template) and sampling.max_tokens")  # fmt: skip
+        return canaries
 
     def _prove(self, adapter: Adapter, files: AdapterFiles | None, base_logps: list[list[float]]) -> SyncProof:
         self._load(adapter, files)

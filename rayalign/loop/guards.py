@@ -42,5 +42,5 @@ class ScoreErrorGuard:
                 f"{failed} of {self._expected} scores failed; most often ({count}x) {reason}",
                 f"more than the {self._allowed / self._expected:.1%} that limits.score_errors allows; "
                 "training on what is left would be training on a biased part",
-                "mend the scorer (a changed rule file needs a new run.name) or raise limits.score_errors, and run again",
+                "mend the scorer (a changed rule file needs a new run.name) or raise limits.score_errors",
             )

@@ -22,7 +22,7 @@ from rayalign.data.prompts import draw_prompts
 from rayalign.errors import GuardError
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
-from rayalign.records import Adapter, EvalReport, Prompt
+from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport, Prompt
 from rayalign.run_dir import RoundDir, RunDir
 from rayalign.sampling import make_shards, sample_and_score
 from rayalign.stages import (
@@ -38,7 +38,6 @@ from rayalign.stages import (
     Shard,
 )
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 SHOWN_ANSWERS = 8
 
 
@@ -163,8 +162,7 @@ def load_adapter(run: Run, version: int) -> tuple[Adapter, AdapterFiles] | None:
         return None
     record = Adapter(**saved["adapter"])
     content = {Path(name).name: (round_dir.root / name).read_bytes() for name in saved["files"]}
-    assert record.sha256 == saved["files"][f"adapter/{ADAPTER_WEIGHTS}"]["sha256"]
-    return record, AdapterFiles(version, record.sha256, content)
+    return record, AdapterFiles(version, saved["files"][f"adapter/{ADAPTER_WEIGHTS}"]["sha256"], content)
 
 
 def finish_round(
@@ -198,8 +196,10 @@ def _round_facts(run: Run, round_dir: RoundDir) -> dict[str, Any]:
         facts["training"] = update["training"]
     for row in (round_dir.read_shard("evaluation", 0) or [])[:: run.config.evaluation.responses][:SHOWN_ANSWERS]:
         facts["answers"].append(
-            {"prompt": run.stages.evaluator.prompt_text(row.sample.prompt_id), "response": row.sample.text,
-             "reward": row.reward}  # fmt: skip
+            {
+                "prompt": run.stages.evaluator.prompt_text(row.sample.prompt_id),
+                "response": row.sample.text,
+                "reward": row.reward,
+            }
         )
     return facts
-

@@ -1,7 +1,7 @@
 """The run: round 0 measures the base, then every round produces groups and consumes them into the next adapter.
 
-    for each round r:   groups  = produce(r, adapter r-1)
-                        adapter = consume(r, groups)
+for each round r:   groups  = produce(r, adapter r-1)
+                    adapter = consume(r, groups)
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import dataclasses
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.round import Run, consume, finish_round, load_adapter, produce
 from rayalign.records import Adapter
-from rayalign.stages import TokenSequence
+from rayalign.stages import SamplingPlan, Shard
+
+CANARIES = 8
 
 
-def run_rounds(run: Run, canaries: list[TokenSequence]) -> None:
+def run_rounds(run: Run) -> None:
     """Run all rounds that are not finished yet."""
     config, reporter = run.config, run.stages.reporter
-    sync = AdapterSync(run.stages.generator, run.stages.learner, canaries, config.sync.tolerance)
+    sync = _adapter_sync(run)
     adapter = Adapter.base(run.base_model_sha256)
     proof = sync.start(adapter)
     reporter.event("sync", **dataclasses.asdict(proof))
@@ -35,3 +37,10 @@ def run_rounds(run: Run, canaries: list[TokenSequence]) -> None:
     for round_index in range(last + 1, config.run.rounds + 1):
         groups = produce(run, round_index, adapter)
         adapter = consume(run, round_index, groups, adapter, sync)
+
+
+def _adapter_sync(run: Run) -> AdapterSync:
+    section = run.config.sampling
+    plan = SamplingPlan(0, "train", run.config.run.seed, 1, section.temperature, section.top_p, section.max_tokens)
+    prompts = tuple(run.prompts.values())[:CANARIES]
+    return AdapterSync(run.stages.generator, run.stages.learner, Shard(0, prompts), plan, run.config.sync.tolerance)

@@ -43,9 +43,8 @@ def nca_loss(
     Raises:
         ValueError: alpha or beta not positive and finite; a NaN or +inf reward; a group without a usable response.
     """
-    scores_GK, weights_GK, mask_GK = _scores_and_weights(
-        policy_logps_GK, reference_logps_GK, rewards_GK, alpha, beta, mask_GK
-    )
+    mask_GK = torch.ones_like(rewards_GK, dtype=torch.bool) if mask_GK is None else mask_GK
+    scores_GK, weights_GK = _scores_and_weights(policy_logps_GK, reference_logps_GK, rewards_GK, alpha, beta, mask_GK)
     counts_G = mask_GK.sum(-1).to(scores_GK.dtype)
     data_G = -(weights_GK * F.logsigmoid(scores_GK)).sum(-1)
     noise_G = -(F.logsigmoid(-scores_GK) * mask_GK).sum(-1) / counts_G
@@ -63,9 +62,8 @@ def info_nca_loss(
     mask_GK: torch.Tensor | None = None,
 ) -> LossOutput:
     """InfoNCA with reward labels (arXiv 2402.05369): K-way cross-entropy. Arguments and errors as `nca_loss`."""
-    scores_GK, weights_GK, mask_GK = _scores_and_weights(
-        policy_logps_GK, reference_logps_GK, rewards_GK, alpha, beta, mask_GK
-    )
+    mask_GK = torch.ones_like(rewards_GK, dtype=torch.bool) if mask_GK is None else mask_GK
+    scores_GK, weights_GK = _scores_and_weights(policy_logps_GK, reference_logps_GK, rewards_GK, alpha, beta, mask_GK)
     log_softmax_GK = F.log_softmax(scores_GK.masked_fill(~mask_GK, -math.inf), dim=-1)
     per_group = -(weights_GK * log_softmax_GK.masked_fill(~mask_GK, 0.0)).sum(-1)
     return LossOutput(per_group.mean(), per_group, _implicit_reward_metrics(scores_GK, rewards_GK, mask_GK))
@@ -77,13 +75,11 @@ def _scores_and_weights(
     rewards_GK: torch.Tensor,
     alpha: float,
     beta: float,
-    mask_GK: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    mask_GK: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} is {value}: it must be positive and finite")
-    if mask_GK is None:
-        mask_GK = torch.ones_like(rewards_GK, dtype=torch.bool)
     _check_rewards(rewards_GK, mask_GK)
     # where, not multiplication: whatever stands in a padded slot (even NaN) must not reach loss or gradient.
     zeros_GK = torch.zeros_like(policy_logps_GK)
@@ -93,7 +89,7 @@ def _scores_and_weights(
     rewards_GK = rewards_GK.masked_fill(~mask_GK, -math.inf)
     # The maximum goes first: r / alpha overflows for small alpha.
     logits_GK = (rewards_GK - rewards_GK.max(-1, keepdim=True).values) / alpha
-    return scores_GK, torch.softmax(logits_GK, dim=-1).to(scores_GK.dtype), mask_GK
+    return scores_GK, torch.softmax(logits_GK, dim=-1).to(scores_GK.dtype)
 
 
 def _check_rewards(rewards_GK: torch.Tensor, mask_GK: torch.Tensor) -> None:

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from rayalign.config import RuleScoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 
@@ -27,7 +28,27 @@ class RuleSource:
 
     @property
     def version(self) -> str:
-        return hashlib.sha256(f"{self.function}\n{self.text}".encode()).hexdigest()[:16]
+        return rule_version(self.function, self.text)
+
+
+def read_sources(sections: Sequence[RuleScoring], folder: Path) -> list[RuleSource | None]:
+    """The users' scorer files, checked by importing them once here; null for the demo's own.
+
+    Raises:
+        DataError: a file is missing, does not import, or lacks the function.
+    """
+    sources: list[RuleSource | None] = []
+    for section in sections:
+        source = None if section.function == "demo" else read_rule(section.function, folder)
+        if source is not None:
+            compile_rule(source)
+        sources.append(source)
+    return sources
+
+
+def rule_version(function: str, text: str) -> str:
+    """Version of a rule: hash of its file and of which function is used."""
+    return hashlib.sha256(f"{function}\n{text}".encode()).hexdigest()[:16]
 
 
 def read_rule(spec: str, folder: Path) -> RuleSource:
@@ -60,7 +81,7 @@ def compile_rule(source: RuleSource) -> RuleFunction:
     except Exception as error:
         raise DataError(f"scoring.function: {source.path} cannot be imported", f"{type(error).__name__}: {error}",
                         f"make `python {source.path}` run without an error") from error  # fmt: skip
-    function = namespace.get(source.function)
+    function: Any = namespace.get(source.function)
     if not callable(function):
         names = sorted(n for n, v in namespace.items() if inspect.isfunction(v))
         raise DataError(f"scoring.function: {source.path} has no function {source.function!r}",
@@ -69,8 +90,9 @@ def compile_rule(source: RuleSource) -> RuleFunction:
         inspect.signature(function).bind("prompt", "response")
     except TypeError as error:
         raise DataError(f"scoring.function: {source.function} of {source.path} does not take (prompt, response)",
-                        str(error), "write it as def score(prompt: str, response: str) -> float | None") from error  # fmt: skip
-    return function
+                        str(error),
+                        "write it as def score(prompt: str, response: str) -> float | None") from error  # fmt: skip
+    return cast(RuleFunction, function)
 
 
 class RuleScorer:

@@ -19,7 +19,7 @@ EVERYTHING_BUT_LOOP = BASE | {
     *("config", "metrics", "run_dir", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
 }
-ALL = EVERYTHING_BUT_LOOP | {"loop", "launch", "config_file", "console", "doctor"}
+ALL = EVERYTHING_BUT_LOOP | {"loop", "launch", "config_file", "console", "doctor", "sampling", "inputs"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,15 @@ RULES = {
     "learning": Rule(BASE | {"config", "data", "losses"}, TRAINING),
     "demo": Rule(BASE | {"config", "data", "scoring", "learning"}, TRAINING),
     "evaluation": Rule(
-        BASE | {"config", "metrics", "run_dir", "stages", "data", "scoring"},
+        BASE | {"config", "metrics", "run_dir", "stages", "sampling", "data", "scoring"},
         {"alpaca_eval", "lm_eval"},
         heavy_only_in_functions=True,
     ),
     "dashboard": Rule(BASE | {"config", "metrics", "run_dir", "stages", "data", "scoring"}, set()),
-    "loop": Rule(BASE | {"config", "metrics", "run_dir", "stages", "data"}, set()),
+    "sampling": Rule(BASE | {"run_dir", "stages"}, set()),
+    "loop": Rule(BASE | {"config", "metrics", "run_dir", "stages", "sampling", "data"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
+    "inputs": Rule(BASE | {"config", "console", "run_dir", "data", "scoring", "learning", "demo"}, set()),
     "launch": Rule(ALL, {"ray"}),
     "cli": Rule({"config", "errors", ""}, set(), ALL),
 }

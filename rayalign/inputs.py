@@ -1,0 +1,91 @@
+"""What a run reads: model, prompts and scorer files, each checked before an actor starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayalign.config import RunConfig
+from rayalign.console import Console
+from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.errors import ConfigError
+from rayalign.records import Prompt
+from rayalign.run_dir import write_json
+from rayalign.scoring.rule import RuleSource, read_sources
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a run reads, checked before an actor starts."""
+
+    model: Path
+    model_sha256: str
+    train: list[Prompt]
+    holdout: list[Prompt]
+    scorer_sources: list[RuleSource | None]
+
+
+def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
+    """Model folder, prompts and scorer files, each checked.
+
+    Raises:
+        RayalignError: one of them cannot be used.
+    """
+    rows = _prompt_rows(config, config_dir)
+    sources = read_sources(config.scoring, config_dir)
+    from rayalign.data.chat import tokenize_prompts
+    from rayalign.learning.model import hash_model, load_tokenizer, resolve_model
+
+    model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
+    _check_context(config, model)
+    template, limit = config.prompts.template, config.prompts.max_tokens
+    prompts, too_long = tokenize_prompts(rows.rows, load_tokenizer(model), template, limit)
+    split = split_prompts([(prompt.id, prompt.metadata) for prompt in prompts], config.prompts.holdout)
+    by_id = {prompt.id: prompt for prompt in prompts}
+    _say_prompts(config, console, rows, split, too_long, logs)
+    return Inputs(model, hash_model(model), [by_id[i] for i in split.train], [by_id[i] for i in split.holdout], sources)
+
+
+def _check_context(config: RunConfig, model: Path) -> None:
+    from rayalign.learning.model import context_length
+
+    length, needed = context_length(model), config.max_sequence_tokens + 1
+    if length is not None and length < needed:
+        raise ConfigError(
+            f"prompts.max_tokens + sampling.max_tokens + 1 = {needed}",
+            f"the model's context is {length} tokens",
+            "lower one of the two",
+        )
+
+
+def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
+    source = config.prompts.source
+    if source == "demo":
+        from rayalign.demo import world
+
+        return rows_from_records(world.prompts(), "the demo world", "messages")
+    path = Path(source).expanduser()
+    return load_prompt_rows(str(path if path.exists() else config_dir / path), config.prompts.field)
+
+
+def demo_model() -> Path:
+    from rayalign.demo.models import demo_policy
+
+    return demo_policy()
+
+
+def _say_prompts(
+    config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
+) -> None:
+    console.say(f"prompts: {len(split.train)} to train on, {len(split.holdout)} held out")
+    if split.notice:
+        console.say(split.notice)
+    if rows.duplicates:
+        console.say(f"{rows.duplicates} duplicate prompts merged")
+    skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":
+               [f"{i} ({n} tokens)" for i, n in too_long]} if too_long else {})}  # fmt: skip
+    for reason, names in skipped.items():
+        console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
+    write_json(logs / "skipped_prompts.json", skipped)
+    if config.prompts.per_round > len(split.train):
+        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
