@@ -191,13 +191,10 @@ def _wire(
 def _ray() -> Iterator[None]:
     """A cluster that is already there (`RAY_ADDRESS`), or a local one that ends with the run."""
     import ray
-    import ray.data
 
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
     ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
     try:
         yield
     finally:

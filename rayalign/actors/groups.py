@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 import ray.data
+from ray.data.context import ShuffleStrategy
 
 from rayalign.config import GroupsSection
 from rayalign.data.selection import build_group
@@ -35,6 +36,10 @@ class RayGroupBuilder:
         def groups_of(row: dict[str, Any]) -> list[dict[str, Any]]:
             return _shard_groups(Path(root), int(row["shard"]), section)
 
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        # The default shuffle starts worker processes for every sort: 5 s for a few hundred rows.
+        context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PUSH_BASED
         blocks = math.ceil(len(shards) / SHARDS_PER_TASK)
         dataset = ray.data.from_items([{"shard": shard.index} for shard in shards], override_num_blocks=blocks)
         dataset = dataset.flat_map(groups_of, num_cpus=0.25).sort("prompt_id")

@@ -206,7 +206,7 @@ def sft_rows(seed: int, n: int) -> list[dict[str, Any]]:
     for _ in range(n):
         row = rng.choice(training)
         text, metadata = row["messages"][0]["content"], row["metadata"]
-        flaws = rng.choices((0, 1, 2, 3), weights=(50, 32, 13, 5))[0]
+        flaws = rng.choices((0, 1, 2, 3), weights=(54, 31, 11, 4))[0]
         completion = answer(metadata["constraints"], rng, flaws)
         if rng.random() < 0.25:
             text = judged_prompt(text, judge(text, completion, metadata))
