@@ -1,0 +1,223 @@
+"""Hand-written parts for tests of the loop: no ray, no torch, no vllm."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rayalign.config import RunConfig
+from rayalign.data.selection import build_group
+from rayalign.errors import AdapterVersionError
+from rayalign.evaluation.evaluator import HeldOutEvaluator
+from rayalign.loop.round import Run, Stages
+from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, Sample, Score, ScoredSample, TrainingGroup, prompt_id
+from rayalign.run_dir import RunDir, parquet_bytes
+from rayalign.stages import (
+    AdapterFiles,
+    Groups,
+    ReplicaState,
+    SampledShard,
+    SamplingPlan,
+    ScoredShard,
+    Shard,
+    TokenSequence,
+    UpdateResult,
+)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the loop may catch it."""
+
+
+class Fuse:
+    """Raises `Killed` at the n-th tick."""
+
+    def __init__(self, ticks: int | None = None) -> None:
+        self.left = ticks
+
+    def tick(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+
+def make_config(**changes: Any) -> RunConfig:
+    base: dict[str, Any] = {
+        "run": {"name": "fake", "rounds": 3},
+        "model": {"base": "demo"},
+        "prompts": {"source": "demo", "per_round": 40, "holdout": 40},
+        "sampling": {"responses": 4},
+        "scoring": [{"type": "rule", "function": "demo"}],
+        "objective": {"type": "nca"},
+        "evaluation": {"responses": 2},
+    }
+    return RunConfig.model_validate({**base, **changes})
+
+
+def make_prompts(count: int, tag: str) -> list[Prompt]:
+    texts = [f"{tag} {i}" for i in range(count)]
+    messages = [[{"role": "user", "content": text}] for text in texts]
+    return [Prompt(prompt_id(m), m, [1, 2, 3 + i]) for i, m in enumerate(messages)]
+
+
+def logprob(token: int, version: int) -> float:
+    return -1.0 - 0.1 * token - 0.5 * version
+
+
+class FakeGenerator:
+    """Answers with tokens that depend on seed, prompt and index; `serves` can make it lie about what it serves."""
+
+    def __init__(self, fuse: Fuse, replicas: int = 2) -> None:
+        self.fuse = fuse
+        self.replicas = replicas
+        self.held: int | None = None
+        self.serves = lambda version: version
+        self.corrupt_checksum = False
+        self.loads: list[int] = []
+
+    def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
+        self.held = adapter.version
+        self.loads.append(adapter.version)
+        sha256 = hashlib.sha256(files.files[ADAPTER_WEIGHTS]).hexdigest() if files else None
+        if self.corrupt_checksum and files:
+            sha256 = "0" * 64
+        return [ReplicaState(f"generator-{i}", adapter.version, sha256) for i in range(self.replicas)]
+
+    def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
+        if adapter.version != self.held:
+            raise AdapterVersionError(f"asked for {adapter.version}, holds {self.held}")
+        for shard in shards:
+            self.fuse.tick()
+            samples = []
+            for prompt in shard.prompts:
+                for index in range(plan.responses):
+                    key = f"{plan.seed}:{plan.round_index}:{plan.purpose}:{prompt.id}:{index}"
+                    seed = int(hashlib.sha256(key.encode()).hexdigest()[:6], 16)
+                    tokens = [5 + seed % 7, 6 + seed % 5, 2]
+                    logprobs = [logprob(t, adapter.version) for t in tokens]
+                    samples.append(
+                        Sample(prompt.id, index, f"t{tokens}", tokens, logprobs, "stop", adapter.version, seed)
+                    )
+            yield SampledShard(shard, samples)
+
+    def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
+        version = self.serves(adapter.version)
+        answer = [[logprob(t, version) for t in s.response_token_ids] for s in sequences]
+        return {f"generator-{i}": answer for i in range(self.replicas)}
+
+
+class FakeScorer:
+    """Rewards small tokens; `reward_of` may be replaced."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self.fuse = fuse
+        self.reward_of = lambda sample: float(sample.token_ids[0] == 5)
+
+    def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
+        for item in sampled:
+            self.fuse.tick()
+            rows = []
+            for sample in item.samples:
+                reward = self.reward_of(sample)
+                status = "error" if reward is None else "ok"
+                score = Score("rule:demo", "1", status, reward, reason="broken rule" if reward is None else None)
+                rows.append(ScoredSample(sample, [score], reward))
+            yield ScoredShard(item.shard, rows)
+
+
+class FakeGroupBuilder:
+    def __init__(self, run_dir: RunDir, config: RunConfig, fuse: Fuse) -> None:
+        self.run_dir, self.config, self.fuse = run_dir, config, fuse
+
+    def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
+        self.fuse.tick()
+        round_dir = self.run_dir.round(round_index)
+        groups = []
+        for shard in shards:
+            rows = round_dir.read_shard("train", shard.index) or []
+            for prompt in shard.prompts:
+                mine = [row for row in rows if row.sample.prompt_id == prompt.id]
+                groups.append(build_group(prompt, mine, self.config.groups))
+        groups.sort(key=lambda group: group.prompt_id)
+        keep = [group.to_row() for group in groups if group.keep]
+        dropped: dict[str, int] = {}
+        for group in groups:
+            if group.drop_reason:
+                dropped[group.drop_reason] = dropped.get(group.drop_reason, 0) + 1
+        round_dir.write("groups/00000.parquet", parquet_bytes(keep, TrainingGroup.schema()))
+        return Groups([f"rounds/{round_index:04d}/groups/00000.parquet"], len(keep), dropped)
+
+
+class FakeLearner:
+    """The adapter's bytes are a hash of its parent and of the group file: any difference in data shows in them."""
+
+    def __init__(self, run_dir: RunDir, fuse: Fuse) -> None:
+        self.run_dir, self.fuse = run_dir, fuse
+
+    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+        self.fuse.tick()
+        digest = hashlib.sha256((parent.sha256 if parent else "base").encode())
+        for file in groups.files:
+            digest.update((self.run_dir.root / file).read_bytes())
+        weights = digest.digest()
+        files = {ADAPTER_WEIGHTS: weights, "adapter_config.json": b"{}"}
+        adapter = AdapterFiles(round_index, hashlib.sha256(weights).hexdigest(), files)
+        return UpdateResult(adapter, {"loss": 1.0 / round_index, "tokens": 10.0}, [{"loss": 1.0 / round_index}])
+
+    def logps(
+        self,
+        sequences: Sequence[TokenSequence],
+        which: str,
+        current: AdapterFiles | None,
+        round_start: AdapterFiles | None = None,
+    ) -> list[list[float]]:
+        self.fuse.tick()
+        version = 0 if which == "base" or current is None else current.version
+        return [[logprob(t, version) for t in s.response_token_ids] for s in sequences]
+
+
+class FakeProgress:
+    def __init__(self) -> None:
+        self.items = self.tokens = 0
+        self.seconds = 1.0
+
+    def advance(self, items: int, tokens: int = 0) -> None:
+        self.items += items
+        self.tokens += tokens
+
+
+class FakeReporter:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.stages: list[tuple[str, int, int, int]] = []
+        self.written = 0
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        self.events.append((kind, fields))
+
+    @contextmanager
+    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[FakeProgress]:
+        self.stages.append((name, round_index, total, done))
+        yield FakeProgress()
+
+    def write(self) -> None:
+        self.written += 1
+
+
+def make_run(root: Any, config: RunConfig | None = None, fuse: Fuse | None = None) -> Run:
+    config, fuse = config or make_config(), fuse or Fuse()
+    run_dir = RunDir(root)
+    run_dir.open(config.to_dict())
+    generator, scorer, learner = FakeGenerator(fuse), FakeScorer(fuse), FakeLearner(run_dir, fuse)
+    reporter = FakeReporter()
+    holdout = make_prompts(40, "held out")
+    evaluator = HeldOutEvaluator(config, run_dir, holdout, generator, scorer, learner, reporter)
+    stages = Stages(generator, scorer, FakeGroupBuilder(run_dir, config, fuse), learner, evaluator, reporter)
+    return Run(config, run_dir, stages, {p.id: p for p in make_prompts(100, "train")}, "b" * 64)

@@ -1,0 +1,184 @@
+"""The loop with hand-written parts: what is committed, what a kill costs, what the guards stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from rayalign.errors import AdapterVersionError, GuardError, RunFolderError, SyncError
+from rayalign.loop.round import Run
+from rayalign.loop.run import run_rounds
+from rayalign.run_dir import RunDir, read_parquet
+from tests.fakes import Fuse, Killed, make_config, make_run
+
+
+def adapters(run_dir: RunDir) -> list[str]:
+    return [json.loads((r.root / "COMMIT.json").read_text())["adapter_sha256"] for r in run_dir.rounds()]
+
+
+def sample_keys(run: Run, round_index: int) -> list[tuple[str, int]]:
+    folder = run.run_dir.round(round_index).root / "samples"
+    return [(row["prompt_id"], row["index"]) for file in sorted(folder.glob("*.parquet")) for row in read_parquet(file)]
+
+
+def test_rounds_and_their_content(tmp_path: Path) -> None:
+    """3 rounds after round 0; 40 prompts x 4 samples each; every adapter has the round before as its parent."""
+    run = make_run(tmp_path)
+    run_rounds(run)
+    assert [r.index for r in run.run_dir.rounds()] == [0, 1, 2, 3]
+    for index in (1, 2, 3):
+        keys = sample_keys(run, index)
+        assert len(keys) == len(set(keys)) == 160
+        commit = json.loads((run.run_dir.round(index).root / "COMMIT.json").read_text())
+        adapter = commit["commits"]["adapter"]["adapter"]
+        assert (adapter["version"], adapter["parent"]) == (index, index - 1)
+        weights = run.run_dir.root / adapter["path"] / "adapter_model.safetensors"
+        assert hashlib.sha256(weights.read_bytes()).hexdigest() == adapter["sha256"]
+    assert run.stages.generator.loads == [0, 1, 2, 3]
+    report = run.run_dir.round(2).report()
+    assert report is not None
+    assert report["metrics"]["win_rate/round_0"]["n"] == 40 * 4
+    assert report["sync"]["canary_gap"] <= 1e-9
+    assert report["sync"]["moved"] == pytest.approx(1.0)
+
+
+def test_samples_carry_the_version_that_made_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_rounds(run)
+    for index in (1, 2, 3):
+        rows = read_parquet(run.run_dir.round(index).root / "samples" / "00000.parquet")
+        assert {row["adapter_version"] for row in rows} == {index - 1}
+        rows = read_parquet(run.run_dir.round(index).root / "evaluation" / "samples" / "00000.parquet")
+        assert {row["adapter_version"] for row in rows} == {index}
+
+
+@pytest.mark.parametrize("ticks", range(0, 42, 3))
+def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, ticks: int) -> None:
+    """A run killed at any call of any part, then run again, ends with the adapters of an undisturbed run."""
+    whole = make_run(tmp_path / "whole")
+    run_rounds(whole)
+    with pytest.raises(Killed):
+        run_rounds(make_run(tmp_path / "killed", fuse=Fuse(ticks)))
+    resumed = make_run(tmp_path / "killed")
+    run_rounds(resumed)
+    assert adapters(resumed.run_dir) == adapters(whole.run_dir)
+    for index in (1, 2, 3):
+        assert sample_keys(resumed, index) == sample_keys(whole, index)
+        assert resumed.run_dir.round(index).report()["metrics"] == whole.run_dir.round(index).report()["metrics"]
+
+
+def test_committed_shards_are_not_sampled_again(tmp_path: Path) -> None:
+    """The fuse burns in round 1's second shard: on resume 32 of its 40 prompts are there already."""
+    config = make_config()
+    ticks = 1 + 1 + 2 * 2 + 2 + 1  # canaries, base log-probs, evaluation of 2 shards, round 1's first shard, its second
+    with pytest.raises(Killed):
+        run_rounds(make_run(tmp_path, config, Fuse(ticks)))
+    resumed = make_run(tmp_path, config)
+    run_rounds(resumed)
+    assert ("sample", 1, 160, 128) in resumed.stages.reporter.stages
+
+
+def test_files_without_a_commit_do_not_exist(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    rogue = run.run_dir.round(1).root / "samples" / "00000.parquet"
+    rogue.parent.mkdir(parents=True)
+    rogue.write_bytes(b"half a file")
+    run_rounds(run)
+    assert len(read_parquet(rogue)) == 32 * 4
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, make_config(run={"name": "fake", "rounds": 1}))
+    run_rounds(run)
+    weights = run.run_dir.round(1).root / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(b"something else")
+    with pytest.raises(RunFolderError, match="adapter_model"):
+        run_rounds(make_run(tmp_path, make_config(run={"name": "fake", "rounds": 2})))
+
+
+def test_more_rounds_on_a_finished_run(tmp_path: Path) -> None:
+    run_rounds(make_run(tmp_path, make_config(run={"name": "fake", "rounds": 1})))
+    longer = make_run(tmp_path, make_config(run={"name": "fake", "rounds": 3}))
+    run_rounds(longer)
+    run_rounds(whole := make_run(tmp_path / "whole"))
+    assert adapters(longer.run_dir) == adapters(whole.run_dir)
+
+
+def test_generator_that_still_serves_the_base_is_caught(tmp_path: Path) -> None:
+    """Its canary log-probs are those of version 0: the gap is 0.5 nats per token, far above the tolerance."""
+    run = make_run(tmp_path)
+    run.stages.generator.serves = lambda version: 0
+    with pytest.raises(SyncError, match=r"differ by 0\.5000"):
+        run_rounds(run)
+    assert run.stages.generator.loads == [0, 1, 0], "the adapter served before is restored"
+    assert [r.index for r in run.run_dir.rounds()] == [0]
+
+
+def test_wrong_checksum_is_caught(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.stages.generator.corrupt_checksum = True
+    with pytest.raises(SyncError, match="checksum 000"):
+        run_rounds(run)
+
+
+def test_generator_refuses_another_version(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    load = run.stages.generator.load
+
+    def load_and_forget(adapter, files):
+        states = load(adapter, files)
+        run.stages.generator.held = 0
+        return states
+
+    run.stages.generator.load = load_and_forget
+    with pytest.raises(AdapterVersionError):
+        run_rounds(run)
+
+
+def test_too_many_failed_scores_stop_the_round_before_training(tmp_path: Path) -> None:
+    """3 of 40 x 4 scores is 1.9 % and passes; a tenth of them does not. The run stays resumable."""
+    run = make_run(tmp_path, make_config(evaluation={"responses": 1}))
+    counted = []
+
+    def some_fail(sample):
+        counted.append(sample)
+        return None if len(counted) % 10 == 0 and sample.adapter_version == 0 and len(counted) > 40 else 1.0
+
+    run.stages.scorer.reward_of = some_fail
+    with pytest.raises(GuardError, match="broken rule") as caught:
+        run_rounds(run)
+    assert caught.value.exit_code == 3
+    assert not (run.run_dir.round(1).root / "adapter").exists()
+    run_rounds(make_run(tmp_path, make_config(evaluation={"responses": 1}, limits={"score_errors": 0.5})))
+
+
+def test_a_round_without_groups_stops(tmp_path: Path) -> None:
+    run = make_run(tmp_path, make_config(groups={"drop_equal_rewards": True}))
+    run.stages.scorer.reward_of = lambda sample: 1.0
+    with pytest.raises(GuardError, match="equal_rewards"):
+        run_rounds(run)
+
+
+def test_misaligned_scores_are_never_stored(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    score = run.stages.scorer.score
+
+    def swapped(sampled):
+        for shard in score(sampled):
+            shard.rows.reverse()
+            yield shard
+
+    run.stages.scorer.score = swapped
+    with pytest.raises(AssertionError, match="shard 0"):
+        run_rounds(run)
+    assert not list(run.run_dir.root.glob("rounds/*/evaluation/samples/*"))
+
+
+def test_evaluation_every_second_round_and_at_the_end(tmp_path: Path) -> None:
+    run = make_run(tmp_path, make_config(evaluation={"every": 2, "responses": 2}))
+    run_rounds(run)
+    reports = [r.report() for r in run.run_dir.rounds()]
+    assert [bool(report["metrics"]) for report in reports if report] == [True, False, True, True]
