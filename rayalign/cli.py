@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -41,7 +42,7 @@ def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None
         click.echo(resolved_yaml(loaded))
         click.echo(launch.describe(loaded))
     else:
-        launch.run(loaded, fork=fork)
+        launch.run(loaded, fork=fork, config_dir=Path(config).parent)
 
 
 @cli.command()

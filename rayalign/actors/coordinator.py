@@ -100,4 +100,8 @@ class Coordinator:
             self._changed.notify_all()
 
     def _done(self, task_id: int) -> bool:
-        return self._task is not None and self._task.id == task_id and len(self._answers) == self._world > 0
+        if self._task is None or self._task.id != task_id:
+            return False
+        # A rank that failed may leave the others waiting for it inside a collective.
+        failed = any(isinstance(answer, Failed) for answer in self._answers.values())
+        return failed or len(self._answers) == self._world > 0

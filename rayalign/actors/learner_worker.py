@@ -54,7 +54,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     while (task := ray.get(coordinator.next_task.remote(attempt[0], last))) is not None:
         try:
             result = getattr(worker, task.kind)(**task.arguments)
-        except RayalignError as error:
+        except (RayalignError, ValueError) as error:
             log.exception("task %s failed", task.id)
             result = Failed(error)
         ray.get(coordinator.answer.remote(attempt[0], rank, task.id, result if rank == 0 or _failed(result) else None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from rayalign.config import GroupsSection
@@ -32,7 +33,7 @@ def _merge_duplicates(rows: Sequence[ScoredSample]) -> list[tuple[ScoredSample, 
     same: dict[tuple[int, ...], list[ScoredSample]] = {}
     for row in rows:
         same.setdefault(tuple(row.sample.token_ids), []).append(row)
-    return [(twins[0], sum(twin.reward or 0.0 for twin in twins) / len(twins)) for twins in same.values()]
+    return [(twins[0], statistics.mean(twin.reward or 0.0 for twin in twins)) for twins in same.values()]
 
 
 def _drop_reason(rewards: Sequence[float], usable: int, section: GroupsSection) -> str | None:
@@ -52,7 +53,8 @@ def normalise(rewards: Sequence[float], mode: str) -> list[float]:
     """
     if mode == "none" or not rewards:
         return list(rewards)
-    mean = sum(rewards) / len(rewards)
+    # Exact: sum / length of equal rewards may miss them by a rounding, which zscore would blow up to 1.
+    mean = statistics.mean(rewards)
     centred = [reward - mean for reward in rewards]
     if mode == "center":
         return centred

@@ -44,7 +44,7 @@ def resolve_model(base: str) -> Path:
     except Exception as error:
         raise ModelError(
             f"model.base: {base!r} cannot be loaded",
-            f"there is no such folder, and as a hub id it failed: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"there is no such folder, and as a hub id it failed: {_first_line(error)}",
             "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
         ) from error
 
@@ -62,12 +62,16 @@ def _load(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
     try:
         return auto_class.from_pretrained(folder, **kwargs)
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"model.base: {folder} cannot be loaded",
-            reason,
+            _first_line(error),
             "check that the folder holds a causal language model and its tokenizer",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Some errors of the hub's client have no message at all."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def adapted_modules(folder: Path, section: LoraSection) -> list[str]:

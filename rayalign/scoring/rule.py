@@ -77,8 +77,9 @@ def compile_rule(source: RuleSource) -> RuleFunction:
     """
     namespace: dict[str, Any] = {"__name__": "rayalign_user_rule", "__file__": source.path}
     try:
-        exec(compile(source.text, source.path, "exec"), namespace)
-    except Exception as error:
+        # dont_inherit: this module's own __future__ import must not turn the user's annotations into strings.
+        exec(compile(source.text, source.path, "exec", dont_inherit=True), namespace)
+    except (Exception, SystemExit) as error:
         raise DataError(f"scoring.function: {source.path} cannot be imported", f"{type(error).__name__}: {error}",
                         f"make `python {source.path}` run without an error") from error  # fmt: skip
     function: Any = namespace.get(source.function)
@@ -87,12 +88,17 @@ def compile_rule(source: RuleSource) -> RuleFunction:
         raise DataError(f"scoring.function: {source.path} has no function {source.function!r}",
                         f"it defines {', '.join(names) or 'no function'}", "name one of its functions")  # fmt: skip
     try:
-        inspect.signature(function).bind("prompt", "response")
-    except TypeError as error:
+        extra = {"metadata": {}} if _wants_metadata(function) else {}
+        inspect.signature(function).bind("prompt", "response", **extra)
+    except (TypeError, ValueError) as error:
         raise DataError(f"scoring.function: {source.function} of {source.path} does not take (prompt, response)",
                         str(error),
                         "write it as def score(prompt: str, response: str) -> float | None") from error  # fmt: skip
     return cast(RuleFunction, function)
+
+
+def _wants_metadata(function: RuleFunction) -> bool:
+    return "metadata" in inspect.signature(function).parameters
 
 
 class RuleScorer:
@@ -105,7 +111,7 @@ class RuleScorer:
         self.name = name
         self.version = version
         self._function = function
-        self._wants_metadata = "metadata" in inspect.signature(function).parameters
+        self._wants_metadata = _wants_metadata(function)
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
         """One score per sample; `prompts` holds the prompt of each."""

@@ -1,0 +1,54 @@
+"""Real Ray, real models. Ray runs in its own subprocess tree per test module and is stopped by the fixture."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rayalign.config import RunConfig
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    """The demo policy; trained at first use, then cached."""
+    from rayalign.demo.models import demo_policy
+
+    return demo_policy()
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """A local Ray of this test module alone."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], object], float], None]:
+    def wait(condition: Callable[[], object], limit_s: float) -> None:
+        deadline = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < deadline, f"nothing happened in {limit_s} s"
+            time.sleep(0.1)
+
+    return wait
+
+
+def small_config(**changes: object) -> RunConfig:
+    base = {
+        "run": {"name": "test", "rounds": 2},
+        "model": {"base": "demo"},
+        "prompts": {"source": "demo", "per_round": 32, "holdout": 32, "max_tokens": 128},
+        "sampling": {"responses": 4, "max_tokens": 32},
+        "scoring": [{"type": "rule", "function": "demo"}],
+        "objective": {"type": "nca"},
+    }
+    return RunConfig.model_validate({**base, **changes})
