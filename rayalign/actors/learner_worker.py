@@ -203,7 +203,7 @@ class LearnerWorker:
         return self._sum_over_ranks(totals) | ({} if norm is None else {"grad_norm": float(norm)})
 
     def _check_finite(self, loss: float, round_index: int) -> None:
-        bad = torch.tensor([0.0 if all_finite(loss, self._policy.trainable()) else 1.0])
+        bad = torch.tensor([0.0 if all_finite(loss, self._policy.trainable()) else 1.0], device=self._device)
         dist.all_reduce(bad)
         if bad.item():
             raise GuardError(

@@ -45,7 +45,7 @@ def learning_rate(training: TrainingSection, round_index: int, step: int, steps:
     """
     schedule = training.schedule
     peak = value_at(training.learning_rate, round_index) * schedule.round_decay ** (round_index - 1)
-    warmup = math.ceil(schedule.warmup * steps)
+    warmup = math.ceil(round(schedule.warmup * steps, 6))
     if step < warmup:
         return peak * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import numbers
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def compile_rule(source: RuleSource) -> RuleFunction:
     return cast(RuleFunction, function)
 
 
-def _wants_metadata(function: RuleFunction) -> bool:
+def _wants_metadata(function: Callable[..., Any]) -> bool:
     return "metadata" in inspect.signature(function).parameters
 
 
@@ -122,13 +123,14 @@ class RuleScorer:
         extra = {"metadata": prompt.metadata} if self._wants_metadata else {}
         try:
             reward = self._function(prompt.text, sample.text, **extra)
+            if reward is None:
+                return self._failed("abstain", "the rule returned None", started)
+            number = not isinstance(reward, bool) and isinstance(reward, numbers.Real)
+            if not number or not math.isfinite(reward):
+                return self._failed("error", f"the rule returned {reward!r}, which is not a finite number", started)
+            return Score(self.name, self.version, "ok", float(reward), latency_s=time.perf_counter() - started)
         except Exception as error:
             return self._failed("error", f"{type(error).__name__}: {error}", started)
-        if reward is None:
-            return self._failed("abstain", "the rule returned None", started)
-        if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
-            return self._failed("error", f"the rule returned {reward!r}, which is not a finite number", started)
-        return Score(self.name, self.version, "ok", float(reward), latency_s=time.perf_counter() - started)
 
     def _failed(self, status: Any, reason: str, started: float) -> Score:
         return Score(self.name, self.version, status, reason=reason, latency_s=time.perf_counter() - started)

@@ -37,7 +37,7 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """A stand-in for `rayalign.launch` that records its calls."""
     calls: list[tuple[str, object]] = []
 
-    def run(config: object, *, fork: str | None = None) -> Path:
+    def run(config: object, *, fork: str | None = None, config_dir: Path = Path()) -> Path:
         calls.append(("run", fork))
         return Path("runs/x")
 
