@@ -270,7 +270,7 @@ def _start_vllm(model: str, config: RunConfig) -> Any:
             max_model_len=config.max_sequence_tokens + 1,
             seed=config.run.seed,
             enable_lora=True,
-            max_lora_rank=max(lora.r, 8),
+            max_lora_rank=cast(Any, max(lora.r, 8)),
             max_loras=1,
             # Without it vLLM also wraps the output head, which slows decoding and breaks prompt log-probs on CPU.
             lora_target_modules=adapted_modules(Path(model), lora),

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import ray
 import ray.train
@@ -51,6 +50,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     worker = LearnerWorker(config, Path(arguments["model"]), rank, world)
     ray.get(coordinator.announce.remote(attempt[0], rank, describe_process(f"learner-{rank}")))
     last = 0
+    task: Any
     while (task := ray.get(coordinator.next_task.remote(attempt[0], last))) is not None:
         try:
             result = getattr(worker, task.kind)(**task.arguments)
@@ -159,7 +159,7 @@ class LearnerWorker:
         # Its JIT build needs a compiler and changes no number.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         training = self._config.training
-        parameters = self._policy.trainable()
+        parameters: Any = self._policy.trainable()
         optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
         settings = {
             "train_micro_batch_size_per_gpu": 1,
@@ -227,7 +227,7 @@ class _GroupFiles:
     def __init__(self, files: list[str]) -> None:
         self._dataset = pads.dataset(files, format="parquet", schema=TrainingGroup.schema())
         table = self._dataset.to_table(columns=["prompt_token_ids", "response_token_ids"])
-        prompts = pc.list_value_length(table["prompt_token_ids"]).to_pylist()
+        prompts = [len(ids) for ids in table["prompt_token_ids"].to_pylist()]
         responses = [[len(r) for r in row] for row in table["response_token_ids"].to_pylist()]
         self.tokens = [group_tokens(p, r) for p, r in zip(prompts, responses, strict=True)]
 
