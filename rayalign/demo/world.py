@@ -23,7 +23,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "tools": ("axe", "brush", "drill", "hammer", "knife", "rake", "saw", "wrench"),
 }
 WORDS: tuple[str, ...] = tuple(word for words in CATEGORIES.values() for word in words)
-COUNTS: dict[int, str] = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
+COUNTS: dict[int, str] = {2: "two", 3: "three", 4: "four", 5: "five"}
 ORDERS: dict[str, tuple[str, ...]] = {
     "any": ("",),
     "alphabetical": ("in alphabetical order", "from A to Z", "sorted alphabetically"),
@@ -45,7 +45,10 @@ OPENERS = ("List", "Name", "Write", "Give", "Show", "Pick", "Please list", "Plea
 JUDGED_TEMPLATE = "{text}\nJudgment: {judgment}"
 PERFECT = "Perfect."
 
-_PHRASINGS = 4
+# Order is the hardest to learn: an example that breaks it more rarely leaves more examples that show it.
+_FLAW_KINDS = ("count", "category", "separator", "ending") * 2 + ("order",)
+_SKILLS_PART = 0.4
+_PHRASINGS = 5
 _HOLDOUT_SHARE = 4
 _MAX_CHARS = 4096
 _SPLIT_ITEMS = re.compile("(" + "|".join(re.escape(text) for text in SEPARATORS.values()) + ")")
@@ -108,13 +111,12 @@ def _row(text: str, split: str, constraints: Constraints) -> dict[str, Any]:
 def violations(response: str, constraints: Constraints) -> dict[str, str]:
     """Return what is wrong with `response`: a sentence per violated kind, or per "junk" (text outside the list).
 
-    A repeated item counts once. One item alone neither is in order nor shows a separator.
+    A repeated item is no violation. One item alone neither is in order nor shows a separator.
     """
     items, separators, ending, junk = _parse(response)
     found: dict[str, str] = {}
-    distinct = len(set(items))
-    if distinct != constraints["count"]:
-        found["count"] = f"There are {min(distinct, 10)} different items, not {constraints['count']}."
+    if len(items) != constraints["count"]:
+        found["count"] = f"There are {min(len(items), 10)} items, not {constraints['count']}."
     category = constraints["category"]
     strangers = list(dict.fromkeys(item for item in items if item not in CATEGORIES[category]))
     if strangers or not items:
@@ -164,10 +166,12 @@ def judged_prompt(text: str, judgment: str) -> str:
 
 def answer(constraints: Constraints, rng: random.Random, flaws: int | tuple[str, ...] = 0) -> str:
     """Write an answer with exactly the given flaws: how many kinds (chosen by `rng`), or the kinds themselves."""
-    kinds = [kind for kind in KINDS if kind != "order" or constraints["order"] != "any"]
-    wrong = set(rng.sample(kinds, flaws) if isinstance(flaws, int) else flaws)
-    if not wrong <= set(kinds):
-        raise ValueError(f"flaws {sorted(wrong)} do not apply to {constraints}; choose from {kinds}")
+    kinds = [kind for kind in _FLAW_KINDS if kind != "order" or constraints["order"] != "any"]
+    wrong = set() if isinstance(flaws, int) else set(flaws)
+    if not wrong <= set(kinds) or (isinstance(flaws, int) and flaws > len(set(kinds))):
+        raise ValueError(f"flaws {flaws} do not apply to {constraints}; choose from {sorted(set(kinds))}")
+    while isinstance(flaws, int) and len(wrong) < flaws:
+        wrong.add(rng.choice(kinds))
     while True:
         text = _draft(constraints, rng, wrong)
         # A wrong order by chance, or a wrong one that happens to be right: draw again.
@@ -181,7 +185,9 @@ def _draft(constraints: Constraints, rng: random.Random, wrong: set[str]) -> str
         count = rng.choice([n for n in range(2, 8) if 0 < abs(n - count) <= 2])
     items = rng.sample(CATEGORIES[category], count)
     if "category" in wrong:
-        others = [word for word in WORDS if word not in CATEGORIES[category]]
+        # One confusable category, not three: a habit with eight words shows up often enough to be unlearned.
+        names = list(CATEGORIES)
+        others = CATEGORIES[names[(names.index(category) + 1) % len(names)]]
         for place, word in zip(rng.sample(range(count), rng.randint(1, 2)), rng.sample(others, 2), strict=False):
             items[place] = word
     if order != "any" and "order" not in wrong:
@@ -197,16 +203,18 @@ def _other(texts: dict[str, str], name: str, rng: random.Random, wrong: bool) ->
 def sft_rows(seed: int, n: int) -> list[dict[str, Any]]:
     """Return `n` conversational prompt/completion rows on training prompts, for a policy that obeys half the time.
 
-    Half of the answers are flawed. A quarter of the rows put the judgment of their answer into the instruction,
-    so that a judged instruction means something to the policy.
+    The order is a curriculum, so keep it: the first part teaches the skills (one answer in ten is flawed), the rest
+    the habits (half are flawed). A quarter of the rows put the judgment of their answer into the instruction, so
+    that a judged instruction means something to the policy.
     """
     rng = random.Random(f"demo sft {seed}")
     training = [row for row in prompts(seed) if row["metadata"]["split"] == "train"]
     rows = []
-    for _ in range(n):
+    for place in range(n):
         row = rng.choice(training)
         text, metadata = row["messages"][0]["content"], row["metadata"]
-        flaws = rng.choices((0, 1, 2, 3), weights=(54, 31, 11, 4))[0]
+        flawed = 0.1 if place < _SKILLS_PART * n else 0.5
+        flaws = rng.choices((1, 2, 3), weights=(34, 12, 4))[0] if rng.random() < flawed else 0
         completion = answer(metadata["constraints"], rng, flaws)
         if rng.random() < 0.25:
             text = judged_prompt(text, judge(text, completion, metadata))
