@@ -23,6 +23,8 @@ QUIET_ENV = {
 def runtime_env(threads: int, *, gpu: bool) -> dict[str, Any]:
     """Environment of an actor that may use `threads` cores."""
     env = {**QUIET_ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    # Threads that spin while they wait take the cores from the actor whose turn it is.
+    env["OMP_WAIT_POLICY"] = "PASSIVE"
     if not gpu:
         env["DS_ACCELERATOR"] = "cpu"
     return {"env_vars": env}

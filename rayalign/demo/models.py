@@ -46,7 +46,22 @@ MODEL: dict[str, Any] = {
     # With the default of 0.02 so narrow a model learns to order and to count far more slowly.
     "initializer_range": 0.06,
 }
-TRAINING: dict[str, Any] = {"steps": 1_600, "batch": 32, "learning_rate": 2e-3, "warmup_steps": 100}
+TRAINING: dict[str, Any] = {
+    "max_steps": 1_600,
+    "per_device_train_batch_size": 32,
+    "learning_rate": 2e-3,
+    "warmup_steps": 100,
+    "lr_scheduler_type": "cosine",
+    "optim": "adamw_torch_fused",
+    "adam_beta2": 0.99,
+    "completion_only_loss": True,
+    "max_length": None,
+    "train_sampling_strategy": "sequential",  # the rows come in batches of a curriculum
+}
+_QUIET_ON_CPU: dict[str, Any] = {
+    **{"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "dataloader_pin_memory": False},
+    **{"disable_tqdm": True, "logging_strategy": "no", "save_strategy": "no", "report_to": []},
+}
 _BUCKET = 16
 _STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
 _STRIPPED_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} | {
@@ -127,7 +142,7 @@ def _child_env(scratch: Path, threads: int) -> dict[str, str]:
     stripped = [name for name in os.environ if name.startswith(_STRIPPED_ENV) or name in _STRIPPED_NAMES]
     env = {name: value for name, value in os.environ.items() if name not in stripped}
     package_root = str(Path(__file__).resolve().parents[2])
-    env |= {
+    return env | {
         "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
         "PYTHONHASHSEED": "0",
         "HF_HOME": str(scratch / "hf"),
@@ -139,7 +154,6 @@ def _child_env(scratch: Path, threads: int) -> dict[str, str]:
         # Threads that spin while they wait cost up to eight times the time where other processes share the cores.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    return env
 
 
 def _show_progress(child: subprocess.Popen[str]) -> None:
@@ -150,7 +164,7 @@ def _show_progress(child: subprocess.Popen[str]) -> None:
     assert child.stdout is not None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with child.stdout, Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("Training the demo policy (once, cached)", total=TRAINING["steps"])
+        task = progress.add_task("Training the demo policy (once, cached)", total=TRAINING["max_steps"])
         for line in child.stdout:
             progress.update(task, completed=int(line))
 
@@ -188,7 +202,7 @@ def _corpus() -> Iterator[str]:
     for row in world.sft_rows(0, 4_000):
         yield row["prompt"][0]["content"]
         yield row["completion"][0]["content"]
-    # At the start of an answer and after a space; twice, since a pair seen once is never merged.
+    # At the start of an answer and after a space, often enough to be merged early.
     for word in world.WORDS:
         yield from (word, f" {word}") * 2
 
@@ -206,7 +220,7 @@ def _build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Any:
 
 def _tokenized(tokenizer: PreTrainedTokenizerFast, seed: int) -> list[dict[str, list[int]]]:
     """Return the SFT rows as token ids and completion masks; in one call, since TRL goes row by row."""
-    rows = world.sft_rows(seed, TRAINING["steps"] * TRAINING["batch"])
+    rows = world.sft_rows(seed, TRAINING["max_steps"] * TRAINING["per_device_train_batch_size"])
     asked: Any = tokenizer.apply_chat_template(
         [row["prompt"] for row in rows], tokenize=False, add_generation_prompt=True
     )
@@ -225,7 +239,7 @@ def _batched(rows: list[dict[str, list[int]]], seed: int) -> list[dict[str, list
     Only within buckets of some batches, which keeps the curriculum; by prompt and not by whole length, because
     batches of answers of one length would teach to count very slowly.
     """
-    batch, rng, ordered = TRAINING["batch"], random.Random(seed), []
+    batch, rng, ordered = TRAINING["per_device_train_batch_size"], random.Random(seed), []
     for start in range(0, len(rows), _BUCKET * batch):
         bucket = sorted(rows[start : start + _BUCKET * batch], key=lambda row: row["completion_mask"].count(0))
         batches = [bucket[place : place + batch] for place in range(0, len(bucket), batch)]
@@ -259,28 +273,7 @@ def _fit(scratch: Path, seed: int, threads: int, report: Callable[[int], None]) 
     disable_progress_bars()
     tokenizer = build_tokenizer()
     model = _build_model(tokenizer, seed)
-    config = SFTConfig(
-        output_dir=str(scratch / "trainer"),
-        seed=seed,
-        max_steps=TRAINING["steps"],
-        per_device_train_batch_size=TRAINING["batch"],
-        learning_rate=TRAINING["learning_rate"],
-        warmup_steps=TRAINING["warmup_steps"],
-        train_sampling_strategy="sequential",  # the rows come in batches of a curriculum
-        lr_scheduler_type="cosine",
-        optim="adamw_torch_fused",
-        adam_beta2=0.99,
-        completion_only_loss=True,
-        max_length=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
-    )
+    config = SFTConfig(output_dir=str(scratch / "trainer"), seed=seed, **TRAINING, **_QUIET_ON_CPU)
     rows = Dataset.from_list(_batched(_tokenized(tokenizer, seed), seed))
     trainer = Trainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer, callbacks=[Report()])
     trainer.train()
