@@ -109,20 +109,19 @@ class GroupsSection(Section):
     deduplicate: bool = True
 
 
-class NCAObjective(Section):
+class RewardObjective(Section):
+    alpha: Scheduled = 0.1
+    beta: Scheduled = 0.3
+    reference: Literal["round_start", "base"] = "round_start"
+    weight: Scheduled = 1.0
+
+
+class NCAObjective(RewardObjective):
     type: Literal["nca"]
-    alpha: Scheduled = 0.1
-    beta: Scheduled = 0.3
-    reference: Literal["round_start", "base"] = "round_start"
-    weight: Scheduled = 1.0
 
 
-class InfoNCAObjective(Section):
+class InfoNCAObjective(RewardObjective):
     type: Literal["info_nca"]
-    alpha: Scheduled = 0.1
-    beta: Scheduled = 0.3
-    reference: Literal["round_start", "base"] = "round_start"
-    weight: Scheduled = 1.0
 
 
 Objective = Annotated[NCAObjective | InfoNCAObjective, Field(discriminator="type")]

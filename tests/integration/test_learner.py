@@ -97,15 +97,15 @@ def plain_torch_round(folder: Path, config: RunConfig, file: Path):
     training = config.training
     tokens = [group_tokens(len(g.prompt_token_ids), [len(r) for r in g.response_token_ids]) for g in groups]
     steps = plan_steps(tokens, seed=0, round_index=1, epochs=1, group_batch=training.group_batch,
-                       tokens_per_micro_batch=10**6, workers=1)  # fmt: skip
+                       tokens_per_micro_batch=training.tokens_per_micro_batch, workers=1)  # fmt: skip
     optimizer = torch.optim.AdamW(policy.trainable(), weight_decay=0.0)
     for number, step in enumerate(steps):
         optimizer.param_groups[0]["lr"] = learning_rate(training, 1, number, len(steps))
-        chosen = [g for batch in step.ranks[0] for g in batch]
-        losses, _ = micro_batch_loss(
-            policy, [groups[g] for g in chosen], [references[g] for g in chosen], StepContext(config.objectives, 1)
-        )
-        losses.mean().backward()
+        for batch in step.ranks[0]:
+            losses, _ = micro_batch_loss(
+                policy, [groups[g] for g in batch], [references[g] for g in batch], StepContext(config.objectives, 1)
+            )
+            (losses.sum() / step.groups).backward()
         torch.nn.utils.clip_grad_norm_(policy.trainable(), training.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
