@@ -13,6 +13,8 @@ from rayalign.records import Prompt
 from rayalign.run_dir import write_json
 from rayalign.scoring.rule import RuleSource, read_sources
 
+NAMED = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -85,7 +87,8 @@ def _say_prompts(
     skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":
                [f"{i} ({n} tokens)" for i, n in too_long]} if too_long else {})}  # fmt: skip
     for reason, names in skipped.items():
-        console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
+        more = ", ... (all in logs/skipped_prompts.json)" if len(names) > NAMED else ""
+        console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:NAMED])}{more}")
     write_json(logs / "skipped_prompts.json", skipped)
     if config.prompts.per_round > len(split.train):
         console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
