@@ -63,7 +63,11 @@ def learner(local_ray: None, demo_folder: Path, root: Path) -> Iterator:
 
 
 def test_update_equals_plain_torch(learner, root: Path, demo_folder: Path) -> None:
-    """One round of 14 ragged groups in 4 steps: the same LoRA weights as a loop of plain torch, to 1e-5."""
+    """One round of 14 ragged groups in 4 steps: the same LoRA weights as a loop of plain torch.
+
+    Adam turns a rounding error into part of a step (1e-3) where a gradient is all but zero, so single elements get a
+    tenth of a step; the mean over all must be a thousand times smaller.
+    """
     import torch
     from safetensors.torch import load
 
@@ -73,7 +77,8 @@ def test_update_equals_plain_torch(learner, root: Path, demo_folder: Path) -> No
     expected = plain_torch_round(demo_folder, learner_config(), RunDir(root).root / groups.files[0])
     assert ours.keys() == expected.keys()
     for name in ours:
-        torch.testing.assert_close(ours[name], expected[name], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours[name], expected[name], rtol=0, atol=1e-4)
+        assert float((ours[name] - expected[name]).abs().mean()) < 1e-7
     assert result.metrics["steps"] == 4
     moved = max(float(tensor.abs().max()) for name, tensor in ours.items() if "lora_B" in name)
     assert moved > 1e-3
