@@ -146,7 +146,7 @@ def _run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Ru
     with _ray():
         try:
             run = _wire(config, run_dir, inputs, reporter, parts, attempt)
-            run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt], config_seed=config.run.seed)
+            run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
             run_rounds(run)
         finally:
             for part in reversed(parts):
