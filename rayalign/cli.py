@@ -39,10 +39,36 @@ def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None
     from rayalign import launch
 
     if dry_run:
+        # First what may refuse the config: a URI with credentials must not be shown.
+        description = launch.describe(loaded)
         click.echo(resolved_yaml(loaded))
-        click.echo(launch.describe(loaded))
+        click.echo(description)
     else:
         launch.run(loaded, fork=fork, config_dir=Path(config).parent)
+
+
+@cli.command()
+@click.argument("config")
+@click.option("--address", required=True, metavar="URL", help="The cluster's job server, http://HEAD:8265.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable).")
+@click.option("--no-wait", is_flag=True, help="Return once the cluster has the job; do not follow its log.")
+@click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
+def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool, fork: str | None) -> int:
+    """Run CONFIG as a job on a Ray cluster and follow it; ends with the run's exit code.
+
+    The working directory travels, without caches, run folders and secrets. Submitting again follows the run if it is
+    alive and resumes it if it is not.
+    """
+    from rayalign.config_file import load_config
+
+    loaded = load_config(config, overrides)
+    from rayalign.storage import Folder
+
+    # Refuses a URI with credentials before it becomes part of a job's command line.
+    Folder(loaded.run.dir)
+    from rayalign.submit import submit as submit_job
+
+    return submit_job(loaded, Path(config), overrides, address=address, wait=not no_wait, fork=fork, say=click.echo)
 
 
 @cli.command()

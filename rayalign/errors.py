@@ -60,8 +60,20 @@ class RunFolderError(RayalignError, ValueError):
     exit_code = EXIT_BAD_INPUT
 
 
+class StoreError(RunFolderError):
+    """The object store of a run folder fails, or another process took the folder over; the run can be resumed."""
+
+    exit_code = EXIT_RESUMABLE
+
+
 class PlacementError(RayalignError, RuntimeError):
     """The cluster cannot hold what the config asks for."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class ClusterError(RayalignError, ConnectionError):
+    """A Ray cluster cannot be reached, refuses the token, or runs other versions."""
 
     exit_code = EXIT_BAD_INPUT
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rayalign.config import RunConfig
+from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.console import Console
 from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
 from rayalign.errors import ConfigError
@@ -39,25 +41,32 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     from rayalign.learning.model import hash_model, load_tokenizer, resolve_model
 
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
-    _check_context(config, model)
+    tokenizer = load_tokenizer(model)
+    _check_context(config, model, tokenizer)
     template, limit = config.prompts.template, config.prompts.max_tokens
-    prompts, too_long = tokenize_prompts(rows.rows, load_tokenizer(model), template, limit)
+    prompts, too_long = tokenize_prompts(rows.rows, tokenizer, template, limit)
     split = split_prompts([(prompt.id, prompt.metadata) for prompt in prompts], config.prompts.holdout)
     by_id = {prompt.id: prompt for prompt in prompts}
     _say_prompts(config, console, rows, split, too_long, logs)
+    _say_objectives(config, console)
     return Inputs(model, hash_model(model), [by_id[i] for i in split.train], [by_id[i] for i in split.holdout], sources)
 
 
-def _check_context(config: RunConfig, model: Path) -> None:
+def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
+    from rayalign.data.judged import JudgedStreams
     from rayalign.learning.model import context_length
 
-    length, needed = context_length(model), config.max_sequence_tokens + 1
-    if length is not None and length < needed:
-        raise ConfigError(
-            f"prompts.max_tokens + sampling.max_tokens + 1 = {needed}",
-            f"the model's context is {length} tokens",
-            "lower one of the two",
-        )
+    length = context_length(model)
+    longest = max(config.max_sequence_tokens, config.max_judged_tokens)
+    judged = config.max_judged_tokens > config.prompts.max_tokens + config.sampling.max_tokens
+    parts = "prompts.max_tokens + sampling.max_tokens" + (" + judgment and its template" if judged else "")
+    if length is not None and length < longest + 1:
+        raise ConfigError(f"{parts} + 1 = {longest + 1}", f"the model's context is {length} tokens",
+                          "lower one of them" if judged else "lower one of the two")  # fmt: skip
+    overhead = JudgedStreams(config.objectives, tokenizer, config.prompts.template).overhead()
+    if overhead > TEMPLATE_TOKENS:
+        raise ConfigError(f"objective: a template of {overhead} tokens", f"{TEMPLATE_TOKENS} are reserved for one",
+                          "shorten it")  # fmt: skip
 
 
 def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
@@ -92,3 +101,12 @@ def _say_prompts(
     write_json(logs / "skipped_prompts.json", skipped)
     if config.prompts.per_round > len(split.train):
         console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
+
+
+def _say_objectives(config: RunConfig, console: Console) -> None:
+    for objective in config.objectives:
+        if isinstance(objective, CUTObjective) and objective.threshold <= 1:
+            console.say(
+                f"objective.threshold {objective.threshold}: nothing bounds the loss of a flagged token; the paper "
+                "uses 1.1 to 1.2"
+            )

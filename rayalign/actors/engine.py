@@ -84,6 +84,10 @@ class Engine:
         self._inbox.put(request)
         return request.done.result()
 
+    def close(self) -> None:
+        """Remove the adapters' folder; the engine itself ends with its process."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:
         """K samples of each prompt, ordered by prompt and index.
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import ray
 
-from rayalign.actors.pool import Pool
+from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config import RunConfig
 from rayalign.records import Adapter, Prompt, Sample
@@ -17,15 +18,18 @@ from rayalign.stages import AdapterFiles, ReplicaState, SampledShard, SamplingPl
 class GeneratorActor:
     """One vLLM engine for the whole run. Calls run concurrently; the engine batches what they ask for."""
 
-    def __init__(self, name: str, model: str, config: RunConfig, log_folder: str) -> None:
+    def __init__(self, name: str, model: ModelSource, config: RunConfig, log_folder: str) -> None:
         redirect_output(log_folder, name)
         from rayalign.actors.engine import Engine
 
         self._name = name
-        self._engine = Engine(name, model, config)
+        self._engine = Engine(name, str(local_folder(model)), config)
 
     def describe(self) -> dict[str, Any]:
         return describe_process(self._name)
+
+    def close(self) -> None:
+        self._engine.close()
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         return self._engine.hold(version, files)
@@ -40,7 +44,16 @@ class GeneratorActor:
 class RayGenerator:
     """`Generator` over a pool of vLLM actors."""
 
-    def __init__(self, model: str, config: RunConfig, log_folder: str, *, cpus: float) -> None:
+    def __init__(
+        self,
+        model: ModelSource,
+        config: RunConfig,
+        log_folder: str,
+        *,
+        cpus: float,
+        say: Say,
+        label_selector: dict[str, str] | None = None,
+    ) -> None:
         gpus = config.cluster.generators.gpus
         self._held: tuple[int, Any] | None = None
         self._sync_timeout_s = config.limits.sync_timeout_s
@@ -48,6 +61,7 @@ class RayGenerator:
             num_cpus=cpus,
             num_gpus=gpus,
             max_concurrency=8,
+            label_selector=label_selector,
             runtime_env=runtime_env(1, gpu=gpus > 0),
         )
 
@@ -60,6 +74,8 @@ class RayGenerator:
             make,
             config.cluster.generators.min,
             timeout_s=config.limits.sample_timeout_s,
+            start_timeout_s=config.limits.start_timeout_s,
+            say=say,
             in_flight=1 if config.loop.deterministic else 2,
             set_up=self._hold_again,
         )

@@ -2,68 +2,175 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
 import ray.data
 from ray.data.context import ShuffleStrategy
 
-from rayalign.config import GroupsSection
-from rayalign.data.selection import build_group
-from rayalign.records import Prompt, TrainingGroup
-from rayalign.run_dir import RunDir, parquet_bytes, read_parquet, read_scored, shard_path
+from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.config import RunConfig
+from rayalign.config_objective import CUTObjective
+from rayalign.data.judged import JudgedStreams
+from rayalign.data.selection import build_group, judged_score, positive_key, positive_limit
+from rayalign.errors import GuardError
+from rayalign.learning.model import load_tokenizer
+from rayalign.records import Prompt, ScoredSample, TrainingGroup
+from rayalign.run_dir import RoundDir, RunDir, parquet_bytes, read_parquet
 from rayalign.stages import Groups, Shard
 
 ROWS_PER_FILE = 4096
 SHARDS_PER_TASK = 32
 
 
+_tokenizer = functools.cache(load_tokenizer)
+"""Once per process: a task builds the groups of many shards."""
+
+
 class RayGroupBuilder:
     """`GroupBuilder`: one Ray Data task for several shards; groups sorted by prompt id, dropped ones counted."""
 
-    def __init__(self, run_dir: RunDir, section: GroupsSection) -> None:
+    def __init__(self, run_dir: RunDir, config: RunConfig, model: ModelSource) -> None:
         self._run_dir = run_dir
-        self._section = section
+        self._recipe = _Recipe(config, model)
 
     def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
         round_dir = self._run_dir.round(round_index)
-        section = self._section
-        root = str(round_dir.root)
-
-        def groups_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-            return _shard_groups(Path(root), int(row["shard"]), section)
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        # The default shuffle starts worker processes for every sort: 5 s for a few hundred rows.
-        context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PUSH_BASED
-        blocks = math.ceil(len(shards) / SHARDS_PER_TASK)
-        dataset = ray.data.from_items([{"shard": shard.index} for shard in shards], override_num_blocks=blocks)
-        dataset = dataset.flat_map(groups_of, num_cpus=0.25).sort("prompt_id")
+        indices = [shard.index for shard in shards]
+        recipe, facts = self._recipe.with_positives(round_dir, indices, seed)
         files, dropped, kept, responses = [], {}, 0, 0
-        for rows in _chunks(dataset):
+        for rows in _chunks(_groups(round_dir, indices, recipe)):
             for row in rows:
                 if row["drop_reason"] is not None:
                     dropped[row["drop_reason"]] = dropped.get(row["drop_reason"], 0) + 1
             keep = [row for row in rows if row["drop_reason"] is None]
             name = f"groups/{len(files):05d}.parquet"
             round_dir.write(name, parquet_bytes(keep, TrainingGroup.schema()))
-            files.append(str((round_dir.root / name).relative_to(self._run_dir.root)))
+            files.append(f"{round_dir.relative}/{name}")
             kept += len(keep)
             responses += sum(len(row["rewards"]) for row in keep)
-        return Groups(files, kept, dropped, {"responses": float(responses)})
+        return Groups(files, kept, dropped, {"responses": float(responses), **facts})
+
+    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+        """For each shard, one prompt per flawed response that asks for a better one."""
+        round_dir = self._run_dir.round(round_index)
+        streams = self._recipe.streams()
+        found = []
+        for shard in shards:
+            groups = _shard_groups(round_dir, shard.index, self._recipe)
+            asked = [p for prompt, group in groups for _, p in streams.revision_prompts(prompt, group)]
+            found.append(Shard(shard.index, tuple(asked)))
+        return found
 
 
-def _shard_groups(root: Path, shard: int, section: GroupsSection) -> list[dict[str, Any]]:
-    scored = read_scored(root / shard_path("train", "samples", shard), root / shard_path("train", "scores", shard))
-    by_prompt: dict[str, list[Any]] = {}
-    for row in scored:
+@dataclasses.dataclass(frozen=True)
+class _Recipe:
+    """How scored samples become groups; travels to the tasks."""
+
+    config: RunConfig
+    model: ModelSource
+    positive_limit: int | None = None
+    """Positives with a larger key are set aside; None keeps all."""
+    seed: int = 0
+
+    @property
+    def needs(self) -> frozenset[str]:
+        return frozenset(need for objective in self.config.objectives for need in objective.needs)
+
+    def streams(self) -> JudgedStreams:
+        tokenizer = _tokenizer(local_folder(self.model)) if "judgments" in self.needs else None
+        return JudgedStreams(self.config.objectives, tokenizer, self.config.prompts.template)
+
+    def with_positives(self, round_dir: RoundDir, shards: list[int], seed: int) -> tuple[_Recipe, dict[str, float]]:
+        """The recipe with the round's limit for positives, and what was counted on the way.
+
+        Raises:
+            GuardError: CUT has nothing to learn from, because every judgment is positive.
+        """
+        cut = next((o for o in self.config.objectives if isinstance(o, CUTObjective)), None)
+        if cut is None:
+            return self, {}
+        keys: list[int] = []
+        negatives = 0
+        for shard in shards:
+            for row in round_dir.read_shard("train", shard) or []:
+                score = judged_score(row)
+                if score is not None and row.sample.token_ids:
+                    negatives += score.verdict == "flawed"
+                    if score.verdict == "perfect":
+                        keys.append(positive_key(seed, round_dir.index, row))
+        alone = len(self.config.objectives) == 1
+        if alone and negatives == 0 and keys and cut.positives >= 0:
+            raise GuardError(
+                f"round {round_dir.index}: all {len(keys)} judgments are positive",
+                "CUT learns from criticism, and positives are down-sampled to a ratio of the negatives, which is none",
+                "end the run here, ask a stricter judge, or set objective.positives: -1 to train on the positives",
+            )
+        limit = positive_limit(keys, negatives, cut.positives)
+        left = len(keys) if limit is None else sum(key <= limit for key in keys)
+        facts = {"negatives": float(negatives), "positives": float(len(keys)), "positives_kept": float(left)}
+        return dataclasses.replace(self, positive_limit=limit, seed=seed), facts
+
+
+def _groups(round_dir: RoundDir, shards: list[int], recipe: _Recipe) -> Any:
+    """A Ray dataset of all groups as rows, sorted by prompt id."""
+    reader = round_dir.for_reading()
+
+    def groups_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+        streams = recipe.streams()
+        return [
+            streams.add(group, prompt).to_row() for prompt, group in _shard_groups(reader, int(row["shard"]), recipe)
+        ]
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # The default shuffle starts worker processes for every sort: 5 s for a few hundred rows. The push-based one
+    # binds tasks to nodes and waits for ever where a node has no CPU to spare.
+    context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
+    blocks = math.ceil(len(shards) / SHARDS_PER_TASK)
+    dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=blocks)
+    return dataset.flat_map(groups_of, num_cpus=0.25).sort("prompt_id")
+
+
+def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tuple[Prompt, TrainingGroup]]:
+    by_prompt: dict[str, list[ScoredSample]] = {}
+    for row in round_dir.read_shard("train", shard) or []:
         by_prompt.setdefault(row.sample.prompt_id, []).append(row)
-    prompts = [Prompt.from_row(row) for row in read_parquet(root / "prompts.parquet") if row["id"] in by_prompt]
-    return [build_group(prompt, by_prompt[prompt.id], section).to_row() for prompt in prompts]
+    rows = [row for row in read_parquet(round_dir.root / "prompts.parquet") if row["id"] in by_prompt]
+    prompts = [Prompt.from_row(row) for row in rows]
+    limit = recipe.positive_limit
+
+    def keep_positive(row: ScoredSample) -> bool:
+        return limit is None or positive_key(recipe.seed, round_dir.index, row) <= limit
+
+    section, needs = recipe.config.groups, recipe.needs
+    groups = [(p, build_group(p, by_prompt[p.id], section, needs, keep_positive)) for p in prompts]
+    if "targets" in needs:
+        tokenizer = _tokenizer(local_folder(recipe.model))
+        groups = [(p, _with_target(g, p, tokenizer)) for p, g in groups]
+    if "revisions" not in needs or round_dir.committed(f"revision-{shard:05d}") is None:
+        return groups
+    revised = {row.sample.prompt_id: row.sample.token_ids for row in round_dir.read_shard("revision", shard) or []}
+    return [(p, _with_revisions(g, revised)) for p, g in groups]
+
+
+def _with_target(group: TrainingGroup, prompt: Prompt, tokenizer: Any) -> TrainingGroup:
+    """The target's tokens end with an EOS: it is a whole answer."""
+    if prompt.target is None:
+        return group
+    ids = list(tokenizer(prompt.target, add_special_tokens=False)["input_ids"])
+    return dataclasses.replace(group, target_token_ids=[*ids, tokenizer.eos_token_id])
+
+
+def _with_revisions(group: TrainingGroup, revised: dict[str, list[int]]) -> TrainingGroup:
+    """`revised` is keyed by the ids that `JudgedStreams.revision_prompts` gave."""
+    by_response = {tuple(name.rsplit("-", 2)[1:]): ids for name, ids in revised.items()}
+    found = [by_response.get((group.prompt_id, str(index)), []) for index in group.response_indices]
+    return dataclasses.replace(group, revised_token_ids=found)
 
 
 def _chunks(dataset: Any) -> Iterator[list[dict[str, Any]]]:

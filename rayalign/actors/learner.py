@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,10 +15,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Coordinator, Failed, Task
 from rayalign.actors.learner_worker import train_loop
+from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
+from rayalign.run_dir import Place
 from rayalign.stages import AdapterFiles, Groups, TokenSequence, UpdateResult, Which
+from rayalign.storage import Folder
 
 MAX_WORKER_FAILURES = 3
 POLL_S = 2.0
@@ -30,14 +32,23 @@ class RayLearner:
 
     Args:
         root: the run folder; group files are read below it.
-        storage: folder for Ray Train's own bookkeeping.
+        storage: folder, local or on an object store, for Ray Train's own bookkeeping.
     """
 
     def __init__(
-        self, model: str, config: RunConfig, root: Path, storage: Path, log_folder: str, *, cpus: float
+        self,
+        model: ModelSource,
+        config: RunConfig,
+        root: Place,
+        storage: Place,
+        log_folder: str,
+        *,
+        cpus: float,
+        label_selector: dict[str, str] | None = None,
     ) -> None:
         self._config = config
-        self._root = root
+        self._root = Folder(root)
+        filesystem, storage_path = Folder(storage).filesystem_and_path()
         self._ids = itertools.count(1)
         self._coordinator: Any = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64).remote()
         self._failure: BaseException | None = None
@@ -55,11 +66,13 @@ class RayLearner:
                 num_workers=config.training.workers,
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
+                label_selector=label_selector,
             ),
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             run_config=TrainRunConfig(
                 name="learner",
-                storage_path=str(storage),
+                storage_path=storage_path,
+                storage_filesystem=None if Folder(storage).is_local else filesystem,
                 failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
                 worker_runtime_env=runtime_env(1, gpu=gpus > 0),
             ),
@@ -67,8 +80,9 @@ class RayLearner:
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")
         self._thread.start()
 
-    def ready(self, timeout_s: float) -> list[dict[str, Any]]:
+    def ready(self) -> list[dict[str, Any]]:
         """Wait for the first worker group; returns its workers' descriptions."""
+        timeout_s = self._config.limits.start_timeout_s
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._raise_if_ended()
@@ -82,8 +96,7 @@ class RayLearner:
         )
 
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
-        files = [str(self._root / file) for file in groups.files]
-        arguments = {"round_index": round_index, "files": files, "parent": parent}
+        arguments = {"round_index": round_index, "folder": self._root, "files": groups.files, "parent": parent}
         return self._run("update", arguments, self._config.limits.update_timeout_s)
 
     def logps(

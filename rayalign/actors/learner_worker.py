@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ import torch
 import torch.distributed as dist
 
 from rayalign.actors.coordinator import Failed
+from rayalign.actors.model_source import local_folder
 from rayalign.actors.process import describe_process, redirect_output
 from rayalign.config import RunConfig
+from rayalign.config_objective import CUTObjective
 from rayalign.errors import GuardError, RayalignError
-from rayalign.learning.model import build_policy
+from rayalign.learning.flags import flagged_examples
+from rayalign.learning.model import build_policy, load_tokenizer, make_optimizer
+from rayalign.learning.objective import Means, count_units, streams_needed
+from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
     StepContext,
@@ -29,13 +34,18 @@ from rayalign.learning.step import (
     group_tokens,
     learning_rate,
     micro_batch_loss,
-    rows_of,
+    reference_sums,
     token_logps_of,
 )
+from rayalign.learning.streams import streams_of
 from rayalign.records import ADAPTER_WEIGHTS, TrainingGroup
 from rayalign.stages import AdapterFiles, TokenSequence, UpdateResult, Which
+from rayalign.storage import Folder
 
 log = logging.getLogger(__name__)
+
+SHOWN_FLAGGED = 16
+"""Groups of which the flagged tokens are stored for display."""
 
 
 def train_loop(arguments: dict[str, Any]) -> None:
@@ -47,7 +57,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     coordinator = arguments["coordinator"]
     attempt = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else None]
     dist.broadcast_object_list(attempt, src=0)
-    worker = LearnerWorker(config, Path(arguments["model"]), rank, world)
+    worker = LearnerWorker(config, local_folder(arguments["model"]), rank, world)
     ray.get(coordinator.announce.remote(attempt[0], rank, describe_process(f"learner-{rank}")))
     last = 0
     task: Any
@@ -73,17 +83,22 @@ class LearnerWorker:
         self._rank, self._world = rank, world
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
-        self._policy = build_policy(model, config.model, self._device)
+        checkpointing = config.training.gradient_checkpointing
+        self._policy = build_policy(model, config.model, self._device, checkpointing=checkpointing)
+        self._tokenizer = load_tokenizer(model)
         self._base_name = config.model.base
         self._loaded: str | None = None
 
-    def update(self, round_index: int, files: list[str], parent: AdapterFiles | None) -> UpdateResult | None:
-        """Train one round on the groups in `files`, from `parent`."""
+    def update(
+        self, round_index: int, folder: Folder, files: list[str], parent: AdapterFiles | None
+    ) -> UpdateResult | None:
+        """Train one round on the groups in `files` below `folder`, from `parent`."""
         started = time.perf_counter()
         self._load(parent)
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
         training = self._config.training
-        data = _GroupFiles(files)
+        kinds = streams_needed(self._config.objectives)
+        data = _GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
         steps = plan_steps(
             data.tokens, seed=self._config.run.seed, round_index=round_index, epochs=training.epochs,
             group_batch=training.group_batch, tokens_per_micro_batch=training.tokens_per_micro_batch,
@@ -91,6 +106,7 @@ class LearnerWorker:
         )  # fmt: skip
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
         references = self._references(groups)
+        examples = self._flagged(data)
         engine, optimizer = self._engine()
         history = []
         self._loaded = None
@@ -106,7 +122,7 @@ class LearnerWorker:
         self._loaded = sha256
         seconds = time.perf_counter() - started
         metrics = {**_means(history), "steps": float(len(steps)), "seconds": seconds, "tokens": float(sum(data.tokens))}
-        return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history)
+        return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def logps(
         self,
@@ -119,7 +135,11 @@ class LearnerWorker:
         self._load({"current": current, "round_start": round_start, "base": current}[which])
         rows = [(s.prompt_token_ids, s.response_token_ids) for s in sequences]
         with self._scoring_as("base" if which == "base" else "round_start"):
-            return token_logps_of(self._policy, rows, self._device, self._config.training.tokens_per_micro_batch)
+            return self._token_logps(rows)
+
+    def _token_logps(self, rows: Sequence[Row]) -> list[list[float]]:
+        budget = self._config.training.tokens_per_micro_batch
+        return token_logps_of(self._policy, rows, self._device, budget, self._policy.collate)
 
     def _load(self, files: AdapterFiles | None) -> None:
         wanted = "base" if files is None else files.sha256
@@ -144,13 +164,19 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: dict[int, TrainingGroup]) -> dict[int, torch.Tensor]:
-        """[K] reference log-probabilities of each group, once per round, before the first step."""
-        rows = [row for group in groups.values() for row in rows_of(group)]
-        budget = self._config.training.tokens_per_micro_batch
-        with self._scoring_as(self._config.objectives[0].reference):
-            sums = iter([sum(logps) for logps in token_logps_of(self._policy, rows, self._device, budget)])
-        return {i: torch.tensor([next(sums) for _ in group.rewards]) for i, group in groups.items()}
+    def _references(self, groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+        """Reference log-probabilities of each group, once per round, before the first step."""
+        with self._scoring_as(self._config.reference or "round_start"):
+            return reference_sums(self._token_logps, groups, self._config.objectives)
+
+    def _flagged(self, data: _GroupFiles) -> list[dict[str, Any]]:
+        """What CUT flags in the round's first flawed responses, before the update."""
+        cut = next((o for o in self._config.objectives if isinstance(o, CUTObjective)), None)
+        if cut is None:
+            return []
+        groups = list(data.read(list(range(min(len(data.tokens), SHOWN_FLAGGED)))).values())
+        with self._scoring_as("round_start"):
+            return flagged_examples(self._token_logps, groups, cut, self._tokenizer)
 
     def _engine(self) -> tuple[Any, torch.optim.Optimizer]:
         """A DeepSpeed engine over the policy with a fresh optimizer."""
@@ -160,7 +186,7 @@ class LearnerWorker:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         training = self._config.training
         parameters: Any = self._policy.trainable()
-        optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
+        optimizer = make_optimizer(training.optimizer, parameters)
         settings = {
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
@@ -180,27 +206,33 @@ class LearnerWorker:
         engine: Any,
         step: Step,
         groups: dict[int, TrainingGroup],
-        references: dict[int, torch.Tensor],
+        references: dict[int, dict[tuple[str, int], torch.Tensor]],
         round_index: int,
     ) -> dict[str, float]:
-        context = StepContext(self._config.objectives, round_index, self._device)
-        totals: dict[str, float] = {"loss": 0.0}
+        context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
+        mine = [groups[g] for batch in step.ranks[self._rank] for g in batch]
+        counts = self._gather(count_units(self._config.objectives, mine))
+        units = {name: sum(count[name] for count in counts) for name in counts[0]}
+        loss_sum, means = 0.0, Means()
         for batch in step.ranks[self._rank]:
             if not batch:
                 engine.backward(empty_loss(self._policy), scale_wrt_gas=False)
                 continue
-            losses_G, metrics = micro_batch_loss(
-                engine, [groups[g] for g in batch], [references[g] for g in batch], context
+            loss, metrics = micro_batch_loss(
+                engine, [groups[g] for g in batch], [references[g] for g in batch], context, units
             )
             # The engine averages over ranks; times their number, the sum over all groups is left.
-            engine.backward(losses_G.sum() * (self._world / step.groups), scale_wrt_gas=False)
-            totals["loss"] += float(losses_G.sum().detach()) / step.groups
-            for name, value in metrics.items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(batch) / step.groups
-        self._check_finite(totals["loss"], round_index)
+            engine.backward(loss * self._world, scale_wrt_gas=False)
+            loss_sum += float(loss.detach())
+            means.merge(metrics)
+        self._check_finite(loss_sum, round_index)
         engine.step()
         norm = engine.get_global_grad_norm()
-        return self._sum_over_ranks(totals) | ({} if norm is None else {"grad_norm": float(norm)})
+        total = Means()
+        for part in self._gather(means):
+            total.merge(part)
+        facts = {"loss": sum(self._gather(loss_sum)), **({} if norm is None else {"grad_norm": float(norm)})}
+        return {**facts, **total.values()}
 
     def _check_finite(self, loss: float, round_index: int) -> None:
         bad = torch.tensor([0.0 if all_finite(loss, self._policy.trainable()) else 1.0], device=self._device)
@@ -212,27 +244,32 @@ class LearnerWorker:
                 "lower training.learning_rate or objective.beta, or look at logs/learner-0.log; the run can be resumed",
             )
 
-    def _sum_over_ranks(self, totals: dict[str, float]) -> dict[str, float]:
-        if self._world == 1:
-            return totals
-        gathered: list[dict[str, float] | None] = [None] * self._world
-        dist.all_gather_object(gathered, totals)
-        names = {name for part in gathered if part for name in part}
-        return {name: sum(part.get(name, 0.0) for part in gathered if part) for name in sorted(names)}
+    def _gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of the ranks."""
+        gathered: list[Any] = [value] * self._world
+        if self._world > 1:
+            dist.all_gather_object(gathered, value)
+        return gathered
 
 
 class _GroupFiles:
     """The round's Parquet files: lengths of all groups, rows of some."""
 
-    def __init__(self, files: list[str]) -> None:
-        self._dataset = pads.dataset(files, format="parquet", schema=TrainingGroup.schema())
-        table = self._dataset.to_table(columns=["prompt_token_ids", "response_token_ids"])
-        prompts = [len(ids) for ids in table["prompt_token_ids"].to_pylist()]
-        responses = [[len(r) for r in row] for row in table["response_token_ids"].to_pylist()]
-        self.tokens = [group_tokens(p, r) for p, r in zip(prompts, responses, strict=True)]
+    def __init__(self, folder: Folder, files: list[str], kinds: Collection[str], *, packed: bool) -> None:
+        self._folder = folder
+        filesystem, root = folder.filesystem_and_path()
+        paths, schema = [f"{root}/{file}" for file in files], TrainingGroup.schema()
+        with folder.explained():
+            self._dataset = pads.dataset(paths, format="parquet", schema=schema, filesystem=filesystem)
+            self.tokens = [
+                group_tokens(streams_of(TrainingGroup.from_row(row), kinds), packed=packed)
+                for batch in self._dataset.to_batches()
+                for row in batch.to_pylist()
+            ]
 
     def read(self, positions: list[int]) -> dict[int, TrainingGroup]:
-        rows = self._dataset.take(positions).to_pylist()
+        with self._folder.explained():
+            rows = self._dataset.take(positions).to_pylist()
         return {i: TrainingGroup.from_row(row) for i, row in zip(positions, rows, strict=True)}
 
 

@@ -1,50 +1,96 @@
-"""Who gets which share of the machine, and whether it fits, said before the first model is loaded."""
+"""Who gets which share of the cluster, and whether it fits, said before the first model is loaded."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
+from rayalign.actors.cluster import ROLE_LABEL, Cluster
 from rayalign.config import RunConfig
 from rayalign.errors import PlacementError
+
+NODE_ID_LABEL = "ray.io/node-id"
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Logical CPUs reserved by each actor; at least one stays free for Ray Data and Ray Train's placement group."""
+    """Logical CPUs reserved by each actor; one per node stays free for Ray Data and Ray Train's placement group."""
 
     generator: float
     scorer: float
     learner: float
+    generator_labels: dict[str, str] | None = None
+    """The label selector of generators; None lets them run anywhere."""
+    learner_labels: dict[str, str] | None = None
+    apart: bool = False
+    """Generators keep off whatever nodes the learner gets, which is known once it runs."""
 
 
-def place(config: RunConfig, cpus: float, gpus: float) -> Placement:
-    """Shares of `cpus` logical CPUs and `gpus` GPUs.
+def place(config: RunConfig, cluster: Cluster) -> Placement:
+    """Shares of the cluster's logical CPUs, and whether generators and learner get different nodes.
 
     Raises:
-        PlacementError: the cluster has too few.
+        PlacementError: the cluster has too few CPUs or GPUs, or only one node where two are asked for.
     """
+    _check_gpus(config, cluster)
+    nodes = [node for node in cluster.nodes if node.cpus >= 2]
+    if not nodes:
+        raise PlacementError(
+            f"no node has two logical CPUs ({', '.join(f'{node.cpus:g}' for node in cluster.nodes)})",
+            "the actors of a node need one and Ray Data and Ray Train need another",
+            "use machines with two cores, or start Ray with --num-cpus=2",
+        )
+    actors = config.cluster.generators.min + config.cluster.scorers.min + config.training.workers
+    # Even if all actors land on the smallest of these nodes, a whole CPU stays free there.
+    share = min(1.0, (min(node.cpus for node in nodes) - 1) / actors)
+    share = int(share * 100) / 100
+    shares = Placement(generator=share, scorer=share, learner=share)
+    if any(node.role is not None for node in cluster.nodes):
+        labels = {"generator_labels": {ROLE_LABEL: "generator"}, "learner_labels": {ROLE_LABEL: "learner"}}
+        return dataclasses.replace(shares, **labels)
+    if not _apart(config, cluster, len(nodes)):
+        return shares
+    if any(node.id == cluster.driver_node and node.cpus > config.training.workers for node in nodes):
+        # The run is lost with the driver's node in any case, so the learner depends on no other.
+        here = {NODE_ID_LABEL: cluster.driver_node}
+        return dataclasses.replace(shares, generator_labels=keep_off({cluster.driver_node}), learner_labels=here)
+    return dataclasses.replace(shares, apart=True)
+
+
+def _check_gpus(config: RunConfig, cluster: Cluster) -> None:
     pools = config.cluster
-    wanted_gpus = (
+    wanted = (
         pools.generators.min * pools.generators.gpus
         + pools.scorers.min * pools.scorers.gpus
         + config.training.workers * pools.learner.gpus
     )
-    if wanted_gpus > gpus:
+    if wanted > cluster.max_gpus:
+        have = f"{cluster.max_gpus:g}" if cluster.max_gpus else "none, and no node type of its autoscaler brings one"
         raise PlacementError(
-            f"the config asks for {wanted_gpus:g} GPUs and the cluster has {gpus:g}",
+            f"the config asks for {wanted:g} GPUs and the cluster has {have}",
             "generators, scorers and learner workers would wait for ever",
             "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
         )
-    actors = pools.generators.min + pools.scorers.min + config.training.workers
-    if cpus < 2:
+
+
+def _apart(config: RunConfig, cluster: Cluster, nodes: int) -> bool:
+    """Whether to keep generators off the learner's nodes: asked for, or `auto` and there are nodes for both."""
+    pools = config.cluster
+    # GPUs already decide who goes where; on CPU nothing but this does.
+    if pools.placement == "colocated" or pools.generators.gpus or pools.learner.gpus:
+        return False
+    if pools.placement == "disaggregated" and cluster.shared and nodes < 2:
         raise PlacementError(
-            f"the cluster has {cpus:g} logical CPU",
-            "the actors need one and Ray Data and Ray Train need another",
-            "use a machine with two cores, or start Ray with --num-cpus=2",
+            f"cluster.placement is disaggregated, and {nodes} of {len(cluster.nodes)} nodes has CPUs for actors",
+            "generators and learner cannot be on different nodes",
+            "add a node, or set cluster.placement: auto",
         )
-    share = min(1.0, (cpus - 1) / actors)
-    share = int(share * 100) / 100
-    return Placement(generator=share, scorer=share, learner=share)
+    return nodes > 1
+
+
+def keep_off(node_ids: set[str]) -> dict[str, str]:
+    """The label selector of an actor that may run on any node but these."""
+    return {NODE_ID_LABEL: f"!in({','.join(sorted(node_ids))})"}
 
 
 def describe_placement(config: RunConfig) -> str:

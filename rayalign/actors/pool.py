@@ -13,13 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
 from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.errors import ActorFailedError, StageTimeoutError
 
+Say = Callable[[str], None]
+"""Tells the user one line."""
+
 MAX_TRIES = 3
-DEATHS = (ActorDiedError, ActorUnavailableError, RayActorError)
+CLOSE_TIMEOUT_S = 5
+DEATHS = (RayActorError, ObjectLostError)
+"""The replica died, or its node did with a result that nobody had fetched yet."""
 
 
 @dataclass
@@ -46,6 +51,8 @@ class Pool:
         size: number of replicas.
         in_flight: calls that each replica may have at once.
         timeout_s: limit of one call, from its dispatch.
+        start_timeout_s: limit of a replica's start, the wait for a node included.
+        say: told when a replica is replaced.
         set_up: run on every replica that replaces a dead one, before it gets work.
     """
 
@@ -56,6 +63,8 @@ class Pool:
         size: int,
         *,
         timeout_s: float,
+        start_timeout_s: float,
+        say: Say,
         in_flight: int = 2,
         set_up: Callable[[Any], None] | None = None,
     ) -> None:
@@ -63,12 +72,14 @@ class Pool:
         self._make = make
         self._in_flight = in_flight
         self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._say = say
         self._set_up = set_up
         self.replicas = [make(i) for i in range(size)]
 
-    def ready(self, timeout_s: float) -> list[dict[str, Any]]:
+    def ready(self) -> list[dict[str, Any]]:
         """Wait until every replica answers `describe`; returns their descriptions."""
-        return self.broadcast("describe", timeout_s=timeout_s)
+        return self.broadcast("describe", timeout_s=self._start_timeout_s)
 
     def broadcast(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         """Call a method on every replica; a dead replica is replaced once and asked again."""
@@ -104,6 +115,9 @@ class Pool:
             source.close()
 
     def close(self) -> None:
+        """Let every replica tidy up, then end it."""
+        farewells = [replica.close.remote() for replica in self.replicas]
+        ray.wait(farewells, num_returns=len(farewells), timeout=CLOSE_TIMEOUT_S)
         for replica in self.replicas:
             ray.kill(replica)
 
@@ -171,9 +185,12 @@ class Pool:
             return
         except DEATHS:
             pass
+        began = time.monotonic()
+        self._say(f"{self.name}-{replica} died: starting it again")
         self.replicas[replica] = self._make(replica)
         try:
-            self._get(self.replicas[replica].describe.remote(), replica, "describe", self._timeout_s)
+            where = self._get(self.replicas[replica].describe.remote(), replica, "describe", self._start_timeout_s)
+            self._say(f"{self.name}-{replica} is back on {where['address']} after {time.monotonic() - began:.0f} s")
             if self._set_up is not None:
                 self._set_up(self.replicas[replica])
         except DEATHS as again:

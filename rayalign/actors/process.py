@@ -49,4 +49,5 @@ def redirect_output(log_folder: str, name: str) -> None:
 def describe_process(name: str) -> dict[str, Any]:
     """Where this actor runs."""
     context = ray.get_runtime_context()
-    return {"name": name, "node_id": context.get_node_id(), "host": socket.gethostname(), "pid": os.getpid()}
+    where = {"node_id": context.get_node_id(), "address": ray.util.get_node_ip_address(), "host": socket.gethostname()}
+    return {"name": name, **where, "pid": os.getpid()}

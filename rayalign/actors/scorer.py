@@ -8,21 +8,27 @@ from typing import Any
 
 import ray
 
-from rayalign.actors.pool import Pool
+from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
-from rayalign.config import RuleScoring, RunConfig
+from rayalign.config import JudgeScoring, RunConfig, Scoring
 from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.combine import weighted_sum
+from rayalign.scoring.judge import FunctionJudge
 from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, rule_version
 from rayalign.stages import SampledShard, ScoredShard
 
+Backend = RuleScorer | FunctionJudge
 
-def build_backend(section: RuleScoring, source: RuleSource | None) -> RuleScorer:
-    if source is None:
-        from rayalign.demo import world
 
-        return RuleScorer(section.name, rule_version("score", inspect.getsource(world)), world.score)
-    return RuleScorer(section.name, source.version, compile_rule(source))
+def build_backend(section: Scoring, source: RuleSource | None) -> Backend:
+    if source is not None:
+        return RuleScorer(section.name, source.version, compile_rule(source))
+    from rayalign.demo import world
+
+    text = inspect.getsource(world)
+    if isinstance(section, JudgeScoring):
+        return FunctionJudge(section.name, rule_version("judge", text), world.judge)
+    return RuleScorer(section.name, rule_version("score", text), world.score)
 
 
 class ScorerActor:
@@ -38,6 +44,9 @@ class ScorerActor:
         versions = {backend.name: backend.version for backend in self._backends}
         return {**describe_process(self._name), "scorers": versions}
 
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[ScoredSample]:
         """Every sample with the scores of all backends and their weighted sum."""
         by_id = {prompt.id: prompt for prompt in prompts}
@@ -50,7 +59,9 @@ class ScorerActor:
 class RayScorer:
     """`Scorer` over a pool of scorer actors."""
 
-    def __init__(self, config: RunConfig, sources: list[RuleSource | None], log_folder: str, *, cpus: float) -> None:
+    def __init__(
+        self, config: RunConfig, sources: list[RuleSource | None], log_folder: str, *, cpus: float, say: Say
+    ) -> None:
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
@@ -60,6 +71,8 @@ class RayScorer:
             lambda i: actor.remote(f"scorer-{i}", config, sources, log_folder),
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
+            start_timeout_s=config.limits.start_timeout_s,
+            say=say,
         )
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rayalign.actors.cluster import Cluster
+from rayalign.actors.model_source import ModelSource
 from rayalign.config import RunConfig
 
 
@@ -52,3 +54,8 @@ def small_config(**changes: object) -> RunConfig:
         "objective": {"type": "nca"},
     }
     return RunConfig.model_validate({**base, **changes})
+
+
+def model_source(folder: Path) -> ModelSource:
+    """A model on the test's own Ray."""
+    return ModelSource.of(folder, Cluster(nodes=(), max_gpus=0, shared=False))

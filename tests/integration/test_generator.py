@@ -13,7 +13,7 @@ import pytest
 from rayalign.errors import AdapterVersionError, SyncError
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, prompt_id
 from rayalign.stages import AdapterFiles, SamplingPlan, Shard, TokenSequence
-from tests.integration.conftest import small_config
+from tests.integration.conftest import model_source, small_config
 
 pytestmark = pytest.mark.integration
 BASE = Adapter.base("b" * 64)
@@ -35,8 +35,10 @@ def prompts(demo_folder: Path) -> list[Prompt]:
 def generator(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     from rayalign.actors.generator import RayGenerator
 
-    generator = RayGenerator(str(demo_folder), small_config(), str(tmp_path_factory.mktemp("logs")), cpus=0.5)
-    generator.pool.ready(300)
+    generator = RayGenerator(
+        model_source(demo_folder), small_config(), str(tmp_path_factory.mktemp("logs")), cpus=0.5, say=print
+    )
+    generator.pool.ready()
     yield generator
     generator.pool.close()
 
@@ -144,10 +146,10 @@ def test_dead_replica_is_replaced_and_holds_the_adapter_again(generator, prompts
     record, files = adapter
     generator.load(record, files)
     whole = texts(generator, prompts, record)
-    (description,) = generator.pool.ready(60)
+    (description,) = generator.pool.ready()
     os.kill(description["pid"], signal.SIGKILL)
     assert texts(generator, prompts, record) == whole
-    (replacement,) = generator.pool.ready(60)
+    (replacement,) = generator.pool.ready()
     assert replacement["pid"] != description["pid"]
 
 

@@ -17,7 +17,7 @@ from rayalign.errors import GuardError
 from rayalign.records import TrainingGroup
 from rayalign.run_dir import RunDir, parquet_bytes
 from rayalign.stages import Groups, TokenSequence
-from tests.integration.conftest import small_config
+from tests.integration.conftest import model_source, small_config
 
 pytestmark = pytest.mark.integration
 
@@ -56,8 +56,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learner(local_ray: None, demo_folder: Path, root: Path) -> Iterator:
     from rayalign.actors.learner import RayLearner
 
-    learner = RayLearner(str(demo_folder), learner_config(), root, root / "train", str(root), cpus=0.5)
-    learner.ready(300)
+    learner = RayLearner(model_source(demo_folder), learner_config(), root, root / "train", str(root), cpus=0.5)
+    learner.ready()
     yield learner
     learner.close()
 
@@ -89,28 +89,41 @@ def plain_torch_round(folder: Path, config: RunConfig, file: Path):
     from peft import get_peft_model_state_dict
 
     from rayalign.learning.model import build_policy
+    from rayalign.learning.objective import count_units
     from rayalign.learning.plan import plan_steps
-    from rayalign.learning.step import StepContext, group_tokens, learning_rate, micro_batch_loss, rows_of
-    from rayalign.learning.step import token_logps_of as logps_of
+    from rayalign.learning.step import (
+        StepContext,
+        group_tokens,
+        learning_rate,
+        micro_batch_loss,
+        reference_sums,
+        token_logps_of,
+    )
+    from rayalign.learning.streams import streams_of
     from rayalign.run_dir import read_parquet
 
     torch.set_num_threads(1)
     groups = [TrainingGroup.from_row(row) for row in read_parquet(file)]
     policy = build_policy(folder, config.model)
     policy.reset_adapter(config.run.seed)
-    references = [torch.tensor([sum(x) for x in logps_of(policy, rows_of(g), "cpu", 10**6)]) for g in groups]
+    references = reference_sums(
+        lambda rows: token_logps_of(policy, rows, "cpu", 10**6, policy.collate),
+        dict(enumerate(groups)),
+        config.objectives,
+    )
     training = config.training
-    tokens = [group_tokens(len(g.prompt_token_ids), [len(r) for r in g.response_token_ids]) for g in groups]
+    tokens = [group_tokens(streams_of(g, {"response"}), packed=policy.shares_prompts) for g in groups]
     steps = plan_steps(tokens, seed=0, round_index=1, epochs=1, group_batch=training.group_batch,
                        tokens_per_micro_batch=training.tokens_per_micro_batch, workers=1)  # fmt: skip
     optimizer = torch.optim.AdamW(policy.trainable(), weight_decay=0.0)
     for number, step in enumerate(steps):
         optimizer.param_groups[0]["lr"] = learning_rate(training, 1, number, len(steps))
+        units = count_units(config.objectives, [groups[g] for batch in step.ranks[0] for g in batch])
+        context = StepContext(config.objectives, 1, "cpu", policy.collate)
         for batch in step.ranks[0]:
-            losses, _ = micro_batch_loss(
-                policy, [groups[g] for g in batch], [references[g] for g in batch], StepContext(config.objectives, 1)
-            )
-            (losses.sum() / step.groups).backward()
+            chosen = [groups[g] for g in batch]
+            loss, _ = micro_batch_loss(policy, chosen, [references[g] for g in batch], context, units)
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.trainable(), training.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -149,7 +162,7 @@ def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -
     """Ray Train restarts the group, the coordinator hands it the round again: the same adapter comes out."""
     groups = write_groups(root, 400, seed=7)
     undisturbed = learner.update(1, groups, None).adapter
-    (worker,) = learner.ready(60)
+    (worker,) = learner.ready()
 
     def kill() -> None:
         time.sleep(1.0)
@@ -159,6 +172,6 @@ def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -
     killer.start()
     result = learner.update(1, groups, None)
     killer.join()
-    (replacement,) = learner.ready(60)
+    (replacement,) = learner.ready()
     assert replacement["pid"] != worker["pid"]
     assert result.adapter == undisturbed

@@ -43,11 +43,11 @@ def check_complete(run_dir: RunDir) -> None:
     """Every round finished, every (prompt, index) once, every file as committed."""
     assert [r.index for r in run_dir.rounds()] == [0, 1, 2]
     for round_dir in run_dir.rounds():
-        for commit in sorted((round_dir.root / "commits").glob("*.json")):
-            round_dir.committed(commit.stem)
+        for name in round_dir.commits():
+            round_dir.committed(name)
     for index in (1, 2):
-        files = sorted((run_dir.round(index).root / "samples").glob("*.parquet"))
-        rows = [row for file in files for row in read_parquet(file)]
+        folder = run_dir.round(index).root / "samples"
+        rows = [row for name in folder.names() for row in read_parquet(folder / name)]
         keys = [(row["prompt_id"], row["index"]) for row in rows]
         assert len(keys) == len(set(keys)) == 64 * 4
         assert {row["adapter_version"] for row in rows} == {index - 1}
@@ -91,7 +91,7 @@ def test_killed_between_two_stages_and_resumed(whole: RunDir, tmp_path: Path, mo
     assert "resuming" in output
     check_complete(run_dir)
     for index in (1, 2):
-        for file in (whole.round(index).root / "samples").glob("*.parquet"):
+        for file in (whole.round(index).root.local_path() / "samples").glob("*.parquet"):
             tokens = [row["token_ids"] for row in read_parquet(file)]
             assert [r["token_ids"] for r in read_parquet(run_dir.round(index).root / "samples" / file.name)] == tokens
 

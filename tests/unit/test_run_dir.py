@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from pathlib import Path
 
 import pytest
 
 from rayalign.errors import RunFolderError
+from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir, refused_changes, write_file
-from tests.fakes import make_config
+from rayalign.storage import Folder
+from tests.fakes import Fuse, Killed, make_config, make_run
 
 
 def test_what_may_change_on_resume() -> None:
@@ -20,16 +24,16 @@ def test_what_may_change_on_resume() -> None:
     assert refused_changes(old, other) == ["training.learning_rate: 0.003 -> 1.0"]
 
 
-def test_folder_of_another_config_is_refused_with_a_diff(tmp_path: Path) -> None:
-    RunDir(tmp_path).open(make_config().to_dict())
+def test_folder_of_another_config_is_refused_with_a_diff(folder: Folder) -> None:
+    RunDir(folder).open(make_config().to_dict())
     with pytest.raises(RunFolderError, match=r"sampling\.responses: 4 -> 8") as caught:
-        RunDir(tmp_path).open(make_config(sampling={"responses": 8}).to_dict())
+        RunDir(folder).open(make_config(sampling={"responses": 8}).to_dict())
     assert caught.value.exit_code == 2
     assert "--fork" in caught.value.remedy
 
 
-def test_other_schema_version_is_refused(tmp_path: Path) -> None:
-    run_dir = RunDir(tmp_path)
+def test_other_schema_version_is_refused(folder: Folder) -> None:
+    run_dir = RunDir(folder)
     run_dir.open(make_config().to_dict())
     run_dir.update_info(schema_version=99)
     with pytest.raises(RunFolderError, match="schema_version 99"):
@@ -52,11 +56,42 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_bytes() == b"old"
 
 
-def test_damage_and_absence_are_told_apart(tmp_path: Path) -> None:
-    round_dir = RunDir(tmp_path).round(1)
+def test_damage_and_absence_are_told_apart(folder: Folder) -> None:
+    round_dir = RunDir(folder).round(1)
     round_dir.commit("x", round_dir.write("a.bin", b"abc"))
     assert round_dir.committed("y") is None
     assert round_dir.committed("x") is not None
-    (round_dir.root / "a.bin").unlink()
+    (round_dir.root / "a.bin").write_bytes(b"abd")
+    with pytest.raises(RunFolderError, match="the commit says"):
+        round_dir.committed("x")
+    (round_dir.root / "a.bin").delete()
     with pytest.raises(RunFolderError, match="no file"):
         round_dir.committed("x")
+
+
+def test_killed_and_resumed_gives_the_same_run(folder: Folder) -> None:
+    """The same rounds on either storage; what was written without a commit is written anew."""
+    config = make_config(run={"name": "fake", "rounds": 1})
+    run_rounds(whole := make_run(folder / "whole", config))
+    with pytest.raises(Killed):
+        run_rounds(make_run(folder / "killed", config, Fuse(9)))
+    assert RunDir(folder / "killed").round(1).committed("groups") is None
+    (folder / "killed" / "rounds/0001/groups/00000.parquet").write_bytes(b"half a file")
+    run_rounds(resumed := make_run(folder / "killed", config))
+    assert [r.index for r in resumed.run_dir.rounds()] == [0, 1]
+    finished = [json.loads((r.run_dir.round(1).root / "COMMIT.json").read_text()) for r in (whole, resumed)]
+    assert finished[0]["adapter_sha256"] == finished[1]["adapter_sha256"]
+    assert resumed.run_dir.round(1).commits() == sorted(finished[1]["commits"])
+    shard = resumed.run_dir.round(1).read_shard("train", 0)
+    assert shard == whole.run_dir.round(1).read_shard("train", 0)
+    assert shard is not None and len(shard) == 32 * 4
+
+
+def test_a_round_for_reading_travels_while_the_folder_is_held(folder: Folder) -> None:
+    """Tasks on other nodes read shards; the lock, on a store a thread that renews a lease, stays here."""
+    run_dir = RunDir(folder)
+    with run_dir.lock():
+        run_dir.round(3).commit("sampling", {}, rows=7)
+        reader = pickle.loads(pickle.dumps(run_dir.round(3).for_reading()))
+        assert reader.index == 3
+        assert reader.committed("sampling") == {"files": {}, "rows": 7}

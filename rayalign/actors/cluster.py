@@ -1,0 +1,171 @@
+"""The Ray cluster a run works on: joining it, its nodes, and whether each can do its part."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError, GetTimeoutError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rayalign import __version__
+from rayalign.actors.process import QUIET_ENV
+from rayalign.errors import ClusterError, RunFolderError
+from rayalign.run_dir import RunDir
+from rayalign.storage import Folder
+
+ROLE_LABEL = "rayalign-role"
+PROBE_TIMEOUT_S = 120
+TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE with the cluster's token"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    id: str
+    address: str
+    cpus: float
+    gpus: float
+    role: str | None = None
+    """What the node type's label `rayalign-role` says it is for: `generator`, `learner`, or another word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a run may use, seen when it starts."""
+
+    nodes: tuple[Node, ...]
+    max_gpus: float
+    """Over all nodes, those included that the autoscaler may still add."""
+    shared: bool
+    """A cluster that was there before the run and may have (or get) other machines; False for the run's own Ray."""
+    driver_node: str = ""
+    """Where this process runs; the run ends with that node."""
+
+    @property
+    def cpus(self) -> float:
+        return sum(node.cpus for node in self.nodes)
+
+
+@contextmanager
+def connected() -> Iterator[Cluster]:
+    """The cluster at `RAY_ADDRESS`, or a local one that ends with the run.
+
+    Raises:
+        ClusterError: it cannot be joined; the versions or the token differ.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    local = {} if address else {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"the cluster at {address} refused the token", str(error).splitlines()[0], TOKEN_REMEDY
+        ) from None
+    except (RuntimeError, ConnectionError) as error:
+        if address is None:
+            raise
+        found, remedy = f"cannot join the Ray cluster at {address}", "check RAY_ADDRESS; unset, a local Ray is started"
+        if "Version mismatch" in str(error):
+            found = f"{found}: it runs other versions"
+            remedy = "install the cluster's Ray and Python versions here, or submit from where they are installed"
+        raise ClusterError(found, str(error).strip(), remedy) from None
+    try:
+        yield _describe(shared=address is not None)
+    finally:
+        ray.shutdown()
+
+
+def _describe(*, shared: bool) -> Cluster:
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = tuple(_node(node["Resources"], node) for node in alive)
+    gpus = sum(node.gpus for node in nodes)
+    here = ray.get_runtime_context().get_node_id()
+    return Cluster(nodes, max(gpus, _autoscaled_gpus() if shared else 0), shared, here)
+
+
+def _node(resources: dict[str, float], node: dict[str, Any]) -> Node:
+    role = node.get("Labels", {}).get(ROLE_LABEL)
+    return Node(node["NodeID"], node["NodeManagerAddress"], resources.get("CPU", 0), resources.get("GPU", 0), role)
+
+
+def _autoscaled_gpus() -> float:
+    """GPUs that the autoscaler's node types could bring in all; infinite where a node type has no upper bound."""
+    from ray._private.state import state
+
+    most = (state.get_max_resources_from_cluster_config() or {}).get("GPU", 0)
+    return float("inf") if most >= 2**31 - 1 else float(most)
+
+
+def check_nodes(cluster: Cluster, run_dir: RunDir) -> None:
+    """Ask every node of a shared cluster for its versions and whether it sees the run folder.
+
+    Raises:
+        ClusterError: a node runs other versions, or does not answer.
+        RunFolderError: a node does not see what the driver wrote into the run folder.
+    """
+    if not cluster.shared:
+        return
+    probe = run_dir.root / f".probe-{uuid.uuid4().hex}"
+    probe.write_bytes(probe.name.encode())
+    try:
+        asked = [(node, _ask(node, probe)) for node in cluster.nodes]
+        answers = [(node, _answer(node, ref)) for node, ref in asked]
+        for node, answer in answers:
+            _check_versions(node, answer["versions"])
+        if blind := [node.address for node, answer in answers if answer["probe"] != probe.name]:
+            raise RunFolderError(
+                f"run folder {run_dir.root}: not seen by {', '.join(blind)} ({len(cluster.nodes)} nodes in all)",
+                "each node reads and writes there; what only one node sees would be lost with it",
+                "set run.dir to a folder that all nodes mount, or to an object store such as s3://bucket/runs",
+            )
+    finally:
+        probe.delete()
+
+
+def _ask(node: Node, probe: Folder) -> Any:
+    where = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    task = ray.remote(_look).options(num_cpus=0, scheduling_strategy=where, runtime_env={"env_vars": QUIET_ENV})
+    return task.remote(probe)
+
+
+def _look(probe: Folder) -> dict[str, Any]:
+    try:
+        seen = probe.read_text()
+    except (OSError, RunFolderError) as error:
+        seen = str(error)
+    return {"probe": seen, "versions": _versions()}
+
+
+def _versions() -> dict[str, str]:
+    return {"Python": platform.python_version(), "Ray": ray.__version__, "rayalign": __version__}
+
+
+def _answer(node: Node, ref: Any) -> dict[str, Any]:
+    try:
+        return ray.get(ref, timeout=PROBE_TIMEOUT_S)
+    except GetTimeoutError:
+        raise ClusterError(f"node {node.address} gave no answer in {PROBE_TIMEOUT_S} s",
+                           "it is overloaded, or its environment cannot be set up",
+                           "look at it with `ray status` and at its logs, or remove it") from None  # fmt: skip
+    except Exception as error:
+        raise ClusterError(f"node {node.address} cannot run rayalign: {str(error).strip().splitlines()[-1]}",
+                           "every node needs rayalign and what it depends on",
+                           "install it there, or submit from a working directory that holds it") from error  # fmt: skip
+
+
+def _check_versions(node: Node, versions: dict[str, str]) -> None:
+    ours = _versions()
+    if versions != ours:
+        told = ", ".join(f"{name} {versions[name]} there and {ours[name]} here" for name in ours)
+        raise ClusterError(
+            f"node {node.address} runs other versions than the driver: {told}",
+            "records and adapters travel between them",
+            "install the same versions on every node",
+        )

