@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,21 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
-from rayalign.learning.packing import Batch
+from rayalign.learning.attention import NAME as ATTENTION
+from rayalign.learning.attention import make_layout, register
+from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.losses.logprobs import token_logps
 from rayalign.records import ADAPTER_WEIGHTS
 
+_log = logging.getLogger(__name__)
+
 ADAPTER_CONFIG = "adapter_config.json"
+MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+"""What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
 
 
 def resolve_model(base: str) -> Path:
@@ -39,8 +46,7 @@ def resolve_model(base: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-        return Path(snapshot_download(base, allow_patterns=patterns))
+        return Path(snapshot_download(base, allow_patterns=list(MODEL_FILES)))
     except Exception as error:
         raise ModelError(
             f"model.base: {base!r} cannot be loaded",
@@ -96,14 +102,28 @@ def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
     return sorted(section.targets)
 
 
+def file_digests(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file of a model folder that matches one of the patterns, by name."""
+    digests = {}
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def digest_model(digests: dict[str, str]) -> str:
+    """One SHA-256 for what makes the model: names and contents of its weight and config files."""
+    digest = hashlib.sha256()
+    for name in sorted(digests):
+        if name.endswith(".safetensors") or name == "config.json":
+            digest.update(name.encode())
+            digest.update(bytes.fromhex(digests[name]))
+    return digest.hexdigest()
+
+
 def hash_model(folder: Path) -> str:
     """SHA-256 over the names and contents of the weight and config files."""
-    digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")]):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return digest_model(file_digests(folder, ("*.safetensors", "config.json")))
 
 
 class Policy(torch.nn.Module):
@@ -115,21 +135,38 @@ class Policy(torch.nn.Module):
     def __init__(self, model: PeftModel) -> None:
         super().__init__()
         self.model = model
-        self._check_head()
+        base: Any = model.get_base_model()
+        self._check_head(base)
+        self._window = _sliding_window(base.config)
+        self.shares_prompts = self._can_share()
+
+    def collate(self, rows: Sequence[Row]) -> Batch:
+        """Rows in the form that this model computes fastest: packed where its attention allows, else padded."""
+        longest = max(len(prompt) + len(response) for prompt, response in rows)
+        if self.shares_prompts and (self._window is None or longest <= self._window):
+            return collate_packed(rows)
+        return collate_padded(rows)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """[N] float32 log-probabilities of `batch.targets_N` (nats, temperature 1)."""
         base: Any = self.model.get_base_model()
-        hidden_BTH = getattr(base, base.base_model_prefix)(
-            input_ids=batch.input_ids_BT, attention_mask=batch.attention_mask_BT, use_cache=False
-        ).last_hidden_state
+        if batch.packed:
+            # A 4D mask is taken as it is, so that none is made for all pairs; the layout says who sees whom.
+            inputs = {
+                "attention_mask": batch.input_ids_BT.new_ones(1, 1, 1, 1),
+                "position_ids": batch.position_ids_1T,
+                "layout": make_layout(batch.trees, batch.input_ids_BT.device),
+            }
+        else:
+            inputs = {"attention_mask": batch.attention_mask_BT}
+        trunk = getattr(base, base.base_model_prefix)
+        hidden_BTH = trunk(input_ids=batch.input_ids_BT, use_cache=False, **inputs).last_hidden_state
         hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
         return token_logps(hidden_NH, batch.targets_N, base.get_output_embeddings())
 
     @torch.no_grad()
-    def _check_head(self) -> None:
+    def _check_head(self, base: Any) -> None:
         """Refuse models whose logits are not just the head of the last hidden state (soft-capped, scaled)."""
-        base: Any = self.model.get_base_model()
         ids = torch.tensor([[1, 2, 3]], device=base.device)
         hidden = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
         ours, theirs = base.get_output_embeddings()(hidden), base(input_ids=ids, use_cache=False).logits
@@ -137,6 +174,28 @@ class Policy(torch.nn.Module):
             raise ModelError(f"{type(base).__name__} changes its logits after the output head",
                              "log-probabilities from hidden states would be wrong",
                              "use a model without logit soft-capping or scaling")  # fmt: skip
+
+    @torch.no_grad()
+    def _can_share(self) -> bool:
+        """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
+        base: Any = self.model.get_base_model()
+        before = base.config._attn_implementation
+        rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
+        training = self.training
+        self.eval()
+        try:
+            expected = self(collate_padded(rows).to(base.device))
+            base.set_attn_implementation(ATTENTION)
+            agrees = torch.allclose(self(collate_packed(rows).to(base.device)), expected, rtol=1e-2, atol=2e-2)
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            agrees = False
+            _log.warning("%s takes no layout: %s", type(base).__name__, _first_line(error))
+        finally:
+            self.train(training)
+        if not agrees:
+            base.set_attn_implementation(before)
+            _log.warning("%s: responses do not share their prompt; same result, slower", type(base).__name__)
+        return agrees
 
     def trainable(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -183,21 +242,56 @@ class Policy(torch.nn.Module):
                 parameter.copy_(values.to(parameter))
 
 
+def _sliding_window(config: Any) -> int | None:
+    """Tokens that a layer looks back at most; None where every layer sees everything."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and not any("sliding" in kind or "chunked" in kind for kind in kinds):
+        return None
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    return getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
+
+
 def _jsonable(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else str(value)
 
 
-def build_policy(folder: Path, section: ModelSection, device: str = "cpu") -> Policy:
-    """Load the base model and put a LoRA adapter on it."""
+def build_policy(folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False) -> Policy:
+    """Load the base model, quantised if the config says so, and put a LoRA adapter on it.
+
+    Args:
+        checkpointing: remake each layer's activations in the backward pass.
+    """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
-    base = _load(AutoModelForCausalLM, folder, dtype=dtype)
-    base.to(device)
+    register()
+    options: dict[str, Any] = {"dtype": dtype}
+    if section.quantization != "none":
+        options |= {"quantization_config": _quantization(section.quantization, dtype), "device_map": {"": device}}
+    base = _load(AutoModelForCausalLM, folder, **options)
+    if section.quantization == "none":
+        base.to(device)
     base.config.use_cache = False
     model = get_peft_model(base, _lora_config(section.lora))
     if not isinstance(model, PeftModel):
         raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
-    policy = Policy(model).train()
-    return policy
+    if checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Policy(model).train()
+
+
+def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def make_optimizer(kind: str, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW without weight decay; the learning rate is set at every step."""
+    if kind == "paged_adamw":
+        from bitsandbytes.optim.adamw import PagedAdamW32bit
+
+        return PagedAdamW32bit(parameters, lr=1.0, weight_decay=0.0)
+    return torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
 
 
 def _lora_config(section: LoraSection) -> LoraConfig:

@@ -1,42 +1,297 @@
-"""From the config's objectives to one loss over a micro-batch of groups."""
+"""From the config's objectives to one loss over a micro-batch of groups.
+
+A family says which streams an objective reads and how many units (groups, pairs, rows) its mean runs over in a group;
+the losses themselves are in `rayalign.losses`. A step's loss is, for each objective, the sum over its units divided by
+the step's number of units, so that micro-batches and workers do not change it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from rayalign.config import InfoNCAObjective, NCAObjective, value_at
-from rayalign.losses import info_nca_loss, nca_loss
+from rayalign.config_base import value_at
+from rayalign.config_objective import Objective
+from rayalign.learning.streams import GroupLogps, pad
+from rayalign.losses import (
+    biased_nca_loss,
+    cut_loss,
+    dpo_loss,
+    info_nca_loss,
+    nca_loss,
+    nll_loss,
+    pairwise_nca_loss,
+    self_contrast_loss,
+    spin_hinge_loss,
+    spin_loss,
+)
+from rayalign.losses.output import LossOutput
+from rayalign.records import TrainingGroup
 
-REWARD_LOSSES = {"nca": nca_loss, "info_nca": info_nca_loss}
+Losses = Callable[[Any, Sequence[GroupLogps], int], LossOutput]
 
 
-def objective_losses(
-    objectives: Sequence[NCAObjective | InfoNCAObjective],
-    round_index: int,
-    policy_logps_GK: torch.Tensor,
-    reference_logps_GK: torch.Tensor,
-    rewards_GK: torch.Tensor,
-    mask_GK: torch.Tensor,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Weighted sum of the objectives.
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How an objective reads groups."""
 
-    Returns:
-        ([G] loss of each group, metrics as means over the groups, each objective's own loss as `loss/<type>`).
-    """
-    total_G = torch.zeros_like(policy_logps_GK[:, 0])
-    metrics: dict[str, torch.Tensor] = {}
-    for objective in objectives:
-        output = REWARD_LOSSES[objective.type](
-            policy_logps_GK,
-            reference_logps_GK,
-            rewards_GK,
-            alpha=value_at(objective.alpha, round_index),
+    streams: frozenset[str]
+    units: Callable[[Any, TrainingGroup], int]
+    """(objective, group) -> how many terms the group has in the objective's mean."""
+    losses: Losses
+    """(objective, groups that have units, round) -> one loss per unit, in the order of the groups."""
+    compared: frozenset[str] = frozenset()
+    """Streams that are compared with the reference."""
+
+
+def _kway(loss: Callable[..., LossOutput]) -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        policy_GK, mask_GK = pad([_sums(g, "response") for g in groups])
+        reference_GK, _ = pad([_references(g, "response") for g in groups])
+        known = [[reward is not None for reward in g.group.rewards] for g in groups]
+        rewards = [[0.0 if reward is None else reward for reward in g.group.rewards] for g in groups]
+        known_GK, _ = pad([torch.tensor(row, device=policy_GK.device) for row in known])
+        rewards_GK, _ = pad([torch.tensor(row, dtype=torch.float64, device=policy_GK.device) for row in rewards])
+        alpha, beta = value_at(objective.alpha, round_index), value_at(objective.beta, round_index)
+        return loss(policy_GK, reference_GK, rewards_GK, alpha=alpha, beta=beta, mask_GK=mask_GK & known_GK)
+
+    def units(objective: Any, group: TrainingGroup) -> int:
+        return int(sum(reward is not None for reward in group.rewards) > 1)
+
+    return Family(frozenset({"response"}), units, losses, frozenset({"response"}))
+
+
+def _pairwise(loss: Callable[..., LossOutput]) -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        pairs = [
+            ((g, ("response", i)), (g, ("response", j))) for g in groups for i, j in reward_pairs(objective, g.group)
+        ]
+        return _compare(loss, objective, pairs, round_index)
+
+    streams = frozenset({"response"})
+    return Family(streams, lambda objective, group: len(reward_pairs(objective, group)), losses, streams)
+
+
+def reward_pairs(objective: Any, group: TrainingGroup) -> list[tuple[int, int]]:
+    """(better, worse) positions of responses whose rewards differ: the best and the worst, or all."""
+    known = [(reward, i) for i, reward in enumerate(group.rewards) if reward is not None]
+    if objective.pairs == "all":
+        ordered = sorted(known, key=lambda pair: -pair[0])
+        return [(i, j) for (better, i), (worse, j) in itertools.combinations(ordered, 2) if better > worse]
+    if not known:
+        return []
+    (best, i), (worst, j) = max(known, key=lambda pair: (pair[0], -pair[1])), min(known)
+    return [(i, j)] if best > worst else []
+
+
+def _spin(loss: Callable[..., LossOutput]) -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        pairs = [((g, ("target", 0)), (g, ("response", 0))) for g in groups]
+        return _compare(loss, objective, pairs, round_index)
+
+    streams = frozenset({"response", "target"})
+    return Family(streams, _has_target, losses, streams)
+
+
+def _self_contrast() -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        negative_GK, mask_GK = pad([_sums(g, "response") for g in groups])
+        reference_GK, _ = pad([_references(g, "response") for g in groups])
+        return self_contrast_loss(
+            torch.cat([_sums(g, "target") for g in groups]),
+            negative_GK,
+            torch.cat([_references(g, "target") for g in groups]),
+            reference_GK,
             beta=value_at(objective.beta, round_index),
             mask_GK=mask_GK,
         )
-        total_G = total_G + value_at(objective.weight, round_index) * output.per_group
-        metrics |= output.metrics
-        metrics[f"loss/{objective.type}"] = output.loss.detach()
-    return total_G, metrics
+
+    streams = frozenset({"response", "target"})
+    return Family(streams, _has_target, losses, streams)
+
+
+def _has_target(objective: Any, group: TrainingGroup) -> int:
+    return int(group.target_token_ids is not None and bool(group.response_token_ids))
+
+
+def _cut() -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        rows = [(g, i) for g in groups for i in _judged_rows(g.group)]
+        plain_BT, mask_BT = pad([g.tokens["response", i] for g, i in rows])
+        negative = [g.group.verdicts[i] == "flawed" for g, i in rows]
+        judged = [g.tokens["judged" if bad else "response", i] for (g, i), bad in zip(rows, negative, strict=True)]
+        judged_BT, _ = pad([row if bad else row.detach() for row, bad in zip(judged, negative, strict=True)])
+        return cut_loss(
+            plain_BT,
+            judged_BT,
+            mask_BT,
+            torch.tensor(negative, device=plain_BT.device),
+            threshold=objective.threshold,
+            weight=value_at(objective.unlikelihood_weight, round_index),
+            gamma=objective.gamma,
+            detect=objective.detect_tokens,
+            unlikelihood=objective.unlikelihood,
+        )
+
+    return Family(frozenset({"response", "judged"}), lambda objective, group: len(_judged_rows(group)), losses)
+
+
+def _judged_rows(group: TrainingGroup) -> list[int]:
+    return [i for i, verdict in enumerate(group.verdicts) if verdict is not None]
+
+
+def _likelihood(kind: str, rows_of: Callable[[TrainingGroup], list[int]]) -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        return nll_loss(*pad([g.tokens[kind, i] for g in groups for i in rows_of(g.group)]))
+
+    return Family(frozenset({kind}), lambda objective, group: len(rows_of(group)), losses)
+
+
+def _forward_prediction() -> Family:
+    """-(1/N) log p(y|x) - (1/N_j) log p(j|x,y)."""
+
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        rows = [(g, i) for g in groups for i in _criticised(g.group)]
+        answers = nll_loss(*pad([g.tokens["response", i] for g, i in rows]))
+        judgments = nll_loss(*pad([g.tokens["criticism", i] for g, i in rows]))
+        per_row = answers.per_group + judgments.per_group
+        return LossOutput(per_row.mean(), per_row, answers.metrics)
+
+    streams = frozenset({"response", "criticism"})
+    return Family(streams, lambda objective, group: len(_criticised(group)), losses)
+
+
+def _criticised(group: TrainingGroup) -> list[int]:
+    return [i for i, ids in enumerate(group.criticism_token_ids) if ids]
+
+
+def _ilf_dpo() -> Family:
+    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        pairs = [((g, ("revision", i)), (g, ("response", i))) for g in groups for i in _revised(g.group)]
+        return _compare(dpo_loss, objective, pairs, round_index)
+
+    streams = frozenset({"response", "revision"})
+    return Family(streams, lambda objective, group: len(_revised(group)), losses, streams)
+
+
+def _revised(group: TrainingGroup) -> list[int]:
+    """Responses with a revision that differs: a pair of equal responses teaches nothing."""
+    pairs = zip(group.revised_token_ids, group.response_token_ids, strict=False)
+    return [i for i, (revised, response) in enumerate(pairs) if revised and revised != response]
+
+
+def _with_judged_prompt(group: TrainingGroup) -> list[int]:
+    return [i for i, ids in enumerate(group.judged_prompt_token_ids) if ids]
+
+
+def _perfect(group: TrainingGroup) -> list[int]:
+    return [i for i, verdict in enumerate(group.verdicts) if verdict == "perfect"]
+
+
+FAMILIES: dict[str, Family] = {
+    "nca": _kway(nca_loss),
+    "info_nca": _kway(info_nca_loss),
+    "dpo": _pairwise(dpo_loss),
+    "pairwise_nca": _pairwise(pairwise_nca_loss),
+    "biased_nca": _pairwise(biased_nca_loss),
+    "spin": _spin(spin_loss),
+    "spin_hinge": _spin(spin_hinge_loss),
+    "self_contrast": _self_contrast(),
+    "cut": _cut(),
+    "hindsight": _likelihood("judged", _with_judged_prompt),
+    "forward_prediction": _forward_prediction(),
+    "ilf_mle": _likelihood("revision", _revised),
+    "ilf_dpo": _ilf_dpo(),
+    "sft": _likelihood("response", _perfect),
+}
+"""`objective.type` -> how it is computed."""
+
+
+def streams_needed(objectives: Sequence[Objective]) -> frozenset[str]:
+    return frozenset(kind for objective in objectives for kind in FAMILIES[objective.type].streams)
+
+
+def streams_compared(objectives: Sequence[Objective]) -> frozenset[str]:
+    """Streams whose reference log-probabilities are needed."""
+    return frozenset(kind for objective in objectives for kind in FAMILIES[objective.type].compared)
+
+
+def count_units(objectives: Sequence[Objective], groups: Sequence[TrainingGroup]) -> dict[str, int]:
+    """Units of each objective (by type) in these groups."""
+    return {o.type: sum(FAMILIES[o.type].units(o, group) for group in groups) for o in objectives}
+
+
+def objective_loss(
+    objectives: Sequence[Objective], groups: Sequence[GroupLogps], round_index: int, step_units: dict[str, int]
+) -> tuple[torch.Tensor, Means]:
+    """This micro-batch's part of the step's loss and metrics; the parts of all micro-batches and ranks add up.
+
+    Args:
+        step_units: units of each objective over the whole step, all ranks.
+
+    Returns:
+        (scalar loss, metrics), each objective's own loss among them as `loss/<type>`.
+    """
+    total = torch.stack([logps.sum() * 0.0 for g in groups for logps in g.tokens.values()]).sum()
+    metrics = Means()
+    for objective in objectives:
+        family = FAMILIES[objective.type]
+        used = [g for g in groups if family.units(objective, g.group)]
+        if not used:
+            continue
+        output = family.losses(objective, used, round_index)
+        total = total + value_at(objective.weight, round_index) * output.per_group.sum() / step_units[objective.type]
+        for name, value in {**output.metrics, f"loss/{objective.type}": output.loss.detach()}.items():
+            metrics.add(name, float(value), len(output.per_group))
+    return total, metrics
+
+
+class Means:
+    """Weighted means that are built up part by part; what is not a number counts nowhere."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[float, float]] = {}
+        """name -> (sum of weight x value, sum of weights)."""
+
+    def add(self, name: str, value: float, weight: float) -> None:
+        if not math.isnan(value):
+            total, weights = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (total + value * weight, weights + weight)
+
+    def merge(self, other: Means) -> None:
+        for name, (total, weight) in other.sums.items():
+            mine, weights = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (mine + total, weights + weight)
+
+    def values(self) -> dict[str, float]:
+        means = {name: total / weight for name, (total, weight) in sorted(self.sums.items())}
+        if means.get("cut/negative_tokens"):
+            # A ratio of sums: the mean of the micro-batches' own ratios would depend on how they were cut.
+            means["cut/flagged_share"] = means["cut/flagged_tokens"] / means["cut/negative_tokens"]
+        return means
+
+
+def _compare(loss: Callable[..., LossOutput], objective: Any, pairs: Sequence[Any], round_index: int) -> LossOutput:
+    """A pairwise loss over ((group, stream), (group, stream)) pairs, the preferred one first."""
+    chosen, rejected = zip(*pairs, strict=True)
+    return loss(
+        torch.stack([g.policy_sum(*key) for g, key in chosen]),
+        torch.stack([g.policy_sum(*key) for g, key in rejected]),
+        torch.stack([g.reference[key] for g, key in chosen]),
+        torch.stack([g.reference[key] for g, key in rejected]),
+        beta=value_at(objective.beta, round_index),
+    )
+
+
+def _sums(logps: GroupLogps, kind: str) -> torch.Tensor:
+    """[K] summed log-probabilities of a group's streams of one kind."""
+    return torch.stack([logps.policy_sum(*key) for key in sorted(logps.tokens) if key[0] == kind])
+
+
+def _references(logps: GroupLogps, kind: str) -> torch.Tensor:
+    return torch.stack([logps.reference[key] for key in sorted(logps.reference) if key[0] == kind])

@@ -6,36 +6,46 @@ The same code runs under a DeepSpeed engine (`actors.learner`) and under plain t
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from rayalign.config import InfoNCAObjective, NCAObjective, TrainingSection, value_at
-from rayalign.learning.objective import objective_losses
-from rayalign.learning.packing import collate, pad_groups, split_per_row, sum_per_row
+from rayalign.config import TrainingSection
+from rayalign.config_base import value_at
+from rayalign.config_objective import Objective
+from rayalign.learning.objective import Means, objective_loss, streams_compared, streams_needed
+from rayalign.learning.packing import Batch, Row, collate_padded, packed_tokens, padded_tokens, split_per_row
+from rayalign.learning.streams import GroupLogps, Stream, streams_of
 from rayalign.records import TrainingGroup
 
 PolicyForward = Callable[..., torch.Tensor]
+ScoreRows = Callable[[Sequence[Row]], list[list[float]]]
+"""Token log-probabilities of rows, in their order."""
+Collate = Callable[[Sequence[Row]], Batch]
+"""`Policy.collate`, or one of the two forms in `packing`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """What stays the same over a round."""
 
-    objectives: Sequence[NCAObjective | InfoNCAObjective]
+    objectives: Sequence[Objective]
     round_index: int
     device: torch.device | str = "cpu"
+    collate: Collate = collate_padded
 
 
-def rows_of(group: TrainingGroup) -> list[tuple[list[int], list[int]]]:
-    return [(group.prompt_token_ids, response) for response in group.response_token_ids]
+def rows_of(streams: Sequence[Stream]) -> list[Row]:
+    return [(stream.prompt_token_ids, stream.response_token_ids) for stream in streams]
 
 
-def group_tokens(prompt_tokens: int, response_tokens: Sequence[int]) -> int:
-    """Tokens of a group in one forward pass: every response with its own copy of the prompt, padded to the longest."""
-    return len(response_tokens) * (prompt_tokens + max(response_tokens, default=0))
+def group_tokens(streams: Sequence[Stream], *, packed: bool = False) -> int:
+    """Tokens of a group in one forward pass."""
+    rows = rows_of(streams)
+    return packed_tokens(rows) if packed else padded_tokens(rows)
 
 
 def learning_rate(training: TrainingSection, round_index: int, step: int, steps: int) -> float:
@@ -56,46 +66,88 @@ def learning_rate(training: TrainingSection, round_index: int, step: int, steps:
 @torch.no_grad()
 def token_logps_of(
     policy: PolicyForward,
-    rows: Sequence[tuple[list[int], list[int]]],
+    rows: Sequence[Row],
     device: torch.device | str,
     tokens_per_micro_batch: int,
+    collate: Collate = collate_padded,
 ) -> list[list[float]]:
-    """Token log-probabilities of each row, in order, computed in micro-batches of rows of similar length."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+    """Token log-probabilities of each row, in order, computed in micro-batches.
+
+    Rows go by length, which saves padding; neighbours with one prompt stay together, which lets them share it.
+    """
+    runs = [list(run) for _, run in itertools.groupby(range(len(rows)), key=lambda i: rows[i][0])]
+    runs.sort(key=lambda run: max(len(rows[i][0]) + len(rows[i][1]) for i in run))
+    order = [i for run in runs for i in run]
     results: list[list[float]] = [[] for _ in rows]
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while end < len(order) and (end + 1 - start) * sum(map(len, rows[order[end]])) <= tokens_per_micro_batch:
-            end += 1
-        chosen = order[start:end]
+    for chosen in _within_budget(rows, order, tokens_per_micro_batch):
         batch = collate([rows[i] for i in chosen]).to(device)
         for i, logps in zip(chosen, split_per_row(policy(batch), batch), strict=True):
-            results[i] = logps
-        start = end
+            results[i] = logps.tolist()
     return results
 
 
-def micro_batch_loss(
-    policy: PolicyForward,
-    groups: Sequence[TrainingGroup],
-    reference_logps: Sequence[torch.Tensor],
-    context: StepContext,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """([G] loss of each group of a micro-batch, metrics as means over its groups).
+def _within_budget(rows: Sequence[Row], order: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Runs of `order` whose rows, each with its own prompt and padded, stay within the budget; single ones may not."""
+    start = 0
+    while start < len(order):
+        end, longest = start + 1, sum(map(len, rows[order[start]]))
+        while end < len(order):
+            longest = max(longest, sum(map(len, rows[order[end]])))
+            if (end + 1 - start) * longest > budget:
+                break
+            end += 1
+        yield list(order[start:end])
+        start = end
+
+
+def reference_sums(
+    score: ScoreRows, groups: dict[int, TrainingGroup], objectives: Sequence[Objective]
+) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+    """For each group, the summed log-probability of every stream that an objective compares with the reference.
 
     Args:
-        reference_logps: for each group, [K] summed reference log-probabilities.
+        score: token log-probabilities of rows under the reference.
     """
-    batch = collate([row for group in groups for row in rows_of(group)]).to(context.device)
-    sizes = [len(group.response_token_ids) for group in groups]
-    policy_logps_GK, mask_GK = pad_groups(sum_per_row(policy(batch), batch), sizes)
-    reference_logps_GK, _ = pad_groups(torch.cat(list(reference_logps)).to(policy_logps_GK), sizes)
-    rewards = torch.tensor([reward for group in groups for reward in group.rewards], dtype=torch.float64)
-    rewards_GK, _ = pad_groups(rewards.to(context.device), sizes)
-    return objective_losses(
-        context.objectives, context.round_index, policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK
-    )
+    kinds = streams_compared(objectives)
+    keyed = [(i, stream) for i, group in groups.items() for stream in streams_of(group, kinds)]
+    logps = score(rows_of([stream for _, stream in keyed]))
+    sums: dict[int, dict[tuple[str, int], torch.Tensor]] = {i: {} for i in groups}
+    for (i, stream), values in zip(keyed, logps, strict=True):
+        sums[i][stream.kind, stream.index] = torch.tensor(sum(values))
+    return sums
+
+
+def micro_batch_loss(
+    policy: torch.nn.Module,
+    groups: Sequence[TrainingGroup],
+    references: Sequence[dict[tuple[str, int], torch.Tensor]],
+    context: StepContext,
+    step_units: dict[str, int],
+) -> tuple[torch.Tensor, Means]:
+    """(a micro-batch's part of the step's loss, its part of the step's metrics); the parts add up.
+
+    Groups without any stream (ILF's, where every response is without fault) are an empty micro-batch.
+
+    Args:
+        references: for each group, `reference_sums`.
+        step_units: `count_units` over the whole step.
+    """
+    kinds = streams_needed(context.objectives)
+    streams = [streams_of(group, kinds) for group in groups]
+    together = [stream for of_group in streams for stream in of_group]
+    if not together:
+        return empty_loss(policy), Means()
+    batch = context.collate(rows_of(together)).to(context.device)
+    rows = iter(split_per_row(policy(batch), batch))
+    logps = [
+        GroupLogps(
+            group,
+            {(stream.kind, stream.index): next(rows) for stream in of_group},
+            {key: value.to(context.device) for key, value in reference.items()},
+        )
+        for group, of_group, reference in zip(groups, streams, references, strict=True)
+    ]
+    return objective_loss(context.objectives, logps, context.round_index, step_units)
 
 
 def empty_loss(policy: torch.nn.Module) -> torch.Tensor:

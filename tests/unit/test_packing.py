@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import DataError
 from rayalign.learning.model import Policy, build_policy
-from rayalign.learning.packing import Batch, collate, pad_groups, split_per_row, sum_per_row
+from rayalign.learning.packing import Batch, collate_padded, split_per_row
+from rayalign.learning.streams import pad
 from rayalign.losses.logprobs import token_logps
 
 torch.set_num_threads(1)
@@ -51,7 +52,7 @@ def reference_logps(folder: Path, row: Row) -> list[float]:
 
 @torch.no_grad()
 def logps_of(policy: Policy, rows: list[Row]) -> list[list[float]]:
-    batch = collate(rows)
+    batch = collate_padded(rows)
     return split_per_row(policy(batch), batch)
 
 
@@ -78,21 +79,25 @@ def test_independent_of_padding_and_neighbours(folder: Path) -> None:
 
 def test_padding_has_no_attention_and_no_target() -> None:
     """Widths 3 and 4 -> T = 4. Row 0: 7 is predicted at position 1. Row 1: 5, 6, 7 at 0, 1, 2, plus 4 for the row."""
-    batch = collate([([8, 9], [7]), ([4], [5, 6, 7])])
+    batch = collate_padded([([8, 9], [7]), ([4], [5, 6, 7])])
     assert batch.rows == 2
     assert batch.input_ids_BT.tolist() == [[8, 9, 7, 0], [4, 5, 6, 7]]
     assert batch.attention_mask_BT.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     assert batch.predicting_N.tolist() == [1, 4, 5, 6]
     assert batch.targets_N.tolist() == [7, 5, 6, 7]
-    assert batch.row_N.tolist() == [0, 1, 1, 1]
+    assert batch.lengths == (1, 3)
 
 
 def test_sums_and_splits_by_hand() -> None:
     """Rows of 2, 0 and 3 response tokens with values 1 2 | | 4 8 16: sums 3, 0, 28."""
-    batch = collate([([1], [2, 3]), ([1, 1], []), ([1], [4, 5, 6])])
+    batch = collate_padded([([1], [2, 3]), ([1, 1], []), ([1], [4, 5, 6])])
     values = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
-    assert sum_per_row(values, batch).tolist() == [3.0, 0.0, 28.0]
-    assert split_per_row(values, batch) == [[1.0, 2.0], [], [4.0, 8.0, 16.0]]
+    assert [row.tolist() for row in split_per_row(values, batch)] == [[1.0, 2.0], [], [4.0, 8.0, 16.0]]
+    assert sums(values, batch).tolist() == [3.0, 0.0, 28.0]
+
+
+def sums(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return torch.stack([row.sum() for row in split_per_row(values, batch)])
 
 
 def trained_grads(policy: Policy) -> list[torch.Tensor]:
@@ -103,11 +108,11 @@ def trained_grads(policy: Policy) -> list[torch.Tensor]:
 
 def test_an_empty_response_sums_to_zero_and_leaves_the_gradient_alone(llama_folder: Path) -> None:
     with_empty, without = policy_at(llama_folder), policy_at(llama_folder)
-    batch = collate([([20, 21], []), ([1, 2, 3], [4, 5])])
-    sums = sum_per_row(with_empty(batch), batch)
-    assert sums.tolist()[0] == 0.0
-    sums.sum().backward()
-    without(collate([([1, 2, 3], [4, 5])])).sum().backward()
+    batch = collate_padded([([20, 21], []), ([1, 2, 3], [4, 5])])
+    totals = sums(with_empty(batch), batch)
+    assert totals.tolist()[0] == 0.0
+    totals.sum().backward()
+    without(collate_padded([([1, 2, 3], [4, 5])])).sum().backward()
     for ours, theirs in zip(trained_grads(with_empty), trained_grads(without), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
     assert any(bool(grad.any()) for grad in trained_grads(with_empty))
@@ -116,12 +121,12 @@ def test_an_empty_response_sums_to_zero_and_leaves_the_gradient_alone(llama_fold
 def test_only_empty_responses_give_a_zero_gradient(llama_folder: Path) -> None:
     """The sum must stay in the graph: a loss without one cannot be sent backward."""
     policy = policy_at(llama_folder)
-    batch = collate([([20, 21], []), ([1], [])])
+    batch = collate_padded([([20, 21], []), ([1], [])])
     logps = policy(batch)
     assert logps.dtype == torch.float32
-    sums = sum_per_row(logps, batch)
-    assert sums.tolist() == [0.0, 0.0]
-    sums.sum().backward()
+    totals = sums(logps, batch)
+    assert totals.tolist() == [0.0, 0.0]
+    totals.sum().backward()
     assert not any(bool(grad.any()) for grad in trained_grads(policy))
 
 
@@ -172,27 +177,25 @@ def test_chunks_bound_the_logits_and_are_remade_in_backward() -> None:
     assert head.positions == [4, 4, 2]
 
 
-def test_pad_groups_ragged_and_its_gradient() -> None:
-    """Groups of 2, 3 and 1 -> [3, 3]; the gradient of slot (g, k) comes back to that value alone."""
-    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], requires_grad=True)
-    padded, mask = pad_groups(values, [2, 3, 1])
+def test_pad_ragged_rows_and_its_gradient() -> None:
+    """Rows of 2, 3 and 1 -> [3, 3]; the gradient of slot (g, k) comes back to that value alone."""
+    values = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64, requires_grad=True)
+    padded, mask = pad(values.split([2, 3, 1]))
     assert padded.tolist() == [[1, 2, 0], [3, 4, 5], [6, 0, 0]]
     assert mask.tolist() == [[True, True, False], [True, True, True], [True, False, False]]
     (grad,) = torch.autograd.grad((padded * torch.arange(9.0).view(3, 3)).sum(), values)
     assert grad.tolist() == [0, 1, 3, 4, 5, 6]
-
-
-def test_pad_groups_keeps_the_dtype() -> None:
-    padded, mask = pad_groups(torch.ones(3, dtype=torch.float64), [1, 2])
     assert (padded.dtype, mask.dtype) == (torch.float64, torch.bool)
 
 
 @pytest.mark.parametrize("response", [[], [5]])
 def test_a_prompt_of_zero_tokens_is_refused(response: list[int]) -> None:
     with pytest.raises(DataError, match="row 1 has a prompt of 0 tokens"):
-        collate([([1], [2]), ([], response)])
+        collate_padded([([1], [2]), ([], response)])
 
 
 def test_to_moves_every_tensor() -> None:
-    moved = collate(ROWS).to("meta")
-    assert {getattr(moved, name).device.type for name in Batch.__slots__} == {"meta"}
+    moved = collate_padded(ROWS).to("meta")
+    tensors = [getattr(moved, name) for name in Batch.__slots__]
+    devices = {tensor.device.type for tensor in tensors if isinstance(tensor, torch.Tensor)}
+    assert devices == {"meta"}

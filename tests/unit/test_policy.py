@@ -28,13 +28,13 @@ from rayalign.learning.model import (
     hash_model,
     resolve_model,
 )
-from rayalign.learning.packing import collate
+from rayalign.learning.packing import collate_padded
 from rayalign.records import ADAPTER_WEIGHTS
 
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[2]
-BATCH = collate([([1, 2, 3], [4, 5]), ([9], [8, 7, 6, 5, 4]), ([10, 11], [12])])
+BATCH = collate_padded([([1, 2, 3], [4, 5]), ([9], [8, 7, 6, 5, 4]), ([10, 11], [12])])
 ATTENTION_AND_MLP = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from rayalign.config import InfoNCAObjective, LoraSection, ModelSection, NCAObjective, RoundSchedule, TrainingSection
+from rayalign.config import LoraSection, ModelSection, TrainingSection
+from rayalign.config_base import RoundSchedule
+from rayalign.config_objective import InfoNCAObjective, NCAObjective
 from rayalign.learning.model import Policy, build_policy
-from rayalign.learning.objective import objective_losses
+from rayalign.learning.objective import count_units, objective_loss
 from rayalign.learning.packing import Batch
 from rayalign.learning.step import (
     StepContext,
@@ -21,9 +23,11 @@ from rayalign.learning.step import (
     group_tokens,
     learning_rate,
     micro_batch_loss,
+    reference_sums,
     rows_of,
     token_logps_of,
 )
+from rayalign.learning.streams import GroupLogps, streams_of
 from rayalign.records import TrainingGroup
 
 torch.set_num_threads(1)
@@ -60,7 +64,9 @@ GROUPS = [
     group([2, 2], [[11, 12], [12, 11]], [1.0, 1.0]),
     group([3, 1], [[13], [14, 15], [0, 0, 0]], [0.2, 0.1, 0.0]),
 ]
-REFERENCES = [torch.tensor([-3.0 - i - k for k in range(len(g.rewards))]) for i, g in enumerate(GROUPS)]
+REFERENCES = [
+    {("response", k): torch.tensor(-3.0 - i - k) for k in range(len(g.rewards))} for i, g in enumerate(GROUPS)
+]
 
 
 def training(rate: float | RoundSchedule = 1.0, round_decay: float = 1.0, **schedule: Any) -> TrainingSection:
@@ -125,24 +131,23 @@ def test_schedule_over_rounds_times_decay_times_shape() -> None:
 
 def test_group_tokens() -> None:
     """Three responses of up to 4 tokens with a prompt of 5: 3 x (5 + 4) = 27. Without responses nothing."""
-    assert group_tokens(5, [2, 4, 1]) == 27
-    assert group_tokens(5, []) == 0
+    assert group_tokens(streams_of(group([1] * 5, [[2] * 2, [2] * 4, [2]], [0.0] * 3), {"response"})) == 27
+    assert group_tokens([]) == 0
 
 
 def test_rows_carry_the_prompt() -> None:
-    assert rows_of(GROUPS[1]) == [([4], [1, 2, 3, 4, 5]), ([4], [6, 7])]
+    assert rows_of(streams_of(GROUPS[1], {"response"})) == [([4], [1, 2, 3, 4, 5]), ([4], [6, 7])]
 
 
 def gradient(policy: torch.nn.Module, parts: Sequence[Sequence[int]], objectives: Sequence[Any]) -> list[torch.Tensor]:
     """Gradient of the mean over all groups, accumulated over micro-batches of group positions."""
     policy.zero_grad()
-    total = sum(len(part) for part in parts)
+    units = count_units(objectives, [GROUPS[i] for part in parts for i in part])
     for part in parts:
-        losses_G, _ = micro_batch_loss(
-            policy, [GROUPS[i] for i in part], [REFERENCES[i] for i in part], StepContext(objectives, 1)
+        loss, _ = micro_batch_loss(
+            policy, [GROUPS[i] for i in part], [REFERENCES[i] for i in part], StepContext(objectives, 1), units
         )
-        assert losses_G.shape == (len(part),)
-        (losses_G.sum() / total).backward()
+        loss.backward()
     return [p.grad.clone() for p in policy.parameters() if p.grad is not None]
 
 
@@ -178,10 +183,14 @@ def test_micro_batches_add_up_for_a_real_model(llama_folder: Path) -> None:
         torch.testing.assert_close(gradient(policy, parts, [NCA]), whole, rtol=1e-4, atol=1e-6)
 
 
-def start_logps(policy: torch.nn.Module) -> list[torch.Tensor]:
+UNITS = {"nca": 5, "info_nca": 5}
+
+
+def start_logps(policy: torch.nn.Module) -> list[dict[tuple[str, int], torch.Tensor]]:
     """Summed log-probabilities of each group's responses: the reference of the round's start."""
-    with torch.no_grad():
-        return [torch.tensor([sum(r) for r in token_logps_of(policy, rows_of(g), "cpu", 1000)]) for g in GROUPS]
+    return list(
+        reference_sums(lambda rows: token_logps_of(policy, rows, "cpu", 1000), dict(enumerate(GROUPS)), [NCA]).values()
+    )
 
 
 def test_losses_at_the_start_of_a_round(llama_folder: Path) -> None:
@@ -191,27 +200,26 @@ def test_losses_at_the_start_of_a_round(llama_folder: Path) -> None:
     """
     policy = lora_policy(llama_folder)
     objectives = [NCA.model_copy(update={"weight": 2.0}), INFO.model_copy(update={"weight": 0.5})]
-    losses_G, metrics = micro_batch_loss(policy, GROUPS, start_logps(policy), StepContext(objectives, 1))
-    expected = [2 * 2 * math.log(2) + 0.5 * math.log(k) for k in (3, 2, 5, 2, 3)]
-    assert losses_G.tolist() == pytest.approx(expected, abs=1e-4)
-    assert float(metrics["loss/nca"]) == pytest.approx(2 * math.log(2), abs=1e-4)
-    assert float(metrics["loss/info_nca"]) == pytest.approx(math.log(3 * 2 * 5 * 2 * 3) / 5, abs=1e-4)
-    assert not any(metric.requires_grad for metric in metrics.values())
+    loss, means = micro_batch_loss(policy, GROUPS, start_logps(policy), StepContext(objectives, 1), UNITS)
+    metrics = means.values()
+    assert float(loss.detach()) == pytest.approx(2 * 2 * math.log(2) + 0.5 * math.log(180) / 5, abs=1e-4)
+    assert metrics["loss/nca"] == pytest.approx(2 * math.log(2), abs=1e-4)
+    assert metrics["loss/info_nca"] == pytest.approx(math.log(3 * 2 * 5 * 2 * 3) / 5, abs=1e-4)
 
 
 def test_one_step_decreases_the_nca_loss(llama_folder: Path) -> None:
     policy = lora_policy(llama_folder)
     references, context = start_logps(policy), StepContext([NCA], 1)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=3e-3, weight_decay=0.0)
-    losses_G, before = micro_batch_loss(policy, GROUPS, references, context)
-    losses_G.mean().backward()
-    assert all_finite(float(losses_G.detach().mean()), policy.trainable())
+    loss, before = micro_batch_loss(policy, GROUPS, references, context, UNITS)
+    loss.backward()
+    assert all_finite(float(loss.detach()), policy.trainable())
     optimizer.step()
     with torch.no_grad():
-        _, after = micro_batch_loss(policy, GROUPS, references, context)
-    assert float(before["loss/nca"]) == pytest.approx(2 * math.log(2), abs=1e-4)
-    assert float(after["loss/nca"]) < float(before["loss/nca"]) - 1e-3
-    assert float(after["implicit_reward/margin"]) > 0
+        _, after = micro_batch_loss(policy, GROUPS, references, context, UNITS)
+    assert before.values()["loss/nca"] == pytest.approx(2 * math.log(2), abs=1e-4)
+    assert after.values()["loss/nca"] < before.values()["loss/nca"] - 1e-3
+    assert after.values()["implicit_reward/margin"] > 0
 
 
 def test_objectives_with_weights_add_up() -> None:
@@ -235,10 +243,12 @@ def test_scheduled_weights_alphas_and_betas_follow_the_round() -> None:
     """
     half = RoundSchedule(start=1.0, end=0.5, rounds=2)
     objective = InfoNCAObjective(type="info_nca", alpha=half, beta=half, weight=half)
-    policy, mask = torch.tensor([[0.0, 1.0]], dtype=torch.float64), torch.ones(1, 2, dtype=torch.bool)
+    logps = {("response", k): torch.tensor([float(k)], dtype=torch.float64) for k in (0, 1)}
+    zeros = {key: torch.tensor(0.0, dtype=torch.float64) for key in logps}
+    one = GroupLogps(group([1], [[4], [5]], [0.0, 1.0]), logps, zeros)
     for round_index in (2, 3):
-        total_G, _ = objective_losses([objective], round_index, policy, torch.zeros_like(policy), policy, mask)
-        assert total_G.tolist() == pytest.approx([0.266839], abs=1e-6)
+        loss, _ = objective_loss([objective], [one], round_index, {"info_nca": 1})
+        assert float(loss) == pytest.approx(0.266839, abs=1e-6)
 
 
 ROWS = [([1, 2, 3], [4, 5]), ([9], [8, 7, 6, 5, 4, 3]), ([10, 11, 12, 13, 14, 15], [1]), ([2, 1], []), ([3], [4, 5])]

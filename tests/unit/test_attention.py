@@ -1,0 +1,183 @@
+"""Packed sequences with shared prompts give the log-probabilities and gradients of padded rows, on three families."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from rayalign.learning import attention
+from rayalign.learning.attention import make_layout, register, tree_attention, tree_mask, visible
+from rayalign.learning.model import Policy
+from rayalign.learning.packing import Row, Tree, collate_packed, collate_padded, packed_tokens
+from rayalign.losses.logprobs import token_logps
+
+torch.set_num_threads(1)
+VOCABULARY, WINDOW = 61, 24
+FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": WINDOW}),
+}
+
+
+def make_policy(family: str, *, checkpointing: bool = False, **changes: Any) -> Policy:
+    register()
+    torch.manual_seed(0)
+    config, model, options = FAMILIES[family]
+    base = model(
+        config(
+            **{
+                "vocab_size": VOCABULARY,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "initializer_range": 0.3,
+                "use_cache": False,
+                **options,
+                **changes,
+            }
+        )
+    )
+    if checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    return Policy(get_peft_model(base, lora)).train()
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, "llama, checkpointing"])
+def policy(request: pytest.FixtureRequest) -> Policy:
+    family, _, checkpointing = request.param.partition(", ")
+    return make_policy(family, checkpointing=bool(checkpointing))
+
+
+tokens = st.integers(0, VOCABULARY - 1)
+responses = st.lists(st.lists(tokens, max_size=9), min_size=1, max_size=4)
+groups = st.lists(st.tuples(st.lists(tokens, min_size=1, max_size=14), responses), min_size=1, max_size=4)
+
+
+def rows_of(drawn: list[tuple[list[int], list[list[int]]]]) -> list[Row]:
+    return [(prompt, response) for prompt, responses in drawn for response in responses]
+
+
+def logps_and_gradients(policy: Policy, batch: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    policy.zero_grad()
+    logps_N = policy(batch)
+    (logps_N * torch.linspace(0.5, 1.5, len(logps_N))).sum().backward()
+    return logps_N.detach(), [p.grad.clone() for p in policy.trainable() if p.grad is not None]
+
+
+@pytest.mark.parametrize("small_tree", [0, 512])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=groups)
+def test_packed_equals_padded(policy: Policy, monkeypatch: pytest.MonkeyPatch, small_tree: int, drawn: Any) -> None:
+    """Both ways of computing a tree: one masked call, and one call per response."""
+    monkeypatch.setattr(attention, "SMALL_TREE", small_tree)
+    rows = rows_of(drawn)
+    assert policy.shares_prompts
+    padded, wanted = logps_and_gradients(policy, collate_padded(rows))
+    packed, found = logps_and_gradients(policy, collate_packed(rows))
+    torch.testing.assert_close(packed, padded, rtol=1e-5, atol=2e-5)
+    # Relative to the largest: where a prompt of one token is all there is to see, some gradients are rounding alone.
+    largest = max(float(theirs.abs().max()) for theirs in wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * largest + 1e-6)
+
+
+def test_a_path_longer_than_the_window_is_padded() -> None:
+    """A window counts from the token itself: over the packed sequence it would cut the prompt of later responses."""
+    policy = make_policy("mistral")
+    fits, too_long = [([1] * 20, [2] * 4), ([1] * 20, [3] * 4)], [([1] * 20, [2] * 4), ([1] * 20, [3] * 5)]
+    assert policy.collate(fits).packed
+    assert not policy.collate(too_long).packed
+    assert make_policy("mistral", sliding_window=None).collate(too_long).packed
+
+
+def test_a_model_that_takes_no_layout_falls_back(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """The check is on the model itself: attention that ignores the layout disagrees with padded rows."""
+    monkeypatch.setattr(attention, "make_layout", lambda trees, device: None)
+    monkeypatch.setattr("rayalign.learning.model.make_layout", lambda trees, device: None)
+    policy = make_policy("llama")
+    assert not policy.shares_prompts
+    assert not policy.collate([([1], [2]), ([1], [3])]).packed
+    assert "do not share their prompt" in caplog.text
+
+
+TREES = (Tree(0, 3, (2, 1, 0)), Tree(6, 1, (4,)), Tree(11, 2, ()))
+
+
+def may_look(tree: Tree, q: int, k: int) -> bool:
+    """By hand: at the prompt up to oneself, or at one's own response up to oneself."""
+    ends = [tree.prompt, *(tree.prompt + total for total in itertools.accumulate(tree.branches))]
+    part = [next(i for i, end in enumerate(ends) if position < end) for position in (q, k)]
+    return k <= q and (part[1] == 0 or part[0] == part[1])
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_tree_mask_by_hand(tree: Tree) -> None:
+    expected = [[may_look(tree, q, k) for k in range(tree.tokens)] for q in range(tree.tokens)]
+    assert tree_mask(tree).tolist() == expected
+
+
+def test_the_mask_of_flex_attention_is_the_same() -> None:
+    total = sum(tree.tokens for tree in TREES)
+    see = visible(TREES, torch.device("cpu"))
+    expected = torch.block_diag(*[tree_mask(tree).int() for tree in TREES]).bool()
+    found = [[bool(see(0, 0, torch.tensor(q), torch.tensor(k))) for k in range(total)] for q in range(total)]
+    assert found == expected.tolist()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_flex_attention_gives_what_the_trees_give() -> None:
+    """Its reference implementation, on CPU; compiled kernels are for CUDA."""
+    torch.manual_seed(0)
+    total = sum(tree.tokens for tree in TREES)
+    query, key, value = torch.randn(1, 4, total, 8), torch.randn(1, 2, total, 8), torch.randn(1, 2, total, 8)
+    layout = make_layout(TREES, torch.device("cpu"))
+    ours, _ = tree_attention(torch.nn.Module(), query, key, value, None, scaling=0.3, layout=layout)
+    mask = create_block_mask(visible(TREES, torch.device("cpu")), None, None, total, total, device="cpu")
+    theirs: Any = flex_attention(query, key, value, block_mask=mask, scale=0.3, enable_gqa=True)
+    torch.testing.assert_close(ours, theirs.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+def test_packed_tokens_leave_out_copies_and_last_tokens() -> None:
+    """Prompts 3 and 2; responses 4, 1 and 0 -> 3, 0, 0 and 5 -> 4: 3 + 3 + 2 + 4 = 12; padded 4 x 7 = 28."""
+    rows = [([1, 2, 3], [1] * 4), ([1, 2, 3], [1]), ([1, 2, 3], []), ([1, 2], [1] * 5)]
+    batch = collate_packed(rows)
+    assert packed_tokens(rows) == batch.tokens == 12
+    assert collate_padded(rows).tokens == 28
+    assert batch.position_ids_1T is not None
+    assert batch.position_ids_1T.tolist() == [[0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5]]
+    assert batch.predicting_N.tolist() == [2, 3, 4, 5, 2, 7, 8, 9, 10, 11]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_a_frozen_head_keeps_its_slopes(bias: bool, chunk: int) -> None:
+    """Log-probabilities and the gradient of the hidden states equal autograd's through log_softmax."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(6, 11, bias=bias, dtype=torch.float64).requires_grad_(False)
+    hidden, targets = torch.randn(7, 6, dtype=torch.float64, requires_grad=True), torch.arange(7)
+    expected = head(hidden).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    weights = torch.linspace(-1, 1, 7, dtype=torch.float64)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), hidden)
+    logps = token_logps(hidden, targets, head, chunk_tokens=chunk)
+    (found,) = torch.autograd.grad((logps * weights).sum(), hidden)
+    assert logps.dtype == torch.float32
+    torch.testing.assert_close(logps.double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_head_that_learns_gets_its_gradient() -> None:
+    head = torch.nn.Linear(6, 11)
+    token_logps(torch.randn(7, 6), torch.arange(7), head, chunk_tokens=3).sum().backward()
+    assert head.weight.grad is not None and bool(head.weight.grad.any())
