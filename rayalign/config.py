@@ -8,36 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rayalign.config_base import Positive, Probability, Scheduled, Section
+from rayalign.config_objective import (
+    TEMPLATE_TOKENS,
+    JudgedObjective,
+    Objective,
+    ReferenceObjective,
+    RevisionObjective,
+    check_together,
+)
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
-
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RoundSchedule(Section):
-    """A number that moves linearly from `start` (round 1) to `end` (round `rounds`) and stays there."""
-
-    start: Positive
-    end: Positive
-    rounds: Annotated[int, Field(ge=1)]
-
-
-Scheduled = Positive | RoundSchedule
-
-
-def value_at(value: float | RoundSchedule, round_index: int) -> float:
-    """The value of a scheduled number in a round (rounds count from 1)."""
-    if not isinstance(value, RoundSchedule):
-        return value
-    progress = min(1.0, (round_index - 1) / max(1, value.rounds - 1))
-    return value.start + (value.end - value.start) * progress
 
 
 class RunSection(Section):
@@ -64,7 +48,8 @@ class ModelSection(Section):
     base: Annotated[str, Field(min_length=1)]
     """`demo`, a local Hugging Face folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    quantization: Literal["none"] = "none"
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    """Of the learner's frozen base weights (bitsandbytes): QLoRA. The generator keeps `dtype`."""
     lora: LoraSection = LoraSection()
 
 
@@ -81,7 +66,7 @@ class PromptsSection(Section):
 
 
 class SamplingSection(Section):
-    responses: Annotated[int, Field(ge=2, le=1024)] = 8
+    responses: Annotated[int, Field(ge=1, le=1024)] = 8
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 64
@@ -99,32 +84,26 @@ class RuleScoring(Section):
         return f"rule:{self.function.rpartition('/')[2]}"
 
 
-Scoring = RuleScoring
-"""Becomes a union on `type` when a second kind of scorer arrives."""
+class JudgeScoring(Section):
+    """A judge that writes what is wrong; it gives judgments and no reward."""
+
+    type: Literal["judge"]
+    transport: Literal["demo"]
+    """`demo`: the demo world's own judge."""
+    weight: Literal[0] = 0
+
+    @property
+    def name(self) -> str:
+        return f"judge:{self.transport}"
+
+
+Scoring = Annotated[RuleScoring | JudgeScoring, Field(discriminator="type")]
 
 
 class GroupsSection(Section):
     normalise: Literal["none", "center", "zscore"] = "none"
     drop_equal_rewards: bool = False
     deduplicate: bool = True
-
-
-class RewardObjective(Section):
-    alpha: Scheduled = 0.1
-    beta: Scheduled = 0.3
-    reference: Literal["round_start", "base"] = "round_start"
-    weight: Scheduled = 1.0
-
-
-class NCAObjective(RewardObjective):
-    type: Literal["nca"]
-
-
-class InfoNCAObjective(RewardObjective):
-    type: Literal["info_nca"]
-
-
-Objective = Annotated[NCAObjective | InfoNCAObjective, Field(discriminator="type")]
 
 
 class LearningRateSchedule(Section):
@@ -144,6 +123,12 @@ class TrainingSection(Section):
     tokens_per_micro_batch: Annotated[int, Field(ge=1)] = 4096
     max_grad_norm: Positive = 1.0
     zero_stage: Literal[1] = 1
+    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers. From 2 on a worker no longer holds the gradients
+    that are checked to be finite before each step."""
+    gradient_checkpointing: bool = False
+    """Remake each layer's activations in the backward pass: less memory, about a third more work."""
+    optimizer: Literal["adamw", "paged_adamw"] = "adamw"
+    """`paged_adamw` is bitsandbytes' 32-bit AdamW, whose state may leave the GPU."""
     workers: Annotated[int, Field(ge=1)] = 1
     keep_optimizer: Literal[False] = False
 
@@ -161,9 +146,11 @@ class LoopSection(Section):
 
 class EvaluationSection(Section):
     every: Annotated[int, Field(ge=1)] = 1
-    baselines: list[Literal["round_0", "previous"]] = ["round_0", "previous"]
+    baselines: list[Literal["round_0", "previous"]] = Field(default=["round_0", "previous"])
     responses: Annotated[int, Field(ge=1)] = 4
     """Answers per held-out prompt."""
+    greedy: bool = False
+    """Also answer each held-out prompt once at temperature 0: `pass_rate/greedy`."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
 
 
@@ -188,7 +175,9 @@ class LearnerPool(Section):
 
 
 class ClusterSection(Section):
-    placement: Literal["colocated", "disaggregated"] = "colocated"
+    placement: Literal["auto", "colocated", "disaggregated"] = "auto"
+    """`colocated`: generators and learner take turns on the same cores. `disaggregated`: each on nodes of its own.
+    `auto`: disaggregated where the cluster has nodes for both."""
     generators: GeneratorPool = GeneratorPool()
     scorers: ScorerPool = ScorerPool()
     learner: LearnerPool = LearnerPool()
@@ -232,13 +221,27 @@ class RunConfig(Section):
     tracking: TrackingSection = TrackingSection()
 
     @property
-    def objectives(self) -> list[NCAObjective | InfoNCAObjective]:
+    def objectives(self) -> list[Objective]:
         return self.objective if isinstance(self.objective, list) else [self.objective]
 
     @property
+    def reference(self) -> Literal["round_start", "base"] | None:
+        """The frozen policy that the objectives compare with; None where none does."""
+        return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
+
+    @property
     def max_sequence_tokens(self) -> int:
-        """Longest prompt plus longest response."""
-        return self.prompts.max_tokens + self.sampling.max_tokens
+        """Longest prompt plus longest response that the generator gets."""
+        plain = self.prompts.max_tokens + self.sampling.max_tokens
+        revises = any(isinstance(objective, RevisionObjective) for objective in self.objectives)
+        return self.max_judged_tokens + self.sampling.max_tokens if revises else plain
+
+    @property
+    def max_judged_tokens(self) -> int:
+        """The same of a sequence that also holds a judgment and its template; what the learner may get."""
+        judgments = [o.judgment_max_tokens for o in self.objectives if isinstance(o, JudgedObjective)]
+        extra = max(judgments) + TEMPLATE_TOKENS if judgments else 0
+        return self.prompts.max_tokens + self.sampling.max_tokens + extra
 
     @model_validator(mode="after")
     def _distinct_scorers(self) -> Self:
@@ -248,10 +251,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_reference(self) -> Self:
-        references = {objective.reference for objective in self.objectives}
-        if len(references) > 1:
-            raise ValueError("all objectives of a run share one reference policy: give each the same `reference`")
+    def _objectives_fit(self) -> Self:
+        check_together(self.objectives)
+        needs = {need for objective in self.objectives for need in objective.needs}
+        if "judgments" in needs and not any(section.type == "judge" for section in self.scoring):
+            raise ValueError("an objective learns from judgments and no scorer writes any: add one of type judge")
+        if "rewards" in needs and not any(section.weight for section in self.scoring):
+            raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
+        if "rewards" in needs and self.sampling.responses < 2:
+            raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
         return self
 
     def to_dict(self) -> dict[str, Any]:

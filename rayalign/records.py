@@ -251,9 +251,20 @@ class TrainingGroup:
     response_token_ids: list[list[int]]
     response_logprobs: list[list[float]]
     """The generator's raw log-probabilities, token by token."""
-    rewards: list[float]
+    rewards: list[float | None]
+    """Null for a response that no reward is known of; every list of this record has one entry per response, or none
+    at all where no objective needs it."""
     judgments: list[str | None] = field(default_factory=list)
+    verdicts: list[str | None] = field(default_factory=list)
+    """`perfect` or `flawed`; null for a response that is not trained on by its judgment."""
     judged_prompt_token_ids: list[list[int]] = field(default_factory=list)
+    """The prompt that asks for a response of this judgment; empty where it is not needed."""
+    criticism_prompt_token_ids: list[list[int]] = field(default_factory=list)
+    """Prompt and response in a prompt that asks for the judgment (Forward Prediction)."""
+    criticism_token_ids: list[list[int]] = field(default_factory=list)
+    """The judgment itself, as the answer to that prompt."""
+    revised_token_ids: list[list[int]] = field(default_factory=list)
+    """A better response that the model wrote after it saw the judgment (ILF); empty where there is none."""
     target_token_ids: list[int] | None = None
     drop_reason: str | None = None
     """Null where the group is trained on."""
@@ -283,7 +294,11 @@ class TrainingGroup:
                 ("response_logprobs", pa.list_(pa.list_(pa.float64()))),
                 ("rewards", pa.list_(pa.float64())),
                 ("judgments", pa.list_(pa.string())),
+                ("verdicts", pa.list_(pa.string())),
                 ("judged_prompt_token_ids", pa.list_(tokens)),
+                ("criticism_prompt_token_ids", pa.list_(tokens)),
+                ("criticism_token_ids", pa.list_(tokens)),
+                ("revised_token_ids", pa.list_(tokens)),
                 ("target_token_ids", tokens),
                 ("drop_reason", pa.string()),
             ]

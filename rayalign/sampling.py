@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rayalign.records import Adapter, Prompt, ScoredSample
@@ -70,6 +70,14 @@ def _check_complete(scored: ScoredShard, plan: SamplingPlan) -> None:
     found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
     if found != expected:
         raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")
+
+
+class Unscored:
+    """`Scorer` of samples that nobody scores."""
+
+    def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
+        for item in sampled:
+            yield ScoredShard(item.shard, [ScoredSample(sample, [], None) for sample in item.samples])
 
 
 def read_rows(round_dir: RoundDir, purpose: str, shards: Sequence[Shard]) -> list[ScoredSample]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from rayalign.records import Adapter, EvalReport, Prompt, Sample, ScoredSample
 
-Purpose = Literal["train", "evaluation"]
+Purpose = Literal["train", "revision", "evaluation", "greedy"]
 Which = Literal["current", "round_start", "base"]
 
 
@@ -96,6 +96,8 @@ class UpdateResult:
     """Means over the round's steps: loss, objective metrics, gradient norm, counts."""
     steps: list[dict[str, float]]
     """The same, step by step."""
+    flagged: list[dict[str, Any]] = field(default_factory=list)
+    """CUT: some flawed responses token by token, with what was flagged before the update."""
 
 
 class Generator(Protocol):
@@ -125,6 +127,10 @@ class Scorer(Protocol):
 class GroupBuilder(Protocol):
     def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
         """Build, sort and write the round's groups from its committed shards."""
+        ...
+
+    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+        """For each committed shard, the prompts that ask for a better response to each flawed one."""
         ...
 
 

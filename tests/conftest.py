@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from tests.object_store import CREDENTIALS, ObjectStore
 
 # A loaded machine is slow, which is no failure.
 settings.register_profile("rayalign", deadline=None)
 settings.load_profile("rayalign")
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """An S3 server with one bucket, and credentials for it in the environment."""
+    before = {name: os.environ.get(name) for name in CREDENTIALS}
+    os.environ |= CREDENTIALS
+    store = ObjectStore(tmp_path_factory.mktemp("s3") / "server.log")
+    yield store
+    store.stop()
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,6 +78,8 @@ class FakeGenerator:
         self.serves = lambda version: version
         self.corrupt_checksum = False
         self.loads: list[int] = []
+        self.asked: list[tuple[str, int, str]] = []
+        """(purpose, round, prompt id) of every prompt that was sampled."""
 
     def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
         self.held = adapter.version
@@ -93,6 +96,7 @@ class FakeGenerator:
             self.fuse.tick()
             samples = []
             for prompt in shard.prompts:
+                self.asked.append((plan.purpose, plan.round_index, prompt.id))
                 for index in range(plan.responses):
                     key = f"{plan.seed}:{plan.round_index}:{plan.purpose}:{prompt.id}:{index}"
                     seed = int(hashlib.sha256(key.encode()).hexdigest()[:6], 16)
@@ -110,10 +114,11 @@ class FakeGenerator:
 
 
 class FakeScorer:
-    """Rewards small tokens; `reward_of` may be replaced."""
+    """Rewards small tokens; `reward_of` may be replaced. With a judge it criticises what has no reward."""
 
-    def __init__(self, fuse: Fuse) -> None:
+    def __init__(self, fuse: Fuse, judge: bool = False) -> None:
         self.fuse = fuse
+        self.judge = judge
         self.reward_of = lambda sample: float(sample.token_ids[0] == 5)
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
@@ -124,13 +129,40 @@ class FakeScorer:
                 reward = self.reward_of(sample)
                 status = "error" if reward is None else "ok"
                 score = Score("rule:demo", "1", status, reward, reason="broken rule" if reward is None else None)
-                rows.append(ScoredSample(sample, [score], reward))
+                scores = [score, judgment_of(reward)] if self.judge else [score]
+                rows.append(ScoredSample(sample, scores, reward))
             yield ScoredShard(item.shard, rows)
 
 
+def judgment_of(reward: float | None) -> Score:
+    flawed = not reward
+    return Score(
+        "judge:demo", "1", "ok", judgment="Bad." if flawed else "Perfect.", verdict="flawed" if flawed else "perfect"
+    )
+
+
 class FakeGroupBuilder:
+    """Groups of whatever the objectives need; a revision's prompt is named after its response."""
+
     def __init__(self, run_dir: RunDir, config: RunConfig, fuse: Fuse) -> None:
         self.run_dir, self.config, self.fuse = run_dir, config, fuse
+        self.needs = frozenset(need for objective in config.objectives for need in objective.needs)
+
+    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+        self.fuse.tick()
+        found = []
+        for shard in shards:
+            rows = self.run_dir.round(round_index).read_shard("train", shard.index) or []
+            flawed = [row.sample for row in rows if row.scores[-1].verdict == "flawed"]
+            asked = [Prompt(f"better-{s.prompt_id}-{s.index}", [], [*s.token_ids, 1]) for s in flawed]
+            found.append(Shard(shard.index, tuple(asked)))
+        return found
+
+    def _revised(self, shard: Shard, round_index: int, group: TrainingGroup) -> TrainingGroup:
+        rows = self.run_dir.round(round_index).read_shard("revision", shard.index) or []
+        better = {row.sample.prompt_id: row.sample.token_ids for row in rows}
+        ids = [better.get(f"better-{group.prompt_id}-{i}", []) for i in group.response_indices]
+        return dataclasses.replace(group, revised_token_ids=ids)
 
     def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
         self.fuse.tick()
@@ -140,7 +172,8 @@ class FakeGroupBuilder:
             rows = round_dir.read_shard("train", shard.index) or []
             for prompt in shard.prompts:
                 mine = [row for row in rows if row.sample.prompt_id == prompt.id]
-                groups.append(build_group(prompt, mine, self.config.groups))
+                group = build_group(prompt, mine, self.config.groups, self.needs)
+                groups.append(self._revised(shard, round_index, group) if "revisions" in self.needs else group)
         groups.sort(key=lambda group: group.prompt_id)
         keep = [group.to_row() for group in groups if group.keep]
         dropped: dict[str, int] = {}
@@ -215,7 +248,8 @@ def make_run(root: Any, config: RunConfig | None = None, fuse: Fuse | None = Non
     config, fuse = config or make_config(), fuse or Fuse()
     run_dir = RunDir(root)
     run_dir.open(config.to_dict())
-    generator, scorer, learner = FakeGenerator(fuse), FakeScorer(fuse), FakeLearner(run_dir, fuse)
+    judge = any(section.type == "judge" for section in config.scoring)
+    generator, scorer, learner = FakeGenerator(fuse), FakeScorer(fuse, judge), FakeLearner(run_dir, fuse)
     reporter = FakeReporter()
     holdout = make_prompts(40, "held out")
     evaluator = HeldOutEvaluator(config, run_dir, holdout, generator, scorer, learner, reporter)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
 from rayalign.dashboard.charts import Point, Series, line_chart, stacked_bars
 from rayalign.dashboard.headline import headline
 from rayalign.dashboard.readings import Reading, clean, number, reading
+from rayalign.dashboard.training import Chart, flagged_answers, training_charts
 from rayalign.metrics import MISSING, display, display_order, format_interval, format_value, json_value
 
 LONGEST_TEXT = 4000
@@ -39,16 +39,6 @@ class ReportData:
     rounds: Sequence[Mapping[str, Any]]
     """The contents of `rounds/NNNN/report.json`: `EvalReport.to_dict()` and optionally stages, training, groups,
     sync, scores, answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    title: str
-    svg: Markup
-    legend: list[str] = field(default_factory=list)
-    latest: str = ""
-    interval: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +80,12 @@ def render_report(data: ReportData) -> str:
         status=clean(data.status),
         subtitle=_subtitle(config),
         headline=headline(readings, [one for _, one in rounds]),
-        charts=[*_metric_charts(readings), *_training_chart(rounds), *_stage_chart(rounds)],
+        charts=[*_metric_charts(readings), *training_charts(rounds), *_stage_chart(rounds)],
         metrics=_metric_table(readings),
         tables=[table for key, title in SECTIONS.items() if (table := _flat_table(title, key, rounds))],
         stages=_stage_table(rounds),
         answers=_answers(rounds),
+        flagged=flagged_answers(rounds),
         most_answers=ROUNDS_WITH_ANSWERS,
         config=json.dumps(config, indent=2, ensure_ascii=False),
         environment=[(key, _text(value)) for key, value in _flatten(info).items()],
@@ -165,17 +156,6 @@ def _series(name: str, readings: list[tuple[int, dict[str, Reading]]]) -> Series
         for index, metrics in readings
     ]
     return Series(display(name).label, tuple(points))
-
-
-def _training_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
-    trained = [(index, training) for index, one in rounds if (training := _section(one, "training"))]
-    losses = [(index, number(training.get("loss"))) for index, training in trained]
-    points = tuple(None if loss is None else Point(index, loss) for index, loss in losses)
-    series = Series("training loss", points)
-    if not series.present:
-        return []
-    svg = line_chart("chart-loss", "Training loss", [series])
-    return [Chart("Training loss", svg, latest=format_value(series.present[-1].y), note="mean over the round's steps")]
 
 
 def _stages(rounds: list[tuple[int, dict[str, Any]]]) -> tuple[list[str], list[tuple[int, dict[str, dict[str, Any]]]]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from rayalign.data.prompts import PromptRow
 from rayalign.errors import DataError, ModelError
-from rayalign.records import Prompt
+from rayalign.records import Message, Prompt
 
 
 def tokenize_prompts(
@@ -31,10 +32,7 @@ def tokenize_prompts(
     prompts: list[Prompt] = []
     too_long: list[tuple[str, int]] = []
     for row in rows:
-        token_ids = _templated(row, tokenizer) if template == "auto" else _bare(row, tokenizer)
-        token_ids = _single_bos(token_ids, tokenizer)
-        if not token_ids:
-            raise DataError(f"prompt {row.id} has no tokens", "the tokenizer drops all of its text", "remove that row")
+        token_ids = tokenize_messages(row.messages, tokenizer, template, f"prompt {row.id}")
         if len(token_ids) > max_tokens:
             too_long.append((row.id, len(token_ids)))
         else:
@@ -42,24 +40,45 @@ def tokenize_prompts(
     return prompts, too_long
 
 
-def _templated(row: PromptRow, tokenizer: Any) -> list[int]:
+def tokenize_messages(
+    messages: list[Message], tokenizer: Any, template: Literal["auto", "none"], name: str
+) -> list[int]:
+    """Token ids of one conversation up to the model's turn, with at most one BOS.
+
+    Raises:
+        DataError: the template refuses the conversation, or nothing is left of it; `name` tells which one.
+    """
+    token_ids = _templated(messages, tokenizer, name) if template == "auto" else _bare(messages, tokenizer)
+    token_ids = _single_bos(token_ids, tokenizer)
+    if not token_ids:
+        raise DataError(f"{name} has no tokens", "the tokenizer drops all of its text", "remove that row")
+    return token_ids
+
+
+def fill(template: str, **fields: str) -> str:
+    """`template` with each {name} replaced; braces in what is filled in, or of other names, stay as they are."""
+    pattern = "|".join(re.escape(f"{{{name}}}") for name in fields)
+    return re.sub(pattern, lambda match: fields[match.group()[1:-1]], template)
+
+
+def _templated(messages: list[Message], tokenizer: Any, name: str) -> list[int]:
     from jinja2 import TemplateError
 
     try:
         token_ids = tokenizer.apply_chat_template(
-            row.messages, tokenize=True, add_generation_prompt=True, return_dict=False
+            messages, tokenize=True, add_generation_prompt=True, return_dict=False
         )
     except TemplateError as error:
-        roles = ", ".join(message["role"] for message in row.messages)
+        roles = ", ".join(message["role"] for message in messages)
         why = f"the model's chat template refuses it: {error}"
         remedy = "change that row, or set prompts.template: none"
-        raise DataError(f"prompt {row.id} has the roles {roles}", why, remedy) from None
+        raise DataError(f"{name} has the roles {roles}", why, remedy) from None
     return list(token_ids)
 
 
-def _bare(row: PromptRow, tokenizer: Any) -> list[int]:
+def _bare(messages: list[Message], tokenizer: Any) -> list[int]:
     """The text's tokens; some tokenizers close every text with an EOS, which would end the answer before it starts."""
-    text, eos = row.messages[-1]["content"], tokenizer.eos_token_id
+    text, eos = messages[-1]["content"], tokenizer.eos_token_id
     token_ids = list(tokenizer(text)["input_ids"])
     plain = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     eos_added = eos is not None and token_ids[-1:] == [eos] and token_ids[-len(plain) :] != plain

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rayalign.config import RunConfig
 from rayalign.evaluation.metrics import measure
 from rayalign.records import Adapter, EvalReport, Prompt, ScoredSample
-from rayalign.run_dir import RunDir
-from rayalign.sampling import make_shards, read_rows, sample_and_score
+from rayalign.run_dir import RoundDir, RunDir
+from rayalign.sampling import StageTotals, make_shards, read_rows, sample_and_score
 from rayalign.stages import AdapterFiles, Generator, Learner, Reporter, SamplingPlan, Scorer, TokenSequence
 
 
@@ -36,20 +36,23 @@ class HeldOutEvaluator:
 
     def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
         round_dir = self._run_dir.round(round_index)
-        totals = sample_and_score(
-            round_dir, self._shards, self._plan(round_index), adapter, self._generator, self._scorer, self._reporter,
-            stage="evaluate",
-        )  # fmt: skip
+        totals = self._sample(round_dir, self._plan(round_index), adapter, "evaluate")
         rows = read_rows(round_dir, "evaluation", self._shards)
+        if self._config.evaluation.greedy:
+            plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
+            self._sample(round_dir, plan, adapter, "evaluate greedily")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
-        metrics = measure(
-            rows,
-            self._kl_sums(rows, files),
-            self._baselines(round_index),
-            {section.name for section in self._config.scoring if section.type == "rule"},
-            self._config.run.seed,
-        )
+        rules = {section.name for section in self._config.scoring if section.type == "rule"}
+        seed = self._config.run.seed
+        metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), rules, seed)
+        if self._config.evaluation.greedy:
+            greedy = measure(read_rows(round_dir, "greedy", self._shards), None, {}, rules, seed)
+            metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
         return EvalReport(round_index, adapter.version, metrics)
+
+    def _sample(self, round_dir: RoundDir, plan: SamplingPlan, adapter: Adapter, stage: str) -> StageTotals:
+        parts = (self._generator, self._scorer, self._reporter)
+        return sample_and_score(round_dir, self._shards, plan, adapter, *parts, stage=stage)
 
     def _plan(self, round_index: int) -> SamplingPlan:
         section = self._config.evaluation

@@ -24,7 +24,7 @@ from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport, Prompt
 from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import make_shards, sample_and_score
+from rayalign.sampling import Unscored, make_shards, sample_and_score
 from rayalign.stages import (
     AdapterFiles,
     Evaluator,
@@ -78,6 +78,8 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
     saved = round_dir.committed("groups")
     if saved is not None:
         return Groups(**saved["groups"])
+    if any("revisions" in objective.needs for objective in config.objectives):
+        _revise(run, round_dir, shards, adapter)
     with run.stages.reporter.stage("groups", round_index, len(prompts)) as progress:
         groups = run.stages.group_builder.build(round_index, shards, config.run.seed)
         progress.advance(len(prompts))
@@ -87,23 +89,27 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
                          "look at the scorer's rewards, or raise sampling.responses")  # fmt: skip
     files = {}
     for path in groups.files:
-        relative = str(Path(path).relative_to(round_dir.root.relative_to(run.run_dir.root)))
-        files |= round_dir.describe(relative)
+        files |= round_dir.describe(path.removeprefix(f"{round_dir.relative}/"))
     round_dir.commit("groups", files, groups=dataclasses.asdict(groups), seconds=progress.seconds)
     return groups
 
 
+def _plan(run: Run, round_index: int) -> SamplingPlan:
+    section = run.config.sampling
+    return SamplingPlan(
+        round_index=round_index,
+        purpose="train",
+        seed=run.config.run.seed,
+        responses=section.responses,
+        temperature=section.temperature,
+        top_p=section.top_p,
+        max_tokens=section.max_tokens,
+    )
+
+
 def _sample(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Adapter) -> None:
     config = run.config
-    plan = SamplingPlan(
-        round_index=round_dir.index,
-        purpose="train",
-        seed=config.run.seed,
-        responses=config.sampling.responses,
-        temperature=config.sampling.temperature,
-        top_p=config.sampling.top_p,
-        max_tokens=config.sampling.max_tokens,
-    )
+    plan = _plan(run, round_dir.index)
     expected = sum(len(shard.prompts) for shard in shards) * plan.responses * len(config.scoring)
     guard = ScoreErrorGuard(config.limits.score_errors, expected)
     for shard in shards:
@@ -117,6 +123,16 @@ def _sample(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Ada
     if totals.items or round_dir.committed("sampling") is None:
         facts = {"stage": dataclasses.asdict(totals), "scores": dict(guard.statuses)}
         round_dir.commit("sampling", {}, **facts)
+
+
+def _revise(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Adapter) -> None:
+    """Let the model answer its flawed responses again, with the judgment before its eyes (ILF's data)."""
+    stages = run.stages
+    asked = [shard for shard in stages.group_builder.revision_shards(round_dir.index, shards) if shard.prompts]
+    plan = dataclasses.replace(_plan(run, round_dir.index), purpose="revision", responses=1)
+    sample_and_score(
+        round_dir, asked, plan, adapter, stages.generator, Unscored(), stages.reporter, stage="revise"
+    )  # fmt: skip
 
 
 def consume(run: Run, round_index: int, groups: Groups, adapter: Adapter, sync: AdapterSync) -> Adapter:
@@ -142,15 +158,16 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, adapter: Adapter) -> 
         files |= round_dir.write(f"adapter/{name}", content)
     record = Adapter(
         version=round_dir.index,
-        path=str((round_dir.root / "adapter").relative_to(run.run_dir.root)),
+        path=f"{round_dir.relative}/adapter",
         sha256=result.adapter.sha256,
         base_model_sha256=run.base_model_sha256,
         parent=adapter.version,
     )
     stage = {"seconds": progress.seconds, "items": progress.items, "tokens": progress.tokens}
     round_dir.commit(
-        "adapter", files, adapter=dataclasses.asdict(record), training=result.metrics, steps=result.steps, stage=stage
-    )
+        "adapter", files, adapter=dataclasses.asdict(record), training=result.metrics, steps=result.steps, stage=stage,
+        flagged=result.flagged,
+    )  # fmt: skip
     run.stages.reporter.event("training", round=round_dir.index, **result.metrics)
 
 
@@ -191,9 +208,10 @@ def _round_facts(run: Run, round_dir: RoundDir) -> dict[str, Any]:
     if (sampling := round_dir.committed("sampling")) is not None:
         facts["scores"] = sampling["scores"]
     if (groups := round_dir.committed("groups")) is not None:
-        facts["groups"] = {"kept": groups["groups"]["kept"], "dropped": groups["groups"]["dropped"]}
+        facts["groups"] = {name: groups["groups"][name] for name in ("kept", "dropped", "stats")}
     if (update := round_dir.committed("adapter")) is not None:
         facts["training"] = update["training"]
+        facts["flagged"] = [_shown(run, example) for example in update.get("flagged", [])]
     for row in (round_dir.read_shard("evaluation", 0) or [])[:: run.config.evaluation.responses][:SHOWN_ANSWERS]:
         facts["answers"].append(
             {
@@ -203,3 +221,7 @@ def _round_facts(run: Run, round_dir: RoundDir) -> dict[str, Any]:
             }
         )
     return facts
+
+
+def _shown(run: Run, example: dict[str, Any]) -> dict[str, Any]:
+    return {"prompt": run.prompts[example["prompt_id"]].text, **example}

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
+CHUNK_LOGITS = 2**24
+"""Logits that are held at a time (64 MiB in float32)."""
+
 
 def token_logps(
-    hidden_NH: torch.Tensor, targets_N: torch.Tensor, lm_head: torch.nn.Module, *, chunk_tokens: int = 1024
+    hidden_NH: torch.Tensor, targets_N: torch.Tensor, lm_head: torch.nn.Module, *, chunk_tokens: int | None = None
 ) -> torch.Tensor:
     """Log-probability of each target token given the hidden state that predicts it.
+
+    Where the head is a frozen linear layer, the forward pass also computes d logp / d hidden, [N, H], while it has the
+    chunk's logits; the backward pass is then a product. Other heads make their logits again in the backward pass.
 
     Args:
         hidden_NH: hidden states of the N predicting positions.
         targets_N: the token that follows each of them.
         lm_head: maps [*, H] to logits [*, V].
-        chunk_tokens: logits are made (and in backward remade) for this many positions at a time.
+        chunk_tokens: logits are made for this many positions at a time; by default as many as `CHUNK_LOGITS` allows.
 
     Returns:
         [N] in float32, nats, at temperature 1.
     """
     if not len(targets_N):
         return hidden_NH.float().sum(-1)  # Empty, but in the graph: backward gives zeros instead of an error.
-    chunks = zip(hidden_NH.split(chunk_tokens), targets_N.split(chunk_tokens), strict=True)
-    remake = torch.is_grad_enabled() and len(targets_N) > chunk_tokens
+    chunk = chunk_tokens or max(64, CHUNK_LOGITS // getattr(lm_head, "out_features", 2**15))
+    if _is_frozen_linear(lm_head):
+        return _FrozenHead.apply(hidden_NH, targets_N, lm_head.weight, lm_head.bias, chunk)
+    chunks = zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
+    remake = torch.is_grad_enabled() and len(targets_N) > chunk
     logps = [
         checkpoint(_chunk_logps, hidden, targets, lm_head, use_reentrant=False)
         if remake
@@ -33,6 +44,47 @@ def token_logps(
     return torch.cat(logps)
 
 
+def _is_frozen_linear(lm_head: torch.nn.Module) -> bool:
+    """A plain linear layer whose weights are here (ZeRO-3 keeps them elsewhere) and get no gradient."""
+    if type(lm_head) is not torch.nn.Linear or lm_head.weight.shape != (lm_head.out_features, lm_head.in_features):
+        return False
+    hooked = lm_head._forward_hooks or lm_head._forward_pre_hooks
+    return not hooked and not any(parameter.requires_grad for parameter in lm_head.parameters())
+
+
 def _chunk_logps(hidden_CH: torch.Tensor, targets_C: torch.Tensor, lm_head: torch.nn.Module) -> torch.Tensor:
     logits_CV = lm_head(hidden_CH).float()
     return logits_CV.gather(-1, targets_C[:, None])[:, 0] - logits_CV.logsumexp(-1)
+
+
+class _FrozenHead(torch.autograd.Function):
+    """log softmax(h W^T + b)[y], with d logp / d h = W[y] - softmax(h W^T + b) W kept from the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_NH: torch.Tensor,
+        targets_N: torch.Tensor,
+        weight_VH: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        chunk_tokens: int,
+    ) -> torch.Tensor:
+        logps_N = hidden_NH.new_empty(len(targets_N), dtype=torch.float32)
+        slopes_NH = torch.empty_like(hidden_NH) if hidden_NH.requires_grad else None
+        for start in range(0, len(targets_N), chunk_tokens):
+            here = slice(start, start + chunk_tokens)
+            targets_C = targets_N[here, None]
+            logits_CV = torch.nn.functional.linear(hidden_NH[here], weight_VH, bias_V).float()
+            normaliser_C1 = logits_CV.logsumexp(-1, keepdim=True)
+            logps_N[here] = (logits_CV.gather(-1, targets_C) - normaliser_C1)[:, 0]
+            if slopes_NH is not None:
+                probabilities_CV = logits_CV.sub_(normaliser_C1).exp_().to(weight_VH.dtype)
+                torch.sub(weight_VH[targets_C[:, 0]], probabilities_CV @ weight_VH, out=slopes_NH[here])
+        ctx.save_for_backward(slopes_NH)
+        return logps_N
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient_N,) = gradients
+        (slopes_NH,) = ctx.saved_tensors
+        return gradient_N[:, None].to(slopes_NH.dtype) * slopes_NH, None, None, None, None

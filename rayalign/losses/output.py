@@ -16,4 +16,4 @@ class LossOutput:
     per_group: torch.Tensor
     """[G], unreduced, so that a learner can normalise by a global count."""
     metrics: dict[str, torch.Tensor]
-    """Detached scalars, each a mean over the groups."""
+    """Detached scalars, each a mean over the groups (or rows); NaN where there is nothing to average."""

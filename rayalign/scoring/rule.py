@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from rayalign.config import RuleScoring
+from rayalign.config import RuleScoring, Scoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 
@@ -32,15 +32,17 @@ class RuleSource:
         return rule_version(self.function, self.text)
 
 
-def read_sources(sections: Sequence[RuleScoring], folder: Path) -> list[RuleSource | None]:
-    """The users' scorer files, checked by importing them once here; null for the demo's own.
+def read_sources(sections: Sequence[Scoring], folder: Path) -> list[RuleSource | None]:
+    """The users' scorer files, checked by importing them once here; null for scorers that are no file.
 
     Raises:
         DataError: a file is missing, does not import, or lacks the function.
     """
     sources: list[RuleSource | None] = []
     for section in sections:
-        source = None if section.function == "demo" else read_rule(section.function, folder)
+        source = None
+        if isinstance(section, RuleScoring) and section.function != "demo":
+            source = read_rule(section.function, folder)
         if source is not None:
             compile_rule(source)
         sources.append(source)
@@ -65,9 +67,16 @@ def read_rule(spec: str, folder: Path) -> RuleSource:
     candidates = [Path(path_text), folder / path_text]
     for path in candidates:
         if path.is_file():
-            return RuleSource(str(path), path.read_text(), function)
+            return RuleSource(str(path), _text(path), function)
     raise DataError(f"scoring.function: {path_text}", "there is no such file",
                     f"looked for {' and '.join(str(c) for c in dict.fromkeys(candidates))}")  # fmt: skip
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"scoring.function: {path} cannot be read", str(error), "save it as UTF-8 text") from None
 
 
 def compile_rule(source: RuleSource) -> RuleFunction:

@@ -1,10 +1,22 @@
-"""Tiny models for the unit tests; torch is imported only by the tests that ask for one."""
+"""Folders on a disk and on an object store, and tiny models; torch is imported only by the tests that ask for one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+
+from rayalign.storage import Folder
+from tests.object_store import ObjectStore
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    """An empty folder, once on each kind of storage."""
+    if request.param == "local":
+        return Folder(tmp_path)
+    store: ObjectStore = request.getfixturevalue("object_store")
+    return Folder(store.uri(tmp_path.name))
 
 
 @pytest.fixture(scope="session")

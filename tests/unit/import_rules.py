@@ -15,11 +15,15 @@ HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bi
 MODELS = {"torch", "transformers"}
 TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
 BASE = {"errors", "records"}
+CONFIG = {"config", "config_base", "config_objective"}
 EVERYTHING_BUT_LOOP = BASE | {
-    *("config", "metrics", "run_dir", "stages", "data", "scoring"),
+    *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
 }
-ALL = EVERYTHING_BUT_LOOP | {"loop", "launch", "config_file", "console", "doctor", "sampling", "inputs"}
+ALL = EVERYTHING_BUT_LOOP | {
+    *("loop", "launch", "wiring", "submit"),
+    *("config_file", "console", "doctor", "sampling", "inputs"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,35 +40,50 @@ RULES = {
     "__main__": Rule({"cli"}, set()),
     "errors": Rule(set(), set()),
     "records": Rule({"errors"}, set()),
-    "config": Rule(BASE, set()),
-    "config_errors": Rule(BASE | {"config"}, set()),
-    "config_file": Rule(BASE | {"config", "config_errors"}, set()),
-    "metrics": Rule(BASE, set()),
-    "run_dir": Rule(BASE, set()),
+    "config_base": Rule(BASE, set()),
+    "config_objective": Rule(BASE | {"config_base"}, set()),
+    "config": Rule(BASE | {"config_base", "config_objective"}, set()),
+    "config_errors": Rule(BASE | {*CONFIG}, set()),
+    "config_file": Rule(BASE | {*CONFIG, "config_errors"}, set()),
+    "storage": Rule({"errors"}, set()),
+    "lease": Rule({"errors", "storage"}, set()),
+    "metrics": Rule(BASE | {"storage"}, set()),
+    "run_dir": Rule(BASE | {"storage", "lease"}, set()),
     "stages": Rule(BASE, set()),
-    "doctor": Rule({"errors", "config"}, set()),
+    "doctor": Rule({"errors", *CONFIG}, set()),
     "console": Rule(BASE | {"metrics", "stages"}, set()),
     "losses": Rule({"errors"}, {"torch"}),
-    "data": Rule(BASE | {"config"}, MODELS),
-    "scoring": Rule(BASE | {"config", "data"}, MODELS),
-    "learning": Rule(BASE | {"config", "data", "losses"}, TRAINING),
-    "demo": Rule(BASE | {"config", "data", "scoring", "learning"}, TRAINING),
+    "data": Rule(BASE | {*CONFIG}, MODELS),
+    "scoring": Rule(BASE | {*CONFIG, "data"}, MODELS),
+    "learning": Rule(BASE | {*CONFIG, "data", "losses"}, TRAINING),
+    "demo": Rule(BASE | {*CONFIG, "data", "scoring", "learning"}, TRAINING),
     "evaluation": Rule(
-        BASE | {"config", "metrics", "run_dir", "stages", "sampling", "data", "scoring"},
+        BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data", "scoring"},
         {"alpaca_eval", "lm_eval"},
         heavy_only_in_functions=True,
     ),
-    "dashboard": Rule(BASE | {"config", "metrics", "run_dir", "stages", "data", "scoring"}, set()),
-    "sampling": Rule(BASE | {"run_dir", "stages"}, set()),
-    "loop": Rule(BASE | {"config", "metrics", "run_dir", "stages", "sampling", "data"}, set()),
+    "dashboard": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"}, set()),
+    "sampling": Rule(BASE | {"run_dir", "storage", "stages"}, set()),
+    "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
-    "inputs": Rule(BASE | {"config", "console", "run_dir", "data", "scoring", "learning", "demo"}, set()),
-    "launch": Rule(ALL, {"ray"}),
-    "cli": Rule({"config", "errors", ""}, set(), ALL),
+    "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
+    "wiring": Rule(ALL - {"launch", "submit"}, set()),
+    "launch": Rule(ALL, set()),
+    "submit": Rule(BASE | {*CONFIG, "config_file"}, {"ray"}),
+    "cli": Rule({*CONFIG, "errors", ""}, set(), ALL),
 }
 """First part of a module's name below rayalign -> what it may import; a package may always import itself."""
 
-PURE = {"data.prompts", "data.json_rows", "data.formats", "data.selection", "scoring.rule", "scoring.combine"}
+PURE = {
+    "data.prompts",
+    "data.json_rows",
+    "data.formats",
+    "data.selection",
+    "data.judgments",
+    "data.pools",
+    "scoring.rule",
+    "scoring.combine",
+}
 """Files of `data/` and `scoring/` that use no model and no tokenizer."""
 
 

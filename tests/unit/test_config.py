@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import rayalign
-from rayalign.config import InfoNCAObjective, NCAObjective, RoundSchedule, RunConfig, value_at
+from rayalign.config import RunConfig
+from rayalign.config_base import RoundSchedule, value_at
 from rayalign.config_errors import is_secret
 from rayalign.config_file import load_config, redact, resolved_yaml
+from rayalign.config_objective import InfoNCAObjective, NCAObjective
 from rayalign.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +84,7 @@ def test_all_errors_at_once_one_line_each(minimal: Path) -> None:
         ("objective.aplha=2", "did you mean alpha?"),
         ("cluster.generators.tensor_paralel=1", "did you mean tensor_parallel?"),
         ("prompts.learning_rate=1", "this key belongs in training.learning_rate"),
-        ("objective.type=nac", "objective.type: found 'nac'; use one of nca, info_nca; did you mean nca?"),
+        ("objective.type=nac", "objective.type: found 'nac'; use one of nca, info_nca, dpo, pairwise_nca"),
         ("run={namee: x}", "did you mean name?"),
     ],
 )
@@ -136,12 +138,12 @@ def test_changing_the_objective_type_keeps_its_other_keys(minimal: Path) -> None
 
 def test_override_does_not_leak_through_a_yaml_alias(tmp_path: Path) -> None:
     path = tmp_path / "alias.yaml"
-    text = yaml.safe_dump(MINIMAL).replace("objective:", "unused: &o {type: nca}\nobjective:")
-    text = "\n".join(line for line in text.splitlines() if not line.startswith(("unused", "objective", "  alpha")))
-    text = text.replace("  type: nca", "") + "\nobjective: [&o {type: nca}, *o]\n"
-    path.write_text(text)
-    first, second = load_config(path, ["objective.0.alpha=0.5"]).objectives
-    assert (first.alpha, second.alpha) == (0.5, 0.1)
+    moving = "{start: 1, end: 0.1, rounds: 2}"
+    objectives = f"[{{type: nca, alpha: &a {moving}}}, {{type: info_nca, alpha: *a}}]"
+    text = yaml.safe_dump({key: value for key, value in MINIMAL.items() if key != "objective"})
+    path.write_text(f"{text}objective: {objectives}\n")
+    first, second = load_config(path, ["objective.0.alpha.start=0.5"]).objectives
+    assert (first.alpha.start, second.alpha.start) == (0.5, 1)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def adapters(run_dir: RunDir) -> list[str]:
 
 def sample_keys(run: Run, round_index: int) -> list[tuple[str, int]]:
     folder = run.run_dir.round(round_index).root / "samples"
-    return [(row["prompt_id"], row["index"]) for file in sorted(folder.glob("*.parquet")) for row in read_parquet(file)]
+    return [(row["prompt_id"], row["index"]) for name in folder.names() for row in read_parquet(folder / name)]
 
 
 def test_rounds_and_their_content(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_committed_shards_are_not_sampled_again(tmp_path: Path) -> None:
 
 def test_files_without_a_commit_do_not_exist(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    rogue = run.run_dir.round(1).root / "samples" / "00000.parquet"
+    rogue = run.run_dir.round(1).root.local_path() / "samples" / "00000.parquet"
     rogue.parent.mkdir(parents=True)
     rogue.write_bytes(b"half a file")
     run_rounds(run)
@@ -174,7 +175,7 @@ def test_misaligned_scores_are_never_stored(tmp_path: Path) -> None:
     run.stages.scorer.score = swapped
     with pytest.raises(AssertionError, match="shard 0"):
         run_rounds(run)
-    assert not list(run.run_dir.root.glob("rounds/*/evaluation/samples/*"))
+    assert not list(run.run_dir.root.local_path().glob("rounds/*/evaluation/samples/*"))
 
 
 def test_evaluation_every_second_round_and_at_the_end(tmp_path: Path) -> None:
@@ -182,3 +183,108 @@ def test_evaluation_every_second_round_and_at_the_end(tmp_path: Path) -> None:
     run_rounds(run)
     reports = [r.report() for r in run.run_dir.rounds()]
     assert [bool(report["metrics"]) for report in reports if report] == [True, False, True, True]
+
+
+def ilf_config(**changes: Any) -> Any:
+    scoring = [{"type": "rule", "function": "demo"}, {"type": "judge", "transport": "demo"}]
+    return make_config(objective={"type": "ilf_mle"}, scoring=scoring, **changes)
+
+
+def revisions(run: Run, round_index: int) -> dict[str, list[int]]:
+    """What was sampled for each prompt that asks for a better response."""
+    rows = [run.run_dir.round(round_index).read_shard("revision", shard) or [] for shard in (0, 1)]
+    return {row.sample.prompt_id: row.sample.token_ids for shard in rows for row in shard}
+
+
+def flawed(run: Run, round_index: int) -> list[str]:
+    rows = [run.run_dir.round(round_index).read_shard("train", shard) or [] for shard in (0, 1)]
+    found = [row.sample for shard in rows for row in shard if row.reward == 0]
+    return [f"better-{sample.prompt_id}-{sample.index}" for sample in found]
+
+
+def test_revisions_are_sampled_once_per_flawed_response(tmp_path: Path) -> None:
+    """Between scores and groups, with the round's own adapter, into shards of their own."""
+    run = make_run(tmp_path, ilf_config())
+    run_rounds(run)
+    for index in (1, 2, 3):
+        wanted = flawed(run, index)
+        assert len(wanted) > 40
+        assert list(revisions(run, index)) == wanted
+        assert ("revise", index, len(wanted), 0) in run.stages.reporter.stages
+        commits = json.loads((run.run_dir.round(index).root / "COMMIT.json").read_text())["commits"]
+        assert {"revision-00000", "revision-00001", "train-00000", "train-00001"} <= set(commits)
+        folder = run.run_dir.round(index).root / "revision" / "samples"
+        rows = [row for name in folder.names() for row in read_parquet(folder / name)]
+        assert {(row["adapter_version"], row["index"]) for row in rows} == {(index - 1, 0)}
+        scores = read_parquet(run.run_dir.round(index).root / "revision" / "scores" / "00000.parquet")
+        assert {(row["reward"], len(row["scores"])) for row in scores} == {(None, 0)}
+        in_order = [name for name, of, *_ in run.stages.reporter.stages if of == index]
+        assert in_order[:4] == ["sample", "revise", "groups", "update"]
+
+
+def test_groups_hold_their_revisions(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ilf_config(run={"name": "fake", "rounds": 1}))
+    run_rounds(run)
+    groups = read_parquet(run.run_dir.round(1).root / "groups" / "00000.parquet")
+    found = {
+        f"better-{group['prompt_id']}-{index}": ids
+        for group in groups
+        for index, ids in zip(group["response_indices"], group["revised_token_ids"], strict=True)
+        if ids
+    }
+    every = revisions(run, 1)
+    assert len(found) > 30
+    assert found == {name: every[name] for name in found}
+
+
+def test_no_objective_asks_for_revisions_no_stage(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run_rounds(run)
+    assert not [stage for stage in run.stages.reporter.stages if stage[0] == "revise"]
+    assert not (run.run_dir.round(1).root / "revision").exists()
+    assert {purpose for purpose, *_ in run.stages.generator.asked} == {"train", "evaluation"}
+
+
+@pytest.mark.parametrize("ticks", range(9, 18, 2))
+def test_committed_revisions_are_not_sampled_again(tmp_path: Path, ticks: int) -> None:
+    """Killed anywhere around round 1's revisions: every prompt of every purpose is sampled once over both attempts,
+    but for a shard that was sampled and not yet committed; and the adapters are those of an undisturbed run."""
+    config = ilf_config(run={"name": "fake", "rounds": 2})
+    whole = make_run(tmp_path / "whole", config)
+    run_rounds(whole)
+    first = make_run(tmp_path / "killed", config, Fuse(ticks))
+    with pytest.raises(Killed):
+        run_rounds(first)
+    done = revisions(first, 1)
+    second = make_run(tmp_path / "killed", config)
+    run_rounds(second)
+    again = {name for purpose, index, name in second.stages.generator.asked if (purpose, index) == ("revision", 1)}
+    assert again == set(revisions(whole, 1)) - set(done)
+    assert ("revise", 1, len(revisions(whole, 1)), len(done)) in second.stages.reporter.stages or again == set()
+    assert revisions(second, 1) == revisions(whole, 1)
+    assert adapters(second.run_dir) == adapters(whole.run_dir)
+
+
+def test_one_shard_of_revisions_survives_a_kill(tmp_path: Path) -> None:
+    """The fuse burns in the second shard's revisions: on resume the first shard's are there."""
+    config = ilf_config(run={"name": "fake", "rounds": 2})
+    ticks = 1 + 1 + 2 * 2 + 2 * 2 + 1 + 1  # canaries, base log-probs, evaluation, round 1's shards, their revisions
+    first = make_run(tmp_path, config, Fuse(ticks))
+    with pytest.raises(Killed):
+        run_rounds(first)
+    done = revisions(first, 1)
+    assert first.run_dir.round(1).read_shard("revision", 0)
+    assert first.run_dir.round(1).read_shard("revision", 1) is None
+    second = make_run(tmp_path, config)
+    run_rounds(second)
+    assert ("revise", 1, len(flawed(second, 1)), len(done)) in second.stages.reporter.stages
+    assert 0 < len(done) < len(flawed(second, 1))
+
+
+def test_a_round_without_criticism_needs_no_revisions(tmp_path: Path) -> None:
+    run = make_run(tmp_path, ilf_config(run={"name": "fake", "rounds": 1}))
+    run.stages.scorer.reward_of = lambda sample: 1.0
+    run_rounds(run)
+    assert ("revise", 1, 0, 0) in run.stages.reporter.stages
+    assert revisions(run, 1) == {}
+    assert run.run_dir.round(1).finished

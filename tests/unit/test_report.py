@@ -16,6 +16,7 @@ HOSTILE = "</script></title></style><img src=x onerror=alert(1)>\"'\x00\x1b\u202
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "article", "p", "span"),
+    *("mark",),
     *("ul", "li", "h1", "h2", "b", "small", "div", "pre", "details", "summary", "figure", "figcaption"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
     *("svg", "desc", "g", "line", "text", "polygon", "polyline", "circle", "rect"),
@@ -270,3 +271,17 @@ def test_more_than_one_scorer_gets_a_chart_with_legend() -> None:
     one["metrics"]["mean_reward/b"] = metric(2.0)  # type: ignore[index]
     text = page([one]).text
     assert "Reward by scorer" in text and "reward a reward b" in text
+
+
+def test_training_metrics_become_curves_and_flags_are_marked() -> None:
+    training = {"loss": 1.5, "logratio/best": 0.25, "logratio/worst": -1.25, "cut/flagged_share": 0.125}
+    example = {"prompt": "List two animals.", "judgment": "Not animals: axe.", "prompt_id": "p",
+               "tokens": [["cat", False], [", ", False], ["<axe>", True], [7, "odd"]]}  # fmt: skip
+    html = render_report(ReportData("r", "done", {}, {}, [
+        {**full_round(1), "training": training, "flagged": [example, {"tokens": "odd"}, 3]},
+    ]))  # fmt: skip
+    Page(html).assert_inert()
+    assert "Log-ratio to the reference" in html and "Flagged tokens" in html
+    assert "<mark>&lt;axe&gt;</mark>" in html and "<mark>cat</mark>" not in html
+    assert "Not animals: axe." in html
+    assert "Implicit reward margin" not in html

@@ -1,0 +1,34 @@
+"""What all parts of the config share: the section class, number types, and numbers that move over the rounds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RoundSchedule(Section):
+    """A number that moves linearly from `start` (round 1) to `end` (round `rounds`) and stays there."""
+
+    start: Positive
+    end: Positive
+    rounds: Annotated[int, Field(ge=1)]
+
+
+Scheduled = Positive | RoundSchedule
+
+
+def value_at(value: float | RoundSchedule, round_index: int) -> float:
+    """The value of a scheduled number in a round (rounds count from 1)."""
+    if not isinstance(value, RoundSchedule):
+        return value
+    progress = min(1.0, (round_index - 1) / max(1, value.rounds - 1))
+    return value.start + (value.end - value.start) * progress

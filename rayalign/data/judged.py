@@ -1,0 +1,107 @@
+"""Token ids of what objectives with judgments need beside prompt and response.
+
+    judged prompt      instruction and judgment: answer so that the judgment fits     CUT, Hindsight
+    criticism          instruction and response -> the judgment                       Forward Prediction
+    revision prompt    instruction, response and judgment: answer better              ILF
+
+Response tokens are never touched: every stream of a response ends in the same ids. A judgment that is too long is cut
+before it is put into its template, so that the template's tail is always whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from rayalign.config_objective import (
+    ForwardPredictionObjective,
+    HindsightObjective,
+    JudgedObjective,
+    JudgedPromptObjective,
+    Objective,
+    RevisionObjective,
+)
+from rayalign.data.chat import fill, tokenize_messages
+from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
+
+
+class JudgedStreams:
+    """Adds the streams that a run's objectives need to its groups.
+
+    Args:
+        tokenizer: the policy's Hugging Face tokenizer.
+        chat_template: `prompts.template`: the tokenizer's own chat template, or the bare text.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], tokenizer: Any, chat_template: Literal["auto", "none"]) -> None:
+        self._objectives = objectives
+        self._tokenizer = tokenizer
+        self._chat_template: Literal["auto", "none"] = chat_template
+        self._longest = max((o.judgment_max_tokens for o in objectives if isinstance(o, JudgedObjective)), default=0)
+
+    def add(self, group: TrainingGroup, prompt: Prompt) -> TrainingGroup:
+        """The group with its judged prompts and criticisms; unchanged where no objective needs any."""
+        judged = next((o for o in self._objectives if isinstance(o, JudgedPromptObjective)), None)
+        forward = next((o for o in self._objectives if isinstance(o, ForwardPredictionObjective)), None)
+        changes: dict[str, Any] = {}
+        if judged is not None:
+            everything = any(isinstance(o, HindsightObjective) for o in self._objectives)
+            changes["judged_prompt_token_ids"] = [
+                self._instruct(prompt, judged.judged_template, judgment=self.cut(text))
+                if text is not None and (verdict == "flawed" or (everything and verdict is not None))
+                else []
+                for text, verdict in zip(group.judgments, group.verdicts, strict=True)
+            ]
+        if forward is not None:
+            changes["criticism_prompt_token_ids"] = [
+                self._instruct(prompt, forward.template, response=self._text(ids)) for ids in group.response_token_ids
+            ]
+            changes["criticism_token_ids"] = [
+                self._criticism(text) if text is not None and verdict is not None else []
+                for text, verdict in zip(group.judgments, group.verdicts, strict=True)
+            ]
+        return dataclasses.replace(group, **changes) if changes else group
+
+    def revision_prompts(self, prompt: Prompt, group: TrainingGroup) -> list[tuple[int, Prompt]]:
+        """(response index, prompt that asks for a better one), for every flawed response."""
+        section = next(o for o in self._objectives if isinstance(o, RevisionObjective))
+        asked = []
+        for i, text, verdict in zip(group.response_indices, group.judgments, group.verdicts, strict=True):
+            if verdict == "flawed" and text is not None:
+                response = self._text(group.response_token_ids[group.response_indices.index(i)])
+                fields = {"response": response, "judgment": self.cut(text)}
+                messages = self._messages(prompt, section.revise_template, **fields)
+                # Two responses of one prompt may need the same revision prompt, but each gets its own answer.
+                name = f"{prompt_id(messages)}-{prompt.id}-{i}"
+                token_ids = tokenize_messages(messages, self._tokenizer, self._chat_template, name)
+                asked.append((i, Prompt(name, messages, token_ids)))
+        return asked
+
+    def cut(self, judgment: str) -> str:
+        """The judgment, or its first `judgment_max_tokens` tokens."""
+        ids = self._tokenizer(judgment, add_special_tokens=False)["input_ids"]
+        return judgment if len(ids) <= self._longest else self._text(ids[: self._longest])
+
+    def overhead(self) -> int:
+        """Tokens that the longest template adds to instruction, response and judgment."""
+        templates = [o.judged_template for o in self._objectives if isinstance(o, JudgedPromptObjective)]
+        templates += [o.template for o in self._objectives if isinstance(o, ForwardPredictionObjective)]
+        templates += [o.revise_template for o in self._objectives if isinstance(o, RevisionObjective)]
+        empty = dict.fromkeys(("instruction", "response", "judgment"), "")
+        return max((len(self._tokenizer(fill(t, **empty))["input_ids"]) for t in templates), default=0)
+
+    def _instruct(self, prompt: Prompt, template: str, **fields: str) -> list[int]:
+        messages = self._messages(prompt, template, **fields)
+        return tokenize_messages(messages, self._tokenizer, self._chat_template, f"judged prompt {prompt.id}")
+
+    def _messages(self, prompt: Prompt, template: str, **fields: str) -> list[Message]:
+        *before, last = prompt.messages
+        return [*before, {**last, "content": fill(template, instruction=last["content"], **fields)}]
+
+    def _criticism(self, judgment: str) -> list[int]:
+        ids = list(self._tokenizer(self.cut(judgment), add_special_tokens=False)["input_ids"])
+        return [*ids, self._tokenizer.eos_token_id]
+
+    def _text(self, token_ids: list[int]) -> str:
+        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
