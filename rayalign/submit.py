@@ -44,6 +44,8 @@ SECRETS = (
 
 CONNECT_TIMEOUT_S = 10
 RECONNECT_S = 300
+AGENT_S = 60
+NO_AGENT = "No available agent"
 POLL_S = 1.0
 _CLIENT_ADDRESS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 
@@ -192,8 +194,9 @@ def _join_or_submit(client: Any, name: str, identity: str, command: str, config:
     job_id = f"{name}-{number}"
     say(f"submitting {job_id} from {Path.cwd()}" + (f", {_ended(attempts[-1])}" if attempts else ""))
     metadata = {"rayalign_run": name, "rayalign_attempt": str(number), "rayalign_config": identity}
+    job = {"entrypoint": command, "submission_id": job_id, "metadata": metadata, "runtime_env": _runtime_env(config)}
     try:
-        client.submit_job(entrypoint=command, submission_id=job_id, metadata=metadata, runtime_env=_runtime_env(config))
+        _submit(client, job)
     except (RuntimeError, ValueError) as error:
         if any(job.submission_id == job_id for job in _attempts(client, name)):
             say(f"{job_id} was submitted by another process a moment ago: following it")
@@ -204,6 +207,25 @@ def _join_or_submit(client: Any, name: str, identity: str, command: str, config:
             "large files belong into .rayignore or onto shared storage; see also the cluster's dashboard",
         ) from error
     return job_id
+
+
+def _submit(client: Any, job: dict[str, Any]) -> None:
+    """Submit; a head that came up a moment ago has no agent yet that could take the job."""
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if NO_AGENT not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"the cluster's head has had no agent for jobs for {AGENT_S} s",
+                    "it did not start, often because another Ray on that machine holds its port",
+                    "see dashboard_agent.log on the head, or start it with --dashboard-agent-listen-port=PORT",
+                ) from error
+        time.sleep(POLL_S)
 
 
 def _runtime_env(config: RunConfig) -> dict[str, Any]:

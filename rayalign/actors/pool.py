@@ -6,6 +6,7 @@ again before it gets work. What an actor's method raises itself is not retried: 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -75,6 +76,9 @@ class Pool:
         self._start_timeout_s = start_timeout_s
         self._say = say
         self._set_up = set_up
+        self._sources: list[Prefetch] = []
+        self._closed = False
+        self._making = threading.Lock()
         self.replicas = [make(i) for i in range(size)]
 
     def ready(self) -> list[dict[str, Any]]:
@@ -100,10 +104,11 @@ class Pool:
         `items` is read ahead in a thread, so that an iterator that waits for another pool does not hold this one up.
         """
         source = Prefetch(items)
+        self._sources.append(source)
         waiting: deque[_Waiting] = deque()
         calls: dict[Any, _Call] = {}
         try:
-            while not (source.exhausted and not waiting and not calls):
+            while not self._closed and not (source.exhausted and not waiting and not calls):
                 self._fill(method, source, waiting, calls, args)
                 if not calls:
                     continue
@@ -111,15 +116,23 @@ class Pool:
                 for ref in done:
                     yield from self._collect(ref, calls.pop(ref), method, waiting)
                 self._check_overdue(calls, method)
+            if self._closed:
+                raise self._ended()
         finally:
             source.close()
+            self._sources.remove(source)
 
     def close(self) -> None:
-        """Let every replica tidy up, then end it."""
+        """Let every replica tidy up, then end it; a `map` that is under way in another thread ends too."""
+        with self._making:
+            self._closed = True
         farewells = [replica.close.remote() for replica in self.replicas]
         ray.wait(farewells, num_returns=len(farewells), timeout=CLOSE_TIMEOUT_S)
         for replica in self.replicas:
             ray.kill(replica)
+        # A thread that still reads for this pool must not meet a Ray that is shutting down.
+        for source in list(self._sources):
+            source.close(wait_s=CLOSE_TIMEOUT_S)
 
     def _fill(
         self, method: str, source: Prefetch, waiting: deque[_Waiting], calls: dict[Any, _Call], args: Callable[..., Any]
@@ -178,6 +191,9 @@ class Pool:
                     f"see logs/{self.name}-{call.replica}.log, or raise the limit under `limits`",
                 )
 
+    def _ended(self) -> ActorFailedError:
+        return ActorFailedError(f"the {self.name} pool is closed", "its run is ending", "run the same command again")
+
     def _replace(self, replica: int, death: Exception) -> None:
         """Put a new actor in the place of a dead one, unless a call before this one already did."""
         try:
@@ -186,8 +202,11 @@ class Pool:
         except DEATHS:
             pass
         began = time.monotonic()
-        self._say(f"{self.name}-{replica} died: starting it again")
-        self.replicas[replica] = self._make(replica)
+        with self._making:
+            if self._closed:
+                raise self._ended() from death
+            self._say(f"{self.name}-{replica} died: starting it again")
+            self.replicas[replica] = self._make(replica)
         try:
             where = self._get(self.replicas[replica].describe.remote(), replica, "describe", self._start_timeout_s)
             self._say(f"{self.name}-{replica} is back on {where['address']} after {time.monotonic() - began:.0f} s")

@@ -37,9 +37,11 @@ class Prefetch:
             raise item.error
         return item
 
-    def close(self) -> None:
-        """Stop reading; the iterator is closed by its own thread."""
+    def close(self, wait_s: float = 0) -> None:
+        """Stop reading; the iterator is closed by its own thread, which is given `wait_s` to end."""
         self._closed.set()
+        if wait_s:
+            self._thread.join(wait_s)
 
     def _read(self, items: Iterable[Any]) -> None:
         iterator = iter(items)

@@ -58,6 +58,8 @@ class RayNodes:
             [
                 *("--head", f"--port={self._gcs}", "--node-ip-address=127.0.0.1", "--include-dashboard=true"),
                 *("--dashboard-host=127.0.0.1", f"--dashboard-port={self._dashboard}", f"--temp-dir={self.folder}"),
+                # Jobs go through the agent; its usual port may belong to another Ray on this machine.
+                f"--dashboard-agent-listen-port={free_port()}",
             ]
         )
         self._wait_for_port(self._dashboard)
