@@ -19,6 +19,7 @@ from rayalign.config_objective import (
     RevisionObjective,
     check_together,
 )
+from rayalign.config_scoring import Scoring
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
@@ -70,34 +71,6 @@ class SamplingSection(Section):
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 64
-
-
-class RuleScoring(Section):
-    """The demo world's rule, or a user's `my_file.py:score(prompt, response) -> float | None`."""
-
-    type: Literal["rule"]
-    function: Annotated[str, Field(min_length=1)]
-    weight: Annotated[float, Field(allow_inf_nan=False)] = 1.0
-
-    @property
-    def name(self) -> str:
-        return f"rule:{self.function.rpartition('/')[2]}"
-
-
-class JudgeScoring(Section):
-    """A judge that writes what is wrong; it gives judgments and no reward."""
-
-    type: Literal["judge"]
-    transport: Literal["demo"]
-    """`demo`: the demo world's own judge."""
-    weight: Literal[0] = 0
-
-    @property
-    def name(self) -> str:
-        return f"judge:{self.transport}"
-
-
-Scoring = Annotated[RuleScoring | JudgeScoring, Field(discriminator="type")]
 
 
 class GroupsSection(Section):

@@ -10,14 +10,14 @@ import ray
 
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
-from rayalign.config import JudgeScoring, RunConfig, Scoring
+from rayalign.config import RunConfig
+from rayalign.config_scoring import JudgeScoring, Scoring
 from rayalign.records import Prompt, Sample, ScoredSample
+from rayalign.scoring.backend import Backend
 from rayalign.scoring.combine import weighted_sum
 from rayalign.scoring.judge import FunctionJudge
 from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, rule_version
 from rayalign.stages import SampledShard, ScoredShard
-
-Backend = RuleScorer | FunctionJudge
 
 
 def build_backend(section: Scoring, source: RuleSource | None) -> Backend:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from rayalign.config import RuleScoring, Scoring
+from rayalign.config_scoring import RuleScoring, Scoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 

@@ -15,7 +15,7 @@ HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bi
 MODELS = {"torch", "transformers"}
 TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
 BASE = {"errors", "records"}
-CONFIG = {"config", "config_base", "config_objective"}
+CONFIG = {"config", "config_base", "config_objective", "config_scoring"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
@@ -42,7 +42,8 @@ RULES = {
     "records": Rule({"errors"}, set()),
     "config_base": Rule(BASE, set()),
     "config_objective": Rule(BASE | {"config_base"}, set()),
-    "config": Rule(BASE | {"config_base", "config_objective"}, set()),
+    "config_scoring": Rule(BASE | {"config_base"}, set()),
+    "config": Rule(BASE | {"config_base", "config_objective", "config_scoring"}, set()),
     "config_errors": Rule(BASE | {*CONFIG}, set()),
     "config_file": Rule(BASE | {*CONFIG, "config_errors"}, set()),
     "storage": Rule({"errors"}, set()),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rayalign.config import RuleScoring
+from rayalign.config_scoring import RuleScoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.combine import weighted_sum
