@@ -19,7 +19,7 @@ from rayalign.config_objective import (
     RevisionObjective,
     check_together,
 )
-from rayalign.config_scoring import Scoring
+from rayalign.config_scoring import JudgeScoring, Scoring
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
@@ -227,8 +227,10 @@ class RunConfig(Section):
     def _objectives_fit(self) -> Self:
         check_together(self.objectives)
         needs = {need for objective in self.objectives for need in objective.needs}
-        if "judgments" in needs and not any(section.type == "judge" for section in self.scoring):
-            raise ValueError("an objective learns from judgments and no scorer writes any: add one of type judge")
+        if "judgments" in needs and not any(
+            isinstance(section, JudgeScoring) and section.template == "cut" for section in self.scoring
+        ):
+            raise ValueError("an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)")
         if "rewards" in needs and not any(section.weight for section in self.scoring):
             raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
         if "rewards" in needs and self.sampling.responses < 2:

@@ -77,7 +77,8 @@ def redact(value: Any, key: str = "") -> Any:
     """`value` with "***" in place of what stands under a key such as `api_key`, and of passwords in URLs."""
     if isinstance(value, dict):
         return {name: redact(item, str(name)) for name, item in value.items()}
-    if is_secret(key) and value is not None:
+    # `api_key_env` names the variable that holds a key, and the config could not be used again without the name.
+    if is_secret(key) and not key.endswith("_env") and value is not None:
         return SECRET
     if isinstance(value, list):
         return [redact(item) for item in value]
