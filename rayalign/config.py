@@ -230,7 +230,9 @@ class RunConfig(Section):
         if "judgments" in needs and not any(
             isinstance(section, JudgeScoring) and section.template == "cut" for section in self.scoring
         ):
-            raise ValueError("an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)")
+            raise ValueError(
+                "an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)"
+            )
         if "rewards" in needs and not any(section.weight for section in self.scoring):
             raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
         if "rewards" in needs and self.sampling.responses < 2:

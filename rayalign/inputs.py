@@ -13,7 +13,9 @@ from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
-from rayalign.scoring.rule import RuleSource, read_sources
+from rayalign.scoring.network import Source, check_services
+from rayalign.scoring.rubrics import read_rubrics
+from rayalign.scoring.rule import read_sources
 
 NAMED = 5
 
@@ -26,7 +28,7 @@ class Inputs:
     model_sha256: str
     train: list[Prompt]
     holdout: list[Prompt]
-    scorer_sources: list[RuleSource | None]
+    scorer_sources: list[Source | None]
 
 
 def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
@@ -36,7 +38,9 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
         RayalignError: one of them cannot be used.
     """
     rows = _prompt_rows(config, config_dir)
-    sources = read_sources(config.scoring, config_dir)
+    rules, rubrics = read_sources(config.scoring, config_dir), read_rubrics(config.scoring, config_dir)
+    check_services(config, rubrics)
+    sources = [rule or rubric for rule, rubric in zip(rules, rubrics, strict=True)]
     from rayalign.data.chat import tokenize_prompts
     from rayalign.learning.model import hash_model, load_tokenizer, resolve_model
 

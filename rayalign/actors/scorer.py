@@ -16,12 +16,18 @@ from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.backend import Backend
 from rayalign.scoring.combine import weighted_sum
 from rayalign.scoring.judge import FunctionJudge
+from rayalign.scoring.llm_judge import LLMJudge
+from rayalign.scoring.network import Source, build_service, calls_a_service
+from rayalign.scoring.remote import RemoteScorer
+from rayalign.scoring.rubrics import RubricSource
 from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, rule_version
 from rayalign.stages import SampledShard, ScoredShard
 
 
-def build_backend(section: Scoring, source: RuleSource | None) -> Backend:
-    if source is not None:
+def build_backend(section: Scoring, source: Source | None, config: RunConfig) -> Backend:
+    if calls_a_service(section):
+        return build_service(section, source if isinstance(source, RubricSource) else None, config)
+    if isinstance(source, RuleSource):
         return RuleScorer(section.name, source.version, compile_rule(source))
     from rayalign.demo import world
 
@@ -34,10 +40,10 @@ def build_backend(section: Scoring, source: RuleSource | None) -> Backend:
 class ScorerActor:
     """Hosts all scorers of the config; models and files are loaded once."""
 
-    def __init__(self, name: str, config: RunConfig, sources: list[RuleSource | None], log_folder: str) -> None:
+    def __init__(self, name: str, config: RunConfig, sources: list[Source | None], log_folder: str) -> None:
         redirect_output(log_folder, name)
         self._name = name
-        self._backends = [build_backend(s, source) for s, source in zip(config.scoring, sources, strict=True)]
+        self._backends = [build_backend(s, source, config) for s, source in zip(config.scoring, sources, strict=True)]
         self._weights = [section.weight for section in config.scoring]
 
     def describe(self) -> dict[str, Any]:
@@ -45,7 +51,9 @@ class ScorerActor:
         return {**describe_process(self._name), "scorers": versions}
 
     def close(self) -> None:
-        """Nothing to tidy up."""
+        for backend in self._backends:
+            if isinstance(backend, LLMJudge | RemoteScorer):
+                backend.close()
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[ScoredSample]:
         """Every sample with the scores of all backends and their weighted sum."""
@@ -60,7 +68,7 @@ class RayScorer:
     """`Scorer` over a pool of scorer actors."""
 
     def __init__(
-        self, config: RunConfig, sources: list[RuleSource | None], log_folder: str, *, cpus: float, say: Say
+        self, config: RunConfig, sources: list[Source | None], log_folder: str, *, cpus: float, say: Say
     ) -> None:
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(

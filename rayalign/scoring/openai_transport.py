@@ -58,13 +58,15 @@ class OpenAITransport:
             client = self._connected().with_options(timeout=CHECK_TIMEOUT_S)
             raw = await self._call(client.models.with_raw_response.list())
         except Failure as failure:
-            raise ConfigError(found, f"the judge's endpoint cannot be used: {failure.reason}",
-                              "start it, or mend base_url and api_key_env; nothing has been sampled") from None  # fmt: skip
+            why = f"the judge's endpoint cannot be used: {failure.reason}"
+            remedy = "start it, or mend base_url and api_key_env; nothing has been sampled"
+            raise ConfigError(found, why, remedy) from None
         try:
             served = [str(model["id"]) for model in json.loads(raw.text)["data"]]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(found, f"{self._base_url}/models gives {self._key.reason(raw.text)}, no list of models",
-                              "give the base URL of an OpenAI-compatible API, which mostly ends in /v1") from None  # fmt: skip
+            why = f"{self._base_url}/models gives {self._key.reason(raw.text)}, no list of models"
+            remedy = "give the base URL of an OpenAI-compatible API, which mostly ends in /v1"
+            raise ConfigError(found, why, remedy) from None
         if self._model not in served:
             raise ConfigError(f"model: {self._model}", f"{self._base_url} does not serve it",
                               f"it serves {', '.join(served[:10]) or 'nothing'}")  # fmt: skip

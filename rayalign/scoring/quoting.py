@@ -26,7 +26,7 @@ _CONTROL = re.compile(
         (
             r"(?<=[<\uff1c])(?=[|\uff5c])",  # <|im_end|>, <|eot_id|>, DeepSeek's full-width bars
             r"(?<=[<\uff1c])(?=\w{1,40}[|\uff5c][>\uff1e])",  # <turn|>
-            rf"(?i:(?<=[<\uff1c])(?=[/\uff0f]?(?:{_NAMES})[>\uff1e]))",  # </s>, <end_of_turn>, and the inner half of <<SYS>>
+            rf"(?i:(?<=[<\uff1c])(?=[/\uff0f]?(?:{_NAMES})[>\uff1e]))",  # </s>, the inner half of <<SYS>>
             r"(?<=[\[\uff3b])(?=[/\uff0f]?[A-Z][A-Z_]+[\]\uff3d])",  # [INST], [/INST], [TOOL_CALLS]
             r"(?<=\{)(?=[{%#])",  # Jinja
             r"(?<=\{)(?=[A-Za-z_]\w*\})",  # {output_2}

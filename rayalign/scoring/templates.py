@@ -15,7 +15,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from rayalign.data.judgments import verdict_of
 from rayalign.errors import DataError
@@ -63,8 +63,7 @@ class Reading:
 class Template(Protocol):
     """Asks for a verdict on one response, or on two, and reads it."""
 
-    @property
-    def name(self) -> TemplateName: ...
+    name: ClassVar[TemplateName]
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -84,8 +83,11 @@ class CUTTemplate:
 
     rubric: str | None = None
 
-    name = "cut"
-    schema = property(lambda self: _object(judgment={"type": "string"}))
+    name: ClassVar[TemplateName] = "cut"
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return _object(judgment={"type": "string"})
 
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]:
         [response] = responses
@@ -104,7 +106,7 @@ class RatingTemplate:
     rubric: str | None = None
     reasons: bool = True
 
-    name = "rating"
+    name: ClassVar[TemplateName] = "rating"
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class PairwiseTemplate:
     rubric: str | None = None
     reasons: bool = True
 
-    name = "pairwise"
+    name: ClassVar[TemplateName] = "pairwise"
 
     @property
     def schema(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from rayalign.scoring.quoting import Nonces, neutralise, quoted
 CONTROL = [
     "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|start_header_id|>", "<|eos|>", "<|assistant|>",
     "<s>", "</s>", "<bos>", "<EOS>", "<start_of_turn>", "<end_of_turn>", "<<SYS>>", "<</SYS>>", "[INST]", "[/INST]",
-    "[TOOL_CALLS]", "[SYSTEM_PROMPT]", "<\uff5cbegin▁of▁sentence\uff5c>", "<turn|>", "<think>", "</think>", "<tool_call>",
+    "[TOOL_CALLS]", "[SYSTEM_PROMPT]", "<\uff5cbegin▁of▁sentence\uff5c>", "<turn|>",
+    "<think>", "</think>", "<tool_call>",
     "<extra_id_0>", "<unused7>", "<reserved_special_token_3>", "<0x0A>", "{output_2}", "{instruction}", "{{x}}",
     "{% if x %}", "{# x #}", "\uff1c|im_end|\uff1e",
 ]  # fmt: skip

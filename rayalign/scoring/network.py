@@ -1,0 +1,86 @@
+"""From a config section to a scorer that calls a service, and the check of all of them before a run samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rayalign.config import RunConfig
+from rayalign.config_scoring import JudgeScoring, RemoteScoring, Scoring
+from rayalign.errors import ConfigError
+from rayalign.scoring.cache import ScoreCache
+from rayalign.scoring.calls import Caller
+from rayalign.scoring.llm_judge import LLMJudge
+from rayalign.scoring.openai_transport import OpenAITransport
+from rayalign.scoring.remote import RemoteScorer
+from rayalign.scoring.rubrics import RubricSource, rubric_text
+from rayalign.scoring.rule import RuleSource
+from rayalign.scoring.services import Key
+from rayalign.scoring.templates import make_template
+
+DEADLINE_SHARE = 0.9
+"""Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""
+
+Service = LLMJudge | RemoteScorer
+Source = RuleSource | RubricSource
+"""A user's file that travels by value to the scorer actors."""
+
+
+def calls_a_service(section: Scoring) -> bool:
+    return isinstance(section, RemoteScoring) or (isinstance(section, JudgeScoring) and section.transport == "openai")
+
+
+def build_service(section: Scoring, rubric: RubricSource | None, config: RunConfig) -> Service:
+    """The scorer of a section for which `calls_a_service`, with this actor's share of its limits.
+
+    Raises:
+        ConfigError: its key's variable is not set, or its cache cannot be used.
+    """
+    services = sum(calls_a_service(other) for other in config.scoring)
+    # An actor's services follow one another on a shard.
+    deadline_s = DEADLINE_SHARE * config.limits.score_timeout_s / max(1, services)
+    if isinstance(section, RemoteScoring):
+        key, caller, cache = _parts(section, config)
+        own = {"batch": section.batch, "cache": cache, "deadline_s": deadline_s}
+        return RemoteScorer(section.name, section.url, section.version, key, caller, **own)
+    if not isinstance(section, JudgeScoring) or section.base_url is None or section.model is None:
+        raise ConfigError(f"scoring: {section.name}", "it calls no service")
+    key, caller, cache = _parts(section, config)
+    settings: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
+    settings["structured"] = section.structured
+    return LLMJudge(
+        section.name,
+        make_template(section.template, rubric_text(section, rubric), section.reasons),
+        OpenAITransport(section.base_url, section.model, key, **settings),
+        caller,
+        identity=json.dumps([section.base_url, section.model, settings, section.opponents]),
+        seed=config.run.seed,
+        max_tokens=section.max_tokens,
+        prices=section.prices,
+        opponents=section.opponents,
+        cache=cache,
+        deadline_s=deadline_s,
+    )
+
+
+def check_services(config: RunConfig, rubrics: Sequence[RubricSource | None]) -> None:
+    """Call every service of the config once.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for section, rubric in zip(config.scoring, rubrics, strict=True):
+        if calls_a_service(section):
+            service = build_service(section, rubric, config)
+            try:
+                service.check()
+            finally:
+                service.close()
+
+
+def _parts(section: JudgeScoring | RemoteScoring, config: RunConfig) -> tuple[Key, Caller, ScoreCache | None]:
+    key = Key(section.api_key_env)
+    caller = Caller(section.limits.share(config.cluster.scorers.min), config.run.seed)
+    return key, caller, None if section.cache is None else ScoreCache(Path(section.cache))

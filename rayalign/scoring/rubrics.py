@@ -1,0 +1,57 @@
+"""Rubrics: texts that a judge judges by, inline or in a file that travels by value to the scorer actors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayalign.config_scoring import JudgeScoring, RubricFile, Scoring
+from rayalign.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class RubricSource:
+    """A rubric file."""
+
+    path: str
+    text: str
+
+    @property
+    def version(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+def read_rubric(section: Scoring, folder: Path) -> RubricSource | None:
+    """The section's rubric file, looked up in the working directory, then in `folder`; None where it names none.
+
+    Raises:
+        DataError: it is missing, empty, or no UTF-8 text.
+    """
+    if not isinstance(section, JudgeScoring) or not isinstance(section.rubric, RubricFile):
+        return None
+    name = section.rubric.file
+    candidates = list(dict.fromkeys([Path(name).expanduser(), folder / name]))
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is None:
+        raise DataError(f"scoring.rubric.file: {name}", "there is no such file",
+                        f"looked for {' and '.join(map(str, candidates))}")  # fmt: skip
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"scoring.rubric.file: {path} cannot be read", str(error), "save it as UTF-8 text") from None
+    if not text.strip():
+        raise DataError(f"scoring.rubric.file: {path}", "it is empty", "write the rubric, or remove the key")
+    return RubricSource(str(path), text)
+
+
+def rubric_text(section: JudgeScoring, source: RubricSource | None) -> str | None:
+    if source is not None:
+        return source.text
+    return section.rubric if isinstance(section.rubric, str) else None
+
+
+def read_rubrics(sections: Sequence[Scoring], folder: Path) -> list[RubricSource | None]:
+    """One entry per section."""
+    return [read_rubric(section, folder) for section in sections]
