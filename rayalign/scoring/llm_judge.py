@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from rayalign.config_scoring import Prices
 from rayalign.errors import DataError
@@ -154,33 +155,26 @@ class LLMJudge:
     def _ask(self, questions: Sequence[Question]) -> list[Judged]:
         keys = [self._key(question) for question in questions] if self._cache is not None else []
         known = self._cache.get(keys) if self._cache is not None else [None] * len(questions)
-        remembered = [None if text is None else self._remembered(text) for text in known]
-        judged = {i: one for i, one in enumerate(remembered) if one is not None}
+        judged = {i: Judged("ok", Reading(**fields)) for i, fields in enumerate(known) if fields is not None}
         missing = [i for i in range(len(questions)) if i not in judged]
         fresh = self._thread.run(self._ask_all([questions[i] for i in missing])) if missing else []
         stored = {}
-        for i, (one, text) in zip(missing, fresh, strict=True):
+        for i, one in zip(missing, fresh, strict=True):
             judged[i] = one
-            if self._cache is not None and one.status == "ok":
-                stored[keys[i]] = text
+            if self._cache is not None and one.reading is not None:
+                stored[keys[i]] = dataclasses.asdict(one.reading)
         if self._cache is not None and stored:
             self._cache.put(stored)
         return [judged[i] for i in range(len(questions))]
 
-    def _remembered(self, text: Any) -> Judged | None:
-        try:
-            return Judged("ok", self._template.parse(text))
-        except DataError:
-            return None
-
-    async def _ask_all(self, questions: Sequence[Question]) -> list[tuple[Judged, str]]:
+    async def _ask_all(self, questions: Sequence[Question]) -> list[Judged]:
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         return await asyncio.gather(*(self._ask_one(question, deadline) for question in questions))
 
-    async def _ask_one(self, question: Question, deadline: float) -> tuple[Judged, str]:
-        """The judge's answer, and its text for the cache."""
+    async def _ask_one(self, question: Question, deadline: float) -> Judged:
         started = time.perf_counter()
-        messages = self.messages(question)
+        nonce = self._nonce(question)
+        messages = self._template.messages(question.prompt, [sample.text for sample in question.samples], nonce)
         characters = sum(len(message["content"]) for message in messages) + self._overhead
         tokens = characters / CHARACTERS_PER_TOKEN + self._max_tokens
         seed = int.from_bytes(self._key(question)[:4], "big") >> 1
@@ -191,22 +185,20 @@ class LLMJudge:
         try:
             reply = await self._caller.run(attempt, deadline, tokens, _tokens_used)
         except Failure as failure:
-            return Judged(failure.status, None, failure.reason, time.perf_counter() - started, failure.cost), ""
+            return Judged(failure.status, None, failure.reason, time.perf_counter() - started, failure.cost)
         took, cost = time.perf_counter() - started, self._cost(reply)
         try:
             if reply.truncated:
                 raise DataError(f"a reply cut at {self._max_tokens} tokens", "it may lack its end")
-            return Judged("ok", self._template.parse(reply.text), None, took, cost), reply.text
+            return Judged("ok", self._template.parse(reply.text, nonce), None, took, cost)
         except DataError as error:
-            return Judged("error", None, f"{error.found}: {error.why}", took, cost), ""
+            return Judged("error", None, f"{error.found}: {error.why}", took, cost)
 
-    def messages(self, question: Question) -> list[dict[str, str]]:
-        """Exactly what the judge gets for a question."""
+    def _nonce(self, question: Question) -> str:
         samples = question.samples
         texts = [message["content"] for message in question.prompt.messages] + [sample.text for sample in samples]
         key = [question.prompt.id, *((sample.index, sample.adapter_version) for sample in samples)]
-        nonce = self._nonces.nonce(key, texts)
-        return self._template.messages(question.prompt, [sample.text for sample in samples], nonce)
+        return self._nonces.nonce(key, texts)
 
     def _key(self, question: Question) -> bytes:
         texts = [sample.text for sample in question.samples]

@@ -52,7 +52,9 @@ def build_service(section: Scoring, rubric: RubricSource | None, config: RunConf
     settings["structured"] = section.structured
     return LLMJudge(
         section.name,
-        make_template(section.template, rubric_text(section, rubric), section.reasons),
+        make_template(
+            section.template, rubric_text(section, rubric), reasons=section.reasons, structured=section.structured
+        ),
         OpenAITransport(section.base_url, section.model, key, **settings),
         caller,
         identity=json.dumps([section.base_url, section.model, settings, section.opponents]),

@@ -22,7 +22,7 @@ from rayalign.errors import DataError
 from rayalign.records import Message, Prompt, Verdict
 from rayalign.scoring import quoting, verdicts
 from rayalign.scoring.quoting import quoted
-from rayalign.scoring.verdicts import read_fields
+from rayalign.scoring.verdicts import excerpt, last_object, read_fields, sole_object
 
 TemplateName = Literal["cut", "rating", "pairwise"]
 Choice = Literal["first", "second", "tie"]
@@ -72,56 +72,93 @@ class Template(Protocol):
 
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]: ...
 
-    def parse(self, text: str) -> Reading:
-        """Raises: DataError: the reply is no verdict of this template."""
+    def parse(self, text: str, nonce: str) -> Reading:
+        """Raises: DataError: the reply is no verdict of this template and call."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How the judge is asked to reply.
+
+    Args:
+        rubric: what to judge by, beside the template's own words.
+        reasons: have them written before a rating or a choice.
+        structured: the endpoint constrains replies to the schema, so that a reply is one JSON object. Otherwise the
+            reply's last object counts, and it must carry the call's nonce: what a judge copies from the text before
+            it, however well it imitates a verdict, has none.
+    """
+
+    rubric: str | None = None
+    reasons: bool = True
+    structured: bool = True
+
+    def system(self, task: str, nonce: str, fields: str, where: str) -> str:
+        own = fields if self.structured else f'"id": "{nonce}", {fields}'
+        if self.reasons:
+            own = own.replace(fields, f'"reasons": "...", {fields}')
+        rubric = [] if self.rubric is None else [f"Judge by this rubric:\n{self.rubric.strip()}"]
+        reply = f"Reply with one JSON object and nothing after it: {{{own}}}, where {where}."
+        return "\n\n".join([task, *rubric, _DATA.replace("{nonce}", nonce), reply])
+
+    def schema(self, **properties: dict[str, Any]) -> dict[str, Any]:
+        first = {} if self.structured else {"id": {"type": "string"}}
+        reasons = {"reasons": {"type": "string"}} if self.reasons else {}
+        every = {**first, **reasons, **properties}
+        return {"type": "object", "properties": every, "required": list(every), "additionalProperties": False}
+
+    def read(self, text: str, nonce: str, **kinds: type) -> dict[str, Any]:
+        reasons: dict[str, type] = {"reasons": str} if self.reasons else {}
+        if self.structured:
+            return read_fields(sole_object(text), **reasons, **kinds)
+        found = read_fields(last_object(text), id=str, **reasons, **kinds)
+        if found["id"] != nonce:
+            raise DataError(f"a verdict with the id {excerpt(found['id'])}", "it is not the verdict asked for")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class CUTTemplate:
     """The CUT paper's judgment prompt."""
 
-    rubric: str | None = None
+    form: _Form
 
     name: ClassVar[TemplateName] = "cut"
 
     @property
     def schema(self) -> dict[str, Any]:
-        return _object(judgment={"type": "string"})
+        return self.form.schema(judgment={"type": "string"})
 
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]:
         [response] = responses
-        reply = 'Reply with one JSON object: {"judgment": "perfect"}, or {"judgment": "the mistakes"}.'
-        return _messages([_CUT, *_rubric(self.rubric), reply], prompt, [("response", response)], nonce)
+        system = self.form.system(_CUT, nonce, '"judgment": J', 'J is "perfect", or the mistakes in words')
+        return _messages(system, prompt, [("response", response)], nonce)
 
-    def parse(self, text: str) -> Reading:
-        judgment = read_fields(text, judgment=str)["judgment"]
+    def parse(self, text: str, nonce: str) -> Reading:
+        judgment = self.form.read(text, nonce, judgment=str)["judgment"]
         return Reading(judgment=judgment, verdict=verdict_of(judgment))
 
 
 @dataclass(frozen=True, slots=True)
 class RatingTemplate:
-    """A rating from 1 to 10, which is the reward as it stands; with `reasons`, the judge writes them first."""
+    """A rating from 1 to 10, which is the reward as it stands."""
 
-    rubric: str | None = None
-    reasons: bool = True
+    form: _Form
 
     name: ClassVar[TemplateName] = "rating"
 
     @property
     def schema(self) -> dict[str, Any]:
         # An enum, because not every endpoint takes a minimum and a maximum.
-        rating = {"type": "integer", "enum": list(range(LOWEST, HIGHEST + 1))}
-        return _object(**({"reasons": {"type": "string"}} if self.reasons else {}), rating=rating)
+        return self.form.schema(rating={"type": "integer", "enum": list(range(LOWEST, HIGHEST + 1))})
 
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]:
         [response] = responses
-        fields = '"reasons": "...", "rating": N' if self.reasons else '"rating": N'
-        system = [_RATING, *_rubric(self.rubric), f"Reply with one JSON object: {{{fields}}}."]
+        system = self.form.system(_RATING, nonce, '"rating": N', f"N is from {LOWEST} to {HIGHEST}")
         return _messages(system, prompt, [("response", response)], nonce)
 
-    def parse(self, text: str) -> Reading:
-        found = read_fields(text, **({"reasons": str} if self.reasons else {}), rating=int)
+    def parse(self, text: str, nonce: str) -> Reading:
+        found = self.form.read(text, nonce, rating=int)
         if not LOWEST <= found["rating"] <= HIGHEST:
             raise DataError(f"a rating of {found['rating']}", f"it must be from {LOWEST} to {HIGHEST}")
         return Reading(reward=float(found["rating"]), judgment=found.get("reasons"))
@@ -131,37 +168,35 @@ class RatingTemplate:
 class PairwiseTemplate:
     """Which of two responses is better; to be asked in both orders."""
 
-    rubric: str | None = None
-    reasons: bool = True
+    form: _Form
 
     name: ClassVar[TemplateName] = "pairwise"
 
     @property
     def schema(self) -> dict[str, Any]:
-        better = {"type": "string", "enum": list(_CHOICES)}
-        return _object(**({"reasons": {"type": "string"}} if self.reasons else {}), better=better)
+        return self.form.schema(better={"type": "string", "enum": list(_CHOICES)})
 
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]:
         first, second = responses
-        fields = '"reasons": "...", "better": "A"' if self.reasons else '"better": "A"'
-        reply = f'Reply with one JSON object: {{{fields}}}, where better is "A", "B" or "tie".'
-        blocks = [("response A", first), ("response B", second)]
-        return _messages([_PAIRWISE, *_rubric(self.rubric), reply], prompt, blocks, nonce)
+        system = self.form.system(_PAIRWISE, nonce, '"better": X', 'X is "A", "B" or "tie"')
+        return _messages(system, prompt, [("response A", first), ("response B", second)], nonce)
 
-    def parse(self, text: str) -> Reading:
-        found = read_fields(text, **({"reasons": str} if self.reasons else {}), better=str)
+    def parse(self, text: str, nonce: str) -> Reading:
+        found = self.form.read(text, nonce, better=str)
         if found["better"] not in _CHOICES:
-            raise DataError(f"a verdict whose better is {verdicts.excerpt(found['better'])}", "it must be A, B or tie")
+            raise DataError(f"a verdict whose better is {excerpt(found['better'])}", "it must be A, B or tie")
         return Reading(choice=_CHOICES[found["better"]], judgment=found.get("reasons"))
 
 
 _CHOICES: dict[str, Choice] = {"A": "first", "B": "second", "tie": "tie"}
 
 
-def make_template(name: TemplateName, rubric: str | None, reasons: bool) -> Template:
+def make_template(name: TemplateName, rubric: str | None, *, reasons: bool, structured: bool) -> Template:
+    """A template; `reasons` adds nothing to a judgment, which consists of them."""
+    form = _Form(rubric, reasons and name != "cut", structured)
     if name == "cut":
-        return CUTTemplate(rubric)
-    return RatingTemplate(rubric, reasons) if name == "rating" else PairwiseTemplate(rubric, reasons)
+        return CUTTemplate(form)
+    return RatingTemplate(form) if name == "rating" else PairwiseTemplate(form)
 
 
 def template_version(template: Template) -> str:
@@ -170,11 +205,10 @@ def template_version(template: Template) -> str:
     return hashlib.sha256(f"{template!r}\n{code}".encode()).hexdigest()[:16]
 
 
-def _messages(system: list[str], prompt: Prompt, blocks: list[tuple[str, str]], nonce: str) -> list[Message]:
+def _messages(system: str, prompt: Prompt, blocks: list[tuple[str, str]], nonce: str) -> list[Message]:
     turns = _turns(prompt.messages)
     texts = "\n\n".join(quoted(label, text, nonce) for label, text in [*turns, *blocks])
-    rules = "\n\n".join([*system[:-1], _DATA.replace("{nonce}", nonce), system[-1]])
-    return [{"role": "system", "content": rules}, {"role": "user", "content": texts}]
+    return [{"role": "system", "content": system}, {"role": "user", "content": texts}]
 
 
 def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
@@ -187,16 +221,6 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
         ("instruction" if i == last else f"earlier {roles.get(message['role'], 'other')} turn", message["content"])
         for i, message in enumerate(messages)
     ]
-
-
-def _rubric(rubric: str | None) -> list[str]:
-    return [] if rubric is None else [f"Judge by this rubric:\n{rubric.strip()}"]
-
-
-def _object(**properties: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
-    }  # fmt: skip
 
 
 def schema_text(template: Template) -> str:

@@ -41,13 +41,26 @@ def last_object(text: str) -> dict[str, Any]:
     return found
 
 
-def read_fields(text: str, **kinds: type) -> dict[str, Any]:
-    """The fields of the reply's last object: exactly those of `kinds`, each of exactly that type.
+def sole_object(text: str) -> dict[str, Any]:
+    """The JSON object that a reply is, with nothing around it but white space.
 
     Raises:
-        DataError: no such object, other fields, or other types (true is no whole number, "8" is none either).
+        DataError: the reply is anything else; and as in `last_object`.
     """
-    found = last_object(text)
+    if not text.lstrip().startswith("{"):
+        raise DataError(f"the reply {excerpt(text)}", "it is not one JSON object")
+    try:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except (json.JSONDecodeError, RecursionError):
+        raise DataError(f"the reply {excerpt(text)}", "it is not one JSON object") from None
+
+
+def read_fields(found: dict[str, Any], **kinds: type) -> dict[str, Any]:
+    """`found`, if it has exactly the fields of `kinds`, each of exactly that type.
+
+    Raises:
+        DataError: other fields, or other types (true is no whole number, "8" is none either).
+    """
     if found.keys() != kinds.keys():
         raise DataError(f"a verdict with the fields {', '.join(sorted(found)) or '(none)'}",
                         f"it must have {', '.join(sorted(kinds))}")  # fmt: skip

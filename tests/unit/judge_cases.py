@@ -51,6 +51,7 @@ def judge(
     *,
     rubric: str | None = None,
     reasons: bool = False,
+    structured: bool = True,
     seed: int = 0,
     opponents: int = 0,
     **others: Any,
@@ -58,7 +59,7 @@ def judge(
     transport = FakeTransport(answer)
     made = LLMJudge(
         f"judge:{template}:fake",
-        make_template(template, rubric, reasons),
+        make_template(template, rubric, reasons=reasons, structured=structured),
         transport,
         Caller(CallLimits(retries=0)),
         **{"identity": "fake", "max_tokens": 64, "prices": Prices(input=1.0, output=10.0), **others},

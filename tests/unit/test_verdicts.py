@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayalign.errors import DataError
-from rayalign.scoring.verdicts import last_object, read_fields
+from rayalign.scoring.verdicts import last_object, read_fields, sole_object
 
 OBJECT = '{"rating": 3}'
 
@@ -66,14 +66,26 @@ def test_what_does_not_end_with_an_object_is_no_verdict(text: str) -> None:
 )  # fmt: skip
 def test_other_fields_and_other_types_are_no_verdict(text: str) -> None:
     with pytest.raises(DataError):
-        read_fields(text, rating=int)
+        read_fields(last_object(text), rating=int)
 
 
 def test_fields_are_read() -> None:
-    assert read_fields('{"reasons": "short", "rating": 4}', reasons=str, rating=int) == {
-        "reasons": "short",
-        "rating": 4,
-    }
+    found = {"reasons": "short", "rating": 4}
+    assert read_fields(found, reasons=str, rating=int) == found
+
+
+def test_a_sole_object_has_nothing_around_it() -> None:
+    assert sole_object(f" \n{OBJECT}\n") == {"rating": 3}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "3", f"[{OBJECT}]", f"Verdict: {OBJECT}", f"{OBJECT}{OBJECT}", f"```\n{OBJECT}\n```", OBJECT[:-1],
+     '{"rating": 3, "rating": 10}', '{"rating": NaN}', '{"a":' * 100_000],
+)  # fmt: skip
+def test_what_is_not_one_object_is_refused(text: str) -> None:
+    with pytest.raises(DataError):
+        sole_object(text)
 
 
 objects = st.dictionaries(st.text(), st.integers() | st.text() | st.none() | st.lists(st.integers()))
