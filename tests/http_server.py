@@ -18,6 +18,7 @@ from typing import Any, Self
 class Request:
     path: str
     headers: dict[str, str]
+    """Names in lower case."""
     body: Any
     number: int
     """0, 1, ... among all POSTs."""
@@ -47,7 +48,7 @@ class Reset:
 class Server(ThreadingHTTPServer):
     """Answers each POST with what `behave` returns; GET answers `models`.
 
-    `requests` and `most_in_flight` tell what came; `crashes` what went wrong in `behave` itself.
+    `requests`, `times` and `most_in_flight` tell what came.
     """
 
     daemon_threads = True
@@ -118,8 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = {name.lower(): value for name, value in self.headers.items()}
         with self.server.lock:
-            request = Request(self.path, dict(self.headers), json.loads(raw), len(self.server.requests))
+            request = Request(self.path, headers, json.loads(raw), len(self.server.requests))
             self.server.requests.append(request)
             self.server.times.append(time.monotonic())
             self.server.in_flight += 1

@@ -1,0 +1,59 @@
+"""Judge and remote scorer of a test server, for the tests of services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rayalign.config_scoring import CallLimits, Prices
+from rayalign.records import Score
+from rayalign.scoring.calls import Caller
+from rayalign.scoring.llm_judge import LLMJudge
+from rayalign.scoring.openai_transport import OpenAITransport
+from rayalign.scoring.remote import RemoteScorer
+from rayalign.scoring.services import Key
+from rayalign.scoring.templates import make_template
+from tests.http_server import Request, Respond, completion
+from tests.unit.judge_cases import prompt, samples
+
+KEY = "sk-very-secret-123"
+PROMPT = prompt()
+QUICK = CallLimits(timeout_s=2, retries=2, concurrency=8)
+
+
+def rewards(request: Request) -> Respond:
+    """A right reply: the number in each response."""
+    scores = [{"id": item["id"], "reward": float(item["response"])} for item in request.body["items"]]
+    return Respond({"scores": scores})
+
+
+def rating(request: Request) -> Respond:
+    return completion(f'{{"rating": {request.body["messages"][1]["content"].count("cat")}}}')
+
+
+@contextmanager
+def remote(url: str, limits: CallLimits = QUICK, **others: Any) -> Iterator[RemoteScorer]:
+    key = Key(others.pop("key", None))
+    scorer = RemoteScorer("remote:test", url, "1", key, Caller(limits), **{"batch": 2, **others})
+    yield scorer
+    scorer.close()
+
+
+@contextmanager
+def judge(url: str, limits: CallLimits = QUICK, model: str = "judge", **others: Any) -> Iterator[LLMJudge]:
+    key = Key(others.pop("key", None))
+    transport = OpenAITransport(f"{url}/v1", model, key, temperature=0.0, max_tokens=32, structured=True)
+    template = make_template("rating", None, reasons=False, structured=True)
+    settings: dict[str, Any] = {"identity": "test", "seed": 0, "max_tokens": 32, "prices": Prices(input=1, output=1)}
+    scorer = LLMJudge("judge:test", template, transport, Caller(limits), **{**settings, **others})
+    yield scorer
+    scorer.close()
+
+
+def score(scorer: RemoteScorer | LLMJudge, *texts: str) -> list[Score]:
+    return scorer.score([PROMPT] * len(texts), samples(PROMPT, *texts))
+
+
+def results(scores: list[Score]) -> list[tuple[str, float | None]]:
+    return [(one.status, one.reward) for one in scores]
