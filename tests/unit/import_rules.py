@@ -84,6 +84,8 @@ PURE = {
     "data.pools",
     "scoring.rule",
     "scoring.combine",
+    *(f"scoring.{name}" for name in ("quoting", "verdicts", "templates", "pairs", "calls", "cache", "services")),
+    *(f"scoring.{name}" for name in ("openai_transport", "llm_judge", "remote", "rubrics", "network", "canaries")),
 }
 """Files of `data/` and `scoring/` that use no model and no tokenizer."""
 
