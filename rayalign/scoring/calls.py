@@ -156,7 +156,7 @@ class Caller:
         """
         for number in range(self._limits.retries + 1):
             try:
-                return await self._within(deadline, lambda: self._attempt(attempt, tokens, used))
+                return await self._within(deadline, lambda: self._attempt(attempt, deadline, tokens, used))
             except Failure as failure:
                 wait_s = self._backoff_s(number, failure)
                 if not failure.again or number == self._limits.retries:
@@ -179,10 +179,10 @@ class Caller:
             raise Failure("timeout", "the time of its shard was over") from None
 
     async def _attempt(
-        self, attempt: Callable[[], Awaitable[T]], tokens: float, used: Callable[[T], float | None]
+        self, attempt: Callable[[], Awaitable[T]], deadline: float, tokens: float, used: Callable[[T], float | None]
     ) -> T:
         async with self._slots:
-            entry = await self._pass_gate(tokens)
+            entry = await self._pass_gate(deadline, tokens)
             try:
                 async with asyncio.timeout(self._limits.timeout_s) as limit:
                     reply = await attempt()
@@ -199,10 +199,13 @@ class Caller:
                 self._tokens.mend(entry, true)
             return reply
 
-    async def _pass_gate(self, tokens: float) -> list[float]:
+    async def _pass_gate(self, deadline: float, tokens: float) -> list[float]:
         # The lock keeps the order of arrival: a large request is not passed over by small ones for ever.
         async with self._gate:
             while (wait_s := self._wait_s(tokens)) > 0:
+                closed_s = self._closed_until - self._now()
+                if self._closed_until >= deadline:
+                    raise Failure("error", f"the service wants no request for another {closed_s:.0f} s (Retry-After)")
                 await self._sleep(wait_s)
             now = self._now()
             self._requests.add(now, 1)

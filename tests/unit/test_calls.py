@@ -176,6 +176,22 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     assert caught.value.status == "error"
 
 
+def test_a_service_that_is_closed_for_long_fails_every_call_at_once() -> None:
+    """As with a quota used up for the day: nobody waits for a door that opens after the deadline."""
+    failures: list[str] = []
+
+    async def three(clock: Clock, caller: Caller) -> None:
+        for _ in range(3):
+            with pytest.raises(Failure) as caught:
+                await caller.run(failing(Failure("error", "429", True, retry_after_s=5000.0)), 1100.0)
+            failures.append(caught.value.reason)
+
+    _, clock = run(CallLimits(), three)
+    assert clock.time == 1000.0
+    assert failures[0].startswith("429; no time is left")
+    assert failures[1:] == ["the service wants no request for another 5000 s (Retry-After)"] * 2
+
+
 def test_slow_attempts_and_slow_shards_are_timeouts() -> None:
     async def slow() -> None:
         await asyncio.sleep(30)
