@@ -37,14 +37,12 @@ class Failure(Exception):
         reason: in words, without secrets.
         again: whether another attempt may go better.
         retry_after_s: how long the service wants to be left alone.
-        cost: US dollars, where the service replied and the reply was of no use.
     """
 
     status: Literal["error", "timeout"]
     reason: str
     again: bool = False
     retry_after_s: float | None = None
-    cost: float = 0.0
 
     def __str__(self) -> str:
         return self.reason
@@ -54,7 +52,7 @@ def http_failure(code: int, detail: str, retry_after: str | None) -> Failure:
     """The failure that an HTTP status stands for.
 
     >>> http_failure(503, "busy", "2")
-    Failure(status='error', reason='HTTP 503: busy', again=True, retry_after_s=2.0, cost=0.0)
+    Failure(status='error', reason='HTTP 503: busy', again=True, retry_after_s=2.0)
     """
     again = code >= 500 or code in MAY_PASS
     return Failure("error", f"HTTP {code}: {detail}", again, retry_after_s(retry_after) if again else None)

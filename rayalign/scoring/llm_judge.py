@@ -185,7 +185,7 @@ class LLMJudge:
         try:
             reply = await self._caller.run(attempt, deadline, tokens, _tokens_used)
         except Failure as failure:
-            return Judged(failure.status, None, failure.reason, time.perf_counter() - started, failure.cost)
+            return Judged(failure.status, None, failure.reason, time.perf_counter() - started)
         took, cost = time.perf_counter() - started, self._cost(reply)
         try:
             if reply.truncated:
@@ -219,10 +219,9 @@ def _tokens_used(reply: Reply) -> float | None:
 def _outcome(a: int, b: int, forth: Judged, back: Judged) -> Outcome:
     """What both orders together say of answers `a` (shown first in `forth`) and `b` (shown first in `back`)."""
     latency_s, cost = max(forth.latency_s, back.latency_s), forth.cost + back.cost
-    failed = next((one for one in (forth, back) if one.reading is None), None)
-    if failed is not None or forth.reading is None or back.reading is None:
-        status, reason = (failed.status, failed.reason) if failed is not None else ("error", None)
-        return Outcome(a, b, None, False, status, reason, latency_s, cost)
-    first = {"first": a, "second": b, "tie": None}[forth.reading.choice or "tie"]
-    second = {"first": b, "second": a, "tie": None}[back.reading.choice or "tie"]
+    if forth.reading is None or back.reading is None:
+        failed = forth if forth.reading is None else back
+        return Outcome(a, b, None, False, failed.status, failed.reason, latency_s, cost)
+    first = {"first": a, "second": b}.get(forth.reading.choice or "tie")
+    second = {"first": b, "second": a}.get(back.reading.choice or "tie")
     return Outcome(a, b, first if first == second else None, first != second, "ok", None, latency_s, cost)

@@ -144,6 +144,25 @@ def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(
     check_services(load(tmp_path, RULE, DEMO), [None, None])
 
 
+def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> None:
+    from rayalign.actors.scorer import build_backend
+
+    config = load(tmp_path, RULE, DEMO, {**RATING, "rubric": {"file": "rubric.md"}}, REMOTE)
+    (tmp_path / "rubric.md").write_text("Count the animals.")
+    rubrics = read_rubrics(config.scoring, tmp_path)
+    backends = [build_backend(one, rubric, config) for one, rubric in zip(config.scoring, rubrics, strict=True)]
+    assert [type(backend).__name__ for backend in backends] == [
+        "RuleScorer",
+        "FunctionJudge",
+        "LLMJudge",
+        "RemoteScorer",
+    ]
+    assert [backend.name for backend in backends] == [section.name for section in config.scoring]
+    for backend in backends:
+        if isinstance(backend, LLMJudge | RemoteScorer):
+            backend.close()
+
+
 def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
     """Before the model is read and any actor starts."""
     from rayalign.console import Console
