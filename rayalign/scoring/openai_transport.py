@@ -43,8 +43,10 @@ class OpenAITransport:
             form["response_format"] = {
                 "type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True},
             }  # fmt: skip
+        if self._settings["temperature"] > 0:
+            form["seed"] = seed
         create: Any = self._connected().chat.completions.with_raw_response.create
-        raw = await self._call(create(model=self._model, messages=messages, seed=seed, **self._settings, **form))
+        raw = await self._call(create(model=self._model, messages=messages, **self._settings, **form))
         return self._read(raw.text)
 
     async def check(self) -> None:

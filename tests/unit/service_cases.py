@@ -36,19 +36,24 @@ def rating(request: Request) -> Respond:
 def remote(url: str, limits: CallLimits = QUICK, **others: Any) -> Iterator[RemoteScorer]:
     key = Key(others.pop("key", None))
     scorer = RemoteScorer("remote:test", url, "1", key, Caller(limits), **{"batch": 2, **others})
-    yield scorer
-    scorer.close()
+    try:
+        yield scorer
+    finally:
+        scorer.close()
 
 
 @contextmanager
 def judge(url: str, limits: CallLimits = QUICK, model: str = "judge", **others: Any) -> Iterator[LLMJudge]:
     key = Key(others.pop("key", None))
-    transport = OpenAITransport(f"{url}/v1", model, key, temperature=0.0, max_tokens=32, structured=True)
+    temperature = others.pop("temperature", 0.0)
+    transport = OpenAITransport(f"{url}/v1", model, key, temperature=temperature, max_tokens=32, structured=True)
     template = make_template("rating", None, reasons=False, structured=True)
     settings: dict[str, Any] = {"identity": "test", "seed": 0, "max_tokens": 32, "prices": Prices(input=1, output=1)}
     scorer = LLMJudge("judge:test", template, transport, Caller(limits), **{**settings, **others})
-    yield scorer
-    scorer.close()
+    try:
+        yield scorer
+    finally:
+        scorer.close()
 
 
 def score(scorer: RemoteScorer | LLMJudge, *texts: str) -> list[Score]:

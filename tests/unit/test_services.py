@@ -152,8 +152,18 @@ def test_what_is_sent_to_a_judge() -> None:
     form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": template.schema, "strict": True}}
     wanted = {"model": "judge", "temperature": 0.0, "max_tokens": 32, "response_format": form}
     assert {name: request.body[name] for name in wanted} == wanted
-    assert 0 <= request.body["seed"] < 2**31
+    assert "seed" not in request.body
     assert one.cost == pytest.approx(110e-6)
+
+
+def test_a_sampling_judge_gets_a_seed_for_each_question() -> None:
+    with Server(rating) as server:
+        for _ in range(2):
+            with judge(server.url, CallLimits(concurrency=1), temperature=0.5) as scorer:
+                score(scorer, "cat", "dog")
+    seeds = [request.body["seed"] for request in server.requests]
+    assert seeds[:2] == seeds[2:] and seeds[0] != seeds[1]
+    assert all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_429_with_retry_after_is_obeyed_and_throughput_recovers() -> None:
