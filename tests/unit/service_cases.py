@@ -19,7 +19,8 @@ from tests.unit.judge_cases import prompt, samples
 
 KEY = "sk-very-secret-123"
 PROMPT = prompt()
-QUICK = CallLimits(timeout_s=2, retries=2, concurrency=8)
+# Only a test of a server that hangs waits for the time limit; a busy machine may take seconds for any reply.
+PATIENT = CallLimits(timeout_s=60, retries=2, concurrency=8)
 
 
 def rewards(request: Request) -> Respond:
@@ -33,7 +34,7 @@ def rating(request: Request) -> Respond:
 
 
 @contextmanager
-def remote(url: str, limits: CallLimits = QUICK, **others: Any) -> Iterator[RemoteScorer]:
+def remote(url: str, limits: CallLimits = PATIENT, **others: Any) -> Iterator[RemoteScorer]:
     key = Key(others.pop("key", None))
     scorer = RemoteScorer("remote:test", url, "1", key, Caller(limits), **{"batch": 2, **others})
     try:
@@ -43,7 +44,7 @@ def remote(url: str, limits: CallLimits = QUICK, **others: Any) -> Iterator[Remo
 
 
 @contextmanager
-def judge(url: str, limits: CallLimits = QUICK, model: str = "judge", **others: Any) -> Iterator[LLMJudge]:
+def judge(url: str, limits: CallLimits = PATIENT, model: str = "judge", **others: Any) -> Iterator[LLMJudge]:
     key = Key(others.pop("key", None))
     temperature = others.pop("temperature", 0.0)
     transport = OpenAITransport(f"{url}/v1", model, key, temperature=temperature, max_tokens=32, structured=True)
