@@ -95,9 +95,8 @@ class TrainingSection(Section):
     """Groups (prompts) per optimizer step, over all workers."""
     tokens_per_micro_batch: Annotated[int, Field(ge=1)] = 4096
     max_grad_norm: Positive = 1.0
-    zero_stage: Literal[1] = 1
-    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers. From 2 on a worker no longer holds the gradients
-    that are checked to be finite before each step."""
+    zero_stage: Literal[1, 2, 3] = 1
+    """DeepSpeed ZeRO: what is shared out over the workers. 1: optimizer state, 2: gradients too, 3: parameters too."""
     gradient_checkpointing: bool = False
     """Remake each layer's activations in the backward pass: less memory, about a third more work."""
     optimizer: Literal["adamw", "paged_adamw"] = "adamw"
@@ -233,6 +232,15 @@ class RunConfig(Section):
             raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
         if "rewards" in needs and self.sampling.responses < 2:
             raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_weights_stay_whole(self) -> Self:
+        if self.model.quantization != "none" and self.training.zero_stage == 3:
+            raise ValueError(
+                f"model.quantization {self.model.quantization} with training.zero_stage 3 trains wrongly and says "
+                "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:
