@@ -33,9 +33,11 @@ from rayalign.learning.step import (
     FiniteWatch,
     StepContext,
     empty_loss,
+    generator_sums,
     group_tokens,
     learning_rate,
     micro_batch_loss,
+    reference_gap,
     reference_sums,
     token_logps_of,
 )
@@ -46,6 +48,8 @@ from rayalign.storage import Folder
 
 log = logging.getLogger(__name__)
 
+COMPARED = 16
+"""Groups on each rank whose reference log-probabilities from the generator are compared with the learner's."""
 SHOWN_FLAGGED = 16
 """Groups of which the flagged tokens are stored for display."""
 
@@ -113,7 +117,7 @@ class LearnerWorker:
             workers=self._world,
         )  # fmt: skip
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        references = self._references(groups)
+        references, facts = self._references(groups)
         examples = self._flagged(data)
         history = []
         self._loaded = None
@@ -129,7 +133,13 @@ class LearnerWorker:
         sha256 = hashlib.sha256(content[ADAPTER_WEIGHTS]).hexdigest()
         self._loaded = sha256
         seconds = time.perf_counter() - started
-        metrics = {**_means(history), "steps": float(len(steps)), "seconds": seconds, "tokens": float(sum(data.tokens))}
+        metrics = {
+            **_means(history),
+            **facts,
+            "steps": float(len(steps)),
+            "seconds": seconds,
+            "tokens": float(sum(data.tokens)),
+        }
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def logps(
@@ -149,6 +159,7 @@ class LearnerWorker:
         """Of this rank's own rows; all ranks call it together."""
         return token_logps_of(
             *(self._policy, rows, self._device, self._config.training.tokens_per_micro_batch, self._policy.collate),
+            packed=self._policy.shares_prompts,
             passes=lambda needed: max(self._gather(needed)),
         )
 
@@ -177,10 +188,16 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
-        """Reference log-probabilities of each group, once per round, before the first step."""
+    def _references(
+        self, groups: dict[int, TrainingGroup]
+    ) -> tuple[dict[int, dict[tuple[str, int], torch.Tensor]], dict[str, float]]:
+        """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
-            return reference_sums(self._token_logps, groups, self._config.objectives)
+            if self._config.training.reference_logps == "learner":
+                return reference_sums(self._token_logps, groups, self._config.objectives), {}
+            parts = self._gather(reference_gap(self._token_logps, list(groups.values())[:COMPARED]))
+        gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
+        return generator_sums(groups), {"reference_gap": gap / tokens}
 
     def _flagged(self, data: _GroupFiles) -> list[dict[str, Any]]:
         """What CUT flags in the round's first flawed responses, before the update."""

@@ -70,6 +70,8 @@ def token_logps_of(
     device: torch.device | str,
     tokens_per_micro_batch: int,
     collate: Collate = collate_padded,
+    *,
+    packed: bool = False,
     passes: Callable[[int], int] = lambda needed: needed,
 ) -> list[list[float]]:
     """Token log-probabilities of each row, in order, computed in micro-batches.
@@ -77,14 +79,12 @@ def token_logps_of(
     Rows go by length, which saves padding; neighbours with one prompt stay together, which lets them share it.
 
     Args:
+        packed: whether `collate` packs; rows that share a prompt then share a pass.
         passes: from the number of forward passes that these rows need to the number to make. Where parameters are
             spread over workers, all of them make as many.
     """
-    runs = [list(run) for _, run in itertools.groupby(range(len(rows)), key=lambda i: rows[i][0])]
-    runs.sort(key=lambda run: max(len(rows[i][0]) + len(rows[i][1]) for i in run))
-    order = [i for run in runs for i in run]
     results: list[list[float]] = [[] for _ in rows]
-    micro_batches = list(_within_budget(rows, order, tokens_per_micro_batch))
+    micro_batches = list(_within_budget(rows, tokens_per_micro_batch, packed=packed))
     total = passes(len(micro_batches))
     for chosen in micro_batches:
         batch = collate([rows[i] for i in chosen]).to(device)
@@ -95,18 +95,20 @@ def token_logps_of(
     return results
 
 
-def _within_budget(rows: Sequence[Row], order: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Runs of `order` whose rows, each with its own prompt and padded, stay within the budget; single ones may not."""
-    start = 0
-    while start < len(order):
-        end, longest = start + 1, sum(map(len, rows[order[start]]))
-        while end < len(order):
-            longest = max(longest, sum(map(len, rows[order[end]])))
-            if (end + 1 - start) * longest > budget:
-                break
-            end += 1
-        yield list(order[start:end])
-        start = end
+def _within_budget(rows: Sequence[Row], budget: int, *, packed: bool) -> Iterator[list[int]]:
+    """Positions of rows for each pass, so that its tokens stay within the budget; what cannot be divided may not."""
+    runs = [list(run) for _, run in itertools.groupby(range(len(rows)), key=lambda i: rows[i][0])]
+    runs.sort(key=lambda run: max(len(rows[i][0]) + len(rows[i][1]) for i in run))
+    pieces = runs if packed else [[i] for run in runs for i in run]
+    count = packed_tokens if packed else padded_tokens
+    taken: list[int] = []
+    for piece in pieces:
+        if taken and count([rows[i] for i in taken + piece]) > budget:
+            yield taken
+            taken = []
+        taken = taken + piece
+    if taken:
+        yield taken
 
 
 def reference_sums(
@@ -124,6 +126,26 @@ def reference_sums(
     for (i, stream), values in zip(keyed, logps, strict=True):
         sums[i][stream.kind, stream.index] = torch.tensor(sum(values))
     return sums
+
+
+def generator_sums(groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+    """`reference_sums` as the generator saw them: it sampled the responses under the reference itself."""
+    return {
+        i: {("response", k): torch.tensor(sum(logps)) for k, logps in enumerate(group.response_logprobs)}
+        for i, group in groups.items()
+    }
+
+
+def reference_gap(score: ScoreRows, groups: Sequence[TrainingGroup]) -> tuple[float, int]:
+    """(sum over response tokens of |learner's - generator's log-probability|, response tokens)."""
+    streams = [stream for group in groups for stream in streams_of(group, {"response"})]
+    theirs = [logps for group in groups for logps in group.response_logprobs]
+    gaps = [
+        abs(a - b)
+        for ours, sampled in zip(score(rows_of(streams)), theirs, strict=True)
+        for a, b in zip(ours, sampled, strict=True)
+    ]
+    return sum(gaps), len(gaps)
 
 
 def micro_batch_loss(

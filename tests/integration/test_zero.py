@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from rayalign.config import RunConfig
+from rayalign.records import TrainingGroup
+from rayalign.run_dir import read_parquet
+from rayalign.storage import Folder
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 from tests.integration.ray_nodes import free_port
 
@@ -31,12 +34,14 @@ SAME: dict[str, dict[str, Any]] = {
     "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
     "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
 }
+GENERATOR = "reference from the generator"
 QUANTISED = {f"{kind} zero{stage}": (kind, stage) for kind in ("nf4", "int8") for stage in (1, 2)}
 DIVERGES = {f"diverges zero{stage}": {"zero_stage": stage, "learning_rate": 1e30} for stage in (1, 2, 3)}
 
 
 def variants() -> dict[str, RunConfig]:
     configs = {name: learner_config(**STEPS, **training) for name, training in {**SAME, **DIVERGES}.items()}
+    configs[GENERATOR] = learner_config(**STEPS, reference_logps="generator")
     for name, (kind, stage) in QUANTISED.items():
         configs[name] = quantised(learner_config(**STEPS, zero_stage=stage), kind)
     return configs
@@ -70,7 +75,7 @@ def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory:
     logs = [(folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(len(ranks))]
     assert codes == [0] * len(ranks), "\n".join(logs)
     found = {name: pickle.loads((folder / f"{name}.pickle").read_bytes()) for name in job["variants"]}
-    return {"folder": folder, "file": groups.files[0], **found}
+    return {"model": demo_folder, "folder": folder, "file": groups.files[0], **found}
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -105,6 +110,26 @@ def test_rounds_follow_each_other(results: Any, name: str) -> None:
     assert found["base"] == found["before"] == found["after_all"]
     assert found["trained"] != found["base"]
     assert found["second_again"].adapter == found["second"].adapter != found["first"].adapter
+
+
+def test_reference_from_the_generator(results: Any) -> None:
+    """The groups say -1 nat for every token (`write_groups`), which is not what the learner finds: the gap is told."""
+    import torch
+
+    from rayalign.learning.model import build_policy
+    from rayalign.learning.packing import collate_padded
+
+    ours, learners = results[GENERATOR]["first"], results["zero1"]["first"]
+    assert ours.steps[0]["loss"] != pytest.approx(learners.steps[0]["loss"], abs=1e-3)
+    model = build_policy(results["model"], learner_config().model)
+    model.reset_adapter(0)
+    rows = [TrainingGroup.from_row(row) for row in read_parquet(Folder(results["folder"] / results["file"]))]
+    gaps = []
+    for group in rows:
+        with torch.no_grad():
+            batch = collate_padded([(group.prompt_token_ids, tokens) for tokens in group.response_token_ids])
+            gaps += (model(batch) + 1.0).abs().tolist()
+    assert ours.metrics["reference_gap"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", DIVERGES)
