@@ -5,11 +5,14 @@
     trl         TRL's DPOTrainer at K = 2 with precomputed reference log-probabilities
 
 Every variant runs in a process of its own (peak memory is the process's), on the same groups, weights and settings;
-both sides use PyTorch's fused attention. Ours is timed with the reference pass that it makes once per round.
+both sides use PyTorch's fused attention and one group per micro-batch (`--budget`, tokens, gives ours more).
+    pass        ours after a reference pass of its own, as in the first epoch of a round that does not take the
+                generator's log-probabilities
 
     .venv/bin/python benchmarks/learner.py [--device cuda] [--quick]
 
-The last line is JSON: ratios of response tokens per second, and the achieved share of the matmul peak.
+The last line is JSON: ratios of response tokens per second and of peak memory, and the share of the measured matmul
+peak that the useful operations reach.
 """
 
 from __future__ import annotations
@@ -83,9 +86,10 @@ def response_tokens(groups: list[Any]) -> int:
 
 
 class Ours:
-    """A round of our learner on plain torch: reference pass, then one backward per micro-batch."""
+    """A round of our learner on plain torch: one backward per micro-batch, the reference stored from sampling
+    (`training.reference_logps: generator`); with `reference`, after a pass of its own for the reference."""
 
-    def __init__(self, case: str, device: str, budget: int) -> None:
+    def __init__(self, case: str, device: str, budget: int, *, reference: bool = False) -> None:
         from rayalign.config_objective import DPOObjective, NCAObjective
         from rayalign.learning.model import Policy
 
@@ -95,8 +99,7 @@ class Ours:
         self.objective = (
             DPOObjective(type="dpo", beta=BETA) if pairs else NCAObjective(type="nca", alpha=ALPHA, beta=BETA)
         )
-        self.reference = not pairs
-        """TRL's reference is precomputed outside the time that is taken; so is ours beside it."""
+        self.reference = reference
 
     def __call__(self, groups: list[Any]) -> float:
         import torch
@@ -116,11 +119,11 @@ class Ours:
         if self.reference:
 
             def score(rows: Any) -> Any:
-                return token_logps_of(policy, rows, self.device, self.budget, policy.collate)
+                return token_logps_of(policy, rows, self.device, self.budget, policy.collate, packed=True)
 
             references = reference_sums(score, dict(enumerate(groups)), objectives)
         else:
-            keys = [("response", i) for i in range(2)]
+            keys = [("response", i) for i in range(len(groups[0].rewards))]
             references = {i: {key: torch.tensor(0.0) for key in keys} for i in range(len(groups))}
         context = StepContext(objectives, 1, self.device, policy.collate)
         tokens = [group_tokens(streams_of(group, {"response"}), packed=True) for group in groups]
@@ -139,7 +142,7 @@ class Ours:
 class Release:
     """K padded rows per group, full logits of policy and reference at every step; one group per micro-batch."""
 
-    def __init__(self, case: str, device: str, budget: int) -> None:
+    def __init__(self, case: str, device: str) -> None:
         self.model = make_model(case, device).train()
         self.device = device
 
@@ -258,8 +261,8 @@ def useful_flops(case: str, device: str, groups: list[Any]) -> float:
         for g in groups
         for p in [len(g.prompt_token_ids)]
     )
-    # Backward: as much again for weights that get no gradient of their own, twice for attention. Reference: forward.
-    return forward + (forward + attention) + forward
+    # Backward: as much again for weights that get no gradient of their own, twice for attention.
+    return forward + (forward + attention)
 
 
 def child(args: argparse.Namespace) -> None:
@@ -270,7 +273,9 @@ def child(args: argparse.Namespace) -> None:
     if args.child == "trl":
         times, loss = train_trl(args.case, groups, args.repeats), float("nan")
     else:
-        variant = {"ours": Ours, "release": Release}[args.child](args.case, args.device, args.budget)
+        variant: Any = Release(args.case, args.device)
+        if args.child != "release":
+            variant = Ours(args.case, args.device, args.budget, reference=args.child == "pass")
         times = []
         for repeat in range(args.repeats + 1):
             start = time.perf_counter()
@@ -305,7 +310,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer groups and repeats")
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--budget", type=int, default=4096, help="tokens per micro-batch")
+    parser.add_argument("--budget", type=int, default=1, help="tokens per micro-batch; at least one group")
     parser.add_argument("--case", choices=CASES, default="long", help=argparse.SUPPRESS)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -316,8 +321,9 @@ def main() -> None:
         args.groups, args.repeats = 4, 1
     found: dict[str, Any] = {}
     for case in ("short", "long", "small_vocab"):
-        ours, release = measure("ours", case, args), measure("release", case, args)
+        ours, own_pass, release = (measure(variant, case, args) for variant in ("ours", "pass", "release"))
         found[f"vs_release_{case}"] = round(ours["rate"] / release["rate"], 2)
+        found[f"vs_release_{case}_with_reference_pass"] = round(own_pass["rate"] / release["rate"], 2)
         if case == "long":
             found["memory_vs_release_long"] = round(ours["memory"] / release["memory"], 3)
             flops = useful_flops(case, args.device, make_groups(case, args.groups))

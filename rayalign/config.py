@@ -14,7 +14,9 @@ from rayalign.config_base import Positive, Probability, Scheduled, Section
 from rayalign.config_objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
+    KWayObjective,
     Objective,
+    PairObjective,
     ReferenceObjective,
     RevisionObjective,
     check_together,
@@ -95,9 +97,11 @@ class TrainingSection(Section):
     """Groups (prompts) per optimizer step, over all workers."""
     tokens_per_micro_batch: Annotated[int, Field(ge=1)] = 4096
     max_grad_norm: Positive = 1.0
-    zero_stage: Literal[1] = 1
-    """DeepSpeed ZeRO: 1 shards the optimizer's state over the workers. From 2 on a worker no longer holds the gradients
-    that are checked to be finite before each step."""
+    zero_stage: Literal[1, 2, 3] = 1
+    """DeepSpeed ZeRO: what is shared out over the workers. 1: optimizer state, 2: gradients too, 3: parameters too."""
+    reference_logps: Literal["learner", "generator"] = "learner"
+    """Who gives the reference log-probabilities: the learner in a pass of its own, or the generator, which has them
+    from sampling; the round's report then says how far the two are apart."""
     gradient_checkpointing: bool = False
     """Remake each layer's activations in the backward pass: less memory, about a third more work."""
     optimizer: Literal["adamw", "paged_adamw"] = "adamw"
@@ -107,7 +111,9 @@ class TrainingSection(Section):
 
 
 class SyncSection(Section):
-    mode: Literal["auto", "adapter"] = "auto"
+    mode: Literal["auto", "adapter", "merged"] = "auto"
+    """How the generator gets a new adapter: as a LoRA beside the base, or added to the base's weights. `auto` is merged
+    for float32 on CPU, where LoRA kernels halve its speed, else adapter."""
     tolerance: Positive = 0.02
     """Nats per token by which the canary gap may exceed the gap at version 0."""
 
@@ -203,6 +209,12 @@ class RunConfig(Section):
         return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
 
     @property
+    def merges(self) -> bool:
+        """Whether generators serve the adapter merged into their weights."""
+        exact_on_cpu = self.model.dtype == "float32" and self.cluster.generators.gpus == 0
+        return self.sync.mode == "merged" or (self.sync.mode == "auto" and exact_on_cpu)
+
+    @property
     def max_sequence_tokens(self) -> int:
         """Longest prompt plus longest response that the generator gets."""
         plain = self.prompts.max_tokens + self.sampling.max_tokens
@@ -237,6 +249,27 @@ class RunConfig(Section):
             raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
         if "rewards" in needs and self.sampling.responses < 2:
             raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _generator_can_be_reference(self) -> Self:
+        compared = [o for o in self.objectives if isinstance(o, ReferenceObjective)]
+        known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
+        if self.training.reference_logps == "generator" and not (compared and known):
+            raise ValueError(
+                "training.reference_logps generator: the generator knows the log-probabilities of what it sampled, "
+                "under the round's start; use objectives that compare just these with reference round_start, "
+                "or set it to learner"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_weights_stay_whole(self) -> Self:
+        if self.model.quantization != "none" and self.training.zero_stage == 3:
+            raise ValueError(
+                f"model.quantization {self.model.quantization} with training.zero_stage 3 trains wrongly and says "
+                "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
+            )
         return self
 
     def to_dict(self) -> dict[str, Any]:

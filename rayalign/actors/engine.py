@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import os
 import queue
 import shutil
 import tempfile
@@ -20,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from rayalign.actors.merged import MergedWeights
+from rayalign.actors.vllm_start import start_vllm
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
-from rayalign.learning.model import adapted_modules
 from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample
 from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
 
@@ -66,6 +66,8 @@ class Engine:
         self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
         self._held: int | None = None
         self._lora: Any = None
+        self._merged = MergedWeights(Path(model)) if config.merges else None
+        self._pristine = True
         self._adapter_ids = itertools.count(1)
         self._folder = Path(tempfile.mkdtemp(prefix="rayalign-adapters-"))
         started: Future[None] = Future()
@@ -75,7 +77,8 @@ class Engine:
     # -- called from any thread
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
-        """Serve `version` from now on: `files` as a LoRA under a new name, id and path, or (null) the bare base.
+        """Serve `version` from now on: `files` as a LoRA under a new name, id and path, or merged into the weights;
+        or (null) the bare base.
 
         Raises:
             SyncError: the files are not what their checksum says, or vLLM refuses them; no version is held then.
@@ -140,7 +143,7 @@ class Engine:
 
     def _serve(self, model: str, config: RunConfig, started: Future[None]) -> None:
         try:
-            self._engine = _start_vllm(model, config)
+            self._engine = start_vllm(model, config)
         except BaseException as error:
             started.set_exception(error)
             return
@@ -207,30 +210,49 @@ class Engine:
         )
 
     def _change_to(self, version: int, files: AdapterFiles | None) -> ReplicaState:
-        from vllm.lora.request import LoRARequest
-
         if (version == 0) != (files is None):
             raise SyncError(f"{self.replica}: version {version} {'with' if files else 'without'} adapter files")
         self._held = None
+        sha256 = self._merge(files) if self._merged is not None else self._load_lora(files)
+        self._engine.reset_prefix_cache()
+        self._held = version
+        return ReplicaState(self.replica, version, sha256)
+
+    def _merge(self, files: AdapterFiles | None) -> str | None:
+        """Replace all weights by the checkpoint's, the adapter added; what failed half-way is repaired by the next."""
+        assert self._merged is not None
+        sha256 = None if files is None else hashlib.sha256(files.files[ADAPTER_WEIGHTS]).hexdigest()
+        self._check(files, sha256)
+        if not (files is None and self._pristine):
+            tensors = self._merged.tensors(files)
+            self._pristine = False
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            self._pristine = files is None
+        return sha256
+
+    def _load_lora(self, files: AdapterFiles | None) -> str | None:
+        from vllm.lora.request import LoRARequest
+
         if self._lora is not None:
             self._engine.remove_lora(self._lora.lora_int_id)
             shutil.rmtree(self._lora.lora_path)
             self._lora = None
-        self._engine.reset_prefix_cache()
-        sha256 = None
-        if files is not None:
-            number = next(self._adapter_ids)
-            folder = self._folder / f"v{version}-{files.sha256[:12]}-{number}"
-            sha256 = _write_adapter(folder, files)
-            if sha256 != files.sha256:
-                raise SyncError(f"{self.replica}: adapter {version} arrived with checksum {sha256}",
-                                f"the learner made {files.sha256}")  # fmt: skip
-            lora = LoRARequest(folder.name, number, str(folder))
-            if not self._engine.add_lora(lora):
-                raise SyncError(f"{self.replica}: vLLM did not take adapter {version}")
-            self._lora = lora
-        self._held = version
-        return ReplicaState(self.replica, version, sha256)
+        if files is None:
+            return None
+        number = next(self._adapter_ids)
+        folder = self._folder / f"v{files.version}-{files.sha256[:12]}-{number}"
+        sha256 = _write_adapter(folder, files)
+        self._check(files, sha256)
+        lora = LoRARequest(folder.name, number, str(folder))
+        if not self._engine.add_lora(lora):
+            raise SyncError(f"{self.replica}: vLLM did not take adapter {files.version}")
+        self._lora = lora
+        return sha256
+
+    def _check(self, files: AdapterFiles | None, sha256: str | None) -> None:
+        if files is not None and sha256 != files.sha256:
+            raise SyncError(f"{self.replica}: adapter {files.version} arrived with checksum {sha256}",
+                            f"the learner made {files.sha256}")  # fmt: skip
 
 
 def _settle(future: Future[Any], action: Any) -> None:
@@ -256,33 +278,3 @@ def _to_sample(output: Any, prompt: Prompt, index: int, version: int, seed: int)
     if reason not in ("stop", "length"):
         raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
     return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)
-
-
-def _start_vllm(model: str, config: RunConfig) -> Any:
-    gpu = config.cluster.generators.gpus > 0
-    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if not gpu:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
-    from vllm import EngineArgs, LLMEngine
-
-    lora = config.model.lora
-    return LLMEngine.from_engine_args(
-        EngineArgs(
-            model=model,
-            dtype=config.model.dtype,
-            # One more than the longest sequence: a log-prob request generates one token after it.
-            max_model_len=config.max_sequence_tokens + 1,
-            seed=config.run.seed,
-            enable_lora=True,
-            max_lora_rank=cast(Any, max(lora.r, 8)),
-            max_loras=1,
-            # Without it vLLM also wraps the output head, which slows decoding and breaks prompt log-probs on CPU.
-            lora_target_modules=adapted_modules(Path(model), lora),
-            enforce_eager=not gpu,
-            # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
-            # generators cannot do: whole prompts only.
-            enable_chunked_prefill=None if gpu else False,
-            max_num_batched_tokens=None if gpu else max(8192, config.max_sequence_tokens + 1),
-            disable_log_stats=True,
-        )
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,21 +20,24 @@ import torch.distributed as dist
 from rayalign.actors.coordinator import Failed
 from rayalign.actors.model_source import local_folder
 from rayalign.actors.process import describe_process, redirect_output
+from rayalign.actors.zero import ZeroPolicy
 from rayalign.config import RunConfig
 from rayalign.config_objective import CUTObjective
 from rayalign.errors import GuardError, RayalignError
 from rayalign.learning.flags import flagged_examples
-from rayalign.learning.model import build_policy, load_tokenizer, make_optimizer
+from rayalign.learning.model import build_policy, load_tokenizer
 from rayalign.learning.objective import Means, count_units, streams_needed
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
+    FiniteWatch,
     StepContext,
-    all_finite,
     empty_loss,
+    generator_sums,
     group_tokens,
     learning_rate,
     micro_batch_loss,
+    reference_gap,
     reference_sums,
     token_logps_of,
 )
@@ -44,6 +48,8 @@ from rayalign.storage import Folder
 
 log = logging.getLogger(__name__)
 
+COMPARED = 16
+"""Groups on each rank whose reference log-probabilities from the generator are compared with the learner's."""
 SHOWN_FLAGGED = 16
 """Groups of which the flagged tokens are stored for display."""
 
@@ -83,8 +89,14 @@ class LearnerWorker:
         self._rank, self._world = rank, world
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
-        checkpointing = config.training.gradient_checkpointing
-        self._policy = build_policy(model, config.model, self._device, checkpointing=checkpointing)
+        training = config.training
+        self._policy = build_policy(
+            *(model, config.model, self._device),
+            checkpointing=training.gradient_checkpointing,
+            sharded=training.zero_stage == 3,
+        )
+        self._watch = FiniteWatch(self._policy.trainable())
+        self._zero = ZeroPolicy(self._policy, config.training)
         self._tokenizer = load_tokenizer(model)
         self._base_name = config.model.base
         self._loaded: str | None = None
@@ -105,23 +117,29 @@ class LearnerWorker:
             workers=self._world,
         )  # fmt: skip
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        references = self._references(groups)
+        references, facts = self._references(groups)
         examples = self._flagged(data)
-        engine, optimizer = self._engine()
         history = []
         self._loaded = None
-        for number, step in enumerate(steps):
-            rate = learning_rate(training, round_index, number, len(steps))
-            for parameter_group in optimizer.param_groups:
-                parameter_group["lr"] = rate
-            stats = self._step(engine, step, groups, references, round_index)
-            history.append({"learning_rate": rate, **stats})
-        engine.destroy()
-        content = self._policy.adapter_files(self._base_name)
+        with self._zero.updating() as (engine, optimizer):
+            for number, step in enumerate(steps):
+                rate = learning_rate(training, round_index, number, len(steps))
+                for parameter_group in optimizer.param_groups:
+                    parameter_group["lr"] = rate
+                stats = self._step(engine, step, groups, references, round_index)
+                history.append({"learning_rate": rate, **stats})
+        with self._zero.whole():
+            content = self._policy.adapter_files(self._base_name)
         sha256 = hashlib.sha256(content[ADAPTER_WEIGHTS]).hexdigest()
         self._loaded = sha256
         seconds = time.perf_counter() - started
-        metrics = {**_means(history), "steps": float(len(steps)), "seconds": seconds, "tokens": float(sum(data.tokens))}
+        metrics = {
+            **_means(history),
+            **facts,
+            "steps": float(len(steps)),
+            "seconds": seconds,
+            "tokens": float(sum(data.tokens)),
+        }
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def logps(
@@ -138,22 +156,28 @@ class LearnerWorker:
             return self._token_logps(rows)
 
     def _token_logps(self, rows: Sequence[Row]) -> list[list[float]]:
-        budget = self._config.training.tokens_per_micro_batch
-        return token_logps_of(self._policy, rows, self._device, budget, self._policy.collate)
+        """Of this rank's own rows; all ranks call it together."""
+        return token_logps_of(
+            *(self._policy, rows, self._device, self._config.training.tokens_per_micro_batch, self._policy.collate),
+            packed=self._policy.shares_prompts,
+            passes=lambda needed: max(self._gather(needed)),
+        )
 
     def _load(self, files: AdapterFiles | None) -> None:
         wanted = "base" if files is None else files.sha256
         if wanted == self._loaded:
             return
-        if files is None:
-            self._policy.reset_adapter(self._config.run.seed)
-        else:
-            self._policy.load_adapter(files.files)
+        with self._zero.whole(write=True):
+            if files is None:
+                self._policy.reset_adapter(self._config.run.seed)
+            else:
+                self._policy.load_adapter(files.files)
         self._loaded = wanted
 
     @contextmanager
     def _scoring_as(self, reference: str) -> Iterator[None]:
         """No dropout; the adapter off for `base`, on as it stands otherwise."""
+        self._zero.ready_to_score()
         self._policy.eval()
         try:
             if reference == "base":
@@ -164,10 +188,16 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
-        """Reference log-probabilities of each group, once per round, before the first step."""
+    def _references(
+        self, groups: dict[int, TrainingGroup]
+    ) -> tuple[dict[int, dict[tuple[str, int], torch.Tensor]], dict[str, float]]:
+        """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
-            return reference_sums(self._token_logps, groups, self._config.objectives)
+            if self._config.training.reference_logps == "learner":
+                return reference_sums(self._token_logps, groups, self._config.objectives), {}
+            parts = self._gather(reference_gap(self._token_logps, list(groups.values())[:COMPARED]))
+        gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
+        return generator_sums(groups), {"reference_gap": gap / tokens}
 
     def _flagged(self, data: _GroupFiles) -> list[dict[str, Any]]:
         """What CUT flags in the round's first flawed responses, before the update."""
@@ -177,29 +207,6 @@ class LearnerWorker:
         groups = list(data.read(list(range(min(len(data.tokens), SHOWN_FLAGGED)))).values())
         with self._scoring_as("round_start"):
             return flagged_examples(self._token_logps, groups, cut, self._tokenizer)
-
-    def _engine(self) -> tuple[Any, torch.optim.Optimizer]:
-        """A DeepSpeed engine over the policy with a fresh optimizer."""
-        import deepspeed
-
-        # Its JIT build needs a compiler and changes no number.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        training = self._config.training
-        parameters: Any = self._policy.trainable()
-        optimizer = make_optimizer(training.optimizer, parameters)
-        settings = {
-            "train_micro_batch_size_per_gpu": 1,
-            "gradient_accumulation_steps": 1,
-            "managed_gradient_accumulation": False,
-            "gradient_clipping": training.max_grad_norm,
-            "zero_optimization": {"stage": training.zero_stage},
-            "zero_force_ds_cpu_optimizer": False,
-            "steps_per_print": 10**9,
-        }
-        engine, *_ = deepspeed.initialize(
-            model=self._policy, optimizer=optimizer, model_parameters=parameters, config=settings
-        )
-        return engine, optimizer
 
     def _step(
         self,
@@ -216,7 +223,7 @@ class LearnerWorker:
         loss_sum, means = 0.0, Means()
         for batch in step.ranks[self._rank]:
             if not batch:
-                engine.backward(empty_loss(self._policy), scale_wrt_gas=False)
+                engine.backward(empty_loss(engine, context), scale_wrt_gas=False)
                 continue
             loss, metrics = micro_batch_loss(
                 engine, [groups[g] for g in batch], [references[g] for g in batch], context, units
@@ -235,7 +242,8 @@ class LearnerWorker:
         return {**facts, **total.values()}
 
     def _check_finite(self, loss: float, round_index: int) -> None:
-        bad = torch.tensor([0.0 if all_finite(loss, self._policy.trainable()) else 1.0], device=self._device)
+        finite = self._watch.take() and math.isfinite(loss)
+        bad = torch.tensor([0.0 if finite else 1.0], device=self._device)
         dist.all_reduce(bad)
         if bad.item():
             raise GuardError(

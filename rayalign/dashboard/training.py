@@ -21,6 +21,11 @@ TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ),
     ("Implicit reward margin", ("implicit_reward/margin",), "best minus worst, beta times the log-ratios"),
     ("Implicit reward accuracy", ("implicit_reward/accuracy",), "how often the better answer has the larger log-ratio"),
+    (
+        "Reference log-probabilities from the generator",
+        ("reference_gap",),
+        "mean difference to the learner's own, nats per token",
+    ),
     ("Flagged tokens", ("cut/flagged_share",), "share of the tokens of flawed answers"),
 )
 FLAGGED_SHOWN = 8

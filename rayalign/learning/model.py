@@ -6,9 +6,9 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
@@ -21,7 +21,7 @@ from rayalign.errors import ModelError
 from rayalign.learning.attention import NAME as ATTENTION
 from rayalign.learning.attention import make_layout, register
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
-from rayalign.losses.logprobs import token_logps
+from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.records import ADAPTER_WEIGHTS
 
 _log = logging.getLogger(__name__)
@@ -136,9 +136,23 @@ class Policy(torch.nn.Module):
         super().__init__()
         self.model = model
         base: Any = model.get_base_model()
+        self._quantised = [module for module in model.modules() if type(module).__module__.startswith("bitsandbytes")]
+        self.eval()
         self._check_head(base)
         self._window = _sliding_window(base.config)
+        # Seen before an engine hooks into the model.
+        self._frozen_head = is_frozen_linear(base.get_output_embeddings())
+        self.gather: Callable[[Sequence[torch.nn.Parameter]], Any] = lambda parameters: contextlib.nullcontext()
+        """Context in which these parameters are whole; an engine that keeps parts of them puts its own here."""
         self.shares_prompts = self._can_share()
+
+    def train(self, mode: bool = True) -> Self:
+        """Quantised layers stay in training mode: in the other, bitsandbytes rounds otherwise, and on CPU it repacks
+        its 4-bit weights at the first call, after which gradients no longer pass through them."""
+        super().train(mode)
+        for module in self._quantised:
+            module.training = True
+        return self
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows in the form that this model computes fastest: packed where its attention allows, else padded."""
@@ -162,7 +176,9 @@ class Policy(torch.nn.Module):
         trunk = getattr(base, base.base_model_prefix)
         hidden_BTH = trunk(input_ids=batch.input_ids_BT, use_cache=False, **inputs).last_hidden_state
         hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
-        return token_logps(hidden_NH, batch.targets_N, base.get_output_embeddings())
+        head = base.get_output_embeddings()
+        with self.gather(list(head.parameters())):
+            return token_logps(hidden_NH, batch.targets_N, head, frozen_linear=self._frozen_head)
 
     @torch.no_grad()
     def _check_head(self, base: Any) -> None:
@@ -256,11 +272,14 @@ def _jsonable(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else str(value)
 
 
-def build_policy(folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False) -> Policy:
+def build_policy(
+    folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False, sharded: bool = False
+) -> Policy:
     """Load the base model, quantised if the config says so, and put a LoRA adapter on it.
 
     Args:
         checkpointing: remake each layer's activations in the backward pass.
+        sharded: parameters will be whole only while a module runs (ZeRO-3).
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
     register()
@@ -275,7 +294,10 @@ def build_policy(folder: Path, section: ModelSection, device: str = "cpu", *, ch
     if not isinstance(model, PeftModel):
         raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
     if checkpointing:
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})
+        if sharded:
+            base.enable_input_require_grads()
     return Policy(model).train()
 
 

@@ -70,34 +70,45 @@ def token_logps_of(
     device: torch.device | str,
     tokens_per_micro_batch: int,
     collate: Collate = collate_padded,
+    *,
+    packed: bool = False,
+    passes: Callable[[int], int] = lambda needed: needed,
 ) -> list[list[float]]:
     """Token log-probabilities of each row, in order, computed in micro-batches.
 
     Rows go by length, which saves padding; neighbours with one prompt stay together, which lets them share it.
+
+    Args:
+        packed: whether `collate` packs; rows that share a prompt then share a pass.
+        passes: from the number of forward passes that these rows need to the number to make. Where parameters are
+            spread over workers, all of them make as many.
     """
-    runs = [list(run) for _, run in itertools.groupby(range(len(rows)), key=lambda i: rows[i][0])]
-    runs.sort(key=lambda run: max(len(rows[i][0]) + len(rows[i][1]) for i in run))
-    order = [i for run in runs for i in run]
     results: list[list[float]] = [[] for _ in rows]
-    for chosen in _within_budget(rows, order, tokens_per_micro_batch):
+    micro_batches = list(_within_budget(rows, tokens_per_micro_batch, packed=packed))
+    total = passes(len(micro_batches))
+    for chosen in micro_batches:
         batch = collate([rows[i] for i in chosen]).to(device)
         for i, logps in zip(chosen, split_per_row(policy(batch), batch), strict=True):
             results[i] = logps.tolist()
+    for _ in range(total - len(micro_batches)):
+        policy(idle_batch(collate).to(device))
     return results
 
 
-def _within_budget(rows: Sequence[Row], order: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Runs of `order` whose rows, each with its own prompt and padded, stay within the budget; single ones may not."""
-    start = 0
-    while start < len(order):
-        end, longest = start + 1, sum(map(len, rows[order[start]]))
-        while end < len(order):
-            longest = max(longest, sum(map(len, rows[order[end]])))
-            if (end + 1 - start) * longest > budget:
-                break
-            end += 1
-        yield list(order[start:end])
-        start = end
+def _within_budget(rows: Sequence[Row], budget: int, *, packed: bool) -> Iterator[list[int]]:
+    """Positions of rows for each pass, so that its tokens stay within the budget; what cannot be divided may not."""
+    runs = [list(run) for _, run in itertools.groupby(range(len(rows)), key=lambda i: rows[i][0])]
+    runs.sort(key=lambda run: max(len(rows[i][0]) + len(rows[i][1]) for i in run))
+    pieces = runs if packed else [[i] for run in runs for i in run]
+    count = packed_tokens if packed else padded_tokens
+    taken: list[int] = []
+    for piece in pieces:
+        if taken and count([rows[i] for i in taken + piece]) > budget:
+            yield taken
+            taken = []
+        taken = taken + piece
+    if taken:
+        yield taken
 
 
 def reference_sums(
@@ -115,6 +126,26 @@ def reference_sums(
     for (i, stream), values in zip(keyed, logps, strict=True):
         sums[i][stream.kind, stream.index] = torch.tensor(sum(values))
     return sums
+
+
+def generator_sums(groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+    """`reference_sums` as the generator saw them: it sampled the responses under the reference itself."""
+    return {
+        i: {("response", k): torch.tensor(sum(logps)) for k, logps in enumerate(group.response_logprobs)}
+        for i, group in groups.items()
+    }
+
+
+def reference_gap(score: ScoreRows, groups: Sequence[TrainingGroup]) -> tuple[float, int]:
+    """(sum over response tokens of |learner's - generator's log-probability|, response tokens)."""
+    streams = [stream for group in groups for stream in streams_of(group, {"response"})]
+    theirs = [logps for group in groups for logps in group.response_logprobs]
+    gaps = [
+        abs(a - b)
+        for ours, sampled in zip(score(rows_of(streams)), theirs, strict=True)
+        for a, b in zip(ours, sampled, strict=True)
+    ]
+    return sum(gaps), len(gaps)
 
 
 def micro_batch_loss(
@@ -136,7 +167,7 @@ def micro_batch_loss(
     streams = [streams_of(group, kinds) for group in groups]
     together = [stream for of_group in streams for stream in of_group]
     if not together:
-        return empty_loss(policy), Means()
+        return empty_loss(policy, context), Means()
     batch = context.collate(rows_of(together)).to(context.device)
     rows = iter(split_per_row(policy(batch), batch))
     logps = [
@@ -150,12 +181,32 @@ def micro_batch_loss(
     return objective_loss(context.objectives, logps, context.round_index, step_units)
 
 
-def empty_loss(policy: torch.nn.Module) -> torch.Tensor:
-    """A loss of zero that still touches every trainable parameter: the backward of an empty micro-batch."""
-    return torch.stack([p.sum() * 0.0 for p in policy.parameters() if p.requires_grad]).sum()
+def empty_loss(policy: PolicyForward, context: StepContext) -> torch.Tensor:
+    """A loss of zero that has gone through the whole policy: the backward of an empty micro-batch.
+
+    With parameters spread over the workers, each forward and backward pass is one that all of them make together.
+    """
+    return policy(idle_batch(context.collate).to(context.device)).sum() * 0.0
 
 
-def all_finite(loss: float, parameters: Sequence[torch.nn.Parameter]) -> bool:
-    """Whether this rank's loss and accumulated gradients may be stepped on."""
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return math.isfinite(loss) and all(bool(torch.isfinite(grad).all()) for grad in grads)
+def idle_batch(collate: Collate) -> Batch:
+    """The smallest batch there is."""
+    return collate([([0], [0])])
+
+
+class FiniteWatch:
+    """Notes gradients that are not finite as they are made: an engine may sum, split or free them before its step."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self._bad = torch.zeros((), dtype=torch.bool, device=parameters[0].device)
+        for parameter in parameters:
+            parameter.register_hook(self._look)
+
+    def take(self) -> bool:
+        """Whether every gradient since the last call was finite."""
+        bad = bool(self._bad)
+        self._bad.zero_()
+        return not bad
+
+    def _look(self, gradient: torch.Tensor) -> None:
+        self._bad |= ~torch.isfinite(gradient).all()

@@ -12,7 +12,12 @@ CHUNK_LOGITS = 2**24
 
 
 def token_logps(
-    hidden_NH: torch.Tensor, targets_N: torch.Tensor, lm_head: torch.nn.Module, *, chunk_tokens: int | None = None
+    hidden_NH: torch.Tensor,
+    targets_N: torch.Tensor,
+    lm_head: torch.nn.Module,
+    *,
+    chunk_tokens: int | None = None,
+    frozen_linear: bool | None = None,
 ) -> torch.Tensor:
     """Log-probability of each target token given the hidden state that predicts it.
 
@@ -24,6 +29,7 @@ def token_logps(
         targets_N: the token that follows each of them.
         lm_head: maps [*, H] to logits [*, V].
         chunk_tokens: logits are made for this many positions at a time; by default as many as `CHUNK_LOGITS` allows.
+        frozen_linear: whether the head is a frozen linear layer; by default it is looked at.
 
     Returns:
         [N] in float32, nats, at temperature 1.
@@ -31,8 +37,9 @@ def token_logps(
     if not len(targets_N):
         return hidden_NH.float().sum(-1)  # Empty, but in the graph: backward gives zeros instead of an error.
     chunk = chunk_tokens or max(64, CHUNK_LOGITS // getattr(lm_head, "out_features", 2**15))
-    if _is_frozen_linear(lm_head):
-        return _FrozenHead.apply(hidden_NH, targets_N, lm_head.weight, lm_head.bias, chunk)
+    if is_frozen_linear(lm_head) if frozen_linear is None else frozen_linear:
+        head: Any = lm_head
+        return _FrozenHead.apply(hidden_NH, targets_N, head.weight, head.bias, chunk)
     chunks = zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
     remake = torch.is_grad_enabled() and len(targets_N) > chunk
     logps = [
@@ -44,9 +51,9 @@ def token_logps(
     return torch.cat(logps)
 
 
-def _is_frozen_linear(lm_head: torch.nn.Module) -> bool:
-    """A plain linear layer whose weights are here (ZeRO-3 keeps them elsewhere) and get no gradient."""
-    if type(lm_head) is not torch.nn.Linear or lm_head.weight.shape != (lm_head.out_features, lm_head.in_features):
+def is_frozen_linear(lm_head: torch.nn.Module) -> bool:
+    """A linear layer that nothing is hooked into and whose weights get no gradient."""
+    if type(lm_head) is not torch.nn.Linear:
         return False
     hooked = lm_head._forward_hooks or lm_head._forward_pre_hooks
     return not hooked and not any(parameter.requires_grad for parameter in lm_head.parameters())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.errors import AdapterVersionError, SyncError
+from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, prompt_id
 from rayalign.stages import AdapterFiles, SamplingPlan, Shard, TokenSequence
 from tests.integration.conftest import model_source, small_config
@@ -31,12 +31,15 @@ def prompts(demo_folder: Path) -> list[Prompt]:
     return tokenize_prompts(rows, load_tokenizer(demo_folder), "auto", 128)[0]
 
 
-@pytest.fixture(scope="module")
-def generator(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+@pytest.fixture(scope="module", params=["adapter", "merged"])
+def generator(
+    request: pytest.FixtureRequest, local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator:
     from rayalign.actors.generator import RayGenerator
 
+    config = small_config(sync={"mode": request.param})
     generator = RayGenerator(
-        model_source(demo_folder), small_config(), str(tmp_path_factory.mktemp("logs")), cpus=0.5, say=print
+        model_source(demo_folder), config, str(tmp_path_factory.mktemp("logs")), cpus=0.5, say=print
     )
     generator.pool.ready()
     yield generator
@@ -130,6 +133,31 @@ def test_adapter_changes_log_probs_to_the_learners(generator, prompts, policy, a
     assert sum(abs(a - b) for a, b in zip(flat[0], flat[1], strict=True)) / len(flat[0]) > 0.01
     with pytest.raises(AdapterVersionError, match="asked for adapter version 0 and holds version 1"):
         texts(generator, prompts, BASE)
+    generator.load(record, files)
+    assert generator.logps(sequences, record)["generator-0"] == after
+    generator.load(BASE, None)
+    assert generator.logps(sequences, BASE)["generator-0"] == before
+
+
+def test_adapter_of_another_shape_is_refused_and_nothing_is_served(generator, prompts, demo_folder) -> None:
+    """Then the next version is served as if nothing had been."""
+    from rayalign.config import LoraSection, ModelSection
+    from rayalign.learning.model import build_policy
+
+    generator.load(BASE, None)
+    before = texts(generator, prompts, BASE)
+    other = build_policy(demo_folder, ModelSection(base="demo", lora=LoraSection(r=64)))
+    other.reset_adapter(0)
+    content = other.adapter_files("demo")
+    broken = {**content, ADAPTER_WEIGHTS: content[ADAPTER_WEIGHTS].replace(b"layers.0.", b"layers.7.")}
+    sha256 = hashlib.sha256(broken[ADAPTER_WEIGHTS]).hexdigest()
+    record = Adapter(1, "adapter", sha256, "b" * 64, 0)
+    with pytest.raises((SyncError, ActorFailedError, ValueError)):
+        generator.load(record, AdapterFiles(1, sha256, broken))
+    with pytest.raises(AdapterVersionError, match="holds no version"):
+        texts(generator, prompts, record)
+    generator.load(BASE, None)
+    assert texts(generator, prompts, BASE) == before
 
 
 def test_wrong_bytes_are_refused_and_nothing_is_served(generator, prompts, adapter) -> None:

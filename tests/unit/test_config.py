@@ -47,6 +47,30 @@ def message_of(tmp_path: Path, text: str | bytes) -> str:
     return message(path)
 
 
+@pytest.mark.parametrize("kind", ["nf4", "int8"])
+def test_quantised_weights_are_not_cut_up(minimal: Path, kind: str) -> None:
+    said = message(minimal, f"model.quantization={kind}", "training.zero_stage=3")
+    assert "trains wrongly" in said and "set training.zero_stage to 1 or 2" in said
+    for stage in (1, 2):
+        load_config(minimal, [f"model.quantization={kind}", f"training.zero_stage={stage}"])
+
+
+@pytest.mark.parametrize(
+    "objective", ["{type: nca, reference: base}", "{type: spin}", "{type: cut}", "[{type: nca}, {type: spin}]"]
+)
+def test_generator_as_reference_where_it_is_not_the_reference(minimal: Path, objective: str) -> None:
+    judge = "scoring=[{type: rule, function: demo}, {type: judge, transport: demo}]"
+    said = message(minimal, judge, f"objective={objective}", "training.reference_logps=generator")
+    assert "reference round_start" in said and "set it to learner" in said
+
+
+@pytest.mark.parametrize("objective", ["{type: nca}", "{type: dpo}", "[{type: nca}, {type: cut}]"])
+def test_generator_as_reference(minimal: Path, objective: str) -> None:
+    judge = "scoring=[{type: rule, function: demo}, {type: judge, transport: demo}]"
+    config = load_config(minimal, [judge, f"objective={objective}", "training.reference_logps=generator"])
+    assert config.reference == "round_start"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_parses(path: Path) -> None:
     config = load_config(path)

@@ -17,8 +17,8 @@ from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.objective import count_units, objective_loss
 from rayalign.learning.packing import Batch
 from rayalign.learning.step import (
+    FiniteWatch,
     StepContext,
-    all_finite,
     empty_loss,
     group_tokens,
     learning_rate,
@@ -211,9 +211,10 @@ def test_one_step_decreases_the_nca_loss(llama_folder: Path) -> None:
     policy = lora_policy(llama_folder)
     references, context = start_logps(policy), StepContext([NCA], 1)
     optimizer = torch.optim.AdamW(policy.trainable(), lr=3e-3, weight_decay=0.0)
+    watch = FiniteWatch(policy.trainable())
     loss, before = micro_batch_loss(policy, GROUPS, references, context, UNITS)
     loss.backward()
-    assert all_finite(float(loss.detach()), policy.trainable())
+    assert watch.take()
     optimizer.step()
     with torch.no_grad():
         _, after = micro_batch_loss(policy, GROUPS, references, context, UNITS)
@@ -287,7 +288,7 @@ def test_token_logps_of_nothing() -> None:
 
 def test_empty_loss_touches_every_trainable_parameter_with_zero(llama_folder: Path) -> None:
     policy = lora_policy(llama_folder)
-    loss = empty_loss(policy)
+    loss = empty_loss(policy, StepContext([NCA], 1))
     assert float(loss.detach()) == 0.0
     loss.backward()
     for parameter in policy.parameters():
@@ -300,28 +301,19 @@ def test_empty_loss_touches_every_trainable_parameter_with_zero(llama_folder: Pa
 def test_empty_loss_adds_nothing_to_a_gradient() -> None:
     policy = Bigrams()
     (before,) = gradient(policy, [[0, 1]], [NCA])
-    empty_loss(policy).backward()
+    empty_loss(policy, StepContext([NCA], 1)).backward()
     assert policy.logits_VV.grad is not None and torch.equal(policy.logits_VV.grad, before)
 
 
-def parameter(*grad: float) -> torch.nn.Parameter:
-    result = torch.nn.Parameter(torch.zeros(len(grad)))
-    result.grad = torch.tensor(grad)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("loss", "grads", "finite"),
-    [
-        (1.0, [(0.0, 1e30)], True),
-        (1.0, [(0.0, 1.0), (2.0, math.nan)], False),
-        (1.0, [(-math.inf, 1.0), (2.0, 3.0)], False),
-        (math.nan, [(0.0, 1.0)], False),
-        (math.inf, [(0.0, 1.0)], False),
-        (math.nan, [], False),
-    ],
-)
-def test_all_finite(loss: float, grads: list[tuple[float, ...]], finite: bool) -> None:
-    """A parameter without a gradient is nothing against the step."""
-    parameters = [torch.nn.Parameter(torch.zeros(2)), *(parameter(*grad) for grad in grads)]
-    assert all_finite(loss, parameters) is finite
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_finite_watch_sees_every_backward_once(bad: float) -> None:
+    """Also where the gradient is summed, freed or turned into another one before the step."""
+    parameters = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(1))]
+    watch = FiniteWatch(parameters)
+    (parameters[0] * torch.tensor([1.0, 1e30])).sum().backward()
+    assert watch.take()
+    (parameters[0] * torch.tensor([1.0, bad])).sum().backward()
+    parameters[0].grad = None
+    parameters[1].sum().backward()
+    assert not watch.take()
+    assert watch.take()

@@ -1,0 +1,83 @@
+"""A base model's weights with an adapter's change added: what a generator is given in `merged` mode.
+
+The sum is made in float32 from the checkpoint as it lies on the disk, never from weights that were merged before, so
+nothing drifts from round to round, and version 0 is the checkpoint itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load as load_safetensors
+
+from rayalign.errors import SyncError
+from rayalign.learning.model import ADAPTER_CONFIG
+from rayalign.records import ADAPTER_WEIGHTS
+from rayalign.stages import AdapterFiles
+
+PEFT_PREFIX = "base_model.model."
+OTHER_KINDS = ("use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
+"""Settings of PEFT that change what an adapter adds; the learner sets none of them."""
+
+
+class MergedWeights:
+    """The tensors of a model folder, by the names of its checkpoint.
+
+    Raises:
+        SyncError: the folder has no safetensors files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, Path] = {}
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, "pt") as file:
+                self._files |= dict.fromkeys(file.keys(), path)
+        if not self._files:
+            raise SyncError(f"{folder} has no *.safetensors", "merging needs the base model's weights as a checkpoint",
+                            "save the model with safetensors, or set sync.mode: adapter")  # fmt: skip
+
+    def tensors(self, adapter: AdapterFiles | None) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
+
+        Raises:
+            SyncError: the adapter changes something that the checkpoint does not have; before the first tensor.
+        """
+        changes = {} if adapter is None else _changes(adapter)
+        if missing := sorted(set(changes) - set(self._files)):
+            raise SyncError(f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
+                            "the adapter cannot be merged into it by name", "set sync.mode: adapter")  # fmt: skip
+        return self._read(changes)
+
+    def _read(self, changes: dict[str, tuple[torch.Tensor, torch.Tensor, float]]) -> Iterator[tuple[str, torch.Tensor]]:
+        for path in sorted(set(self._files.values())):
+            with safe_open(path, "pt") as file:
+                for name in file.keys():  # noqa: SIM118 - not a dict
+                    tensor = file.get_tensor(name)
+                    if name in changes:
+                        a, b, scale = changes[name]
+                        tensor = (tensor.float() + scale * (b.float() @ a.float())).to(tensor.dtype)
+                    yield name, tensor
+
+
+def _changes(adapter: AdapterFiles) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
+    """Checkpoint name -> (A, B, scale) of each adapted weight: W + scale * B A."""
+    config: dict[str, Any] = json.loads(adapter.files[ADAPTER_CONFIG])
+    if unknown := [name for name in OTHER_KINDS if config.get(name)]:
+        raise SyncError(f"adapter {adapter.version} uses {', '.join(unknown)}", "merging knows plain LoRA only",
+                        "set sync.mode: adapter")  # fmt: skip
+    tensors = load_safetensors(adapter.files[ADAPTER_WEIGHTS])
+    scale = config["lora_alpha"] / config["r"]
+    changes = {}
+    for name, a in tensors.items():
+        if name.endswith(".lora_A.weight"):
+            module = name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight")
+            changes[f"{module}.weight"] = (a, tensors[name.replace(".lora_A.", ".lora_B.")], scale)
+    if 2 * len(changes) != len(tensors):
+        raise SyncError(f"adapter {adapter.version} has {len(tensors)} tensors, {len(changes)} of them LoRA pairs",
+                        "merging knows plain LoRA only", "set sync.mode: adapter")  # fmt: skip
+    return changes

@@ -1,0 +1,48 @@
+"""How vLLM is started for a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rayalign.config import RunConfig
+from rayalign.learning.model import adapted_modules
+
+
+def start_vllm(model: str, config: RunConfig) -> Any:
+    """An engine in this process for the model in a local folder."""
+    gpu = config.cluster.generators.gpus > 0
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if not gpu:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    from vllm import EngineArgs, LLMEngine
+
+    lora = {} if config.merges else _lora_arguments(model, config)
+    return LLMEngine.from_engine_args(
+        EngineArgs(
+            model=model,
+            dtype=config.model.dtype,
+            # One more than the longest sequence: a log-prob request generates one token after it.
+            max_model_len=config.max_sequence_tokens + 1,
+            seed=config.run.seed,
+            **lora,
+            enforce_eager=not gpu,
+            # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
+            # generators cannot do: whole prompts only.
+            enable_chunked_prefill=None if gpu else False,
+            max_num_batched_tokens=None if gpu else max(8192, config.max_sequence_tokens + 1),
+            disable_log_stats=True,
+        )
+    )
+
+
+def _lora_arguments(model: str, config: RunConfig) -> dict[str, Any]:
+    lora = config.model.lora
+    return {
+        "enable_lora": True,
+        "max_lora_rank": max(lora.r, 8),
+        "max_loras": 1,
+        # Without it vLLM also wraps the output head, which slows decoding and breaks prompt log-probs on CPU.
+        "lora_target_modules": adapted_modules(Path(model), lora),
+    }

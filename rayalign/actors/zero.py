@@ -1,0 +1,91 @@
+"""The policy under DeepSpeed ZeRO: engines for updates, and whole parameters where they are read or replaced.
+
+Stages 1 and 2 keep whole parameters on every rank, so an engine is needed only for an update. Stage 3 keeps a part of
+each parameter on each rank and brings them together while a module runs, which is the engine's doing: there one is
+always open, and a new one follows every change of weights from outside (it copies them when it starts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from rayalign.config import TrainingSection
+from rayalign.learning.model import Policy, make_optimizer
+
+
+class ZeroPolicy:
+    """Owns the DeepSpeed engine over a policy. Every method is called on all ranks together."""
+
+    def __init__(self, policy: Policy, training: TrainingSection) -> None:
+        self._policy = policy
+        self._training = training
+        self._sharded = training.zero_stage == 3
+        self._engine: Any = None
+        if self._sharded:
+            policy.gather = self._gather
+
+    @contextmanager
+    def updating(self) -> Iterator[tuple[Any, torch.optim.Optimizer]]:
+        """(engine, optimizer), with fresh optimizer state; however the update ends, nothing of it stays."""
+        self._close()
+        self._engine, optimizer = self._open()
+        try:
+            yield self._engine, optimizer
+        finally:
+            if not self._sharded:
+                self._close()
+
+    @contextmanager
+    def whole(self, *, write: bool = False) -> Iterator[None]:
+        """The adapter's parameters whole on every rank; with `write`, what stands in them at the end stays."""
+        if write:
+            self._close()
+        with self._gather(self._policy.trainable(), write=write):
+            yield
+
+    def ready_to_score(self) -> None:
+        """Make the forward pass possible outside an update."""
+        if self._sharded and self._engine is None:
+            self._engine, _ = self._open()
+
+    def _gather(self, parameters: Sequence[torch.nn.Parameter], *, write: bool = False) -> Any:
+        if not self._sharded or not any(hasattr(parameter, "ds_id") for parameter in parameters):
+            return nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None)
+
+    def _open(self) -> tuple[Any, torch.optim.Optimizer]:
+        import deepspeed
+
+        # Its JIT build needs a compiler and changes no number.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        training = self._training
+        parameters: Any = self._policy.trainable()
+        optimizer = make_optimizer(training.optimizer, parameters)
+        settings = {
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "managed_gradient_accumulation": False,
+            "gradient_clipping": training.max_grad_norm,
+            "zero_optimization": {"stage": training.zero_stage},
+            "zero_force_ds_cpu_optimizer": False,
+            "zero_allow_untested_optimizer": True,
+            "steps_per_print": 10**9,
+        }
+        engine, *_ = deepspeed.initialize(
+            model=self._policy, optimizer=optimizer, model_parameters=parameters, config=settings
+        )
+        return engine, optimizer
+
+    def _close(self) -> None:
+        if self._engine is not None:
+            # An update that was broken off leaves parameters whole, and marked as in use.
+            if self._sharded:
+                self._engine.empty_partition_cache()
+            self._engine.destroy()
+            self._engine = None

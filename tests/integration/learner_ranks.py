@@ -1,0 +1,69 @@
+"""One rank of a learner without Ray: `LearnerWorker` rounds over variants of a config, for `test_zero`.
+
+    python -m tests.integration.learner_ranks RANK WORLD PORT JOB.json
+
+JOB: {"model": folder, "folder": of the group files, "files": [...], "variants": {name: config}, "out": folder}. Rank 0
+writes what `rounds` found to `<out>/<name>.pickle`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    rank, world, port, job_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    os.environ |= {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    job = json.loads(Path(job_file).read_text())
+    for name, config in job["variants"].items():
+        result = rounds(job, config, rank, world)
+        if rank == 0:
+            (Path(job["out"]) / f"{name}.pickle").write_bytes(pickle.dumps(result))
+    dist.destroy_process_group()
+
+
+def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -> dict[str, Any]:
+    """Two rounds, the second one twice, and log-probabilities between them; or how the first one was refused, twice."""
+    import torch.distributed as dist
+
+    from rayalign.actors.learner_worker import LearnerWorker
+    from rayalign.config import RunConfig
+    from rayalign.errors import GuardError
+    from rayalign.stages import TokenSequence
+    from rayalign.storage import Folder
+
+    worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
+    sequences = [TokenSequence([5, 6, 7], [8, 9, 10]), TokenSequence([5, 6, 7], [11])]
+    folder = Folder(job["folder"])
+    found: dict[str, Any] = {"base": worker.logps(sequences, "base", None, None), "refused": []}
+    if config["training"]["learning_rate"] > 1:
+        for _ in range(2):
+            try:
+                worker.update(1, folder, job["files"], None)
+            except GuardError as error:
+                found["refused"].append(str(error))
+    else:
+        found["first"] = worker.update(1, folder, job["files"], None)
+        adapters = [found["first"].adapter if rank == 0 else None]
+        dist.broadcast_object_list(adapters, src=0)
+        found["trained"] = worker.logps(sequences, "current", adapters[0], None)
+        found["before"] = worker.logps(sequences, "base", adapters[0], None)
+        found["second"] = worker.update(2, folder, job["files"], adapters[0])
+        found["second_again"] = worker.update(2, folder, job["files"], adapters[0])
+    found["after_all"] = worker.logps(sequences, "base", None, None)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""DeepSpeed ZeRO 1, 2 and 3 on one and two workers, without Ray: all are the same round."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayalign.config import RunConfig
+from rayalign.records import TrainingGroup
+from rayalign.run_dir import read_parquet
+from rayalign.storage import Folder
+from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
+from tests.integration.ray_nodes import free_port
+
+pytestmark = pytest.mark.integration
+GROUPS = 14
+STEPS = {"group_batch": 3}
+"""Five steps."""
+
+SAME: dict[str, dict[str, Any]] = {
+    "zero1": {},
+    "zero2": {"zero_stage": 2},
+    "zero3": {"zero_stage": 3},
+    "one group at a time": {"tokens_per_micro_batch": 1},
+    "all groups at once": {"tokens_per_micro_batch": 10**6, "zero_stage": 3},
+    "checkpointing": {"gradient_checkpointing": True, "zero_stage": 2},
+    "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
+    "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
+}
+GENERATOR = "reference from the generator"
+QUANTISED = {f"{kind} zero{stage}": (kind, stage) for kind in ("nf4", "int8") for stage in (1, 2)}
+DIVERGES = {f"diverges zero{stage}": {"zero_stage": stage, "learning_rate": 1e30} for stage in (1, 2, 3)}
+
+
+def variants() -> dict[str, RunConfig]:
+    configs = {name: learner_config(**STEPS, **training) for name, training in {**SAME, **DIVERGES}.items()}
+    configs[GENERATOR] = learner_config(**STEPS, reference_logps="generator")
+    for name, (kind, stage) in QUANTISED.items():
+        configs[name] = quantised(learner_config(**STEPS, zero_stage=stage), kind)
+    return configs
+
+
+def quantised(config: RunConfig, kind: str) -> RunConfig:
+    return RunConfig.model_validate({**config.to_dict(), "model": {"base": "demo", "quantization": kind}})
+
+
+@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2], ids=["1 worker", "2 workers"])
+def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What every variant gave, by name."""
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    groups = write_groups(folder, GROUPS)
+    job = {"model": str(demo_folder), "folder": str(folder), "files": groups.files, "out": str(folder),
+           "variants": {name: config.to_dict() for name, config in variants().items()}}  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    port = str(free_port())
+    command = [sys.executable, "-m", "tests.integration.learner_ranks"]
+    ranks = []
+    for rank in range(request.param):
+        with (folder / f"rank{rank}.log").open("w") as log:
+            arguments = [str(rank), str(request.param), port, str(folder / "job.json")]
+            ranks.append(subprocess.Popen([*command, *arguments], cwd=Path(__file__).parents[2], stdout=log,
+                                          stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}))  # fmt: skip
+    try:
+        codes = [rank.wait(timeout=600) for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    logs = [(folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(len(ranks))]
+    assert codes == [0] * len(ranks), "\n".join(logs)
+    found = {name: pickle.loads((folder / f"{name}.pickle").read_bytes()) for name in job["variants"]}
+    return {"model": demo_folder, "folder": folder, "file": groups.files[0], **found}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_every_stage_is_plain_torch(results: Any, name: str, demo_folder: Path) -> None:
+    """As in `test_learner`: single elements whose gradient is all but zero may differ by a tenth of a step."""
+    import torch
+    from safetensors.torch import load
+
+    expected, losses = plain_torch_round(demo_folder, learner_config(**STEPS), results["folder"] / results["file"])
+    first = results[name]["first"]
+    assert [step["loss"] for step in first.steps] == pytest.approx(losses, abs=1e-5)
+    assert len(losses) == 5
+    ours = load(first.adapter.files["adapter_model.safetensors"])
+    assert ours.keys() == expected.keys()
+    for tensor in ours:
+        torch.testing.assert_close(ours[tensor], expected[tensor], rtol=0, atol=1e-4)
+        assert float((ours[tensor] - expected[tensor]).abs().mean()) < 1e-6
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_quantised_losses_of_five_steps_are_plain_torchs(results: Any, name: str, demo_folder: Path) -> None:
+    config = quantised(learner_config(**STEPS), QUANTISED[name][0])
+    _, losses = plain_torch_round(demo_folder, config, results["folder"] / results["file"])
+    assert [step["loss"] for step in results[name]["first"].steps] == pytest.approx(losses, abs=1e-3)
+    assert len(losses) == 5
+
+
+@pytest.mark.parametrize("name", [*SAME, *QUANTISED])
+def test_rounds_follow_each_other(results: Any, name: str) -> None:
+    """The second round starts from the first one's adapter with fresh optimizer state, and the base stays the base."""
+    found = results[name]
+    assert found["base"] == found["before"] == found["after_all"]
+    assert found["trained"] != found["base"]
+    assert found["second_again"].adapter == found["second"].adapter != found["first"].adapter
+
+
+def test_reference_from_the_generator(results: Any) -> None:
+    """The groups say -1 nat for every token (`write_groups`), which is not what the learner finds: the gap is told."""
+    import torch
+
+    from rayalign.learning.model import build_policy
+    from rayalign.learning.packing import collate_padded
+
+    ours, learners = results[GENERATOR]["first"], results["zero1"]["first"]
+    assert ours.steps[0]["loss"] != pytest.approx(learners.steps[0]["loss"], abs=1e-3)
+    model = build_policy(results["model"], learner_config().model)
+    model.reset_adapter(0)
+    rows = [TrainingGroup.from_row(row) for row in read_parquet(Folder(results["folder"] / results["file"]))]
+    gaps = []
+    for group in rows:
+        with torch.no_grad():
+            batch = collate_padded([(group.prompt_token_ids, tokens) for tokens in group.response_token_ids])
+            gaps += (model(batch) + 1.0).abs().tolist()
+    assert ours.metrics["reference_gap"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", DIVERGES)
+def test_what_is_not_finite_is_never_stepped_on(results: Any, name: str) -> None:
+    """The first step throws the weights away; the second one's loss is refused on all workers, twice the same way."""
+    found = results[name]
+    assert len(found["refused"]) == 2
+    assert all("not finite" in message and "round 1" in message for message in found["refused"])
+    assert found["base"] == found["after_all"]
