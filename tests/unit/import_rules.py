@@ -82,7 +82,14 @@ PURE = {
     "data.selection",
     "data.judgments",
     "data.pools",
+    "scoring.answer",
+    "scoring.calibration",
+    "scoring.isolation",
     "scoring.rule",
+    "scoring.rule_calls",
+    "scoring.rule_file",
+    "scoring.rule_worker",
+    "scoring.sources",
     "scoring.combine",
 }
 """Files of `data/` and `scoring/` that use no model and no tokenizer."""
