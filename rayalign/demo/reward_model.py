@@ -1,6 +1,6 @@
-"""Make the demo world's reward model once: the demo policy with a head, trained with TRL on preference pairs.
+"""Make the demo world's reward model once: a tiny classifier, trained with TRL on preference pairs of flawed answers.
 
-Like the policy it is cached, and trained in a child process (`python -m rayalign.demo.reward_model`). It is
+Like the demo policy it is cached, and trained in a child process (`python -m rayalign.demo.reward_model`). It is
 honest and imperfect: it learns from pairs alone, never from the rule, and `pairs.json` in its folder holds its
 accuracy on pairs of held-out prompts.
 """
@@ -21,11 +21,13 @@ from typing import Any
 from rayalign.demo import models, world
 from rayalign.errors import ModelError
 
+# Narrower than the policy: more pairs in the same time teach more.
+MODEL: dict[str, Any] = {**models.MODEL, "hidden_size": 64, "intermediate_size": 128, "num_labels": 1}
 TRAINING: dict[str, Any] = {
-    "max_steps": 250,
-    "per_device_train_batch_size": 32,
-    "learning_rate": 1e-3,
-    "warmup_steps": 25,
+    "max_steps": 1_200,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 2e-3,
+    "warmup_steps": 120,
     "lr_scheduler_type": "cosine",
     "optim": "adamw_torch_fused",
     "adam_beta2": 0.99,
@@ -59,8 +61,7 @@ def demo_reward_model(cache: Path | None = None, seed: int = 0, threads: int = 1
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
-            # A reward model starts from the policy, as usual: it knows the world's words and orders already.
-            _train_into(folder, models.demo_policy(cache, seed), seed, threads)
+            _train_into(folder, seed, threads)
     return folder
 
 
@@ -103,12 +104,12 @@ def _digest(seed: int, threads: int) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train_into(folder: Path, policy: Path, seed: int, threads: int) -> None:
+def _train_into(folder: Path, seed: int, threads: int) -> None:
     """Train in a child process into a scratch folder and rename the result to `folder`; the caller holds the lock."""
     scratch = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process: the lock says that nobody uses it
     scratch.mkdir()
-    command = [sys.executable, "-m", "rayalign.demo.reward_model", str(scratch), str(policy), str(seed), str(threads)]
+    command = [sys.executable, "-m", "rayalign.demo.reward_model", str(scratch), str(seed), str(threads)]
     print("Training the demo reward model (once, cached)", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
@@ -126,19 +127,20 @@ def _train_into(folder: Path, policy: Path, seed: int, threads: int) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _fit(scratch: Path, policy: Path, seed: int, threads: int) -> None:
+def _fit(scratch: Path, seed: int, threads: int) -> None:
     """Train in this process; save model, tokenizer and accuracy to `scratch`/model."""
     import torch
     from datasets import Dataset, disable_progress_bars
-    from transformers import AutoTokenizer, LlamaForSequenceClassification
+    from transformers import LlamaConfig, LlamaForSequenceClassification
     from trl.trainer.reward_config import RewardConfig
     from trl.trainer.reward_trainer import RewardTrainer
 
     torch.set_num_threads(threads)
     disable_progress_bars()
-    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer = models.build_tokenizer()
+    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in models.SPECIAL_TOKENS}
     torch.manual_seed(seed)
-    model = LlamaForSequenceClassification.from_pretrained(policy, num_labels=1, dtype=torch.float32)
+    model = LlamaForSequenceClassification(LlamaConfig(vocab_size=len(tokenizer), **MODEL, **ids))
     config = RewardConfig(output_dir=str(scratch / "trainer"), seed=seed, **TRAINING, **_QUIET)
     rows = Dataset.from_list(_batched(_tokenized(tokenizer, seed), seed))
     trainer = RewardTrainer(model=model, args=config, train_dataset=rows, processing_class=tokenizer)
@@ -188,7 +190,7 @@ def _held_out_accuracy(folder: Path, seed: int) -> float:
 
 def main() -> None:
     """Train as the child of `_train_into`."""
-    _fit(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    _fit(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 
 
 if __name__ == "__main__":
