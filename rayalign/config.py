@@ -21,7 +21,7 @@ from rayalign.config_objective import (
     RevisionObjective,
     check_together,
 )
-from rayalign.config_scoring import JudgeScoring, Scoring
+from rayalign.config_scoring import CombineSection, JudgeScoring, Scoring
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
@@ -189,6 +189,7 @@ class RunConfig(Section):
     prompts: PromptsSection
     sampling: SamplingSection = SamplingSection()
     scoring: Annotated[list[Scoring], Field(min_length=1)]
+    combine: CombineSection = CombineSection()
     groups: GroupsSection = GroupsSection()
     objective: Objective | Annotated[list[Objective], Field(min_length=1)]
     training: TrainingSection = TrainingSection()

@@ -8,14 +8,14 @@ from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
+from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
 from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
-from rayalign.scoring.network import Source, check_services
-from rayalign.scoring.rubrics import read_rubrics
-from rayalign.scoring.rule import read_sources
+from rayalign.scoring.network import check_services
+from rayalign.scoring.sources import ScorerSource, read_sources
 
 NAMED = 5
 
@@ -28,7 +28,7 @@ class Inputs:
     model_sha256: str
     train: list[Prompt]
     holdout: list[Prompt]
-    scorer_sources: list[Source | None]
+    scorer_sources: list[ScorerSource]
 
 
 def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
@@ -38,9 +38,8 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
         RayalignError: one of them cannot be used.
     """
     rows = _prompt_rows(config, config_dir)
-    rules, rubrics = read_sources(config.scoring, config_dir), read_rubrics(config.scoring, config_dir)
-    check_services(config, rubrics)
-    sources = [rule or rubric for rule, rubric in zip(rules, rubrics, strict=True)]
+    sources = read_sources(config.scoring, config_dir, _reward_model)
+    check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
     from rayalign.learning.model import hash_model, load_tokenizer, resolve_model
 
@@ -87,6 +86,35 @@ def demo_model() -> Path:
     from rayalign.demo.models import demo_policy
 
     return demo_policy()
+
+
+def make_demo_models(config: RunConfig) -> None:
+    """Train the demo world's models that the config names and that are not in the cache."""
+    if config.model.base == "demo":
+        demo_model()
+    if any(isinstance(section, RewardModelScoring) and section.model == "demo" for section in config.scoring):
+        from rayalign.demo.reward_model import demo_reward_model
+
+        demo_reward_model()
+
+
+def _reward_model(name: str) -> tuple[Path, str]:
+    """Folder and checksum of a reward model, checked.
+
+    Raises:
+        ModelError: it cannot be found, or cannot give one reward.
+    """
+    from rayalign.learning.model import hash_model, resolve_model
+    from rayalign.scoring.reward_model import check_reward_model
+
+    if name == "demo":
+        from rayalign.demo.reward_model import demo_reward_model
+
+        folder = demo_reward_model()
+    else:
+        folder = resolve_model(name, "scoring.model")
+    check_reward_model(folder)
+    return folder, hash_model(folder)
 
 
 def _say_prompts(

@@ -16,7 +16,7 @@ from rayalign.config import RunConfig
 from rayalign.config_file import redact
 from rayalign.console import Console, RunReporter
 from rayalign.errors import InterruptedRunError, RunFolderError
-from rayalign.inputs import Inputs, demo_model, read_inputs
+from rayalign.inputs import Inputs, make_demo_models, read_inputs
 from rayalign.metrics import open_log
 from rayalign.records import SCHEMA_VERSION
 from rayalign.run_dir import Place, RunDir
@@ -46,8 +46,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
-    if config.model.base == "demo":
-        demo_model()
+    make_demo_models(config)
     with (
         run_dir.lock(),
         _interruptible(),
@@ -168,7 +167,7 @@ def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
         "model_sha256": inputs.model_sha256,
         "train_prompts": _digest(prompt.id for prompt in inputs.train),
         "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
-        "scorers": [getattr(source, "version", "demo") for source in inputs.scorer_sources],
+        "scorers": [source.version for source in inputs.scorer_sources],
     }
     saved = run_dir.info.get("inputs", current)
     if changed := [name for name, value in current.items() if saved.get(name, value) != value]:

@@ -4,79 +4,155 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
 
+from rayalign.actors.cluster import Cluster
+from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config import RunConfig
-from rayalign.config_scoring import JudgeScoring, Scoring
-from rayalign.records import Prompt, Sample, ScoredSample
+from rayalign.config_scoring import (
+    AnswerScoring,
+    FittedCalibration,
+    JudgeScoring,
+    RemoteScoring,
+    RewardModelScoring,
+    RuleScoring,
+    Scoring,
+    UnitTestScoring,
+)
+from rayalign.records import Prompt, Sample, Score, ScoredSample
+from rayalign.scoring.answer import AnswerScorer
 from rayalign.scoring.backend import Backend
-from rayalign.scoring.combine import weighted_sum
+from rayalign.scoring.calibration import calibrate
+from rayalign.scoring.combine import combine
 from rayalign.scoring.judge import FunctionJudge
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.network import Source, build_service, calls_a_service
-from rayalign.scoring.remote import RemoteScorer
-from rayalign.scoring.rubrics import RubricSource
-from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, rule_version
+from rayalign.scoring.network import build_service
+from rayalign.scoring.rule import IsolatedRuleScorer, RuleScorer
+from rayalign.scoring.rule_file import RuleSource, compile_rule, rule_version
+from rayalign.scoring.sources import ScorerSource
 from rayalign.stages import SampledShard, ScoredShard
 
 
-def build_backend(section: Scoring, source: Source | None, config: RunConfig) -> Backend:
-    if calls_a_service(section):
-        return build_service(section, source if isinstance(source, RubricSource) else None, config)
-    if isinstance(source, RuleSource):
-        return RuleScorer(section.name, source.version, compile_rule(source))
-    from rayalign.demo import world
+def build_backend(section: Scoring, source: ScorerSource, config: RunConfig) -> Backend:
+    """The backend of a config section, in one of the run's scorer actors.
 
-    text = inspect.getsource(world)
-    if isinstance(section, JudgeScoring):
-        return FunctionJudge(section.name, rule_version("judge", text), world.judge)
-    return RuleScorer(section.name, rule_version("score", text), world.score)
+    Raises:
+        RayalignError: what it needs is not to be had on this node.
+    """
+    match section:
+        case RuleScoring():
+            return _rule(section, source.rule)
+        case AnswerScoring():
+            return AnswerScorer(section)
+        case UnitTestScoring():
+            from rayalign.scoring.unit_test import UnitTestScorer
+
+            return UnitTestScorer(section)
+        case RewardModelScoring():
+            from rayalign.scoring.reward_model import RewardModelScorer
+
+            assert source.model is not None and source.model_sha256 is not None
+            device = "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
+            return RewardModelScorer(section, source.model, source.model_sha256, device)
+        case JudgeScoring(transport="demo"):
+            from rayalign.demo import world
+
+            return FunctionJudge(section.name, rule_version("judge", inspect.getsource(world)), world.judge)
+        case JudgeScoring() | RemoteScoring():
+            return build_service(section, source.rubric, config)
+
+
+def _rule(section: RuleScoring, source: RuleSource | None) -> Backend:
+    if source is None:
+        from rayalign.demo import world
+
+        source = RuleSource(world.__file__, inspect.getsource(world), "score")
+    options: dict[str, Any] = {"batch": section.batch, "concurrency": section.concurrency}
+    if section.timeout_s is not None:
+        return IsolatedRuleScorer(section.name, source, timeout_s=section.timeout_s, **options)
+    return RuleScorer(section.name, source.version, compile_rule(source), **options)
 
 
 class ScorerActor:
     """Hosts all scorers of the config; models and files are loaded once."""
 
-    def __init__(self, name: str, config: RunConfig, sources: list[Source | None], log_folder: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: RunConfig,
+        sources: list[ScorerSource],
+        models: list[ModelSource | None],
+        log_folder: str,
+    ) -> None:
         redirect_output(log_folder, name)
         self._name = name
-        self._backends = [build_backend(s, source, config) for s, source in zip(config.scoring, sources, strict=True)]
-        self._weights = [section.weight for section in config.scoring]
+        self._config = config
+        self._sources = [
+            replace(source, model=local_folder(model)) if model else source
+            for source, model in zip(sources, models, strict=True)
+        ]
+        pairs = zip(config.scoring, self._sources, strict=True)
+        self._backends = [build_backend(section, source, config) for section, source in pairs]
 
     def describe(self) -> dict[str, Any]:
         versions = {backend.name: backend.version for backend in self._backends}
         return {**describe_process(self._name), "scorers": versions}
 
     def close(self) -> None:
+        """End what the backends started: child processes, event loops, connections and caches."""
         for backend in self._backends:
-            if isinstance(backend, LLMJudge | RemoteScorer):
-                backend.close()
+            backend.close()
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[ScoredSample]:
-        """Every sample with the scores of all backends and their weighted sum."""
+        """Every sample with the scores of all backends, as they gave them, and the reward they combine to."""
         by_id = {prompt.id: prompt for prompt in prompts}
         owners = [by_id[sample.prompt_id] for sample in samples]
         columns = [backend.score(owners, samples) for backend in self._backends]
-        rows = zip(samples, *columns, strict=True)
-        return [ScoredSample(sample, list(scores), weighted_sum(scores, self._weights)) for sample, *scores in rows]
+        ids = [sample.prompt_id for sample in samples]
+        rewards = combine_columns(self._config, self._sources, ids, columns)
+        rows = zip(samples, rewards, *columns, strict=True)
+        return [ScoredSample(sample, list(scores), reward) for sample, reward, *scores in rows]
+
+
+def combine_columns(
+    config: RunConfig, sources: Sequence[ScorerSource], prompt_ids: Sequence[str], columns: Sequence[Sequence[Score]]
+) -> list[float | None]:
+    """[scorers][answers] scores -> one reward per answer: each scorer calibrated, then combined."""
+    calibrated = []
+    for section, source, column in zip(config.scoring, sources, columns, strict=True):
+        kind = section.calibration.type if isinstance(section.calibration, FittedCalibration) else section.calibration
+        calibrated.append(calibrate([score.reward for score in column], prompt_ids, kind, source.line))
+    weights = [section.weight for section in config.scoring]
+    return [
+        combine(rewards, weights, config.combine.type, config.combine.k) for rewards in zip(*calibrated, strict=True)
+    ]
 
 
 class RayScorer:
     """`Scorer` over a pool of scorer actors."""
 
     def __init__(
-        self, config: RunConfig, sources: list[Source | None], log_folder: str, *, cpus: float, say: Say
+        self,
+        config: RunConfig,
+        sources: list[ScorerSource],
+        log_folder: str,
+        cluster: Cluster,
+        *,
+        cpus: float,
+        say: Say,
     ) -> None:
+        models = [ModelSource.of(source.model, cluster) if source.model else None for source in sources]
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
         )
         self.pool = Pool(
             "scorer",
-            lambda i: actor.remote(f"scorer-{i}", config, sources, log_folder),
+            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder),
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,

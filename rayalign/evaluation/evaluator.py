@@ -12,6 +12,9 @@ from rayalign.run_dir import RoundDir, RunDir
 from rayalign.sampling import StageTotals, make_shards, read_rows, sample_and_score
 from rayalign.stages import AdapterFiles, Generator, Learner, Reporter, SamplingPlan, Scorer, TokenSequence
 
+VERIFIERS = ("rule", "answer", "unit_test")
+"""Scorers whose score of 1 says that an answer is right."""
+
 
 class HeldOutEvaluator:
     """`Evaluator` on held-out prompts; every round uses the same prompts and its own seeds."""
@@ -42,7 +45,7 @@ class HeldOutEvaluator:
             plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
             self._sample(round_dir, plan, adapter, "evaluate greedily")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
-        rules = {section.name for section in self._config.scoring if section.type == "rule"}
+        rules = {section.name for section in self._config.scoring if section.type in VERIFIERS}
         seed = self._config.run.seed
         metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), rules, seed)
         if self._config.evaluation.greedy:

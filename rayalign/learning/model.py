@@ -31,8 +31,11 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
 
 
-def resolve_model(base: str) -> Path:
+def resolve_model(base: str, key: str = "model.base") -> Path:
     """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
+
+    Args:
+        key: where the config names it, for the error.
 
     Raises:
         ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
@@ -40,8 +43,8 @@ def resolve_model(base: str) -> Path:
     folder = Path(base).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise ModelError(f"model.base: {base} has no config.json", "it is not a Hugging Face model folder",
-                             "point model.base at the folder that holds config.json")  # fmt: skip
+            raise ModelError(f"{key}: {base} has no config.json", "it is not a Hugging Face model folder",
+                             f"point {key} at the folder that holds config.json")  # fmt: skip
         return folder.resolve()
     from huggingface_hub import snapshot_download
 
@@ -49,7 +52,7 @@ def resolve_model(base: str) -> Path:
         return Path(snapshot_download(base, allow_patterns=list(MODEL_FILES)))
     except Exception as error:
         raise ModelError(
-            f"model.base: {base!r} cannot be loaded",
+            f"{key}: {base!r} cannot be loaded",
             f"there is no such folder, and as a hub id it failed: {_first_line(error)}",
             "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
         ) from error

@@ -18,3 +18,7 @@ class Backend(Protocol):
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
         """One score per sample, in their order; `prompts` holds the prompt of each."""
         ...
+
+    def close(self) -> None:
+        """End what the backend started."""
+        ...

@@ -25,6 +25,9 @@ class FunctionJudge:
         """One score per sample, with a judgment and a verdict; what the judge raises is that sample's `error`."""
         return [self._score_one(p, s) for p, s in zip(prompts, samples, strict=True)]
 
+    def close(self) -> None:
+        """Nothing to end."""
+
     def _score_one(self, prompt: Prompt, sample: Sample) -> Score:
         started = time.perf_counter()
         try:

@@ -16,16 +16,14 @@ from rayalign.scoring.llm_judge import LLMJudge
 from rayalign.scoring.openai_transport import OpenAITransport
 from rayalign.scoring.remote import RemoteScorer
 from rayalign.scoring.rubrics import RubricSource, rubric_text
-from rayalign.scoring.rule import RuleSource
 from rayalign.scoring.services import Key
+from rayalign.scoring.sources import ScorerSource
 from rayalign.scoring.templates import make_template
 
 DEADLINE_SHARE = 0.9
 """Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""
 
 Service = LLMJudge | RemoteScorer
-Source = RuleSource | RubricSource
-"""A user's file that travels by value to the scorer actors."""
 
 
 def calls_a_service(section: Scoring) -> bool:
@@ -67,15 +65,15 @@ def build_service(section: Scoring, rubric: RubricSource | None, config: RunConf
     )
 
 
-def check_services(config: RunConfig, rubrics: Sequence[RubricSource | None]) -> None:
+def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
     """Call every service of the config once.
 
     Raises:
         ConfigError: one of them cannot be used.
     """
-    for section, rubric in zip(config.scoring, rubrics, strict=True):
+    for section, source in zip(config.scoring, sources, strict=True):
         if calls_a_service(section):
-            service = build_service(section, rubric, config)
+            service = build_service(section, source.rubric, config)
             try:
                 service.check()
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +49,3 @@ def rubric_text(section: JudgeScoring, source: RubricSource | None) -> str | Non
     if source is not None:
         return source.text
     return section.rubric if isinstance(section.rubric, str) else None
-
-
-def read_rubrics(sections: Sequence[Scoring], folder: Path) -> list[RubricSource | None]:
-    """One entry per section."""
-    return [read_rubric(section, folder) for section in sections]

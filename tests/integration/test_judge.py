@@ -21,6 +21,7 @@ from rayalign.config import RunConfig
 from rayalign.config_scoring import Scoring
 from rayalign.errors import ConfigError
 from rayalign.scoring.network import build_service, check_services
+from rayalign.scoring.sources import ScorerSource
 from tests.integration.conftest import small_config
 from tests.integration.ray_nodes import free_port
 from tests.unit.judge_cases import prompt, samples
@@ -153,10 +154,10 @@ def test_requests_are_in_flight_together(endpoint: str) -> None:
 
 
 def test_the_check_finds_a_wrong_model_and_a_wrong_key(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_services(config(endpoint), [None])
+    check_services(config(endpoint), [ScorerSource()])
     with pytest.raises(ConfigError, match=f"it serves {MODEL}"):
-        check_services(config(endpoint, model="other"), [None])
+        check_services(config(endpoint, model="other"), [ScorerSource()])
     monkeypatch.setenv("TEST_JUDGE_KEY", "sk-wrong")
     with pytest.raises(ConfigError, match="HTTP 401") as caught:
-        check_services(config(endpoint), [None])
+        check_services(config(endpoint), [ScorerSource()])
     assert "sk-wrong" not in str(caught.value)

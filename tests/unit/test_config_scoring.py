@@ -1,4 +1,4 @@
-"""Config sections of judges and remote scorers, their rubrics, and the scorers made from them."""
+"""The scorers' sections: defaults that change nothing, and mistakes in words."""
 
 from __future__ import annotations
 
@@ -9,165 +9,87 @@ import pytest
 import yaml
 
 from rayalign.config import RunConfig
-from rayalign.config_file import load_config, resolved_yaml
-from rayalign.config_scoring import JudgeScoring
-from rayalign.errors import ConfigError, DataError
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.network import build_service, calls_a_service, check_services
-from rayalign.scoring.remote import RemoteScorer
-from rayalign.scoring.rubrics import read_rubrics
+from rayalign.config_file import load_config
+from rayalign.errors import ConfigError
 
 RULE = {"type": "rule", "function": "demo"}
-DEMO = {"type": "judge", "transport": "demo"}
-JUDGE = {"type": "judge", "transport": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "org/judge-7b"}
-RATING = {**JUDGE, "template": "rating"}
-REMOTE = {"type": "remote", "url": "http://127.0.0.1:9/score"}
-
-
-def write(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> Path:
-    path = tmp_path / "run.yaml"
-    data = {"model": {"base": "demo"}, "prompts": {"source": "demo"}, "objective": {"type": "nca"}, **sections}
-    path.write_text(yaml.safe_dump({**data, "scoring": list(scoring)}))
-    return path
 
 
 def load(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> RunConfig:
-    return load_config(write(tmp_path, *scoring, **sections))
+    path = tmp_path / "run.yaml"
+    data = {
+        "model": {"base": "demo"},
+        "prompts": {"source": "demo"},
+        "objective": {"type": "nca"},
+        "scoring": list(scoring),
+        **sections,
+    }
+    path.write_text(yaml.safe_dump(data))
+    return load_config(path)
 
 
-@pytest.mark.parametrize(
-    ("section", "name", "weight", "network"),
-    [
-        (DEMO, "judge:demo", 0, False),
-        (JUDGE, "judge:cut:judge-7b", 0, True),
-        (RATING, "judge:rating:judge-7b", 1, True),
-        ({**JUDGE, "template": "pairwise", "weight": 0.5}, "judge:pairwise:judge-7b", 0.5, True),
-        (REMOTE, "remote:127.0.0.1:9/score", 1, True),
-    ],
-)
-def test_names_and_weights(tmp_path: Path, section: dict[str, Any], name: str, weight: float, network: bool) -> None:
-    config = load(tmp_path, RULE, section)
-    made = config.scoring[1]
-    assert (made.name, made.weight, calls_a_service(made)) == (name, weight, network)
-    assert RunConfig.model_validate(yaml.safe_load(resolved_yaml(config))) == config
-
-
-@pytest.mark.parametrize(
-    ("section", "line"),
-    [
-        ({**DEMO, "model": "x"}, "transport: demo takes no model: remove it, or set transport: openai"),
-        ({**DEMO, "weight": 1.0}, "transport: demo takes no weight"),
-        ({**JUDGE, "transport": "vllm"}, "transport: vllm (a judge in an actor of the run) is not in this version"),
-        ({**JUDGE, "model": None}, "transport: openai needs model"),
-        ({**JUDGE, "base_url": None}, "transport: openai needs base_url, for example http://127.0.0.1:8000/v1"),
-        ({**JUDGE, "weight": 1.0}, "template: cut gives judgments and no reward: set weight: 0, or template: rating"),
-        ({**JUDGE, "base_url": "localhost:8000"}, "base_url is not an http or https URL"),
-        ({**JUDGE, "base_url": "http://[::1"}, "base_url is not a URL"),
-        ({**JUDGE, "base_url": "http://u:hunter2@host/v1"}, "base_url holds a user, a query or a fragment"),
-        ({**REMOTE, "url": "http://host/score?key=hunter2"}, "url holds a user, a query or a fragment"),
-        ({**JUDGE, "api_key_env": "sk-hunter2"}, "it must be the name of an environment variable"),
-        ({**JUDGE, "limits": {"concurency": 3}}, "did you mean concurrency?"),
-        ({**JUDGE, "rubric": {"file": ""}}, "scoring.1.rubric.file: found ''; it must not be empty"),
-    ],
-)
-def test_what_does_not_fit_is_refused_without_showing_secrets(
-    tmp_path: Path, section: dict[str, Any], line: str
-) -> None:
+def refused(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, RULE, section)
-    assert line in str(caught.value)
-    assert "1 mistake" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
+        load(tmp_path, *scoring, **sections)
+    return str(caught.value)
 
 
-def test_only_the_cut_template_writes_judgments(tmp_path: Path) -> None:
-    load(tmp_path, JUDGE, objective={"type": "cut"})
-    with pytest.raises(ConfigError, match="add one of type judge"):
-        load(tmp_path, RATING, objective={"type": "cut"})
+def test_defaults_change_nothing(tmp_path: Path) -> None:
+    config = load(tmp_path, RULE)
+    assert (config.combine.type, config.combine.k) == ("weighted_sum", 1.0)
+    assert config.scoring[0].model_dump() == {
+        **RULE, "weight": 1.0, "calibration": "none", "batch": False, "timeout_s": None, "concurrency": 32,
+    }  # fmt: skip
 
 
-def test_the_name_of_the_keys_variable_stays_in_the_saved_config(tmp_path: Path) -> None:
-    assert "api_key_env: JUDGE_KEY" in resolved_yaml(load(tmp_path, {**RATING, "api_key_env": "JUDGE_KEY"}))
-
-
-def test_rubrics_are_read_beside_the_config(tmp_path: Path) -> None:
-    (tmp_path / "rubric.md").write_text("Count the animals.")
-    sections = load(tmp_path, RULE, {**RATING, "rubric": {"file": "rubric.md"}}, {**JUDGE, "rubric": "Inline."}).scoring
-    none, source, inline = read_rubrics(sections, tmp_path)
-    assert none is None and inline is None
-    assert source is not None and source.text == "Count the animals."
-
-
-@pytest.mark.parametrize(("content", "why"), [(None, "there is no such file"), (b" \n", "empty"), (b"\xff", "utf-8")])
-def test_a_rubric_file_that_cannot_be_used(tmp_path: Path, content: bytes | None, why: str) -> None:
-    if content is not None:
-        (tmp_path / "rubric.md").write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        read_rubrics(load(tmp_path, {**RATING, "rubric": {"file": "rubric.md"}}).scoring, tmp_path)
-    assert "rubric.md" in caught.value.found and why in caught.value.why and caught.value.remedy
-
-
-def version_of(config: RunConfig, folder: Path) -> str:
-    [rubric] = read_rubrics(config.scoring, folder)
-    service = build_service(config.scoring[0], rubric, config)
-    service.close()
-    assert isinstance(service, LLMJudge if isinstance(config.scoring[0], JudgeScoring) else RemoteScorer)
-    assert service.name == config.scoring[0].name
-    return service.version
-
-
-def test_a_scorers_version_hangs_on_what_decides_its_scores(tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text("A.")
-    (tmp_path / "b.md").write_text("B.")
-    changes: list[dict[str, Any]] = [
-        {}, {"model": "other"}, {"base_url": "http://127.0.0.1:8/v1"}, {"temperature": 0.5}, {"max_tokens": 9},
-        {"template": "pairwise"}, {"template": "pairwise", "opponents": 2}, {"reasons": False}, {"structured": False},
-        {"rubric": "X."}, {"rubric": {"file": "a.md"}}, {"rubric": {"file": "b.md"}},
-    ]  # fmt: skip
-    versions = [version_of(load(tmp_path, {**RATING, **change}), tmp_path) for change in changes]
-    assert len(set(versions)) == len(versions)
-    same = [{"limits": {"concurrency": 1}}, {"prices": {"input": 1.0}}, {"weight": 0.5}]
-    assert {version_of(load(tmp_path, {**RATING, **change}), tmp_path) for change in same} == {versions[0]}
-    remote = [version_of(load(tmp_path, {**REMOTE, **change}), tmp_path) for change in ({}, {"version": "2"})]
-    assert len({*remote, version_of(load(tmp_path, {**REMOTE, "batch": 3}), tmp_path)}) == 2
-
-
-def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("JUDGE_KEY", raising=False)
-    with pytest.raises(ConfigError, match="api_key_env: JUDGE_KEY"):
-        check_services(load(tmp_path, RULE, {**RATING, "api_key_env": "JUDGE_KEY"}), [None, None])
-    for section in (RATING, REMOTE):
-        with pytest.raises(ConfigError, match="nothing has been sampled"):
-            check_services(load(tmp_path, RULE, section), [None, None])
-    check_services(load(tmp_path, RULE, DEMO), [None, None])
-
-
-def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> None:
-    from rayalign.actors.scorer import build_backend
-
-    config = load(tmp_path, RULE, DEMO, {**RATING, "rubric": {"file": "rubric.md"}}, REMOTE)
-    (tmp_path / "rubric.md").write_text("Count the animals.")
-    rubrics = read_rubrics(config.scoring, tmp_path)
-    backends = [build_backend(one, rubric, config) for one, rubric in zip(config.scoring, rubrics, strict=True)]
-    assert [type(backend).__name__ for backend in backends] == [
-        "RuleScorer",
-        "FunctionJudge",
-        "LLMJudge",
-        "RemoteScorer",
+def test_every_type_has_a_name_of_its_own(tmp_path: Path) -> None:
+    scoring = [
+        RULE,
+        {"type": "answer"},
+        {"type": "answer", "field": "gold"},
+        {"type": "unit_test"},
+        {"type": "reward_model", "model": "org/some-rm"},
+        {"type": "judge", "transport": "demo"},
     ]
-    assert [backend.name for backend in backends] == [section.name for section in config.scoring]
-    for backend in backends:
-        if isinstance(backend, LLMJudge | RemoteScorer):
-            backend.close()
+    names = [section.name for section in load(tmp_path, *scoring).scoring]
+    expected = ["rule:demo", "answer:answer", "answer:gold", "unit_test:tests", "reward_model:some-rm", "judge:demo"]
+    assert names == expected
 
 
-def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
-    """Before the model is read and any actor starts."""
-    from rayalign.console import Console
-    from rayalign.inputs import read_inputs
+def test_calibrations(tmp_path: Path) -> None:
+    for calibration in ("none", "zscore", "rank", {"type": "linear", "file": "pairs.jsonl"}):
+        section = load(tmp_path, {**RULE, "calibration": calibration}).to_dict()["scoring"][0]
+        assert section["calibration"] == calibration
 
-    config = load(tmp_path, RATING, model={"base": str(tmp_path / "no model")})
-    with (tmp_path / "console").open("w") as out, pytest.raises(ConfigError, match="judge's endpoint cannot be used"):
-        read_inputs(config, tmp_path, Console(out), tmp_path)
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ({**RULE, "calibration": "zscor"}, "scoring.0.calibration: found 'zscor'; use none, zscore or rank"),
+        ({**RULE, "calibration": {"type": "linear"}}, "scoring.0.calibration.file: missing"),
+        ({**RULE, "timeout_s": 0}, "scoring.0.timeout_s: found 0; it must be more than 0"),
+        ({**RULE, "batch": "yes"}, "scoring.0.batch"),
+        ({"type": "unit_test", "network": "some"}, "scoring.0.network: found 'some'; use none or host"),
+        ({"type": "unit_test", "memory_mb": 1}, "scoring.0.memory_mb: found 1; it must be at least 64"),
+        ({"type": "reward_model"}, "scoring.0.model: missing"),
+        ({"type": "reward_model", "model": "demo", "dtype": "int8"}, "scoring.0.dtype: found 'int8'; use float32 or"),
+        ({"type": "answer", "feild": "x"}, "scoring.0.feild: unknown key (found 'x'); did you mean field?"),
+        ({"type": "reward"}, "scoring.0.type: found 'reward'; use one of"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, section: dict[str, Any], words: str) -> None:
+    assert words in refused(tmp_path, section)
+
+
+def test_combine_mistakes_are_named(tmp_path: Path) -> None:
+    assert "combine.type: found 'max'; use weighted_sum" in refused(tmp_path, RULE, combine={"type": "max"})
+    assert "combine.k: found -1; it must be" in refused(tmp_path, RULE, combine={"k": -1})
+
+
+def test_rewards_may_come_from_any_scorer_that_gives_some(tmp_path: Path) -> None:
+    assert load(tmp_path, {"type": "answer"}).scoring[0].weight == 1.0
+    assert "no scorer with a weight gives any" in refused(tmp_path, {"type": "answer", "weight": 0})
+
+
+def test_twins_are_refused(tmp_path: Path) -> None:
+    assert "two scorers are called answer:answer" in refused(tmp_path, {"type": "answer"}, {"type": "answer"})

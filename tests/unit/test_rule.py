@@ -1,8 +1,9 @@
-"""Rules and the sum of several scores: a failed score is missing, never a number."""
+"""Rules in this process: a failed score is missing, never a number."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,13 @@ import pytest
 from rayalign.config_scoring import RuleScoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.combine import weighted_sum
-from rayalign.scoring.rule import RuleScorer, RuleSource, compile_rule, read_rule, read_sources, rule_version
+from rayalign.scoring.rule import RuleScorer
+from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule, rule_version
+from rayalign.scoring.sources import ScorerSource, read_sources
+
+
+def no_model(name: str) -> tuple[Path, str]:
+    raise AssertionError(f"{name} was asked for")
 
 
 def prompt(text: str = "List two animals.", **metadata: Any) -> Prompt:
@@ -126,8 +132,24 @@ DATACLASS = "from dataclasses import dataclass\n@dataclass\nclass Found:\n    wo
         "class Rule:\n    def __call__(self, prompt, response): return 1.0\nscore = Rule()",
         DATACLASS + "def score(prompt, response): return float(Found(1).words)",
         FUTURE + "def score(prompt: Text, response: Text) -> float: return 1.0",
+        FUTURE + DATACLASS + "def score(prompt, response): return float(Found(1).words)",
+        FUTURE
+        + DATACLASS
+        + "import typing\ndef score(p, r): return float(typing.get_type_hints(Found)['words'] is int)",
+        FUTURE + DATACLASS + "import pickle\ndef score(p, r): return float(pickle.loads(pickle.dumps(Found(1))).words)",
     ],
-    ids=["metadata", "optional-metadata", "keyword", "star", "object", "dataclass", "future"],
+    ids=[
+        "metadata",
+        "optional-metadata",
+        "keyword",
+        "star",
+        "object",
+        "dataclass",
+        "future",
+        "future-dataclass",
+        "hints-when-called",
+        "pickle",
+    ],
 )
 def test_shapes_of_rules_that_work(text: str) -> None:
     assert score_with(compile_rule(RuleSource("my.py", text, "score"))).reward == 1.0
@@ -160,7 +182,7 @@ def test_a_bad_file_says_what_and_why_and_what_to_do(tmp_path: Path, text: str, 
     path = tmp_path / "my.py"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
-        read_sources([RuleScoring(type="rule", function=f"{path}:score")], tmp_path)
+        read_sources([RuleScoring(type="rule", function=f"{path}:score")], tmp_path, no_model)
     assert caught.value.found.startswith("scoring.function: ")
     assert str(path) in caught.value.found
     assert found in caught.value.found
@@ -190,9 +212,10 @@ def test_a_spec_of_another_form_is_refused(spec: str, tmp_path: Path) -> None:
 def test_demo_has_no_file_and_order_is_kept(tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text("def score(prompt, response): return 1\n")
     sections = [RuleScoring(type="rule", function=name) for name in (f"{tmp_path}/my.py:score", "demo")]
-    first, second = read_sources(sections, tmp_path)
-    assert first is not None and first.function == "score"
-    assert second is None
+    first, second = read_sources(sections, tmp_path, no_model)
+    assert first.rule is not None and first.rule.function == "score"
+    assert first.version == first.rule.version
+    assert second == ScorerSource() and second.version == "demo"
 
 
 def test_the_version_changes_with_text_and_function(tmp_path: Path) -> None:
@@ -211,27 +234,15 @@ def test_the_version_does_not_hang_on_where_the_file_lies() -> None:
     assert one == two
 
 
-def a_score(reward: float | None) -> Score:
-    return Score("rule:test", "v1", "error" if reward is None else "ok", reward)
+def test_a_file_that_fails_leaves_no_module_behind() -> None:
+    before = set(sys.modules)
+    with pytest.raises(DataError):
+        compile_rule(RuleSource("my.py", "1 / 0", "score"))
+    assert set(sys.modules) == before
 
 
-@pytest.mark.parametrize(
-    ("rewards", "weights", "total"),
-    [
-        ([0.5], [1.0], 0.5),
-        ([0.5, 0.25], [2.0, -1.0], 0.75),
-        ([0.0, 0.0], [1.0, 1.0], 0.0),
-        ([0.5, None], [1.0, 1.0], None),
-        ([None, 0.5], [0.5, 1.0], None),
-        ([0.5, None], [2.0, 0.0], 1.0),
-        ([0.5, 8.0], [2.0, 0.0], 1.0),
-    ],
-)
-def test_weighted_sum(rewards: list[float | None], weights: list[float], total: float | None) -> None:
-    """2 * 0.5 - 1 * 0.25 = 0.75; a missing score with a weight makes the sum missing, without a weight nothing."""
-    assert weighted_sum([a_score(reward) for reward in rewards], weights) == total
+def test_an_exit_is_an_error_of_that_answer() -> None:
+    def leaves(prompt: str, response: str) -> float:
+        sys.exit(3)
 
-
-def test_weighted_sum_wants_a_weight_for_each_score() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        weighted_sum([a_score(1.0)], [1.0, 1.0])
+    assert score_with(leaves).reason == "SystemExit: 3"

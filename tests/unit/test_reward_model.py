@@ -1,0 +1,219 @@
+"""Reward models on real tiny ones: the same rewards as one text at a time, whatever the batch; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+from rayalign.config_scoring import RewardModelScoring
+from rayalign.demo.models import build_tokenizer
+from rayalign.errors import ModelError
+from rayalign.records import Prompt, Sample
+from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model, plan_batches
+
+SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+TEXTS = ["apple", "lemon, plum. done", "", "a longer answer with many, many words in it", "cat and dog!", "x" * 40]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return build_tokenizer()
+
+
+def save(folder: Path, model: Any, tokenizer: Any) -> Path:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def llama(tokenizer: Any, *, labels: int = 1, pad: bool = True, context: int = 256) -> Any:
+    torch.manual_seed(0)
+    ids = {"pad_token_id": tokenizer.pad_token_id} if pad else {}
+    config = LlamaConfig(
+        **SHAPE, vocab_size=len(tokenizer), num_key_value_heads=2, num_labels=labels, initializer_range=0.3,
+        max_position_embeddings=context, **ids,
+    )  # fmt: skip
+    return LlamaForSequenceClassification(config)
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save(tmp_path_factory.mktemp("rm"), llama(tokenizer), tokenizer)
+
+
+def scorer(folder: Path, **settings: Any) -> RewardModelScorer:
+    return RewardModelScorer(RewardModelScoring(type="reward_model", model=str(folder), **settings), folder, "sha")
+
+
+def inputs(texts: list[str], question: str = "Name two fruits.") -> tuple[list[Prompt], list[Sample]]:
+    prompt = Prompt("p", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}], [1])
+    return [prompt] * len(texts), [Sample("p", i, text, [5], [-1.0], "stop", 0, 0) for i, text in enumerate(texts)]
+
+
+def alone(folder: Path, tokenizer: Any, texts: list[str]) -> list[float]:
+    """Each text in a forward pass of its own, with the model as Hugging Face loads it."""
+    model = LlamaForSequenceClassification.from_pretrained(folder).eval()
+    rewards = []
+    for prompt, sample in zip(*inputs(texts), strict=True):
+        chat = [*prompt.messages, {"role": "assistant", "content": sample.text}]
+        ids = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
+        with torch.inference_mode():
+            rewards.append(model(input_ids=torch.tensor([ids])).logits.item())
+    return rewards
+
+
+@pytest.mark.parametrize("budget", [1, 60, 8192])
+def test_rewards_are_those_of_each_text_alone(folder: Path, tokenizer: PreTrainedTokenizerFast, budget: int) -> None:
+    scores = scorer(folder, tokens_per_batch=budget).score(*inputs(TEXTS))
+    assert [s.status for s in scores] == ["ok"] * len(TEXTS)
+    expected = alone(folder, tokenizer, TEXTS)
+    assert [s.reward for s in scores] == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 0.1
+    assert all(s.aspects == {} for s in scores)
+
+
+def test_a_model_without_padding_goes_one_at_a_time(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    save(tmp_path, llama(tokenizer, pad=False), tokenizer)
+    scores = scorer(tmp_path).score(*inputs(TEXTS))
+    assert [s.reward for s in scores] == pytest.approx(alone(tmp_path, tokenizer, TEXTS), abs=1e-4)
+
+
+def test_without_a_template_the_text_is_plain(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    plain = build_tokenizer()
+    plain.chat_template = None
+    torch.manual_seed(0)
+    config = BertConfig(
+        **SHAPE, vocab_size=len(tokenizer), num_labels=1, max_position_embeddings=256, initializer_range=0.3,
+        pad_token_id=plain.pad_token_id,
+    )  # fmt: skip
+    model = BertForSequenceClassification(config).eval()
+    save(tmp_path, model, plain)
+    scores = scorer(tmp_path).score(*inputs(TEXTS))
+    for text, score in zip(TEXTS, scores, strict=True):
+        with torch.inference_mode():
+            ids = torch.tensor([plain(f"Name two fruits.\n{text}")["input_ids"]])
+            assert score.reward == pytest.approx(model(input_ids=ids).logits.item(), abs=1e-4)
+
+
+def test_template_none_ignores_the_template(folder: Path) -> None:
+    one = scorer(folder, template="none")
+    (ids,) = one.tokens(*inputs(["plum"]))
+    assert ids == build_tokenizer()("Name two fruits.\nplum")["input_ids"]
+    assert one.version != scorer(folder).version
+
+
+def test_truncation_keeps_the_answer_and_is_counted(folder: Path) -> None:
+    one = scorer(folder, max_tokens=16)
+    prompts, samples = inputs(["plum", "word " * 30])
+    whole = one.tokens(prompts, samples)
+    scores = one.score(prompts, samples)
+    assert len(whole[1]) > 16
+    cut = [whole[1][0], *whole[1][-15:]]
+    assert scores[1].reward == pytest.approx(one.forward([cut])[0], abs=1e-5)
+    assert [s.aspects.get("truncated") for s in scores] == [1.0 if len(ids) > 16 else None for ids in whole]
+    (short,) = scorer(folder).score(*inputs(["plum"]))
+    assert short.aspects == {}
+
+
+def test_the_models_context_is_the_limit(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    save(tmp_path, llama(tokenizer, context=32), tokenizer)
+    (score,) = scorer(tmp_path).score(*inputs(["word " * 100]))
+    assert (score.status, score.aspects) == ("ok", {"truncated": 1.0})
+
+
+def test_bfloat16_is_near_float32(folder: Path) -> None:
+    full, half = (scorer(folder, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact = [s.reward for s in full.score(*inputs(TEXTS))]
+    near = [s.reward for s in half.score(*inputs(TEXTS))]
+    assert near == pytest.approx(exact, abs=0.2)
+    assert near != exact
+    assert full.version != half.version
+
+
+def test_a_reward_that_is_not_finite_is_an_error(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """The token of one answer has an infinite embedding: its own reward is lost, the other's is not."""
+    model = llama(tokenizer)
+    (token,) = tokenizer("plum", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        model.model.embed_tokens.weight[token] = math.inf
+    save(tmp_path, model, tokenizer)
+    bad, good = scorer(tmp_path).score(*inputs(["plum", "lemon"]))
+    assert (bad.status, bad.reward) == ("error", None)
+    assert bad.reason == "the model's reward is nan"
+    assert good.status == "ok"
+
+
+def test_nothing_gives_nothing(folder: Path) -> None:
+    assert scorer(folder).score([], []) == []
+
+
+def test_unequal_lengths_raise(folder: Path) -> None:
+    prompts, samples = inputs(["a", "b"])
+    with pytest.raises(ValueError, match="zip"):
+        scorer(folder).score(prompts[:1], samples)
+
+
+def test_two_labels_are_refused_before_anything_is_loaded(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    save(tmp_path, llama(tokenizer, labels=2), tokenizer)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError) as caught:
+        check_reward_model(tmp_path)
+    assert "has 2 labels" in caught.value.found
+    assert "num_labels = 1" in caught.value.remedy
+
+
+def test_a_causal_model_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Loaded as a classifier, it would get a random head."""
+    config = LlamaConfig(**SHAPE, vocab_size=64, num_key_value_heads=2, num_labels=1)
+    save(tmp_path, LlamaForCausalLM(config), tokenizer)
+    with pytest.raises(ModelError, match="LlamaForCausalLM"):
+        check_reward_model(tmp_path)
+
+
+def test_a_head_that_is_missing_is_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks score\.weight"):
+        scorer(tmp_path)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        check_reward_model(tmp_path)
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 200))
+def test_batches_hold_every_place_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    batches = plan_batches(lengths, budget)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[place] for place in batch)
+        assert len(batch) == 1 or longest * len(batch) <= budget
+
+
+def test_batches_by_hand() -> None:
+    """Sorted 9 5 4 1 with a budget of 10: 9 alone; 5 and 4 take 2 x 5; 1 alone would fit 3 x 5 = 15 no more."""
+    assert plan_batches([4, 1, 9, 5], 10) == [[2], [3, 0], [1]]
+    assert plan_batches([], 10) == []
+    assert plan_batches([20, 20], 10) == [[0], [1]]

@@ -1,0 +1,162 @@
+"""Async rules and rules on batches: concurrent, bounded, and never a score beside the wrong answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.rule import RuleScorer
+
+
+def inputs(texts: Sequence[str]) -> tuple[list[Prompt], list[Sample]]:
+    prompts = [
+        Prompt(f"p{i}", [{"role": "user", "content": f"q{i}"}], [1], metadata={"n": i}) for i in range(len(texts))
+    ]
+    return prompts, [Sample(f"p{i}", 0, text, [5], [-1.0], "stop", 0, 0) for i, text in enumerate(texts)]
+
+
+@contextmanager
+def scorer(function: Callable[..., Any], **options: Any) -> Iterator[Callable[[Sequence[str]], list[Score]]]:
+    one = RuleScorer("rule:test", "v1", function, **options)
+    try:
+        yield lambda texts: one.score(*inputs(texts))
+    finally:
+        one.close()
+
+
+class Gauge:
+    """An async rule that knows how many of its calls ran at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def __call__(self, prompt: str, response: str) -> float:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.02)
+        self.now -= 1
+        return float(response)
+
+
+@pytest.mark.parametrize(("concurrency", "most"), [(4, 4), (1, 1), (100, 12)])
+def test_async_rules_run_at_once_up_to_the_bound(concurrency: int, most: int) -> None:
+    gauge = Gauge()
+    with scorer(gauge, concurrency=concurrency) as score:
+        assert [s.reward for s in score([str(i) for i in range(12)])] == [float(i) for i in range(12)]
+    assert gauge.most == most
+
+
+def test_async_results_keep_their_places_whatever_ends_first() -> None:
+    async def slow_first(prompt: str, response: str) -> float:
+        await asyncio.sleep(0.05 - 0.01 * float(response))
+        return float(response)
+
+    with scorer(slow_first) as score:
+        assert [s.reward for s in score(["0", "1", "2", "3"])] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_async_failures_are_their_own() -> None:
+    async def picky(prompt: str, response: str, metadata: dict[str, Any]) -> float | None:
+        await asyncio.sleep(0)
+        return None if response == "none" else 1 / len(response) + metadata["n"]
+
+    with scorer(picky) as score:
+        first, second, third = score(["ab", "", "none"])
+    assert (first.reward, second.reason, third.status) == (0.5, "ZeroDivisionError: division by zero", "abstain")
+
+
+def test_one_event_loop_serves_all_shards_and_the_bound_holds_over_them() -> None:
+    gauge = Gauge()
+    loops = set()
+
+    async def rule(prompt: str, response: str) -> float:
+        loops.add(id(asyncio.get_running_loop()))
+        return await gauge(prompt, response)
+
+    with scorer(rule, concurrency=3) as score:
+        threads = [threading.Thread(target=score, args=(["1"] * 9,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(loops) == 1
+    assert gauge.most == 3
+
+
+def test_close_ends_the_thread() -> None:
+    before = threading.active_count()
+    with scorer(Gauge()) as score:
+        score(["1"])
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_a_batch_rule_gets_all_at_once() -> None:
+    seen = []
+
+    def lengths(prompts: list[str], responses: list[str], metadata: list[dict[str, Any]]) -> list[float | None]:
+        seen.append((prompts, responses, metadata))
+        return [len(r) or None for r in responses]
+
+    with scorer(lengths, batch=True) as score:
+        assert [s.reward for s in score(["a", "", "ccc"])] == [1.0, None, 3.0]
+    assert seen == [(["q0", "q1", "q2"], ["a", "", "ccc"], [{"n": 0}, {"n": 1}, {"n": 2}])]
+
+
+def test_an_async_batch_rule() -> None:
+    async def lengths(prompts: list[str], responses: list[str]) -> list[float]:
+        await asyncio.sleep(0)
+        return [float(len(r)) for r in responses]
+
+    with scorer(lengths, batch=True) as score:
+        assert [s.reward for s in score(["a", "bb"])] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ([1.0, 2.0], "the rule returned 2 scores for a batch of 3"),
+        ([1.0, 2.0, 3.0, 4.0], "the rule returned 4 scores for a batch of 3"),
+        ([], "the rule returned 0 scores for a batch of 3"),
+        (1.0, "the rule returned a float for a batch of 3, not a list"),
+        ("abc", "the rule returned a str for a batch of 3, not a list"),
+        (None, "the rule returned a NoneType for a batch of 3, not a list"),
+    ],
+)
+def test_a_batch_of_another_length_is_lost_whole(result: Any, reason: str) -> None:
+    with scorer(lambda prompts, responses: result, batch=True) as score:
+        assert [(s.status, s.reward, s.reason) for s in score(["a", "b", "c"])] == [("error", None, reason)] * 3
+
+
+def test_a_batch_rule_that_raises_loses_its_batch() -> None:
+    with scorer(lambda prompts, responses: [1 / len(r) for r in responses], batch=True) as score:
+        assert [s.reason for s in score(["a", ""])] == ["ZeroDivisionError: division by zero"] * 2
+        assert [s.reward for s in score(["a", "bb"])] == [1.0, 0.5]
+
+
+def test_a_bad_value_in_a_batch_is_its_own() -> None:
+    with scorer(lambda prompts, responses: [1.0, "2", float("nan")], batch=True) as score:
+        assert [s.status for s in score(["a", "b", "c"])] == ["ok", "error", "error"]
+
+
+def test_async_rules_share_the_time() -> None:
+    with scorer(Gauge(), concurrency=32) as score:
+        started = time.perf_counter()
+        score(["1"] * 32)
+    assert time.perf_counter() - started < 32 * 0.02 / 2
+
+
+@pytest.mark.parametrize("texts", [[]])
+@pytest.mark.parametrize("options", [{}, {"batch": True}])
+def test_nothing_gives_nothing(texts: list[str], options: dict[str, Any]) -> None:
+    with scorer(lambda prompts, responses: [], **options) as score:
+        assert score(texts) == []
+    with scorer(Gauge(), **options) as score:
+        assert score(texts) == []
