@@ -126,10 +126,8 @@ def combine_columns(
     for section, source, column in zip(config.scoring, sources, columns, strict=True):
         kind = section.calibration.type if isinstance(section.calibration, FittedCalibration) else section.calibration
         calibrated.append(calibrate([score.reward for score in column], prompt_ids, kind, source.line))
-    weights = [section.weight for section in config.scoring]
-    return [
-        combine(rewards, weights, config.combine.type, config.combine.k) for rewards in zip(*calibrated, strict=True)
-    ]
+    weights, kind, k = [section.weight for section in config.scoring], config.combine.type, config.combine.k
+    return [combine(rewards, weights, kind, k) for rewards in zip(*calibrated, strict=True)]
 
 
 class RayScorer:

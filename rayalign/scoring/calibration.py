@@ -38,11 +38,15 @@ def zscore(rewards: Rewards) -> list[float | None]:
     known = [reward for reward in rewards if reward is not None]
     if not known:
         return list(rewards)
+    # A power of two changes no result, and keeps the squares of very large and very small rewards in range.
+    scale = math.frexp(max(map(abs, known)))[1]
+    scaled = [None if reward is None else math.ldexp(reward, -scale) for reward in rewards]
+    known = [reward for reward in scaled if reward is not None]
     mean = math.fsum(known) / len(known)
     spread = math.sqrt(math.fsum((reward - mean) ** 2 for reward in known) / len(known))
     # Compared with the values: rounding of the mean alone leaves a spread that is not quite 0.
     equal = max(known) == min(known) or spread == 0.0
-    return [None if reward is None else 0.0 if equal else (reward - mean) / spread for reward in rewards]
+    return [None if reward is None else 0.0 if equal else (reward - mean) / spread for reward in scaled]
 
 
 def rank(rewards: Rewards) -> list[float | None]:

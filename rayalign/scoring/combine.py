@@ -7,58 +7,61 @@ minimum over fewer scorers, would be on another scale than the rewards beside it
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 Rewards = Sequence[float | None]
 
 
 def weighted_sum(rewards: Rewards, weights: Sequence[float]) -> float | None:
     """Sum of weight x reward."""
-    return _over(rewards, weights, lambda pairs: sum(weight * reward for weight, reward in pairs))
+    parts = _parts(rewards, weights)
+    return _finite(sum(parts)) if parts else None
 
 
 def weighted_mean(rewards: Rewards, weights: Sequence[float]) -> float | None:
     """The sum, divided by the sum of the absolute weights."""
-    return _over(rewards, weights, _mean)
+    parts = _parts(rewards, weights)
+    return _finite(sum(parts) / sum(map(abs, weights))) if parts else None
 
 
 def weighted_min(rewards: Rewards, weights: Sequence[float]) -> float | None:
     """The smallest weight x reward: no scorer can be played off against another."""
-    return _over(rewards, weights, lambda pairs: min(weight * reward for weight, reward in pairs))
+    parts = _parts(rewards, weights)
+    return _finite(min(parts)) if parts else None
 
 
 def mean_minus_std(rewards: Rewards, weights: Sequence[float], k: float) -> float | None:
     """Mean of weight x reward, minus k standard deviations (population): disagreement costs."""
-
-    def lower(pairs: list[tuple[float, float]]) -> float:
-        values = [weight * reward for weight, reward in pairs]
-        mean = math.fsum(values) / len(values)
-        return mean - k * math.sqrt(math.fsum((value - mean) ** 2 for value in values) / len(values))
-
-    return _over(rewards, weights, lower)
-
-
-def _mean(pairs: list[tuple[float, float]]) -> float:
-    return sum(weight * reward for weight, reward in pairs) / sum(abs(weight) for weight, _ in pairs)
-
-
-def _over(
-    rewards: Rewards, weights: Sequence[float], join: Callable[[list[tuple[float, float]]], float]
-) -> float | None:
-    pairs = [(weight, reward) for reward, weight in zip(rewards, weights, strict=True) if weight != 0]
-    known = [(weight, reward) for weight, reward in pairs if reward is not None]
-    if not pairs or len(known) != len(pairs):
+    parts = _parts(rewards, weights)
+    if not parts:
         return None
-    reward = join(known)
+    mean = sum(parts) / len(parts)
+    variance = sum((part - mean) * (part - mean) for part in parts) / len(parts)
+    return _finite(mean - k * math.sqrt(variance)) if variance < math.inf else None
+
+
+def _parts(rewards: Rewards, weights: Sequence[float]) -> list[float]:
+    """Weight x reward of every scorer that counts; empty where one of them gave none."""
+    parts = []
+    for reward, weight in zip(rewards, weights, strict=True):
+        if weight:
+            if reward is None:
+                return []
+            parts.append(weight * reward)
+    return parts
+
+
+def _finite(reward: float) -> float | None:
     # An overflow is no reward either.
     return reward if math.isfinite(reward) else None
 
 
+_WAYS = {"weighted_sum": weighted_sum, "weighted_mean": weighted_mean, "min": weighted_min}
+
+
 def combine(rewards: Rewards, weights: Sequence[float], kind: str, k: float = 1.0) -> float | None:
     """One answer's rewards as one, by the name of the way (`CombineSection.type`)."""
-    if kind == "mean_minus_std":
-        return mean_minus_std(rewards, weights, k)
-    return {"weighted_sum": weighted_sum, "weighted_mean": weighted_mean, "min": weighted_min}[kind](rewards, weights)
+    return mean_minus_std(rewards, weights, k) if kind == "mean_minus_std" else _WAYS[kind](rewards, weights)
 
 
 def undecided(columns: Sequence[Rewards], threshold: float) -> list[int]:

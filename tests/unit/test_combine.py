@@ -89,6 +89,9 @@ def test_weights_and_rewards_must_fit(kind: str) -> None:
 
 def test_an_overflow_is_missing() -> None:
     assert weighted_sum([1e308, 1e308], [1.0, 1.0]) is None
+    for kind in KINDS:
+        assert combine([-1e308, 1e308], [10.0, 1.0], kind) is None
+    assert mean_minus_std([1e200, -1e200], [1.0, 1.0], 1.0) is None
 
 
 def test_the_judge_is_asked_where_reward_models_disagree() -> None:
@@ -104,6 +107,7 @@ def test_zscore_by_hand() -> None:
     """1, 2, 3: mean 2, population variance 2/3."""
     assert zscore([1.0, None, 2.0, 3.0]) == pytest.approx([-math.sqrt(1.5), None, 0.0, math.sqrt(1.5)])
     assert zscore([0.1, 0.1, 0.1]) == [0.0, 0.0, 0.0]
+    assert zscore([1e308, -1e308]) == zscore([1e-300, -1e-300]) == [1.0, -1.0]
     assert zscore([5.0]) == [0.0]
     assert zscore([None, None]) == [None, None]
     assert zscore([]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from rayalign.actors.scorer import ScorerActor
 from rayalign.demo import world
 from rayalign.records import Prompt, Sample, ScoredSample
+from rayalign.scoring.rule_file import rule_version
 from rayalign.scoring.sources import read_sources
 from tests.fakes import make_config
 
@@ -60,6 +62,17 @@ def test_every_local_type_is_wired(tmp_path: Path, rule: dict[str, Any]) -> None
     assert (isolated.reward, answer.reward, judge.verdict) == (3.0, 0.0, "flawed")
     assert (tests.status, tests.reward) == ("ok", 0.0)
     assert row.reward == pytest.approx((demo.reward or 0.0) + 3.0)
+
+
+def test_the_default_config_gives_what_the_rule_gives(tmp_path: Path) -> None:
+    """One rule of weight 1: the reward is the rule's number, bit for bit, in the order of the answers."""
+    texts = ["cat, dog, owl.", "", "a cat and a dog", "1. cat\n2. dog", "x" * 500, "cat", "dog, cat"]
+    rows = score(tmp_path, [DEMO], texts)
+    instruction, metadata = PROMPT["messages"][0]["content"], PROMPT["metadata"]
+    expected = [world.score(instruction, text, metadata) for text in texts]
+    assert [row.reward for row in rows] == [row.scores[0].reward for row in rows] == expected
+    assert [row.sample.text for row in rows] == texts
+    assert {row.scores[0].scorer_version for row in rows} == {rule_version("score", inspect.getsource(world))}
 
 
 def test_the_demo_rule_runs_isolated_too(tmp_path: Path) -> None:
