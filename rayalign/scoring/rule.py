@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.calls import LoopThread
 from rayalign.scoring.isolation import RuleProcess
 from rayalign.scoring.rule_calls import (
     AsyncCalls,
@@ -36,7 +34,8 @@ class RuleScorer:
         self.version = version
         self._function, self._batch = function, batch
         self._wants_metadata = wants_metadata(function)
-        self._loop = _EventLoop() if is_async(function) else None
+        # One loop for as long as the scorer lives: a user's client stays bound to it.
+        self._loop = LoopThread(name) if is_async(function) else None
         self._calls = AsyncCalls(function, concurrency)
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
@@ -78,23 +77,6 @@ class IsolatedRuleScorer:
     def close(self) -> None:
         """End the child process."""
         self._process.close()
-
-
-class _EventLoop:
-    """One event loop in a thread, for as long as the scorer lives: a user's client stays bound to it."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="async rule")
-        self._thread.start()
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 def items_of(prompts: Sequence[Prompt], samples: Sequence[Sample], with_metadata: bool) -> list[Item]:
