@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import openai  # noqa: F401 - takes seconds on a busy machine: not to be paid by a test's first call
+
 from rayalign.config_scoring import CallLimits, Prices
 from rayalign.records import Score
 from rayalign.scoring.calls import Caller

@@ -166,14 +166,14 @@ def test_several_threads_share_a_cache(tmp_path: Path) -> None:
 
 
 def test_hits_are_fast(tmp_path: Path) -> None:
-    """20,000 hits a second are asked for; a tenth of that here, since this machine may be busy."""
+    """20,000 hits a second are asked for; a tenth of that here, in time of this process, since others may be busy."""
     cache = ScoreCache(tmp_path)
     keys = [key(i) for i in range(5000)]
     cache.put({one: {"reward": 0.5, "judgment": "Too short. " * 20} for one in keys})
-    started = time.perf_counter()
+    started = time.process_time()
     for start in range(0, 5000, 64):
         assert None not in cache.get(keys[start : start + 64])
-    rate = len(keys) / (time.perf_counter() - started)
+    rate = len(keys) / (time.process_time() - started)
     cache.close()
     print(f"{rate:,.0f} hits/s")
     assert rate > 2000

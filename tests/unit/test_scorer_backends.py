@@ -51,9 +51,9 @@ def score(tmp_path: Path, scoring: list[dict[str, Any]], texts: list[str], **sec
 def test_every_local_type_is_wired(tmp_path: Path, rule: dict[str, Any]) -> None:
     scoring = [
         DEMO,
-        {**rule, "timeout_s": 5.0},
+        {**rule, "timeout_s": 120.0},
         {"type": "answer", "weight": 2.0},
-        {"type": "unit_test", "network": "host", "timeout_s": 20},
+        {"type": "unit_test", "network": "host", "timeout_s": 120},
         {"type": "judge", "transport": "demo"},
     ]
     (row,) = score(tmp_path, scoring, ["cat"])
@@ -76,7 +76,7 @@ def test_the_default_config_gives_what_the_rule_gives(tmp_path: Path) -> None:
 
 
 def test_the_demo_rule_runs_isolated_too(tmp_path: Path) -> None:
-    (plain,), (isolated,) = (score(tmp_path, [{**DEMO, **more}], ["cat"]) for more in ({}, {"timeout_s": 5.0}))
+    (plain,), (isolated,) = (score(tmp_path, [{**DEMO, **more}], ["cat"]) for more in ({}, {"timeout_s": 120.0}))
     assert plain.scores[0].reward == isolated.scores[0].reward is not None
     assert plain.scores[0].scorer_version == isolated.scores[0].scorer_version
 

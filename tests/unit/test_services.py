@@ -36,7 +36,7 @@ PASSING = {
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_faults_that_pass_cost_a_retry_and_nothing_else(fault: str) -> None:
-    limits = PATIENT.model_copy(update={"timeout_s": 3.0}) if fault == "hang" else PATIENT
+    limits = PATIENT.model_copy(update={"timeout_s": 4.0}) if fault == "hang" else PATIENT
     with Server(first(PASSING[fault], rewards)) as server, remote(server.url, limits) as scorer:
         assert results(score(scorer, "1", "2", "3")) == [("ok", 1.0), ("ok", 2.0), ("ok", 3.0)]
         assert len(server.requests) == 3
@@ -47,9 +47,9 @@ def test_faults_that_pass_cost_a_retry_and_nothing_else(fault: str) -> None:
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_faults_that_stay_fail_the_score_with_their_name(fault: str) -> None:
-    limits = PATIENT.model_copy(update={"timeout_s": 0.5 if fault == "hang" else 60.0, "retries": 1})
+    limits = PATIENT.model_copy(update={"timeout_s": 2.0 if fault == "hang" else 60.0, "retries": 1})
     status = "timeout" if fault == "hang" else "error"
-    reason = {"500": "HTTP 500", "503": "HTTP 503", "429": "HTTP 429", "hang": "no reply within 0.5 s"}
+    reason = {"500": "HTTP 500", "503": "HTTP 503", "429": "HTTP 429", "hang": "no reply within 2 s"}
     for make, calls in ((remote, 1), (judge, 2)):
         with Server(lambda request: PASSING[fault]) as server, make(server.url, limits) as scorer:
             scores = score(scorer, "1", "2")
@@ -179,22 +179,26 @@ def test_429_with_retry_after_is_obeyed_and_throughput_recovers() -> None:
     assert min(gaps) >= 1.0
 
 
-def test_requests_stay_in_flight_up_to_the_limit() -> None:
-    def slow(request: Request) -> Respond:
-        return Respond(rating(request).body, delay_s=0.1)
+def together(count: int) -> Callable[[Request], Respond]:
+    """Right replies, each of them held back until `count` requests are there."""
+    barrier = threading.Barrier(count)
 
-    with Server(slow) as server, judge(server.url, CallLimits(concurrency=12)) as scorer:
+    def behave(request: Request) -> Respond:
+        barrier.wait(120)
+        return rating(request)
+
+    return behave
+
+
+def test_requests_stay_in_flight_up_to_the_limit() -> None:
+    with Server(together(12)) as server, judge(server.url, CallLimits(concurrency=12)) as scorer:
         assert results(score(scorer, *["cat"] * 36)) == [("ok", 1.0)] * 36
     assert server.most_in_flight == 12
 
 
 def test_two_threads_share_one_scorers_limits() -> None:
     """As in a scorer actor, which works on two shards at once."""
-
-    def slow(request: Request) -> Respond:
-        return Respond(rating(request).body, delay_s=0.05)
-
-    with Server(slow) as server, judge(server.url, CallLimits(concurrency=3)) as scorer:
+    with Server(together(3)) as server, judge(server.url, CallLimits(concurrency=3)) as scorer:
         found: list[list[Score]] = []
         threads = [threading.Thread(target=lambda: found.append(score(scorer, *["cat"] * 9))) for _ in range(2)]
         for thread in threads:
