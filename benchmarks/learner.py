@@ -2,12 +2,12 @@
 
     ours        packed groups, log-probabilities of response tokens only, reference log-probabilities stored
     release     as the NCA release does it: K padded copies of the prompt, full logits, a reference forward every step
+    pass        ours after a reference pass of its own, as in the first epoch of a round that does not take the
+                generator's log-probabilities
     trl         TRL's DPOTrainer at K = 2 with precomputed reference log-probabilities
 
 Every variant runs in a process of its own (peak memory is the process's), on the same groups, weights and settings;
 both sides use PyTorch's fused attention and one group per micro-batch (`--budget`, tokens, gives ours more).
-    pass        ours after a reference pass of its own, as in the first epoch of a round that does not take the
-                generator's log-probabilities
 
     .venv/bin/python benchmarks/learner.py [--device cuda] [--quick]
 
@@ -102,7 +102,6 @@ class Ours:
         self.reference = reference
 
     def __call__(self, groups: list[Any]) -> float:
-        import torch
 
         from rayalign.learning.objective import count_units
         from rayalign.learning.plan import plan_steps
@@ -124,7 +123,7 @@ class Ours:
             references = reference_sums(score, dict(enumerate(groups)), objectives)
         else:
             keys = [("response", i) for i in range(len(groups[0].rewards))]
-            references = {i: {key: torch.tensor(0.0) for key in keys} for i in range(len(groups))}
+            references = {i: dict.fromkeys(keys, 0.0) for i in range(len(groups))}
         context = StepContext(objectives, 1, self.device, policy.collate)
         tokens = [group_tokens(streams_of(group, {"response"}), packed=True) for group in groups]
         (step,) = plan_steps(tokens, seed=0, round_index=1, epochs=1, group_batch=len(groups),

@@ -6,18 +6,18 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow.dataset as pads
 import ray
 import ray.train
 import torch
 import torch.distributed as dist
 
 from rayalign.actors.coordinator import Failed
+from rayalign.actors.group_files import GroupFiles, GroupRows
 from rayalign.actors.model_source import local_folder
 from rayalign.actors.process import describe_process, redirect_output
 from rayalign.actors.zero import ZeroPolicy
@@ -31,23 +31,24 @@ from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
     FiniteWatch,
+    References,
     StepContext,
     empty_loss,
     generator_sums,
-    group_tokens,
     learning_rate,
     micro_batch_loss,
     reference_gap,
     reference_sums,
     token_logps_of,
 )
-from rayalign.learning.streams import streams_of
-from rayalign.records import ADAPTER_WEIGHTS, TrainingGroup
+from rayalign.records import ADAPTER_WEIGHTS
 from rayalign.stages import AdapterFiles, TokenSequence, UpdateResult, Which
 from rayalign.storage import Folder
 
 log = logging.getLogger(__name__)
 
+SCORED_TOGETHER = 256
+"""Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
 COMPARED = 16
 """Groups on each rank whose reference log-probabilities from the generator are compared with the learner's."""
 SHOWN_FLAGGED = 16
@@ -110,7 +111,7 @@ class LearnerWorker:
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
         training = self._config.training
         kinds = streams_needed(self._config.objectives)
-        data = _GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
+        data = GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
         steps = plan_steps(
             data.tokens, seed=self._config.run.seed, round_index=round_index, epochs=training.epochs,
             group_batch=training.group_batch, tokens_per_micro_batch=training.tokens_per_micro_batch,
@@ -188,23 +189,31 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(
-        self, groups: dict[int, TrainingGroup]
-    ) -> tuple[dict[int, dict[tuple[str, int], torch.Tensor]], dict[str, float]]:
+    def _references(self, groups: GroupRows) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
             if self._config.training.reference_logps == "learner":
-                return reference_sums(self._token_logps, groups, self._config.objectives), {}
-            parts = self._gather(reference_gap(self._token_logps, list(groups.values())[:COMPARED]))
+                found: dict[int, References] = {}
+                # As many slices on every rank, so that all make the same passes.
+                for start in range(0, max(self._gather(len(groups))), SCORED_TOGETHER):
+                    part = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
+                    found |= reference_sums(self._token_logps, part, self._config.objectives)
+                return found, {}
+            compared = [groups[g] for g in groups.positions[:COMPARED]]
+            parts = self._gather(reference_gap(self._token_logps, compared))
         gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
-        return generator_sums(groups), {"reference_gap": gap / tokens}
+        sums: dict[int, References] = {}
+        for g in groups.positions:
+            sums |= generator_sums({g: groups[g]})
+        return sums, {"reference_gap": gap / tokens}
 
-    def _flagged(self, data: _GroupFiles) -> list[dict[str, Any]]:
+    def _flagged(self, data: GroupFiles) -> list[dict[str, Any]]:
         """What CUT flags in the round's first flawed responses, before the update."""
         cut = next((o for o in self._config.objectives if isinstance(o, CUTObjective)), None)
         if cut is None:
             return []
-        groups = list(data.read(list(range(min(len(data.tokens), SHOWN_FLAGGED)))).values())
+        shown = data.read(list(range(min(len(data.tokens), SHOWN_FLAGGED))))
+        groups = [shown[g] for g in shown.positions]
         with self._scoring_as("round_start"):
             return flagged_examples(self._token_logps, groups, cut, self._tokenizer)
 
@@ -212,8 +221,8 @@ class LearnerWorker:
         self,
         engine: Any,
         step: Step,
-        groups: dict[int, TrainingGroup],
-        references: dict[int, dict[tuple[str, int], torch.Tensor]],
+        groups: GroupRows,
+        references: dict[int, References],
         round_index: int,
     ) -> dict[str, float]:
         context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
@@ -258,27 +267,6 @@ class LearnerWorker:
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered
-
-
-class _GroupFiles:
-    """The round's Parquet files: lengths of all groups, rows of some."""
-
-    def __init__(self, folder: Folder, files: list[str], kinds: Collection[str], *, packed: bool) -> None:
-        self._folder = folder
-        filesystem, root = folder.filesystem_and_path()
-        paths, schema = [f"{root}/{file}" for file in files], TrainingGroup.schema()
-        with folder.explained():
-            self._dataset = pads.dataset(paths, format="parquet", schema=schema, filesystem=filesystem)
-            self.tokens = [
-                group_tokens(streams_of(TrainingGroup.from_row(row), kinds), packed=packed)
-                for batch in self._dataset.to_batches()
-                for row in batch.to_pylist()
-            ]
-
-    def read(self, positions: list[int]) -> dict[int, TrainingGroup]:
-        with self._folder.explained():
-            rows = self._dataset.take(positions).to_pylist()
-        return {i: TrainingGroup.from_row(row) for i, row in zip(positions, rows, strict=True)}
 
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:

@@ -22,6 +22,8 @@ from rayalign.learning.streams import GroupLogps, Stream, streams_of
 from rayalign.records import TrainingGroup
 
 PolicyForward = Callable[..., torch.Tensor]
+References = dict[tuple[str, int], float]
+"""(kind, index) of a stream -> its summed log-probability under the reference."""
 ScoreRows = Callable[[Sequence[Row]], list[list[float]]]
 """Token log-probabilities of rows, in their order."""
 Collate = Callable[[Sequence[Row]], Batch]
@@ -113,7 +115,7 @@ def _within_budget(rows: Sequence[Row], budget: int, *, packed: bool) -> Iterato
 
 def reference_sums(
     score: ScoreRows, groups: dict[int, TrainingGroup], objectives: Sequence[Objective]
-) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+) -> dict[int, References]:
     """For each group, the summed log-probability of every stream that an objective compares with the reference.
 
     Args:
@@ -122,16 +124,16 @@ def reference_sums(
     kinds = streams_compared(objectives)
     keyed = [(i, stream) for i, group in groups.items() for stream in streams_of(group, kinds)]
     logps = score(rows_of([stream for _, stream in keyed]))
-    sums: dict[int, dict[tuple[str, int], torch.Tensor]] = {i: {} for i in groups}
+    sums: dict[int, References] = {i: {} for i in groups}
     for (i, stream), values in zip(keyed, logps, strict=True):
-        sums[i][stream.kind, stream.index] = torch.tensor(sum(values))
+        sums[i][stream.kind, stream.index] = sum(values)
     return sums
 
 
-def generator_sums(groups: dict[int, TrainingGroup]) -> dict[int, dict[tuple[str, int], torch.Tensor]]:
+def generator_sums(groups: dict[int, TrainingGroup]) -> dict[int, References]:
     """`reference_sums` as the generator saw them: it sampled the responses under the reference itself."""
     return {
-        i: {("response", k): torch.tensor(sum(logps)) for k, logps in enumerate(group.response_logprobs)}
+        i: {("response", k): sum(logps) for k, logps in enumerate(group.response_logprobs)}
         for i, group in groups.items()
     }
 
@@ -151,7 +153,7 @@ def reference_gap(score: ScoreRows, groups: Sequence[TrainingGroup]) -> tuple[fl
 def micro_batch_loss(
     policy: torch.nn.Module,
     groups: Sequence[TrainingGroup],
-    references: Sequence[dict[tuple[str, int], torch.Tensor]],
+    references: Sequence[References],
     context: StepContext,
     step_units: dict[str, int],
 ) -> tuple[torch.Tensor, Means]:
@@ -169,12 +171,13 @@ def micro_batch_loss(
     if not together:
         return empty_loss(policy, context), Means()
     batch = context.collate(rows_of(together)).to(context.device)
-    rows = iter(split_per_row(policy(batch), batch))
+    logps_N = policy(batch)
+    rows = iter(split_per_row(logps_N, batch))
     logps = [
         GroupLogps(
             group,
             {(stream.kind, stream.index): next(rows) for stream in of_group},
-            {key: value.to(context.device) for key, value in reference.items()},
+            {key: logps_N.new_tensor(value) for key, value in reference.items()},
         )
         for group, of_group, reference in zip(groups, streams, references, strict=True)
     ]

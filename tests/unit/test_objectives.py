@@ -18,7 +18,7 @@ from rayalign.config_base import RoundSchedule
 from rayalign.config_objective import Objective
 from rayalign.learning.objective import FAMILIES, Means, count_units, reward_pairs, streams_compared, streams_needed
 from rayalign.learning.packing import Batch
-from rayalign.learning.step import StepContext, micro_batch_loss, reference_sums, token_logps_of
+from rayalign.learning.step import References, StepContext, micro_batch_loss, reference_sums, token_logps_of
 from rayalign.records import TrainingGroup
 
 torch.set_num_threads(1)
@@ -258,7 +258,7 @@ UNITS = {
 perfect); judged prompts 3 + 1; judgments 3 + 1 + 2; revisions that differ 2."""
 
 
-def references(groups: Sequence[TrainingGroup], objectives: Sequence[Any]) -> list[dict[tuple[str, int], torch.Tensor]]:
+def references(groups: Sequence[TrainingGroup], objectives: Sequence[Any]) -> list[References]:
     """In float64, from the table alone: the sums of every stream that is compared."""
     table = REFERENCE.table().detach()
     kinds = streams_compared(objectives)
@@ -267,7 +267,8 @@ def references(groups: Sequence[TrainingGroup], objectives: Sequence[Any]) -> li
         rows = {("response", i): ids for i, ids in enumerate(g.response_token_ids)}
         rows |= {("revision", i): ids for i, ids in enumerate(g.revised_token_ids) if ids}
         rows |= {("target", 0): g.target_token_ids} if g.target_token_ids else {}
-        found.append({key: logps(table, g.prompt_token_ids, ids).sum() for key, ids in rows.items() if key[0] in kinds})
+        sums = {key: float(logps(table, g.prompt_token_ids, ids).sum()) for key, ids in rows.items() if key[0] in kinds}
+        found.append(sums)
     return found
 
 
@@ -370,9 +371,7 @@ def test_references_are_of_the_streams_that_are_compared(kind: str) -> None:
     )
     for found, wanted in zip(sums.values(), references(GROUPS, [objective(kind)]), strict=True):
         assert found.keys() == wanted.keys()
-        assert {k: float(v) for k, v in found.items()} == pytest.approx(
-            {k: float(v) for k, v in wanted.items()}, rel=1e-6
-        )
+        assert found == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from rayalign.learning.objective import count_units, objective_loss
 from rayalign.learning.packing import Batch
 from rayalign.learning.step import (
     FiniteWatch,
+    References,
     StepContext,
     empty_loss,
     group_tokens,
@@ -64,9 +65,7 @@ GROUPS = [
     group([2, 2], [[11, 12], [12, 11]], [1.0, 1.0]),
     group([3, 1], [[13], [14, 15], [0, 0, 0]], [0.2, 0.1, 0.0]),
 ]
-REFERENCES = [
-    {("response", k): torch.tensor(-3.0 - i - k) for k in range(len(g.rewards))} for i, g in enumerate(GROUPS)
-]
+REFERENCES = [{("response", k): -3.0 - i - k for k in range(len(g.rewards))} for i, g in enumerate(GROUPS)]
 
 
 def training(rate: float | RoundSchedule = 1.0, round_decay: float = 1.0, **schedule: Any) -> TrainingSection:
@@ -186,7 +185,7 @@ def test_micro_batches_add_up_for_a_real_model(llama_folder: Path) -> None:
 UNITS = {"nca": 5, "info_nca": 5}
 
 
-def start_logps(policy: torch.nn.Module) -> list[dict[tuple[str, int], torch.Tensor]]:
+def start_logps(policy: torch.nn.Module) -> list[References]:
     """Summed log-probabilities of each group's responses: the reference of the round's start."""
     return list(
         reference_sums(lambda rows: token_logps_of(policy, rows, "cpu", 1000), dict(enumerate(GROUPS)), [NCA]).values()
