@@ -41,7 +41,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     sources = read_sources(config.scoring, config_dir, _reward_model)
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
-    from rayalign.learning.model import hash_model, load_tokenizer, resolve_model
+    from rayalign.learning.folders import hash_model, load_tokenizer, resolve_model
 
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
     tokenizer = load_tokenizer(model)
@@ -57,7 +57,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
 
 def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
     from rayalign.data.judged import JudgedStreams
-    from rayalign.learning.model import context_length
+    from rayalign.learning.folders import context_length
 
     length = context_length(model)
     longest = max(config.max_sequence_tokens, config.max_judged_tokens)
@@ -104,7 +104,7 @@ def _reward_model(name: str) -> tuple[Path, str]:
     Raises:
         ModelError: it cannot be found, or cannot give one reward.
     """
-    from rayalign.learning.model import hash_model, resolve_model
+    from rayalign.learning.folders import hash_model, resolve_model
     from rayalign.scoring.reward_model import check_reward_model
 
     if name == "demo":

@@ -18,7 +18,7 @@ from rayalign.config_objective import CUTObjective
 from rayalign.data.judged import JudgedStreams
 from rayalign.data.selection import build_group, judged_score, positive_key, positive_limit
 from rayalign.errors import GuardError
-from rayalign.learning.model import load_tokenizer
+from rayalign.learning.folders import load_tokenizer
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
 from rayalign.run_dir import RoundDir, RunDir, parquet_bytes, read_parquet
 from rayalign.stages import Groups, Shard

@@ -25,7 +25,8 @@ from rayalign.config import RunConfig
 from rayalign.config_objective import CUTObjective
 from rayalign.errors import GuardError, RayalignError
 from rayalign.learning.flags import flagged_examples
-from rayalign.learning.model import build_policy, load_tokenizer
+from rayalign.learning.folders import load_tokenizer
+from rayalign.learning.model import build_policy
 from rayalign.learning.objective import Means, count_units, streams_needed
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.cluster import Cluster
 from rayalign.errors import ModelError
-from rayalign.learning.model import MODEL_FILES, digest_model, file_digests
+from rayalign.learning.folders import MODEL_FILES, digest_model, file_digests
 
 PIECE_BYTES = 64 * 2**20
 PIECE_TIMEOUT_S = 120

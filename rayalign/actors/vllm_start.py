@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.config import RunConfig
-from rayalign.learning.model import adapted_modules
+from rayalign.learning.folders import adapted_modules
 
 
 def start_vllm(model: str, config: RunConfig) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +13,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.attention import NAME as ATTENTION
 from rayalign.learning.attention import make_layout, register
+from rayalign.learning.folders import first_line, load_with
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.records import ADAPTER_WEIGHTS
@@ -27,106 +27,6 @@ from rayalign.records import ADAPTER_WEIGHTS
 _log = logging.getLogger(__name__)
 
 ADAPTER_CONFIG = "adapter_config.json"
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
-
-
-def resolve_model(base: str, key: str = "model.base") -> Path:
-    """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
-
-    Args:
-        key: where the config names it, for the error.
-
-    Raises:
-        ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
-    """
-    folder = Path(base).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ModelError(f"{key}: {base} has no config.json", "it is not a Hugging Face model folder",
-                             f"point {key} at the folder that holds config.json")  # fmt: skip
-        return folder.resolve()
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(base, allow_patterns=list(MODEL_FILES)))
-    except Exception as error:
-        raise ModelError(
-            f"{key}: {base!r} cannot be loaded",
-            f"there is no such folder, and as a hub id it failed: {_first_line(error)}",
-            "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
-        ) from error
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    return _load(AutoTokenizer, folder)
-
-
-def context_length(folder: Path) -> int | None:
-    """Longest sequence that the model's config allows, in tokens; None where it does not say."""
-    return getattr(_load(AutoConfig, folder), "max_position_embeddings", None)
-
-
-def _load(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(folder, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"model.base: {folder} cannot be loaded",
-            _first_line(error),
-            "check that the folder holds a causal language model and its tokenizer",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Some errors of the hub's client have no message at all."""
-    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-
-
-def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
-    """Names of the linear modules that get LoRA weights: those of the config, or all but the output head.
-
-    Raises:
-        ModelError: the config names a module that the model does not have.
-    """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(_load(AutoConfig, folder))
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    if section.targets == "all-linear":
-        return sorted(linear)
-    if missing := sorted(set(section.targets) - linear):
-        raise ModelError(f"model.lora.targets: {', '.join(missing)}", "the model has no such linear module",
-                         f"choose from {', '.join(sorted(linear))}")  # fmt: skip
-    return sorted(section.targets)
-
-
-def file_digests(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file of a model folder that matches one of the patterns, by name."""
-    digests = {}
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
-def digest_model(digests: dict[str, str]) -> str:
-    """One SHA-256 for what makes the model: names and contents of its weight and config files."""
-    digest = hashlib.sha256()
-    for name in sorted(digests):
-        if name.endswith(".safetensors") or name == "config.json":
-            digest.update(name.encode())
-            digest.update(bytes.fromhex(digests[name]))
-    return digest.hexdigest()
-
-
-def hash_model(folder: Path) -> str:
-    """SHA-256 over the names and contents of the weight and config files."""
-    return digest_model(file_digests(folder, ("*.safetensors", "config.json")))
 
 
 class Policy(torch.nn.Module):
@@ -208,7 +108,7 @@ class Policy(torch.nn.Module):
             agrees = torch.allclose(self(collate_packed(rows).to(base.device)), expected, rtol=1e-2, atol=2e-2)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             agrees = False
-            _log.warning("%s takes no layout: %s", type(base).__name__, _first_line(error))
+            _log.warning("%s takes no layout: %s", type(base).__name__, first_line(error))
         finally:
             self.train(training)
         if not agrees:
@@ -289,7 +189,7 @@ def build_policy(
     options: dict[str, Any] = {"dtype": dtype}
     if section.quantization != "none":
         options |= {"quantization_config": _quantization(section.quantization, dtype), "device_map": {"": device}}
-    base = _load(AutoModelForCausalLM, folder, **options)
+    base = load_with(AutoModelForCausalLM, folder, **options)
     if section.quantization == "none":
         base.to(device)
     base.config.use_cache = False

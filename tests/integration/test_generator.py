@@ -25,7 +25,7 @@ def prompts(demo_folder: Path) -> list[Prompt]:
     from rayalign.data.chat import tokenize_prompts
     from rayalign.data.prompts import rows_from_records
     from rayalign.demo import world
-    from rayalign.learning.model import load_tokenizer
+    from rayalign.learning.folders import load_tokenizer
 
     rows = rows_from_records(world.prompts()[:16], "the demo world", "messages").rows
     return tokenize_prompts(rows, load_tokenizer(demo_folder), "auto", 128)[0]

@@ -19,15 +19,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
-from rayalign.learning.model import (
-    ADAPTER_CONFIG,
-    Policy,
-    adapted_modules,
-    build_policy,
-    context_length,
-    hash_model,
-    resolve_model,
-)
+from rayalign.learning.folders import adapted_modules, context_length, hash_model, resolve_model
+from rayalign.learning.model import ADAPTER_CONFIG, Policy, build_policy
 from rayalign.learning.packing import collate_padded
 from rayalign.records import ADAPTER_WEIGHTS
 
