@@ -1,8 +1,9 @@
 """Attention over packed sequences: every response sees its prompt and itself, nobody sees another prompt.
 
-On CPU and wherever FlexAttention cannot be compiled, PyTorch's fused attention runs tree by tree: one call with a mask
-for a small tree; for a large one a causal call for the prompt and one per response, so that no work is done on pairs
-that may not see each other. On CUDA FlexAttention skips masked blocks over the whole sequence.
+On CPU PyTorch's fused attention runs tree by tree: one call with a mask for a small tree. For a large one a causal call
+for the prompt, one for all responses on the prompt and a causal one for each response on itself, without any mask, so
+that no work is done on pairs that may not see each other. On CUDA FlexAttention skips masked blocks over the whole
+sequence.
 """
 
 from __future__ import annotations
@@ -31,22 +32,15 @@ class Layout:
     trees: tuple[Tree, ...]
     masks: tuple[torch.Tensor | None, ...]
     """For each small tree [T, T], True where a token may look; None for large ones."""
-    branch_masks: tuple[tuple[torch.Tensor, ...], ...]
-    """For each large tree, [R, P + R] per response."""
     block_mask: Any = None
     """FlexAttention's mask on CUDA."""
 
 
 def make_layout(trees: Sequence[Tree], device: torch.device) -> Layout:
     if device.type == "cuda":
-        return Layout(tuple(trees), (), (), _block_mask(trees, device))
-    small = [tree.tokens <= SMALL_TREE for tree in trees]
-    masks = tuple(tree_mask(tree).to(device) if is_small else None for tree, is_small in zip(trees, small, strict=True))
-    branch_masks = tuple(
-        () if is_small else tuple(_branch_mask(tree.prompt, length).to(device) for length in tree.branches)
-        for tree, is_small in zip(trees, small, strict=True)
-    )
-    return Layout(tuple(trees), masks, branch_masks)
+        return Layout(tuple(trees), (), _block_mask(trees, device))
+    masks = tuple(tree_mask(tree).to(device) if tree.tokens <= SMALL_TREE else None for tree in trees)
+    return Layout(tuple(trees), masks)
 
 
 def tree_mask(tree: Tree) -> torch.Tensor:
@@ -60,10 +54,6 @@ def branch_ids(tree: Tree) -> torch.Tensor:
     """[T]: which response each token of a tree belongs to; -1 for the prompt."""
     lengths = torch.tensor([tree.prompt, *tree.branches])
     return torch.repeat_interleave(torch.arange(-1, len(tree.branches)), lengths)
-
-
-def _branch_mask(prompt: int, length: int) -> torch.Tensor:
-    return torch.ones(length, prompt + length, dtype=torch.bool).tril(diagonal=prompt)
 
 
 def _block_mask(trees: Sequence[Tree], device: torch.device) -> Any:
@@ -109,34 +99,78 @@ def tree_attention(
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     parts = []
-    for tree, mask, branch_masks in zip(layout.trees, layout.masks, layout.branch_masks, strict=True):
+    for tree, mask in zip(layout.trees, layout.masks, strict=True):
         end = tree.start + tree.tokens
         q, k, v = (x[:, :, tree.start : end] for x in (query, key, value))
         if mask is not None:
             parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling))
         else:
-            parts += _large_tree(tree, q, k, v, branch_masks, scaling)
+            parts += _large_tree(tree, q, k, v, scaling)
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
 def _large_tree(
-    tree: Tree,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    branch_masks: Sequence[torch.Tensor],
-    scaling: float | None,
+    tree: Tree, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None
 ) -> list[torch.Tensor]:
-    prompt_q, prompt_k, prompt_v = (x[:, :, : tree.prompt] for x in (q, k, v))
-    parts = [scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scaling)]
-    start = tree.prompt
-    for length, mask in zip(tree.branches, branch_masks, strict=True):
-        if length:
-            own_q, own_k, own_v = (x[:, :, start : start + length] for x in (q, k, v))
-            keys, values = torch.cat([prompt_k, own_k], 2), torch.cat([prompt_v, own_v], 2)
-            parts.append(scaled_dot_product_attention(own_q, keys, values, attn_mask=mask, scale=scaling))
-        start += length
+    prompt = [x[:, :, : tree.prompt] for x in (q, k, v)]
+    parts = [scaled_dot_product_attention(*prompt, is_causal=True, scale=scaling)]
+    if any(tree.branches):
+        parts.append(_Branches.apply(q[:, :, tree.prompt :], k, v, tree, scaling))
     return parts
+
+
+class _Branches(torch.autograd.Function):
+    """Attention of the responses' tokens to their prompt and, causally, to themselves.
+
+    Both parts give their output and the log of their softmax's normaliser; from these follow the normaliser over both
+    and the output. PyTorch's backward kernel takes probabilities as exp(score - normaliser), so with the joint
+    normaliser and output it gives each part's exact gradient.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: Tree, scale: float | None
+    ) -> torch.Tensor:
+        """q [1, H, R, D] of all responses, k and v [1, H, P + R, D] -> [1, H, R, D]."""
+        out_p, lse_p = _attend(q, k[:, :, : tree.prompt], v[:, :, : tree.prompt], 0.0, False, scale=scale)
+        own = [_attend(*part, 0.0, True, scale=scale) for part in _own(tree, q, k, v)]
+        out_o, lse_o = (torch.cat(parts, 2) for parts in zip(*own, strict=True))
+        lse = torch.logaddexp(lse_p, lse_o)
+        out = out_p * (lse_p - lse).exp().unsqueeze(-1).to(q.dtype)
+        out += out_o * (lse_o - lse).exp().unsqueeze(-1).to(q.dtype)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.tree, ctx.scale = tree, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (grad,) = gradients
+        q, k, v, out, lse = ctx.saved_tensors
+        tree, scale = ctx.tree, ctx.scale
+        prompt = slice(0, tree.prompt)
+        dq, dk_p, dv_p = _attend_backward(
+            grad, q, k[:, :, prompt], v[:, :, prompt], out, lse, 0.0, False, scale=scale
+        )  # fmt: skip
+        grads = [x.split([n for n in tree.branches if n], 2) for x in (grad, out, lse)]
+        own = [
+            _attend_backward(grad_i, *part, out_i, lse_i, 0.0, True, scale=scale)
+            for part, grad_i, out_i, lse_i in zip(_own(tree, q, k, v), *grads, strict=True)
+        ]
+        dq_o, dk_o, dv_o = (torch.cat(parts, 2) for parts in zip(*own, strict=True))
+        return dq + dq_o, torch.cat([dk_p, dk_o], 2), torch.cat([dv_p, dv_o], 2), None, None
+
+
+def _own(
+    tree: Tree, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """(q, k, v) of each response that has tokens here."""
+    lengths = [length for length in tree.branches if length]
+    parts = [q.split(lengths, 2), *(x[:, :, tree.prompt :].split(lengths, 2) for x in (k, v))]
+    return list(zip(*parts, strict=True))
+
+
+_attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 @functools.cache
