@@ -102,6 +102,8 @@ def tree_attention(
     for tree, mask in zip(layout.trees, layout.masks, strict=True):
         end = tree.start + tree.tokens
         q, k, v = (x[:, :, tree.start : end] for x in (query, key, value))
+        if mask is None and not _kernel_takes(q, v):
+            mask = tree_mask(tree).to(q.device)
         if mask is not None:
             parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling))
         else:
@@ -109,11 +111,16 @@ def tree_attention(
     return torch.cat(parts, dim=2).transpose(1, 2), None
 
 
+def _kernel_takes(q: torch.Tensor, v: torch.Tensor) -> bool:
+    """Whether PyTorch's CPU kernel, called by its own name below, knows such tensors."""
+    return q.device.type == "cpu" and q.shape[-1] == v.shape[-1] and q.stride(-1) == v.stride(-1) == 1
+
+
 def _large_tree(
     tree: Tree, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scaling: float | None
 ) -> list[torch.Tensor]:
-    prompt = [x[:, :, : tree.prompt] for x in (q, k, v)]
-    parts = [scaled_dot_product_attention(*prompt, is_causal=True, scale=scaling)]
+    prompt_q, prompt_k, prompt_v = (x[:, :, : tree.prompt] for x in (q, k, v))
+    parts = [scaled_dot_product_attention(prompt_q, prompt_k, prompt_v, is_causal=True, scale=scaling)]
     if any(tree.branches):
         parts.append(_Branches.apply(q[:, :, tree.prompt :], k, v, tree, scaling))
     return parts
@@ -148,9 +155,8 @@ class _Branches(torch.autograd.Function):
         q, k, v, out, lse = ctx.saved_tensors
         tree, scale = ctx.tree, ctx.scale
         prompt = slice(0, tree.prompt)
-        dq, dk_p, dv_p = _attend_backward(
-            grad, q, k[:, :, prompt], v[:, :, prompt], out, lse, 0.0, False, scale=scale
-        )  # fmt: skip
+        parts = (grad, q, k[:, :, prompt], v[:, :, prompt], out, lse)
+        dq, dk_p, dv_p = _attend_backward(*parts, 0.0, False, scale=scale)
         grads = [x.split([n for n in tree.branches if n], 2) for x in (grad, out, lse)]
         own = [
             _attend_backward(grad_i, *part, out_i, lse_i, 0.0, True, scale=scale)

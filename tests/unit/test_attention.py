@@ -181,3 +181,23 @@ def test_a_head_that_learns_gets_its_gradient() -> None:
     head = torch.nn.Linear(6, 11)
     token_logps(torch.randn(7, 6), torch.arange(7), head, chunk_tokens=3).sum().backward()
     assert head.weight.grad is not None and bool(head.weight.grad.any())
+
+
+@pytest.mark.parametrize("value_width", [8, 6])
+@pytest.mark.parametrize("tree", [*TREES, Tree(0, 150, (40, 0, 70, 1))])
+def test_a_large_tree_is_the_masked_one(monkeypatch: pytest.MonkeyPatch, tree: Tree, value_width: int) -> None:
+    """Output and gradients; values of another width than keys are not for PyTorch's CPU kernel."""
+    monkeypatch.setattr(attention, "SMALL_TREE", 0)
+    tree = Tree(0, tree.prompt, tree.branches)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(1, 2, tree.tokens, width, generator=generator).requires_grad_() for width in (8, 8, value_width)
+    ]
+    layout = make_layout([tree], torch.device("cpu"))
+    ours, _ = tree_attention(torch.nn.Module(), *inputs, None, layout=layout)
+    theirs = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=tree_mask(tree)).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    weights = torch.randn(ours.shape, generator=generator)
+    found, wanted = (torch.autograd.grad((out * weights).sum(), inputs) for out in (ours, theirs))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
