@@ -203,10 +203,7 @@ class LearnerWorker:
             compared = [groups[g] for g in groups.positions[:COMPARED]]
             parts = self._gather(reference_gap(self._token_logps, compared))
         gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
-        sums: dict[int, References] = {}
-        for g in groups.positions:
-            sums |= generator_sums({g: groups[g]})
-        return sums, {"reference_gap": gap / tokens}
+        return {g: generator_sums(groups[g]) for g in groups.positions}, {"reference_gap": gap / tokens}
 
     def _flagged(self, data: GroupFiles) -> list[dict[str, Any]]:
         """What CUT flags in the round's first flawed responses, before the update."""

@@ -130,12 +130,9 @@ def reference_sums(
     return sums
 
 
-def generator_sums(groups: dict[int, TrainingGroup]) -> dict[int, References]:
-    """`reference_sums` as the generator saw them: it sampled the responses under the reference itself."""
-    return {
-        i: {("response", k): sum(logps) for k, logps in enumerate(group.response_logprobs)}
-        for i, group in groups.items()
-    }
+def generator_sums(group: TrainingGroup) -> References:
+    """A group's `reference_sums` as the generator saw them: it sampled the responses under the reference itself."""
+    return {("response", k): sum(logps) for k, logps in enumerate(group.response_logprobs)}
 
 
 def reference_gap(score: ScoreRows, groups: Sequence[TrainingGroup]) -> tuple[float, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rayalign.config_scoring import JudgeScoring, RubricFile, Scoring
 from rayalign.errors import DataError
+from rayalign.scoring.files import find_file, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,8 @@ def read_rubric(section: Scoring, folder: Path) -> RubricSource | None:
     if not isinstance(section, JudgeScoring) or not isinstance(section.rubric, RubricFile):
         return None
     name = section.rubric.file
-    candidates = list(dict.fromkeys([Path(name).expanduser(), folder / name]))
-    path = next((path for path in candidates if path.is_file()), None)
-    if path is None:
-        raise DataError(f"scoring.rubric.file: {name}", "there is no such file",
-                        f"looked for {' and '.join(map(str, candidates))}")  # fmt: skip
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"scoring.rubric.file: {path} cannot be read", str(error), "save it as UTF-8 text") from None
+    path = find_file("scoring.rubric.file", Path(name).expanduser(), folder)
+    text = read_text("scoring.rubric.file", path)
     if not text.strip():
         raise DataError(f"scoring.rubric.file: {path}", "it is empty", "write the rubric, or remove the key")
     return RubricSource(str(path), text)

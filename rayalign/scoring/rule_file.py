@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from rayalign.errors import DataError
+from rayalign.scoring.files import find_file, read_text
 
 RuleFunction = Callable[..., Any]
 """(prompt, response[, metadata]) -> a number, or None to abstain; lists of them for a rule on batches; or the same as
@@ -47,19 +48,8 @@ def read_rule(spec: str, folder: Path) -> RuleSource:
     if not colon or not path_text.endswith(".py") or not function.isidentifier():
         raise DataError(f"scoring.function: {spec!r}", "it is neither `demo` nor of the form my_file.py:function",
                         "write the path of a Python file, a colon, and the function's name")  # fmt: skip
-    candidates = [Path(path_text), folder / path_text]
-    for path in candidates:
-        if path.is_file():
-            return RuleSource(str(path), _text(path), function)
-    raise DataError(f"scoring.function: {path_text}", "there is no such file",
-                    f"looked for {' and '.join(str(c) for c in dict.fromkeys(candidates))}")  # fmt: skip
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"scoring.function: {path} cannot be read", str(error), "save it as UTF-8 text") from None
+    path = find_file("scoring.function", Path(path_text), folder)
+    return RuleSource(str(path), read_text("scoring.function", path), function)
 
 
 def compile_rule(source: RuleSource) -> RuleFunction:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayalign.config_scoring import FittedCalibration, RewardModelScoring, RuleScoring, Scoring
-from rayalign.errors import DataError
 from rayalign.scoring.calibration import Line, read_line
+from rayalign.scoring.files import find_file
 from rayalign.scoring.rubrics import RubricSource, read_rubric
 from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule
 
@@ -56,14 +56,5 @@ def _read(section: Scoring, folder: Path, read_model: Callable[[str], tuple[Path
     if isinstance(section, RewardModelScoring):
         model, digest = read_model(section.model)
     if isinstance(section.calibration, FittedCalibration):
-        line = read_line(_find(section.calibration.file, folder))
+        line = read_line(find_file("scoring.calibration.file", Path(section.calibration.file).expanduser(), folder))
     return ScorerSource(rule, model, digest, line, read_rubric(section, folder))
-
-
-def _find(file: str, folder: Path) -> Path:
-    candidates = [Path(file).expanduser(), folder / file]
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise DataError(f"scoring.calibration.file: {file}", "there is no such file",
-                    f"looked for {' and '.join(str(c) for c in dict.fromkeys(candidates))}")  # fmt: skip

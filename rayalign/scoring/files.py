@@ -1,0 +1,35 @@
+"""The files that a scorer's config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rayalign.errors import DataError
+
+
+def find_file(key: str, name: Path, folder: Path) -> Path:
+    """The file `name`, looked up in the working directory, then in `folder`.
+
+    Args:
+        key: where the config names it, for the error.
+
+    Raises:
+        DataError: it is in neither.
+    """
+    candidates = list(dict.fromkeys([name, folder / name]))
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise DataError(f"{key}: {name}", "there is no such file", f"looked for {' and '.join(map(str, candidates))}")
+
+
+def read_text(key: str, path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it cannot be read, or is no UTF-8 text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{key}: {path} cannot be read", str(error), "save it as UTF-8 text") from None
