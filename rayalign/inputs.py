@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
-from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.drawing import Split, split_prompts
+from rayalign.data.prompt_store import PromptStore
+from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
@@ -26,7 +30,9 @@ class Inputs:
 
     model: Path
     model_sha256: str
-    train: list[Prompt]
+    prompts: PromptStore
+    train_ids_N: np.ndarray
+    """Ids of the prompts to train on, in the source's order."""
     holdout: list[Prompt]
     scorer_sources: list[ScorerSource]
 
@@ -48,11 +54,12 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     _check_context(config, model, tokenizer)
     template, limit = config.prompts.template, config.prompts.max_tokens
     prompts, too_long = tokenize_prompts(rows.rows, tokenizer, template, limit)
-    split = split_prompts([(prompt.id, prompt.metadata) for prompt in prompts], config.prompts.holdout)
-    by_id = {prompt.id: prompt for prompt in prompts}
+    store = PromptStore()
+    store.add(prompts)
+    split = split_prompts(*store.ids(), config.prompts.holdout)
     _say_prompts(config, console, rows, split, too_long, logs)
     _say_objectives(config, console)
-    return Inputs(model, hash_model(model), [by_id[i] for i in split.train], [by_id[i] for i in split.holdout], sources)
+    return Inputs(model, hash_model(model), store, split.train_N, store.take(split.holdout_N), sources)
 
 
 def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
@@ -120,7 +127,7 @@ def _reward_model(name: str) -> tuple[Path, str]:
 def _say_prompts(
     config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
-    console.say(f"prompts: {len(split.train)} to train on, {len(split.holdout)} held out")
+    console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
     if split.notice:
         console.say(split.notice)
     if rows.duplicates:
@@ -131,8 +138,8 @@ def _say_prompts(
         more = ", ... (all in logs/skipped_prompts.json)" if len(names) > NAMED else ""
         console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:NAMED])}{more}")
     write_json(logs / "skipped_prompts.json", skipped)
-    if config.prompts.per_round > len(split.train):
-        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
+    if config.prompts.per_round > len(split.train_N):
+        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train_N)} prompts once")
 
 
 def _say_objectives(config: RunConfig, console: Console) -> None:

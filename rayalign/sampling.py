@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from rayalign.records import Adapter, Prompt, ScoredSample
 from rayalign.run_dir import RoundDir
-from rayalign.stages import Generator, Reporter, SampledShard, SamplingPlan, ScoredShard, Scorer, Shard
+from rayalign.stages import (
+    SHARD_PROMPTS,
+    Generator,
+    Reporter,
+    SampledShard,
+    SamplingPlan,
+    ScoredShard,
+    Scorer,
+    Shard,
+    Shards,
+)
 
-SHARD_PROMPTS = 32
 
+def make_shards(ids: Sequence[Any] | np.ndarray, take: Callable[[Any], Sequence[Prompt]]) -> Shards:
+    """Shards of the prompts with these ids, in this order.
 
-def make_shards(prompts: Sequence[Prompt]) -> list[Shard]:
-    starts = range(0, len(prompts), SHARD_PROMPTS)
-    return [Shard(i, tuple(prompts[start : start + SHARD_PROMPTS])) for i, start in enumerate(starts)]
+    Args:
+        take: the prompts of some of the ids (`PromptStore.take`).
+    """
+
+    def make(index: int) -> Shard:
+        return Shard(index, tuple(take(ids[index * SHARD_PROMPTS : (index + 1) * SHARD_PROMPTS])))
+
+    starts = range(0, len(ids), SHARD_PROMPTS)
+    return Shards({i: min(SHARD_PROMPTS, len(ids) - start) for i, start in enumerate(starts)}, make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +48,7 @@ class StageTotals:
 
 def sample_and_score(
     round_dir: RoundDir,
-    shards: Sequence[Shard],
+    shards: Shards,
     plan: SamplingPlan,
     adapter: Adapter,
     generator: Generator,
@@ -44,12 +64,12 @@ def sample_and_score(
         stage: name of the stage on the console.
         check: called on each scored shard before it is committed; may raise to stop the round.
     """
-    missing = [shard for shard in shards if round_dir.committed(f"{plan.purpose}-{shard.index:05d}") is None]
-    total = sum(len(shard.prompts) for shard in shards) * plan.responses
-    todo = sum(len(shard.prompts) for shard in missing) * plan.responses
+    missing = [i for i in shards.indices if round_dir.committed(f"{plan.purpose}-{i:05d}") is None]
+    total = shards.prompts * plan.responses
+    todo = sum(shards.sizes[i] for i in missing) * plan.responses
     with reporter.stage(stage, plan.round_index, total, done=total - todo) as progress:
         if missing:
-            sampled = generator.sample(missing, plan, adapter)
+            sampled = generator.sample(map(shards.make, missing), plan, adapter)
             for scored in scorer.score(_counted(sampled, progress.advance)):
                 _check_complete(scored, plan)
                 if check is not None:
@@ -80,6 +100,6 @@ class Unscored:
             yield ScoredShard(item.shard, [ScoredSample(sample, [], None) for sample in item.samples])
 
 
-def read_rows(round_dir: RoundDir, purpose: str, shards: Sequence[Shard]) -> list[ScoredSample]:
+def read_rows(round_dir: RoundDir, purpose: str, shards: Shards) -> list[ScoredSample]:
     """All committed rows of a stage, in shard order."""
-    return [row for shard in shards for row in round_dir.read_shard(purpose, shard.index) or []]
+    return [row for index in shards.indices for row in round_dir.read_shard(purpose, index) or []]

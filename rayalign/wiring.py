@@ -93,7 +93,7 @@ def _wire(
     attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
     stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
-    return Run(config, run_dir, stages, {prompt.id: prompt for prompt in inputs.train}, inputs.model_sha256)
+    return Run(config, run_dir, stages, inputs.prompts, inputs.train_ids_N, inputs.model_sha256)
 
 
 def _now() -> str:

@@ -31,7 +31,7 @@ class HeldOutEvaluator:
     ) -> None:
         self._config, self._run_dir = config, run_dir
         self._prompts = {prompt.id: prompt for prompt in prompts}
-        self._shards = make_shards(list(prompts))
+        self._shards = make_shards(list(prompts), list)
         self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
 
     def prompt_text(self, prompt_id: str) -> str:
