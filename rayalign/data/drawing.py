@@ -41,7 +41,7 @@ def split_prompts(ids_N: np.ndarray, marks_N: np.ndarray, holdout: int) -> Split
     """Hold out the `holdout` prompts whose hashed ids are smallest.
 
     Where prompts are marked `HOLDOUT` (or `TRAIN`), held-out prompts come only from the ones so marked (or not marked
-    `TRAIN`), and training prompts only from the others. Else, of fewer than 4 * `holdout` prompts a quarter is held out.
+    `TRAIN`), and training prompts only from the others. Else, of fewer than 4 * `holdout` prompts a quarter is.
 
     Raises:
         DataError: one of the two parts would be empty.

@@ -15,7 +15,8 @@ from rayalign.records import Prompt
 
 AT_ONCE = 500
 _TABLE = """CREATE TABLE prompts
-    (position INTEGER PRIMARY KEY, id BLOB UNIQUE, mark INTEGER, messages TEXT, tokens BLOB, target TEXT, metadata TEXT)"""
+    (position INTEGER PRIMARY KEY, id BLOB UNIQUE, mark INTEGER, messages TEXT, tokens BLOB, target TEXT,
+    metadata TEXT)"""
 _INSERT = "INSERT INTO prompts (id, mark, messages, tokens, target, metadata) VALUES (?, ?, ?, ?, ?, ?)"
 
 
