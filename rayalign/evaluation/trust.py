@@ -175,7 +175,7 @@ def agreement(
     * `pairs`: for every two scorers that give rewards `pearson`, `spearman`, and `alike`, the share of pairs of answers
       to one prompt that both order and order alike.
     * `gold`: per other scorer, `accuracy` of its order of such pairs, and of its verdicts `agreement` and `kappa`.
-    * `length`: per scorer, and for the combined reward, the correlation with the length in tokens within prompts.
+    * `length`: per scorer, and for the combined reward of several, the correlation with the length in tokens within prompts.
     """
     ids = [row.sample.prompt_id for row in rows]
     scores = {name: [_score_of(row, name) for row in rows] for name in scorers}
@@ -198,7 +198,7 @@ def agreement(
             verdicts = [_verdict(score) for score in scores[name]]
             measured |= verdict_agreement(ids, verdicts, _true(scores[gold], gold in verifiers), seed=seed)
             against[name] = _plain(measured)
-    columns = {**rewards, COMBINED: [row.reward for row in rows]}
+    columns = rewards | ({COMBINED: [row.reward for row in rows]} if len(scorers) > 1 else {})
     length = {name: length_correlation(ids, column, lengths, seed=seed) for name, column in columns.items()}
     return {"pairs": pairs, "gold": against, "length": _plain(length)}
 
@@ -212,14 +212,10 @@ def _verdict(score: Score | None) -> bool | None:
 
 
 def _true(scores: Sequence[Score | None], verifier: bool) -> list[bool | None]:
-    """What gold says of each answer: its verdict, or for a verifier whether its reward is 1."""
-    said = [_verdict(score) for score in scores]
+    """What gold says of each answer: for a verifier whether its reward is 1, else its verdict."""
     if not verifier:
-        return said
-    rewards = [None if score is None else score.reward for score in scores]
-    return [
-        one if one is not None or reward is None else reward == 1 for one, reward in zip(said, rewards, strict=True)
-    ]
+        return [_verdict(score) for score in scores]
+    return [None if score is None or score.reward is None else score.reward == 1 for score in scores]
 
 
 def _plain(metrics: Mapping[str, Metric | None]) -> dict[str, Any]:
