@@ -62,7 +62,8 @@ class CanaryBattery:
         return SampledShard(Shard(0, tuple(groups)), samples)
 
     def results(self, scored: ScoredShard, scorers: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
-        """Per scorer, and for the `COMBINED` reward of several, per canary: `compared`, `beat`, `missing` (prompts) and `alarm`."""
+        """Per scorer and canary: `compared`, `beat` and `missing` (prompts), and `alarm`; also for the `COMBINED`
+        reward where there are several scorers."""
         found = {(row.sample.prompt_id, row.sample.index): row for row in scored.rows}
         results: dict[str, dict[str, dict[str, Any]]] = {}
         for scorer in scorers if len(scorers) == 1 else (*scorers, COMBINED):

@@ -14,18 +14,12 @@ from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
-from rayalign.evaluation.agreement import (
-    correlations,
-    length_correlation,
-    ordered_alike,
-    pair_accuracy,
-    verdict_agreement,
-)
-from rayalign.evaluation.canaries import COMBINED, CanaryBattery, comparing_scorers
+from rayalign.evaluation.canaries import CanaryBattery, comparing_scorers
+from rayalign.evaluation.comparison import compare_scorers
 from rayalign.evaluation.counts import count_scores
 from rayalign.evaluation.drift import ANSWERS_PER_PROMPT, drift
 from rayalign.evaluation.gap import proxy_gap
-from rayalign.records import Metric, Prompt, Score, ScoredSample
+from rayalign.records import Prompt, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir
 from rayalign.stages import Reporter, SampledShard, Scorer, Shard
 
@@ -67,7 +61,7 @@ class TrustChecks:
             "scorers": count_scores(every, self._names, seed=seed),
             "agreement": {
                 "answers": measured,
-                **agreement(rows.get(measured, []), self._names, gold, self._verifiers, seed=seed),
+                **compare_scorers(rows.get(measured, []), self._names, gold, self._verifiers, seed=seed),
             },
         }
         if round_dir.committed("evaluation") is not None:
@@ -165,61 +159,6 @@ def _stored(round_dir: RoundDir, purpose: str) -> list[ScoredSample]:
     """All committed rows of a purpose."""
     shards = [name.removeprefix(f"{purpose}-") for name in round_dir.commits() if name.startswith(f"{purpose}-")]
     return [row for shard in shards for row in round_dir.read_shard(purpose, int(shard)) or []]
-
-
-def agreement(
-    rows: Sequence[ScoredSample], scorers: Sequence[str], gold: str | None, verifiers: Collection[str], *, seed: int
-) -> dict[str, Any]:
-    """What the scorers' rewards and verdicts of the same answers have in common.
-
-    * `pairs`: for every two scorers that give rewards `pearson`, `spearman`, and `alike`, the share of pairs of answers
-      to one prompt that both order and order alike.
-    * `gold`: per other scorer, `accuracy` of its order of such pairs, and of its verdicts `agreement` and `kappa`.
-    * `length`: per scorer, and for the combined reward of several, the correlation with the length in tokens within prompts.
-    """
-    ids = [row.sample.prompt_id for row in rows]
-    scores = {name: [_score_of(row, name) for row in rows] for name in scorers}
-    rewards = {name: [score.reward if score else None for score in column] for name, column in scores.items()}
-    rewards = {name: column for name, column in rewards.items() if any(reward is not None for reward in column)}
-    lengths = [len(row.sample.token_ids) for row in rows]
-    pairs = []
-    named = list(rewards)
-    for place, a in enumerate(named):
-        for b in named[place + 1 :]:
-            measured: dict[str, Metric | None] = dict(correlations(ids, rewards[a], rewards[b], seed=seed))
-            measured["alike"] = ordered_alike(ids, rewards[a], rewards[b], seed=seed)
-            pairs.append({"a": a, "b": b, **_plain(measured)})
-    against: dict[str, Any] = {}
-    for name in scorers if gold is not None else []:
-        if name != gold and gold is not None:
-            measured = {}
-            if name in rewards and gold in rewards:
-                measured["accuracy"] = pair_accuracy(ids, rewards[name], rewards[gold], seed=seed)
-            verdicts = [_verdict(score) for score in scores[name]]
-            measured |= verdict_agreement(ids, verdicts, _true(scores[gold], gold in verifiers), seed=seed)
-            against[name] = _plain(measured)
-    columns = rewards | ({COMBINED: [row.reward for row in rows]} if len(scorers) > 1 else {})
-    length = {name: length_correlation(ids, column, lengths, seed=seed) for name, column in columns.items()}
-    return {"pairs": pairs, "gold": against, "length": _plain(length)}
-
-
-def _score_of(row: ScoredSample, scorer: str) -> Score | None:
-    return next((score for score in row.scores if score.scorer == scorer and score.status == "ok"), None)
-
-
-def _verdict(score: Score | None) -> bool | None:
-    return None if score is None or score.verdict is None else score.verdict == "perfect"
-
-
-def _true(scores: Sequence[Score | None], verifier: bool) -> list[bool | None]:
-    """What gold says of each answer: for a verifier whether its reward is 1, else its verdict."""
-    if not verifier:
-        return [_verdict(score) for score in scores]
-    return [None if score is None or score.reward is None else score.reward == 1 for score in scores]
-
-
-def _plain(metrics: Mapping[str, Metric | None]) -> dict[str, Any]:
-    return {name: metric.to_dict() for name, metric in metrics.items() if metric is not None}
 
 
 def alarms(trust: Mapping[str, Any]) -> list[str]:
