@@ -77,7 +77,7 @@ class RemoteScorer:
         items = list(zip(prompts, samples, strict=True))
         keys = [self._cache_key(prompt, sample) for prompt, sample in items]
         known = self._cache.get(keys) if self._cache is not None else [None] * len(items)
-        scores = {i: self._found(reward) for i, reward in enumerate(known) if _number(reward)}
+        scores = {i: self._found(reward) for i, reward in enumerate(known) if reward is not None and _number(reward)}
         missing = [i for i in range(len(items)) if i not in scores]
         batches = [missing[start : start + self._batch] for start in range(0, len(missing), self._batch)]
         replies = self._thread.run(self._score_all([[items[i] for i in batch] for batch in batches]))
