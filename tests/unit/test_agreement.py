@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayalign.evaluation.agreement import PairAgreement, pair_agreement, pearson, spearman
+from rayalign.evaluation.agreement import (
+    PairAgreement,
+    correlations,
+    length_correlation,
+    ordered_alike,
+    pair_accuracy,
+    pair_agreement,
+    pearson,
+    spearman,
+    verdict_agreement,
+)
 
 MAYBE = st.none() | st.integers(-9, 9).map(float)
 ROWS = st.lists(st.tuples(st.sampled_from("pqr"), MAYBE, MAYBE), max_size=20)
@@ -68,3 +78,57 @@ def test_lengths_must_fit() -> None:
         pearson([1.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="zip"):
         pair_agreement(["p"], [1.0], [1.0, 2.0])
+
+
+@given(ROWS)
+def test_correlations_are_those_without_an_interval(rows: list[tuple[str, float | None, float | None]]) -> None:
+    prompts, a, b = ([row[place] for row in rows] for place in range(3))
+    found = correlations(prompts, a, b, seed=0)  # type: ignore[arg-type]
+    for name, plain in (("pearson", pearson), ("spearman", spearman)):
+        value = plain(a, b)  # type: ignore[arg-type]
+        assert (name in found) == (value is not None)
+        if value is not None:
+            low, high = found[name].ci95
+            assert found[name].value == pytest.approx(value) and -1.0001 <= low <= high <= 1.0001
+
+
+def test_intervals_are_over_prompts() -> None:
+    """Two prompts with two pairs each, all alike in p and none in q: a resample is pp, qq, or pq twice as often."""
+    prompts, a, b = list("pppqqq"), [1.0, 2.0, 2.0] * 2, [1.0, 2.0, 3.0, 3.0, 2.0, 1.0]
+    found = ordered_alike(prompts, a, b, seed=0)
+    assert found is not None and (found.value, found.n, found.ci95) == (0.5, 4, (0.0, 1.0))
+
+
+def test_a_tie_is_half_right_against_gold() -> None:
+    """Gold orders p's three pairs: one alike, one opposite, one tie. Of q's it orders none."""
+    found = pair_accuracy(list("pppqq"), [1.0, 2.0, 1.0, 5.0, 6.0], [1.0, 2.0, 3.0, 0.0, 0.0], seed=0)
+    assert found is not None and (found.value, found.n) == (0.5, 3)
+    assert pair_accuracy(["p", "p"], [1.0, 2.0], [0.0, 0.0], seed=0) is None
+
+
+def test_length_correlation_is_within_prompts() -> None:
+    """Longer is better within p and q, although q is longer and worse than p; r, where all is equal, says nothing."""
+    prompts = list("pppqqqrr")
+    rewards, lengths = [7.0, 8.0, 9.0, 1.0, 2.0, 3.0, 5.0, 5.0], [1, 2, 3, 11, 12, 13, 1, 99]
+    found = length_correlation(prompts, rewards, lengths, seed=0)
+    assert found is not None and (found.value, found.n, found.ci95) == (
+        pytest.approx(1.0),
+        6,
+        pytest.approx((1.0, 1.0)),
+    )
+    assert length_correlation(["p", "p"], [None, 1.0], [1, 2], seed=0) is None
+
+
+def test_length_correlation_by_hand() -> None:
+    """p: ranks 1 2 3 against 1 3 2, centred products 1 + 0 + 0 = 1 of 2; q: opposite, -2 of 2. (1 - 2) / (2 + 2)."""
+    found = length_correlation(list("pppqqq"), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], [1, 3, 2, 9, 8, 7], seed=0)
+    assert found is not None and found.value == pytest.approx(-0.25)
+
+
+def test_kappa_takes_chance_off() -> None:
+    """Both say right to 2 of 4, and agree on 3: by chance they would agree on half; (0.75 - 0.5) / 0.5."""
+    said = verdict_agreement(list("pqrst"), [True, True, False, False, None], [True, True, True, False, True], seed=0)
+    assert (said["agreement"].value, said["agreement"].n) == (0.75, 4)
+    assert said["kappa"].value == pytest.approx(0.5)
+    always = verdict_agreement(list("pq"), [True, True], [True, True], seed=0)
+    assert set(always) == {"agreement"}, "no kappa where chance alone agrees on all"
