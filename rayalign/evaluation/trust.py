@@ -9,6 +9,7 @@ What is scored here is committed apart from the round's samples: no metric and n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.evaluation.canaries import CanaryBattery, comparing_scorers
 from rayalign.evaluation.comparison import compare_scorers
-from rayalign.evaluation.counts import count_scores
+from rayalign.evaluation.counts import ScoreCounter
 from rayalign.evaluation.drift import ANSWERS_PER_PROMPT, drift
 from rayalign.evaluation.gap import proxy_gap
 from rayalign.records import Prompt, ScoredSample
@@ -25,6 +26,9 @@ from rayalign.stages import Reporter, SampledShard, Scorer, Shard
 
 PURPOSES = ("train", "evaluation", "greedy")
 """Stages whose answers are scored."""
+COMPARED_SHARDS = 64
+"""Training shards whose answers are compared, evenly from all: a round may have more answers than memory holds, and
+the intervals over 2,048 prompts are narrow."""
 
 
 class TrustChecks:
@@ -51,17 +55,20 @@ class TrustChecks:
     def report(self, round_index: int) -> dict[str, Any]:
         """The section; canaries, drift and gap in evaluated rounds only. Alarms are also said to the user."""
         round_dir, seed, gold = self._run_dir.round(round_index), self._config.run.seed, self._config.gold
-        rows = {purpose: found for purpose in PURPOSES if (found := _stored(round_dir, purpose))}
-        every = [row for found in rows.values() for row in found]
-        measured = "train" if "train" in rows else "evaluation"
+        counter, answers = ScoreCounter(self._names), {}
+        rows: dict[str, list[ScoredSample]] = {}
+        for purpose in PURPOSES:
+            before, rows[purpose] = counter.answers, self._read(round_dir, purpose, counter)
+            answers[purpose] = counter.answers - before
+        measured = "train" if rows["train"] else "evaluation"
         trust: dict[str, Any] = {
             "gold": gold,
-            "answers": {purpose: len(found) for purpose, found in rows.items()},
-            "truncated_answers": sum(row.sample.finish_reason == "length" for row in every),
-            "scorers": count_scores(every, self._names, seed=seed),
+            "answers": answers,
+            "truncated_answers": counter.truncated,
+            "scorers": counter.facts(seed=seed),
             "agreement": {
                 "answers": measured,
-                **compare_scorers(rows.get(measured, []), self._names, gold, self._verifiers, seed=seed),
+                **compare_scorers(rows[measured], self._names, gold, self._verifiers, seed=seed),
             },
         }
         if round_dir.committed("evaluation") is not None:
@@ -72,6 +79,18 @@ class TrustChecks:
         for alarm in trust["alarms"]:
             self._reporter.say(f"round {round_index} · ALARM: {alarm}")
         return trust
+
+    def _read(self, round_dir: RoundDir, purpose: str, counter: ScoreCounter) -> list[ScoredSample]:
+        """Count all stored rows of a purpose; returns the held-out ones, and of training `COMPARED_SHARDS` shards."""
+        shards = _shards(round_dir, purpose)
+        step = max(1, math.ceil(len(shards) / COMPARED_SHARDS)) if purpose == "train" else 1
+        kept = []
+        for place, shard in enumerate(shards):
+            rows = round_dir.read_shard(purpose, shard) or []
+            counter.add(rows)
+            if place % step == 0:
+                kept += rows
+        return kept
 
     def _chosen(self, rows: Sequence[ScoredSample], count: int) -> list[Prompt]:
         """`count` of the held-out prompts that have answers, evenly from all of them."""
@@ -155,10 +174,15 @@ class TrustChecks:
         return proxy_gap(rows, _stored(first, "evaluation"), proxies, gold, seed=self._config.run.seed)
 
 
+def _shards(round_dir: RoundDir, purpose: str) -> list[int]:
+    """Indices of the committed shards of a purpose."""
+    names = (name.removeprefix(f"{purpose}-") for name in round_dir.commits() if name.startswith(f"{purpose}-"))
+    return [int(name) for name in names]
+
+
 def _stored(round_dir: RoundDir, purpose: str) -> list[ScoredSample]:
     """All committed rows of a purpose."""
-    shards = [name.removeprefix(f"{purpose}-") for name in round_dir.commits() if name.startswith(f"{purpose}-")]
-    return [row for shard in shards for row in round_dir.read_shard(purpose, int(shard)) or []]
+    return [row for shard in _shards(round_dir, purpose) for row in round_dir.read_shard(purpose, shard) or []]
 
 
 def alarms(trust: Mapping[str, Any]) -> list[str]:

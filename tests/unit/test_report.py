@@ -296,7 +296,7 @@ def trusted(name: str = "reward_model:demo", reason: str = "error: HTTP 503") ->
         "alarms": [f"{name} puts canaries above the median answer: null_model on 6 of 8 prompts"],
         "scorers": {name: {
             "answers": 10, "status": {"ok": 8, "error": 2}, "reasons": {reason: 2}, "aspects": {"truncated": 3.0},
-            "cost": 0.5, "latency_s": {"mean": 0.25, "p95": 1.0}, "flip_rate": metric(0.125),
+            "cost": 0.5, "latency_s": {"mean": 0.25, "max": 1.0}, "flip_rate": metric(0.125),
         }},
         "agreement": {
             "pairs": [{"a": name, "b": "rule:demo", "pearson": metric(0.5), "alike": metric(0.625)}],
