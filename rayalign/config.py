@@ -21,7 +21,7 @@ from rayalign.config_objective import (
     RevisionObjective,
     check_together,
 )
-from rayalign.config_scoring import CombineSection, JudgeScoring, Scoring
+from rayalign.config_scoring import CombineSection, JudgeScoring, RuleScoring, Scoring
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
@@ -131,6 +131,12 @@ class EvaluationSection(Section):
     greedy: bool = False
     """Also answer each held-out prompt once at temperature 0: `pass_rate/greedy`."""
     temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    canaries: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts to which every scorer also gets answers that deserve nothing; 0 is none."""
+    anchors: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts of which two answers of round 0 are scored again in every evaluation; 0 is none."""
+    gold: str | None = None
+    """Name of the scorer that says what is true; null: the demo world's rule where it is there, else none."""
 
 
 class ScorerPool(Section):
@@ -210,6 +216,12 @@ class RunConfig(Section):
         return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
 
     @property
+    def gold(self) -> str | None:
+        """Name of the scorer that the others are measured against."""
+        demo = (s.name for s in self.scoring if isinstance(s, RuleScoring) and s.function == "demo")
+        return self.evaluation.gold or next(demo, None)
+
+    @property
     def merges(self) -> bool:
         """Whether generators serve the adapter merged into their weights."""
         exact_on_cpu = self.model.dtype == "float32" and self.cluster.generators.gpus == 0
@@ -234,6 +246,16 @@ class RunConfig(Section):
         names = [scoring.name for scoring in self.scoring]
         if twins := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two scorers are called {twins[0]}, which would mix their scores; rename one")
+        return self
+
+    @model_validator(mode="after")
+    def _gold_is_a_scorer(self) -> Self:
+        names = [scoring.name for scoring in self.scoring]
+        if self.evaluation.gold is not None and self.evaluation.gold not in names:
+            raise ValueError(
+                f"evaluation.gold {self.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
+                "add it to scoring with weight: 0"
+            )
         return self
 
     @model_validator(mode="after")

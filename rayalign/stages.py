@@ -65,6 +65,8 @@ class SampledShard:
     shard: Shard
     samples: list[Sample]
     """K per prompt, ordered by prompt and index."""
+    fresh: bool = False
+    """Score it anew: no result that a scorer has stored may answer for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,10 @@ class Learner(Protocol):
 class Evaluator(Protocol):
     def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
         """Sample and score the held-out prompts and measure them against the baselines."""
+        ...
+
+    def trust(self, round_index: int) -> dict[str, Any]:
+        """How far the round's scores can be trusted, for its report; after `evaluate` where that is due."""
         ...
 
     def prompt_text(self, prompt_id: str) -> str:

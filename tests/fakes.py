@@ -121,7 +121,7 @@ class FakeScorer:
     def __init__(self, fuse: Fuse, judge: bool = False) -> None:
         self.fuse = fuse
         self.judge = judge
-        self.reward_of = lambda sample: float(sample.token_ids[0] == 5)
+        self.reward_of = lambda sample: float(sample.token_ids[:1] == [5])
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
         for item in sampled:

@@ -27,6 +27,7 @@ from rayalign.config_scoring import (
 from rayalign.records import Prompt, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
 from rayalign.scoring.backend import Backend
+from rayalign.scoring.cache import bypassed
 from rayalign.scoring.calibration import calibrate
 from rayalign.scoring.combine import combine
 from rayalign.scoring.judge import FunctionJudge
@@ -107,8 +108,15 @@ class ScorerActor:
         for backend in self._backends:
             backend.close()
 
-    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[ScoredSample]:
-        """Every sample with the scores of all backends, as they gave them, and the reward they combine to."""
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], fresh: bool = False) -> list[ScoredSample]:
+        """Every sample with the scores of all backends, as they gave them, and the reward they combine to.
+
+        Args:
+            fresh: no cache answers.
+        """
+        if fresh:
+            with bypassed():
+                return self.score(prompts, samples)
         by_id = {prompt.id: prompt for prompt in prompts}
         owners = [by_id[sample.prompt_id] for sample in samples]
         columns = [backend.score(owners, samples) for backend in self._backends]
@@ -158,5 +166,5 @@ class RayScorer:
         )
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
-        for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples)):
+        for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples, item.fresh)):
             yield ScoredShard(item.shard, rows)

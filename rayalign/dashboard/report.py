@@ -16,6 +16,8 @@ import jinja2
 from rayalign.dashboard.charts import Point, Series, line_chart, stacked_bars
 from rayalign.dashboard.headline import headline
 from rayalign.dashboard.readings import Reading, clean, number, reading
+from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
+from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart, flagged_answers, training_charts
 from rayalign.metrics import MISSING, display, display_order, format_interval, format_value, json_value
 
@@ -38,16 +40,7 @@ class ReportData:
     """run.json: versions, seeds, hosts, hashes."""
     rounds: Sequence[Mapping[str, Any]]
     """The contents of `rounds/NNNN/report.json`: `EvalReport.to_dict()` and optionally stages, training, groups,
-    sync, scores, answers."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoundTable:
-    """Rows are rounds; a cell is (text, small print)."""
-
-    title: str
-    columns: list[str]
-    rows: list[tuple[int, list[tuple[str, str]]]]
+    sync, scores, trust, answers."""
 
 
 CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
@@ -59,7 +52,7 @@ CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
     ("Truncated answers", ("truncation_rate",), None, "stopped by the token limit"),
     ("Distinct bigrams", ("distinct_2",), None, "diversity over all answers"),
 )
-SECTIONS = {"training": "Training", "groups": "Training groups", "scores": "Scores", "sync": "Adapter sync"}
+SECTIONS = {"training": "Training", "groups": "Training groups", "scores": "Training scores", "sync": "Adapter sync"}
 
 
 def render_report(data: ReportData) -> str:
@@ -80,7 +73,14 @@ def render_report(data: ReportData) -> str:
         status=clean(data.status),
         subtitle=_subtitle(config),
         headline=headline(readings, [one for _, one in rounds]),
-        charts=[*_metric_charts(readings), *training_charts(rounds), *_stage_chart(rounds)],
+        charts=[
+            *_metric_charts(readings),
+            *score_charts(rounds),
+            *training_charts(rounds),
+            *_stage_chart(rounds),
+        ],
+        alarms=score_alarms(rounds),
+        scores=score_tables(rounds),
         metrics=_metric_table(readings),
         tables=[table for key, title in SECTIONS.items() if (table := _flat_table(title, key, rounds))],
         stages=_stage_table(rounds),
@@ -177,10 +177,10 @@ def _stage_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
     return [Chart("Time per round", svg, names, f"{sum(rows[-1][1]):.1f} s", note="seconds by stage")]
 
 
-def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> RoundTable | None:
+def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> Table | None:
     names, found = _stages(rounds)
 
-    def cell(stage: Mapping[str, Any] | None) -> tuple[str, str]:
+    def cell(stage: Mapping[str, Any] | None) -> Cell:
         seconds = _seconds(stage)
         if stage is None:
             return MISSING, ""
@@ -188,35 +188,35 @@ def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> RoundTable | None:
         rates = [f"{format_value(count / seconds)} {unit}/s" for count, unit in counts if count and seconds]
         return f"{seconds:.1f} s", ", ".join(rates)
 
-    rows = [(index, [cell(stages.get(name)) for name in names]) for index, stages in found]
-    return RoundTable("Stages", names, rows) if rows else None
+    rows: Rows = [(index, [cell(stages.get(name)) for name in names]) for index, stages in found]
+    return Table("Stages", names, rows) if rows else None
 
 
 def _seconds(stage: Mapping[str, Any] | None) -> float:
     return max(0.0, number((stage or {}).get("seconds")) or 0.0)
 
 
-def _metric_table(readings: list[tuple[int, dict[str, Reading]]]) -> RoundTable | None:
+def _metric_table(readings: list[tuple[int, dict[str, Reading]]]) -> Table | None:
     names = display_order({name for _, metrics in readings for name in metrics})
     if not names:
         return None
 
-    def cell(name: str, metrics: Mapping[str, Reading]) -> tuple[str, str]:
+    def cell(name: str, metrics: Mapping[str, Reading]) -> Cell:
         metric, style = metrics.get(name), display(name).style
         if metric is None:
             return MISSING, ""
         return format_value(metric.value, style), format_interval(*metric.ci95, style) if metric.ci95 else ""
 
-    rows = [(index, [cell(name, metrics) for name in names]) for index, metrics in readings]
-    return RoundTable("Held-out metrics", [display(name).label for name in names], rows)
+    rows: Rows = [(index, [cell(name, metrics) for name in names]) for index, metrics in readings]
+    return Table("Held-out metrics", [display(name).label for name in names], rows)
 
 
-def _flat_table(title: str, key: str, rounds: list[tuple[int, dict[str, Any]]]) -> RoundTable | None:
+def _flat_table(title: str, key: str, rounds: list[tuple[int, dict[str, Any]]]) -> Table | None:
     """One section of the reports, nested keys flattened, a column per key that any round has."""
     found = [(index, flat) for index, one in rounds if (flat := _flatten(_section(one, key)))]
     columns = list(dict.fromkeys(name for _, flat in found for name in flat))
-    rows = [(index, [(_text(flat.get(name)), "") for name in columns]) for index, flat in found]
-    return RoundTable(title, columns, rows) if rows else None
+    rows: Rows = [(index, [(_text(flat.get(name)), "") for name in columns]) for index, flat in found]
+    return Table(title, columns, rows) if rows else None
 
 
 def _answers(rounds: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:

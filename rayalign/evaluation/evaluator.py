@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.evaluation.metrics import measure
+from rayalign.evaluation.trust import TrustChecks
 from rayalign.records import Adapter, EvalReport, Prompt, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir
 from rayalign.sampling import StageTotals, make_shards, read_rows, sample_and_score
@@ -33,9 +35,14 @@ class HeldOutEvaluator:
         self._prompts = {prompt.id: prompt for prompt in prompts}
         self._shards = make_shards(list(prompts), list)
         self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
+        self._verifiers = {section.name for section in config.scoring if section.type in VERIFIERS}
+        self._trust = TrustChecks(config, run_dir, self._prompts, self._verifiers, scorer, reporter)
 
     def prompt_text(self, prompt_id: str) -> str:
         return self._prompts[prompt_id].text
+
+    def trust(self, round_index: int) -> dict[str, Any]:
+        return self._trust.report(round_index)
 
     def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
         round_dir = self._run_dir.round(round_index)
@@ -45,11 +52,10 @@ class HeldOutEvaluator:
             plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
             self._sample(round_dir, plan, adapter, "evaluate greedily")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
-        rules = {section.name for section in self._config.scoring if section.type in VERIFIERS}
         seed = self._config.run.seed
-        metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), rules, seed)
+        metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), self._verifiers, seed)
         if self._config.evaluation.greedy:
-            greedy = measure(read_rows(round_dir, "greedy", self._shards), None, {}, rules, seed)
+            greedy = measure(read_rows(round_dir, "greedy", self._shards), None, {}, self._verifiers, seed)
             metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
         return EvalReport(round_index, adapter.version, metrics)
 

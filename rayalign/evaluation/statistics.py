@@ -7,7 +7,7 @@ prompts (under about 30) is too narrow; that is a limit of the bootstrap, not of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,34 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str], *, seed: in
     means_R = _resampled_means(sums_C, counts_C, np.random.default_rng(seed), resamples)
     low, high = np.quantile(means_R, [0.025, 0.975])
     return Metric(mean, len(values), (float(low), float(high)))
+
+
+def clustered_statistic(
+    sums_CS: FloatArray, statistic: Callable[[FloatArray], FloatArray], *, n: int, seed: int, resamples: int = 1000
+) -> Metric | None:
+    """A function of sums over all answers (a ratio, a correlation), with an interval as `clustered_mean`'s.
+
+    Args:
+        sums_CS: S sums over the answers of each cluster.
+        statistic: [..., S] sums over clusters -> [...] values; what it cannot give is NaN.
+        n: answers or pairs, for the metric.
+
+    Returns:
+        None where the statistic is not defined. Resamples that leave it undefined are left out of the interval.
+    """
+    if len(sums_CS) == 0:
+        return None
+    with np.errstate(all="ignore"):
+        value = float(statistic(sums_CS.sum(axis=0)))
+        if not math.isfinite(value):
+            return None
+        rng, clusters = np.random.default_rng(seed), len(sums_CS)
+        block = max(1, DRAWS_PER_BLOCK // sums_CS.size)
+        drawn = (rng.integers(clusters, size=(min(block, resamples - start), clusters))
+                 for start in range(0, resamples, block))  # fmt: skip
+        values_R = np.concatenate([statistic(sums_CS[drawn_RC].sum(axis=1)) for drawn_RC in drawn])
+    low, high = np.quantile(values_R[np.isfinite(values_R)], [0.025, 0.975])
+    return Metric(value, n, (float(low), float(high)))
 
 
 def _per_cluster(values: Sequence[float], clusters: Sequence[str]) -> tuple[FloatArray, FloatArray]:

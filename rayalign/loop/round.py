@@ -188,12 +188,13 @@ def load_adapter(run: Run, version: int) -> tuple[Adapter, AdapterFiles] | None:
 def finish_round(
     run: Run, round_dir: RoundDir, adapter: Adapter, files: AdapterFiles | None, sync: dict[str, Any]
 ) -> None:
-    """Evaluate where it is due, write `report.json` and the round's commit, and rewrite the page."""
+    """Evaluate where it is due, check the scores, write `report.json` and the round's commit, and rewrite the page."""
     due = round_dir.index % run.config.evaluation.every == 0 or round_dir.index == run.config.run.rounds
     report = EvalReport(round_dir.index, adapter.version, {})
     if due:
         report = run.stages.evaluator.evaluate(round_dir.index, adapter, files)
-    content = {**report.to_dict(), "sync": sync, **_round_facts(run, round_dir)}
+    trust = run.stages.evaluator.trust(round_dir.index)
+    content = {**report.to_dict(), "sync": sync, "trust": trust, **_round_facts(run, round_dir)}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     round_dir.commit("report", round_dir.write("report.json", text.encode()))
     round_dir.finish(adapter_sha256=adapter.sha256)

@@ -75,18 +75,24 @@ def score_canaries(
             owners.append(prompt)
             answers.append(dataclasses.replace(samples[positions[0]], index=free + offset, text=write(prompt)))
     scores = backend.score(owners, answers)
-    values = [_value(score) for score in scores]
-    medians = {prompt_id: _median([values[i] for i in positions]) for prompt_id, (_, positions) in groups.items()}
-    results = []
-    for name in CANARIES:
-        pairs = [(values[places[prompt_id, name]], medians[prompt_id]) for prompt_id in groups]
-        known = [(own, median) for own, median in pairs if own is not None and median is not None]
-        beat, missing = sum(own > median for own, median in known), sum(own is None for own, _ in pairs)
-        results.append(CanaryResult(name, len(known), beat, missing))
+    values = [score_value(score) for score in scores]
+    medians = {prompt_id: median([values[i] for i in positions]) for prompt_id, (_, positions) in groups.items()}
+    results = [
+        canary_result(name, [(values[places[prompt_id, name]], medians[prompt_id]) for prompt_id in groups])
+        for name in CANARIES
+    ]
     return results, scores[: len(samples)]
 
 
-def _value(score: Score) -> float | None:
+def canary_result(name: str, pairs: Sequence[tuple[float | None, float | None]]) -> CanaryResult:
+    """`pairs`: per prompt the canary's value and that of the median real answer; None where there is none."""
+    known = [(own, real) for own, real in pairs if own is not None and real is not None]
+    beat, missing = sum(own > real for own, real in known), sum(own is None for own, _ in pairs)
+    return CanaryResult(name, len(known), beat, missing)
+
+
+def score_value(score: Score) -> float | None:
+    """A score as one number: its reward; without rewards, 1 for `perfect` and 0 for `flawed`; None where it failed."""
     if score.status != "ok":
         return None
     if score.reward is None and score.verdict is not None:
@@ -94,6 +100,7 @@ def _value(score: Score) -> float | None:
     return score.reward
 
 
-def _median(values: Sequence[float | None]) -> float | None:
+def median(values: Sequence[float | None]) -> float | None:
+    """The median of the values that are known."""
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None

@@ -33,6 +33,7 @@ class Judged:
     reason: str | None = None
     latency_s: float = 0.0
     cost: float = 0.0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class LLMJudge:
         reading = judged.reading or Reading()
         return Score(
             *(self.name, self.version, judged.status, reading.reward, reading.judgment, reading.verdict),
+            aspects={"cached": 1.0} if judged.cached else {},
             latency_s=judged.latency_s,
             cost=judged.cost,
             reason=judged.reason,
@@ -155,7 +157,9 @@ class LLMJudge:
     def _ask(self, questions: Sequence[Question]) -> list[Judged]:
         keys = [self._key(question) for question in questions] if self._cache is not None else []
         known = self._cache.get(keys) if self._cache is not None else [None] * len(questions)
-        judged = {i: Judged("ok", Reading(**fields)) for i, fields in enumerate(known) if fields is not None}
+        judged = {
+            i: Judged("ok", Reading(**fields), cached=True) for i, fields in enumerate(known) if fields is not None
+        }
         missing = [i for i in range(len(questions)) if i not in judged]
         fresh = self._thread.run(self._ask_all([questions[i] for i in missing])) if missing else []
         stored = {}
@@ -218,10 +222,11 @@ def _tokens_used(reply: Reply) -> float | None:
 
 def _outcome(a: int, b: int, forth: Judged, back: Judged) -> Outcome:
     """What both orders together say of answers `a` (shown first in `forth`) and `b` (shown first in `back`)."""
-    latency_s, cost = max(forth.latency_s, back.latency_s), forth.cost + back.cost
+    paid = (max(forth.latency_s, back.latency_s), forth.cost + back.cost)
     if forth.reading is None or back.reading is None:
         failed = forth if forth.reading is None else back
-        return Outcome(a, b, None, False, failed.status, failed.reason, latency_s, cost)
+        return Outcome(a, b, None, False, failed.status, failed.reason, *paid)
     first = {"first": a, "second": b}.get(forth.reading.choice or "tie")
     second = {"first": b, "second": a}.get(back.reading.choice or "tie")
-    return Outcome(a, b, first if first == second else None, first != second, "ok", None, latency_s, cost)
+    winner, cached = first if first == second else None, forth.cached + back.cached
+    return Outcome(a, b, winner, first != second, "ok", None, *paid, cached=cached)

@@ -39,6 +39,8 @@ class Outcome:
     latency_s: float = 0.0
     cost: float = 0.0
     asked: bool = True
+    cached: int = 0
+    """Of the two replies, those that a cache gave."""
 
     @classmethod
     def equal(cls, a: int, b: int) -> Self:
@@ -65,8 +67,8 @@ def tally(answers: int, outcomes: Sequence[Outcome]) -> list[Standing]:
 
     An answer of whose comparisons fewer than half have an outcome has no share: what is left would say too little.
     `preferred_over` is the answer it beat whose own share is the lowest, the first of equals.
-    `aspects`: `comparisons` that the judge was asked for, `flips` among them. Each comparison is paid for by both of
-    its answers in halves, so that costs add up.
+    `aspects`: `comparisons` that the judge was asked for, `flips` among them, and `cached`, the replies to them that a
+    cache gave, if any. Each comparison is paid for by both of its answers in halves, so that costs add up.
     """
     own = [[one for one in outcomes if i in (one.a, one.b)] for i in range(answers)]
     shares = [_share(i, mine) for i, mine in enumerate(own)]
@@ -84,6 +86,8 @@ def _standing(i: int, mine: Sequence[Outcome], shares: Sequence[float | None]) -
     decided = [one for one in mine if one.status == "ok"]
     judged = [one for one in decided if one.asked]
     aspects = {"comparisons": float(len(judged)), "flips": float(sum(one.flipped for one in judged))}
+    if cached := sum(one.cached for one in judged):
+        aspects["cached"] = float(cached)
     latency_s, cost = max((one.latency_s for one in mine), default=0.0), sum(one.cost for one in mine) / 2
     if not mine:
         return Standing("abstain", reason="a comparison needs two answers to a prompt")

@@ -77,7 +77,7 @@ class RemoteScorer:
         items = list(zip(prompts, samples, strict=True))
         keys = [self._cache_key(prompt, sample) for prompt, sample in items]
         known = self._cache.get(keys) if self._cache is not None else [None] * len(items)
-        scores = {i: Score(self.name, self.version, "ok", reward) for i, reward in enumerate(known) if _number(reward)}
+        scores = {i: self._found(reward) for i, reward in enumerate(known) if reward is not None and _number(reward)}
         missing = [i for i in range(len(items)) if i not in scores]
         batches = [missing[start : start + self._batch] for start in range(0, len(missing), self._batch)]
         replies = self._thread.run(self._score_all([[items[i] for i in batch] for batch in batches]))
@@ -102,6 +102,9 @@ class RemoteScorer:
             return [failed] * len(batch)
         took = time.perf_counter() - started
         return [self._scored(reward, took) for reward in rewards]
+
+    def _found(self, reward: float) -> Score:
+        return Score(self.name, self.version, "ok", reward, aspects={"cached": 1.0})
 
     def _scored(self, reward: float | None, took: float) -> Score:
         if reward is None:

@@ -15,6 +15,9 @@ from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir, read_parquet
 from tests.fakes import Fuse, Killed, make_config, make_run
 
+SCORE_CHECKS = 1 + 2
+"""Shards that the scorers get in round 0 beside the evaluation's: canaries, and the anchors twice."""
+
 
 def adapters(run_dir: RunDir) -> list[str]:
     return [json.loads((r.root / "COMMIT.json").read_text())["adapter_sha256"] for r in run_dir.rounds()]
@@ -56,11 +59,16 @@ def test_samples_carry_the_version_that_made_them(tmp_path: Path) -> None:
         assert {row["adapter_version"] for row in rows} == {index}
 
 
-@pytest.mark.parametrize("ticks", range(0, 42, 3))
-def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, ticks: int) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = make_run(tmp_path_factory.mktemp("whole"))
+    run_rounds(run)
+    return run
+
+
+@pytest.mark.parametrize("ticks", range(0, 54, 3))
+def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, whole: Run, ticks: int) -> None:
     """A run killed at any call of any part, then run again, ends with the adapters of an undisturbed run."""
-    whole = make_run(tmp_path / "whole")
-    run_rounds(whole)
     with pytest.raises(Killed):
         run_rounds(make_run(tmp_path / "killed", fuse=Fuse(ticks)))
     resumed = make_run(tmp_path / "killed")
@@ -68,13 +76,15 @@ def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, ticks: i
     assert adapters(resumed.run_dir) == adapters(whole.run_dir)
     for index in (1, 2, 3):
         assert sample_keys(resumed, index) == sample_keys(whole, index)
-        assert resumed.run_dir.round(index).report()["metrics"] == whole.run_dir.round(index).report()["metrics"]
+        for section in ("metrics", "trust"):
+            assert resumed.run_dir.round(index).report()[section] == whole.run_dir.round(index).report()[section]
 
 
 def test_committed_shards_are_not_sampled_again(tmp_path: Path) -> None:
     """The fuse burns in round 1's second shard: on resume 32 of its 40 prompts are there already."""
     config = make_config()
-    ticks = 1 + 1 + 2 * 2 + 2 + 1  # canaries, base log-probs, evaluation of 2 shards, round 1's first shard, its second
+    # Sync canaries, base log-probs, evaluation of 2 shards, score checks, round 1's first shard, its second.
+    ticks = 1 + 1 + 2 * 2 + SCORE_CHECKS + 2 + 1
     with pytest.raises(Killed):
         run_rounds(make_run(tmp_path, config, Fuse(ticks)))
     resumed = make_run(tmp_path, config)
@@ -245,7 +255,7 @@ def test_no_objective_asks_for_revisions_no_stage(tmp_path: Path) -> None:
     assert {purpose for purpose, *_ in run.stages.generator.asked} == {"train", "evaluation"}
 
 
-@pytest.mark.parametrize("ticks", range(9, 18, 2))
+@pytest.mark.parametrize("ticks", range(9 + SCORE_CHECKS, 18 + SCORE_CHECKS, 2))
 def test_committed_revisions_are_not_sampled_again(tmp_path: Path, ticks: int) -> None:
     """Killed anywhere around round 1's revisions: every prompt of every purpose is sampled once over both attempts,
     but for a shard that was sampled and not yet committed; and the adapters are those of an undisturbed run."""
@@ -268,7 +278,8 @@ def test_committed_revisions_are_not_sampled_again(tmp_path: Path, ticks: int) -
 def test_one_shard_of_revisions_survives_a_kill(tmp_path: Path) -> None:
     """The fuse burns in the second shard's revisions: on resume the first shard's are there."""
     config = ilf_config(run={"name": "fake", "rounds": 2})
-    ticks = 1 + 1 + 2 * 2 + 2 * 2 + 1 + 1  # canaries, base log-probs, evaluation, round 1's shards, their revisions
+    # Sync canaries, base log-probs, evaluation, score checks, round 1's shards, their revisions.
+    ticks = 1 + 1 + 2 * 2 + SCORE_CHECKS + 2 * 2 + 1 + 1
     first = make_run(tmp_path, config, Fuse(ticks))
     with pytest.raises(Killed):
         run_rounds(first)

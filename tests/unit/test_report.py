@@ -285,3 +285,65 @@ def test_training_metrics_become_curves_and_flags_are_marked() -> None:
     assert "<mark>&lt;axe&gt;</mark>" in html and "<mark>cat</mark>" not in html
     assert "Not animals: axe." in html
     assert "Implicit reward margin" not in html
+
+
+def trusted(name: str = "reward_model:demo", reason: str = "error: HTTP 503") -> dict[str, Any]:
+    """The section of a report, with every part."""
+    canary = {"beat": 6, "compared": 8, "missing": 0, "alarm": True}
+    moved = {"compared": 16, "missing": 0, "spread": 0.5, "mean_change": 0.25, "noise": 0.0, "changed": 0.75}
+    return {
+        "gold": "rule:demo",
+        "alarms": [f"{name} puts canaries above the median answer: null_model on 6 of 8 prompts"],
+        "scorers": {name: {
+            "answers": 10, "status": {"ok": 8, "error": 2}, "reasons": {reason: 2}, "aspects": {"truncated": 3.0},
+            "cost": 0.5, "latency_s": {"mean": 0.25, "max": 1.0}, "flip_rate": metric(0.125),
+        }},
+        "agreement": {
+            "pairs": [{"a": name, "b": "rule:demo", "pearson": metric(0.5), "alike": metric(0.625)}],
+            "gold": {name: {"accuracy": metric(0.6875)}},
+            "length": {name: metric(0.375)},
+        },
+        "canaries": {"prompts": 8, "scorers": {name: {"null_model": canary}}},
+        "drift": {"since": 0, "anchors": 16, "scorers": {name: {**moved, "alarm": True}}},
+        "gap": {name: {"proxy": metric(1.5), "gold": metric(-0.75), "gap": metric(2.25)}},
+    }  # fmt: skip
+
+
+def test_scores_have_alarms_tables_and_curves() -> None:
+    parsed = page([full_round(0), {**full_round(1), "trust": trusted()}])
+    for text in [
+        "Alarms of the scorers, newest first round 1 reward_model:demo puts canaries above",
+        "Scorers, round 1",
+        "8 0 2 0 0 3 0 12.5% [7.5, 17.5] $0.5000 0.250",
+        "error: HTTP 503 2",
+        "reward_model:demo and rule:demo 0.500 [0.450, 0.550] – 62.5%",  # noqa: RUF001
+        "Against rule:demo, round 1",
+        "68.8%",
+        "null_model 6 of 8 alarm",
+        "Drift on fixed answers, round 1 against round 0",
+        "16 0.250 alarm 0.000 0.500 75.0%",
+        "Reward against truth",
+        "Reward and length",
+    ]:
+        assert text in parsed.text, text
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_scores_of_hostile_scorers_are_inert() -> None:
+    parsed = page([{**full_round(0), "trust": trusted(HOSTILE, HOSTILE)}])
+    shown = HOSTILE.replace("\x00", "\u2400").replace("\x1b", "\u241b").replace("\ud800", "\ufffd")
+    assert parsed.texts.count(shown) >= 6
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        None, [], {"alarms": 3}, {"alarms": [None]}, {"scorers": {"a": None, "b": {}}}, {"scorers": []},
+        {"agreement": {"pairs": [3, {}], "gold": 3, "length": {"a": {"value": None}}}}, {"canaries": {"failed": "x"}},
+        {"canaries": {"scorers": {"a": {"b": 3}, "c": {"d": {"beat": "x"}}}}}, {"gap": {"a": 3}},
+        {"drift": {"scorers": {"a": {"mean_change": "far"}}}},
+    ],
+)  # fmt: skip
+def test_damaged_scores_still_render(trust: Any) -> None:
+    page([{**full_round(0), "trust": trust}])

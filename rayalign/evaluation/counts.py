@@ -1,0 +1,114 @@
+"""What the scorers did, counted from the stored scores: failures and their reasons, truncation, flips, cost, time."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rayalign.evaluation.statistics import FloatArray, clustered_statistic
+from rayalign.records import Score, ScoredSample
+
+MOST_REASONS = 20
+LONGEST_REASON = 100
+OTHER = "other reasons"
+UNSCORED = "unscored"
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_NUMBER = re.compile(r"(?<!HTTP )\b[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?\b")
+
+
+class ScoreCounter:
+    """Counts the scores of rows that come shard by shard, and keeps no row."""
+
+    def __init__(self, scorers: Sequence[str]) -> None:
+        self._counts = {name: _Counts() for name in scorers}
+        self.answers = self.truncated = 0
+        """Answers so far, and those of them that the token limit stopped."""
+
+    def add(self, rows: Iterable[ScoredSample]) -> None:
+        for row in rows:
+            self.answers += 1
+            self.truncated += row.sample.finish_reason == "length"
+            scores = {score.scorer: score for score in row.scores}
+            for name, counts in self._counts.items():
+                counts.add(row.sample.prompt_id, scores.get(name))
+
+    def facts(self, *, seed: int) -> dict[str, dict[str, Any]]:
+        """Per scorer:
+
+        * `status`: answers per status, `unscored` where there is no score of it; they add up to `answers`.
+        * `reasons`: of the answers that are not `ok`, per status and `plain_reason`; they add up to those statuses.
+        * `aspects`: sums of what the scores carry (`truncated`, `comparisons`, `flips`, `cached` ...).
+        * `flip_rate`: of a judge that compares, the share of comparisons whose two orders disagree.
+        * `cost` (US dollars), and `latency_s`: mean and maximum over the answers that took any time.
+        """
+        return {name: {"answers": self.answers, **counts.facts(seed)} for name, counts in self._counts.items()}
+
+
+@dataclass
+class _Counts:
+    """Of one scorer."""
+
+    status: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    aspects: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    flips: dict[str, FloatArray] = field(default_factory=dict)
+    """Per prompt, flips and comparisons. Each comparison stands in the scores of both its answers, and so does its
+    flip: the ratio is that of either."""
+    cost: float = 0.0
+    seconds: float = 0.0
+    longest_s: float = 0.0
+    timed: int = 0
+
+    def add(self, prompt_id: str, score: Score | None) -> None:
+        self.status[UNSCORED if score is None else score.status] += 1
+        if score is None:
+            return
+        if score.status != "ok":
+            self.reasons[f"{score.status}: {plain_reason(score.reason)}"] += 1
+        for name, value in score.aspects.items():
+            self.aspects[name] += value
+        if score.aspects.get("comparisons"):
+            judged = np.array([score.aspects.get("flips", 0.0), score.aspects["comparisons"]])
+            self.flips[prompt_id] = self.flips.get(prompt_id, 0.0) + judged
+        self.cost += score.cost
+        self.seconds += score.latency_s
+        self.longest_s = max(self.longest_s, score.latency_s)
+        self.timed += score.latency_s > 0
+
+    def facts(self, seed: int) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "status": dict(sorted(self.status.items())),
+            "reasons": _most(self.reasons),
+            "aspects": dict(sorted(self.aspects.items())),
+            "cost": self.cost,
+        }
+        if self.timed:
+            found["latency_s"] = {"mean": self.seconds / self.timed, "max": self.longest_s}
+        if self.flips:
+            sums = np.array([self.flips[prompt_id] for prompt_id in sorted(self.flips)])
+            n = int(sums[:, 1].sum()) // 2
+            rate = clustered_statistic(sums, lambda s: s[..., 0] / s[..., 1], n=n, seed=seed)
+            found["flip_rate"] = None if rate is None else rate.to_dict()
+        return found
+
+
+def plain_reason(reason: str | None) -> str:
+    """A reason without what differs from answer to answer: numbers but for HTTP codes, and what is quoted.
+
+    >>> plain_reason("no reply within 60 s"), plain_reason("HTTP 503: 'busy, try in 3 s'")
+    ('no reply within # s', 'HTTP 503: …')
+    """
+    text = _NUMBER.sub("#", _QUOTED.sub("…", " ".join((reason or "no reason given").split())))
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+
+
+def _most(reasons: Counter[str]) -> dict[str, int]:
+    """The most frequent ones, the first in the alphabet among equals; the rest as one."""
+    ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in ranked[MOST_REASONS:])
+    return dict(ranked[:MOST_REASONS]) | ({OTHER: rest} if rest else {})
