@@ -21,9 +21,8 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
     Raises:
         ExportError: the hub cannot be reached, refuses, or has such a repository already.
     """
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     stays = f"the export stays in {folder}; "
@@ -34,11 +33,13 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
         raise ExportError(f"--push {hub_id}: not a hub id", _shown(error), stays + "give NAME/REPOSITORY") from None
     except HfHubHTTPError as error:
         raise _refused(error, hub_id, stays) from None
-    except (httpx.TransportError, OfflineModeIsEnabled, ConnectionError) as error:
-        raise ExportError(f"--push {hub_id}: cannot reach {api.endpoint}", _shown(error),
-                          stays + "check the network, HF_HUB_OFFLINE and HF_ENDPOINT, and run the same command again"
-                          ) from None  # fmt: skip
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:
+        if _is_network(error):
+            raise ExportError(f"--push {hub_id}: cannot reach {api.endpoint}", _shown(error),
+                              stays + "check the network, HF_HUB_OFFLINE and HF_ENDPOINT, then run the command again"
+                              ) from None  # fmt: skip
+        if not isinstance(error, ValueError | RuntimeError):
+            raise
         # The client's own words for a card or an upload that the hub does not take.
         raise ExportError(f"--push {hub_id}: the upload failed", _shown(error.__cause__ or error),
                           stays + "run the same command again, with --update") from None  # fmt: skip
@@ -57,6 +58,11 @@ def _refused(error: Any, hub_id: str, stays: str) -> ExportError:
                            )  # fmt: skip
     return ExportError(f"--push {hub_id}: the hub answers {status}", error.server_message or _shown(error),
                        stays + "run the same command again later, with --update")  # fmt: skip
+
+
+def _is_network(error: Exception) -> bool:
+    """Also where the client's HTTP library, which has changed its name before, has a class of its own."""
+    return isinstance(error, ConnectionError) or "TransportError" in [kind.__name__ for kind in type(error).__mro__]
 
 
 def _shown(error: BaseException) -> str:

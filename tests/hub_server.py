@@ -92,7 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked.get('organization') or 'me'}/{asked['name']}"
         if name in self.server.repos:
-            return self._answer(409, {"error": "You already created this model repo"})
+            return self._answer(
+                409, {"error": "You already created this model repo", "url": f"{self.server.url}/{name}"}
+            )
         self.server.repos[name] = {}
         self.server.private[name] = asked.get("private", asked.get("visibility") == "private")
         return self._answer(200, {"url": f"{self.server.url}/{name}"})

@@ -12,9 +12,7 @@ from typing import Any
 import pytest
 
 from rayalign import cli
-from rayalign.records import Prompt
 from rayalign.run_dir import RunDir
-from tests.integration.conftest import small_config
 from tests.integration.test_run import finish, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -54,12 +52,8 @@ def asked(run_dir: RunDir, demo_folder: Path) -> list[tuple[list[int], list[int]
     assert rows is not None and {row.sample.adapter_version for row in rows} == {1}
     found = {row.sample.prompt_id: row.sample.token_ids for row in rows[:ASKED]}
     records = rows_from_records(world.prompts(), "the demo world", "messages").rows
-    prompts: list[Prompt] = tokenize_prompts(
-        [row for row in records if row.id in found],
-        load_tokenizer(demo_folder),
-        "auto",
-        small_config().prompts.max_tokens,
-    )[0]
+    rows_asked = [row for row in records if row.id in found]
+    prompts, _ = tokenize_prompts(rows_asked, load_tokenizer(demo_folder), "auto", 512)
     return [(prompt.token_ids, found[prompt.id]) for prompt in prompts]
 
 
