@@ -81,6 +81,62 @@ def report(run_dir: str) -> None:
 
 
 @cli.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
+@click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
+@click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
+@click.option("--base", metavar="MODEL", help="Folder or hub id of the base model, if it is not where the run had it.")
+@click.option(
+    "--push", metavar="HUB_ID", help="Also upload it to HF_ENDPOINT, with HF_TOKEN or the hub client's login."
+)
+@click.option("--update", is_flag=True, help="With --push: add a commit to a repository that exists.")
+@click.option("--public", is_flag=True, help="With --push: make a public repository (default: private).")
+def export(
+    run_dir: str, round_index: int | None, to: str, merge: bool, base: str | None, push: str | None, update: bool,
+    public: bool,
+) -> None:  # fmt: skip
+    """Write a round's adapter of RUN to a folder that PEFT and vLLM load, with a model card."""
+    if (update or public) and push is None:
+        raise click.UsageError("--update and --public belong to --push.")
+    from rayalign.export import Push
+    from rayalign.export import export as write_export
+
+    pushed = None if push is None else Push(push, update=update, public=public)
+    write_export(run_dir, to, round_index=round_index, merge=merge, base=base, push=pushed, say=click.echo)
+
+
+@cli.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--round", "round_index", type=click.IntRange(min=0), help="0 is the base; default: the last finished.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
+@click.option("--base", metavar="MODEL", help="Folder or hub id of the base model, if it is not where the run had it.")
+def chat(
+    run_dir: str, round_index: int | None, temperature: float | None, max_tokens: int | None, base: str | None
+) -> None:
+    """Talk to a round's adapter of RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
+    from rayalign.chat import chat as talk
+
+    talk(
+        run_dir, round_index, base=base, temperature=temperature, max_tokens=max_tokens, source=sys.stdin,
+        out=sys.stdout, say=lambda text: click.echo(text, err=True),
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
+@click.option("--prompt", "prompt_id", metavar="ID", help="A prompt's id or its beginning. Default: list the prompts.")
+@click.option("--limit", type=click.IntRange(min=1), help="Prompts, or answers of a prompt, shown at most.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
+def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: int | None, as_json: bool) -> None:
+    """Print a round's prompts of RUN, or one prompt's answers, rewards, scores, judgments and training group."""
+    from rayalign.show import show as shown
+
+    click.echo(shown(run_dir, round_index, prompt_id, limit, as_json=as_json))
+
+
+@cli.command()
 def doctor() -> None:
     """Check this machine: packages, memory, disk, compiler, settings."""
     from rayalign.doctor import diagnose

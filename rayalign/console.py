@@ -157,8 +157,13 @@ class Console:
 
     def _printable(self, text: str) -> str:
         """Without control codes, and with `?` for what the stream cannot encode (it would raise)."""
-        encoding = self._rich.encoding
-        return CONTROL_CODES.sub("?", text).encode(encoding, "replace").decode(encoding)
+        return terminal_text(text, self._rich.encoding)
+
+
+def terminal_text(text: str, encoding: str | None = "utf-8") -> str:
+    """Text from outside as a terminal may show it: `?` for control codes and for what `encoding` does not have."""
+    encoding = encoding or "utf-8"
+    return CONTROL_CODES.sub("?", text).encode(encoding, "replace").decode(encoding)
 
 
 class RunReporter:

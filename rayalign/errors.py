@@ -60,6 +60,12 @@ class RunFolderError(RayalignError, ValueError):
     exit_code = EXIT_BAD_INPUT
 
 
+class ExportError(RayalignError, ValueError):
+    """An adapter or merged model cannot be written there, or the hub does not take it."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
 class StoreError(RunFolderError):
     """The object store of a run folder fails, or another process took the folder over; the run can be resumed."""
 

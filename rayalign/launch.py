@@ -20,6 +20,7 @@ from rayalign.inputs import Inputs, make_demo_models, read_inputs
 from rayalign.metrics import open_log
 from rayalign.records import SCHEMA_VERSION
 from rayalign.run_dir import Place, RunDir
+from rayalign.saved_run import SavedRun
 from rayalign.storage import Folder, is_uri
 
 JOB_PACKAGES = "runtime_resources"
@@ -84,16 +85,13 @@ def write_report(root: Place | str) -> Folder:
     """Rewrite `report.html` from the run folder.
 
     Raises:
-        RunFolderError: the folder holds no run.
+        RunFolderError: the folder holds no run, or one of another schema version.
     """
     from rayalign.dashboard.report import ReportData, render_report
     from rayalign.run_dir import write_file
 
-    run_dir = RunDir(root)
-    config = run_dir.saved_config()
-    if config is None:
-        raise RunFolderError(f"{root} has no config.yaml", "it is not a run folder",
-                             "give the folder that `rayalign run` printed")  # fmt: skip
+    run = SavedRun.at(root)
+    run_dir, config = run.run_dir, run.config
     rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
     status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
     page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds))
@@ -118,6 +116,7 @@ def _fork(config: RunConfig, name: str) -> RunConfig:
     if source.saved_config() is None:
         raise RunFolderError(f"--fork {name}: {source.root} is not a run", "there is nothing to go on from",
                              "set run.name to the run that you want to fork")  # fmt: skip
+    source.check_schema()
     if target.saved_config() is not None:
         return forked
     for finished in source.rounds():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The file of an adapter folder whose SHA-256 is the adapter's checksum."""
+ADAPTER_CONFIG = "adapter_config.json"
 
 FinishReason = Literal["stop", "length"]
 ScoreStatus = Literal["ok", "abstain", "error", "timeout"]

@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import io
 import json
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,14 +26,16 @@ import yaml
 
 from rayalign.errors import RunFolderError
 from rayalign.lease import Lease
-from rayalign.records import SCHEMA_VERSION, Prompt, Sample, ScoredSample
+from rayalign.records import SCHEMA_VERSION, Adapter, Prompt, Sample, ScoredSample
 from rayalign.storage import Folder
 from rayalign.tables import read_slice, write_table
 
 Place = Folder | Path
 
-RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.")
-"""Config keys that may differ when a run is resumed; `run.rounds` may also grow."""
+RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
+"""Config keys that may differ when a run is resumed (a folder may be moved); `run.rounds` may also grow."""
+OLDEST_SCHEMA = 1
+"""Folders of this schema version up to `SCHEMA_VERSION` are read and resumed."""
 ROUND = re.compile("[0-9]{4}")
 PROMPTS_PER_ROW_GROUP = 1024
 
@@ -121,6 +124,10 @@ class RoundDir:
         names = (self.root / "commits").names()
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
+    def commit_facts(self) -> dict[str, Any]:
+        """`COMMIT.json` of a finished round."""
+        return json.loads((self.root / "COMMIT.json").read_text())
+
     @property
     def finished(self) -> bool:
         return (self.root / "COMMIT.json").exists()
@@ -173,6 +180,14 @@ class RoundDir:
         return read_scored(
             self.root / shard_path(purpose, "samples", shard), self.root / shard_path(purpose, "scores", shard)
         )
+
+    def adapter(self) -> tuple[Adapter, dict[str, bytes]] | None:
+        """The round's adapter and its files by name; None where none is committed. Raises as `committed`."""
+        saved = None if self.index == 0 else self.committed("adapter")
+        if saved is None:
+            return None
+        files = {posixpath.basename(name): (self.root / name).read_bytes() for name in saved["files"]}
+        return Adapter(**saved["adapter"]), files
 
     def report(self) -> dict[str, Any] | None:
         text = (self.root / "report.json").find_text()
@@ -234,10 +249,7 @@ class RunDir:
         saved = self.saved_config()
         if saved is None:
             return False
-        version = self.info.get("schema_version", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
-            raise RunFolderError(f"{self.root} has schema_version {version}", f"this version reads {SCHEMA_VERSION}",
-                                 "use the rayalign version that made it, or another run.name")  # fmt: skip
+        self.check_schema()
         if differences := refused_changes(saved, config):
             raise RunFolderError(
                 f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
@@ -245,6 +257,24 @@ class RunDir:
                 "set another run.name, undo the change, or give --fork NAME to go on under a new name",
             )
         return True
+
+    def check_schema(self) -> None:
+        """Refuse a folder of a schema that this version does not know.
+
+        Raises:
+            RunFolderError: naming both versions.
+        """
+        version = self.info.get("schema_version", SCHEMA_VERSION)
+        if isinstance(version, int) and OLDEST_SCHEMA <= version <= SCHEMA_VERSION:
+            return
+        reads = f"schema_version {OLDEST_SCHEMA} to {SCHEMA_VERSION}" if OLDEST_SCHEMA < SCHEMA_VERSION else \
+            f"schema_version {SCHEMA_VERSION}"  # fmt: skip
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise RunFolderError(
+            f"{self.root} has schema_version {version}",
+            f"this rayalign reads {reads}" + ("; the folder was written by a newer one" if newer else ""),
+            "upgrade rayalign" if newer else "use the rayalign version that made it (run.json names it)",
+        )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -103,6 +103,8 @@ class Groups:
     dropped: dict[str, int]
     """Groups per drop reason."""
     stats: dict[str, float] = field(default_factory=dict)
+    drop_reasons: dict[str, str] = field(default_factory=dict)
+    """Of each dropped group, by prompt id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -178,12 +179,10 @@ class FakeGroupBuilder:
                 groups.append(self._revised(shard, round_index, group) if "revisions" in self.needs else group)
         groups.sort(key=lambda group: group.prompt_id)
         keep = [group.to_row() for group in groups if group.keep]
-        dropped: dict[str, int] = {}
-        for group in groups:
-            if group.drop_reason:
-                dropped[group.drop_reason] = dropped.get(group.drop_reason, 0) + 1
+        reasons = {group.prompt_id: group.drop_reason for group in groups if group.drop_reason}
         round_dir.write("groups/00000.parquet", parquet_bytes(keep, TrainingGroup.schema()))
-        return Groups([f"rounds/{round_index:04d}/groups/00000.parquet"], len(keep), dropped)
+        files = [f"rounds/{round_index:04d}/groups/00000.parquet"]
+        return Groups(files, len(keep), dict(Counter(reasons.values())), drop_reasons=reasons)
 
 
 class FakeLearner:

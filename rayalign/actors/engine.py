@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from rayalign.actors.merged import MergedWeights
 from rayalign.actors.vllm_start import start_vllm
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
+from rayalign.learning.merged import MergedWeights
 from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample
 from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
 
@@ -224,7 +224,7 @@ class Engine:
         sha256 = None if files is None else hashlib.sha256(files.files[ADAPTER_WEIGHTS]).hexdigest()
         self._check(files, sha256)
         if not (files is None and self._pristine):
-            tensors = self._merged.tensors(files)
+            tensors = self._merged.tensors(None if files is None else files.files)
             self._pristine = False
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
             self._pristine = files is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,18 +42,17 @@ class RayGroupBuilder:
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         round_dir = self._run_dir.round(round_index)
         recipe, facts = self._recipe.with_positives(round_dir, shards, seed)
-        files, dropped, kept, responses = [], {}, 0, 0
+        files, reasons, kept, responses = [], {}, 0, 0
         for rows in _chunks(_groups(round_dir, shards, recipe)):
-            for row in rows:
-                if row["drop_reason"] is not None:
-                    dropped[row["drop_reason"]] = dropped.get(row["drop_reason"], 0) + 1
+            reasons |= {row["prompt_id"]: row["drop_reason"] for row in rows if row["drop_reason"] is not None}
             keep = [row for row in rows if row["drop_reason"] is None]
             name = f"groups/{len(files):05d}.parquet"
             round_dir.write(name, parquet_bytes(keep, TrainingGroup.schema()))
             files.append(f"{round_dir.relative}/{name}")
             kept += len(keep)
             responses += sum(len(row["rewards"]) for row in keep)
-        return Groups(files, kept, dropped, {"responses": float(responses), **facts})
+        stats = {"responses": float(responses), **facts}
+        return Groups(files, kept, dict(Counter(reasons.values())), stats, reasons)
 
     def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
         """For each shard, one prompt per flawed response that asks for a better one."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from rayalign.config import LoraSection
 from rayalign.errors import ModelError
@@ -51,6 +53,12 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 def context_length(folder: Path) -> int | None:
     """Longest sequence that the model's config allows, in tokens; None where it does not say."""
     return getattr(load_with(AutoConfig, folder), "max_position_embeddings", None)
+
+
+def be_quiet() -> None:
+    """No bars and no remarks of the model libraries on the terminal, for commands whose output is their own."""
+    disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def load_with(auto_class: Any, folder: Path, **kwargs: Any) -> Any:

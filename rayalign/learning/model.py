@@ -23,11 +23,9 @@ from rayalign.learning.folders import first_line, load_with
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
-from rayalign.records import ADAPTER_WEIGHTS
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _log = logging.getLogger(__name__)
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 class Policy(torch.nn.Module):

@@ -11,9 +11,9 @@ Every arrow ends in a commit of the run folder, so a killed round goes on after 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,13 +176,11 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, adapter: Adapter) -> 
 
 def load_adapter(run: Run, version: int) -> tuple[Adapter, AdapterFiles] | None:
     """A round's committed adapter; None for the base and for a round that has none yet."""
-    round_dir = run.run_dir.round(version)
-    saved = None if version == 0 else round_dir.committed("adapter")
-    if saved is None:
+    found = run.run_dir.round(version).adapter()
+    if found is None:
         return None
-    record = Adapter(**saved["adapter"])
-    content = {Path(name).name: (round_dir.root / name).read_bytes() for name in saved["files"]}
-    return record, AdapterFiles(version, saved["files"][f"adapter/{ADAPTER_WEIGHTS}"]["sha256"], content)
+    record, files = found
+    return record, AdapterFiles(version, hashlib.sha256(files[ADAPTER_WEIGHTS]).hexdigest(), files)
 
 
 def finish_round(

@@ -23,6 +23,7 @@ EVERYTHING_BUT_LOOP = BASE | {
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
     *("config_file", "console", "doctor", "sampling", "inputs"),
+    *("saved_run", "show", "chat", "export", "export_card", "hub"),
 }
 
 
@@ -69,6 +70,12 @@ RULES = {
     "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
     "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
+    "saved_run": Rule(BASE | {"run_dir", "storage"}, set(), {"learning", "demo"}),
+    "show": Rule(BASE | {"run_dir", "saved_run", "metrics", "console"}, set()),
+    "chat": Rule(BASE | {"saved_run", "console", "data"}, set(), {"learning"}),
+    "export_card": Rule(BASE | {"metrics"}, set()),
+    "hub": Rule({"errors"}, set()),
+    "export": Rule(BASE | {"run_dir", "saved_run", "export_card"}, set(), {"learning", "hub"}),
     "wiring": Rule(ALL - {"launch", "submit"}, set()),
     "launch": Rule(ALL, set()),
     "submit": Rule(BASE | {*CONFIG, "config_file"}, {"ray"}),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rayalign.actors.merged import MergedWeights
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import SyncError
+from rayalign.learning.merged import MergedWeights
 from rayalign.learning.model import ADAPTER_CONFIG, build_policy
 from rayalign.learning.packing import collate_padded
 from rayalign.records import ADAPTER_WEIGHTS
@@ -40,7 +40,7 @@ def test_merged_model_is_the_model_with_its_adapter(family: str, request: pytest
     folder: Path = request.getfixturevalue(family)
     adapter, expected = trained(folder)
     merged, plain = (AutoModelForCausalLM.from_pretrained(folder) for _ in range(2))
-    merged.load_state_dict(dict(MergedWeights(folder).tensors(adapter)), strict=False)
+    merged.load_state_dict(dict(MergedWeights(folder).tensors(adapter.files)), strict=False)
     with torch.no_grad():
         logits = merged(IDS).logits[0].log_softmax(-1)
         before = plain(IDS).logits[0].log_softmax(-1)
@@ -62,9 +62,9 @@ def test_what_cannot_be_merged_is_refused_before_the_first_tensor(llama_folder: 
     weights = MergedWeights(llama_folder)
     other = {**adapter.files, ADAPTER_CONFIG: json.dumps({**config, "use_rslora": True}).encode()}
     with pytest.raises(SyncError, match="use_rslora"):
-        weights.tensors(AdapterFiles(3, adapter.sha256, other))
+        weights.tensors(other)
     elsewhere = adapter.files[ADAPTER_WEIGHTS].replace(b"layers.1.", b"layers.9.")
     with pytest.raises(SyncError, match=r"no model.layers.9\S+ \(7 such tensors\)(.|\n)*sync.mode: adapter"):
-        weights.tensors(AdapterFiles(3, "x", {**adapter.files, ADAPTER_WEIGHTS: elsewhere}))
+        weights.tensors({**adapter.files, ADAPTER_WEIGHTS: elsewhere})
     with pytest.raises(SyncError, match=r"no \*\.safetensors"):
         MergedWeights(tmp_path)

@@ -1,4 +1,4 @@
-"""A base model's weights with an adapter's change added: what a generator is given in `merged` mode.
+"""A base model's weights with an adapter's change added: what a generator is given in `merged` mode, or an export.
 
 The sum is made in float32 from the checkpoint as it lies on the disk, never from weights that were merged before, so
 nothing drifts from round to round, and version 0 is the checkpoint itself.
@@ -7,22 +7,23 @@ nothing drifts from round to round, and version 0 is the checkpoint itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save_file
 
 from rayalign.errors import SyncError
-from rayalign.learning.model import ADAPTER_CONFIG
-from rayalign.records import ADAPTER_WEIGHTS
-from rayalign.stages import AdapterFiles
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 PEFT_PREFIX = "base_model.model."
 OTHER_KINDS = ("use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
 """Settings of PEFT that change what an adapter adds; the learner sets none of them."""
+Changes = dict[str, tuple[torch.Tensor, torch.Tensor, float]]
+"""Checkpoint name -> (A, B, scale) of each adapted weight: W + scale * B A."""
 
 
 class MergedWeights:
@@ -41,36 +42,59 @@ class MergedWeights:
             raise SyncError(f"{folder} has no *.safetensors", "merging needs the base model's weights as a checkpoint",
                             "save the model with safetensors, or set sync.mode: adapter")  # fmt: skip
 
-    def tensors(self, adapter: AdapterFiles | None) -> Iterator[tuple[str, torch.Tensor]]:
+    def tensors(self, adapter: Mapping[str, bytes] | None) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
+
+        Args:
+            adapter: its files by name.
 
         Raises:
             SyncError: the adapter changes something that the checkpoint does not have; before the first tensor.
         """
+        changes = self._checked(adapter)
+        return (pair for path in self.paths() for pair in self._read(path, changes, None))
+
+    def paths(self) -> list[Path]:
+        """The checkpoint's files."""
+        return sorted(set(self._files.values()))
+
+    def write(self, adapter: Mapping[str, bytes], folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the merged checkpoint to `folder`, each tensor in the file that holds it here.
+
+        Args:
+            dtype: of all floating-point weights; None keeps the checkpoint's.
+
+        Raises:
+            SyncError: as `tensors`.
+        """
+        changes = self._checked(adapter)
+        for path in self.paths():
+            save_file(dict(self._read(path, changes, dtype)), folder / path.name, metadata={"format": "pt"})
+
+    def _checked(self, adapter: Mapping[str, bytes] | None) -> Changes:
         changes = {} if adapter is None else _changes(adapter)
         if missing := sorted(set(changes) - set(self._files)):
             raise SyncError(f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
                             "the adapter cannot be merged into it by name", "set sync.mode: adapter")  # fmt: skip
-        return self._read(changes)
+        return changes
 
-    def _read(self, changes: dict[str, tuple[torch.Tensor, torch.Tensor, float]]) -> Iterator[tuple[str, torch.Tensor]]:
-        for path in sorted(set(self._files.values())):
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    tensor = file.get_tensor(name)
-                    if name in changes:
-                        a, b, scale = changes[name]
-                        tensor = (tensor.float() + scale * (b.float() @ a.float())).to(tensor.dtype)
-                    yield name, tensor
+    def _read(self, path: Path, changes: Changes, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                tensor = file.get_tensor(name)
+                kept = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+                if name in changes:
+                    a, b, scale = changes[name]
+                    tensor = tensor.float() + scale * (b.float() @ a.float())
+                yield name, tensor.to(kept)
 
 
-def _changes(adapter: AdapterFiles) -> dict[str, tuple[torch.Tensor, torch.Tensor, float]]:
-    """Checkpoint name -> (A, B, scale) of each adapted weight: W + scale * B A."""
-    config: dict[str, Any] = json.loads(adapter.files[ADAPTER_CONFIG])
+def _changes(adapter: Mapping[str, bytes]) -> Changes:
+    config: dict[str, Any] = json.loads(adapter[ADAPTER_CONFIG])
     if unknown := [name for name in OTHER_KINDS if config.get(name)]:
-        raise SyncError(f"adapter {adapter.version} uses {', '.join(unknown)}", "merging knows plain LoRA only",
+        raise SyncError(f"the adapter uses {', '.join(unknown)}", "merging knows plain LoRA only",
                         "set sync.mode: adapter")  # fmt: skip
-    tensors = load_safetensors(adapter.files[ADAPTER_WEIGHTS])
+    tensors = load_safetensors(adapter[ADAPTER_WEIGHTS])
     scale = config["lora_alpha"] / config["r"]
     changes = {}
     for name, a in tensors.items():
@@ -78,6 +102,6 @@ def _changes(adapter: AdapterFiles) -> dict[str, tuple[torch.Tensor, torch.Tenso
             module = name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight")
             changes[f"{module}.weight"] = (a, tensors[name.replace(".lora_A.", ".lora_B.")], scale)
     if 2 * len(changes) != len(tensors):
-        raise SyncError(f"adapter {adapter.version} has {len(tensors)} tensors, {len(changes)} of them LoRA pairs",
+        raise SyncError(f"the adapter has {len(tensors)} tensors, {len(changes)} of them LoRA pairs",
                         "merging knows plain LoRA only", "set sync.mode: adapter")  # fmt: skip
     return changes

@@ -1,0 +1,91 @@
+"""A model to talk to: base and adapter in transformers and PEFT, answering token by token."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
+
+from rayalign.learning.folders import context_length, load_tokenizer, load_with
+
+
+class ChatModel:
+    """A causal language model, with an adapter or without.
+
+    Args:
+        base: its folder.
+        adapter: an adapter's files by name; None is the base itself.
+        dtype: "float32" or "bfloat16".
+    """
+
+    def __init__(self, base: Path, adapter: Mapping[str, bytes] | None, dtype: str) -> None:
+        self.tokenizer: Any = load_tokenizer(base)
+        self.context = context_length(base)
+        self.stopped = True
+        """Whether the last answer ended by itself."""
+        model = load_with(AutoModelForCausalLM, base, dtype=getattr(torch, dtype))
+        self._eos = model.generation_config.eos_token_id
+        if self._eos is None:
+            self._eos = self.tokenizer.eos_token_id
+        if adapter is not None:
+            with tempfile.TemporaryDirectory(prefix="rayalign-chat-") as folder:
+                for name, content in adapter.items():
+                    (Path(folder) / name).write_bytes(content)
+                model = PeftModel.from_pretrained(model, folder)
+        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+    def stream(self, prompt_T: list[int], *, max_tokens: int, temperature: float, top_p: float) -> Iterator[str]:
+        """The answer in pieces of text, as it is made; 0 as temperature takes the likeliest token each time.
+
+        Closing the iterator early stops the model. What generation raises is raised here.
+        """
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
+        given_up, failures = threading.Event(), []
+        sampled = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature > 0 else {}
+        settings = GenerationConfig(
+            do_sample=temperature > 0, max_new_tokens=max_tokens, eos_token_id=self._eos,
+            pad_token_id=self.tokenizer.pad_token_id or 0, **sampled,
+        )  # fmt: skip
+        ids_1T = torch.tensor([prompt_T], device=self._model.device)
+
+        def generate() -> None:
+            try:
+                made_1T = self._model.generate(
+                    input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), generation_config=settings,
+                    streamer=streamer, stopping_criteria=StoppingCriteriaList([_GivenUp(given_up)]),
+                )  # fmt: skip
+                ends = self._eos if isinstance(self._eos, list) else [self._eos]
+                self.stopped = int(made_1T[0, -1]) in ends
+            except Exception as error:
+                failures.append(error)
+                streamer.end()
+
+        thread = threading.Thread(target=generate, daemon=True)
+        thread.start()
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            given_up.set()
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+class _GivenUp(StoppingCriteria):
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
+        return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)

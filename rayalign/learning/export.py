@@ -1,0 +1,101 @@
+"""A merged model on the disk, proven against the base with its adapter."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM
+
+from rayalign.errors import ModelError, SyncError
+from rayalign.learning.folders import MODEL_FILES, load_with
+from rayalign.learning.merged import MergedWeights
+
+LOGIT_TOLERANCE = 1e-4
+"""Largest |difference| of a logit that merging in float32 may make."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeProof:
+    """How far the merged model's logits are from those of base and adapter, all computed in float32."""
+
+    dtype: str
+    """Of the weights as saved."""
+    float32_gap: float
+    """Largest |difference| before the weights were cast."""
+    saved_gap: float
+    """Largest |difference| of the weights as saved."""
+    sequences: int
+
+
+def write_merged(
+    base: Path, adapter: Mapping[str, bytes], adapter_folder: Path, folder: Path, sequences_ST: Sequence[Sequence[int]]
+) -> MergeProof:
+    """Write base + adapter to `folder`: weights in the dtype of the base, all other files as the base has them.
+
+    Args:
+        adapter: its files by name.
+        adapter_folder: the same as a PEFT folder.
+        sequences_ST: token ids whose logits are compared.
+
+    Raises:
+        ModelError: the adapter cannot be merged, or the merged logits are more than `LOGIT_TOLERANCE` off.
+    """
+    try:
+        weights = MergedWeights(base)
+        weights.write(adapter, folder, torch.float32)
+    except SyncError as error:
+        raise ModelError(error.found, error.why, "export the adapter itself, without --merge") from error
+    for pattern in MODEL_FILES:
+        for path in base.glob(pattern):
+            if path.suffix != ".safetensors":
+                shutil.copyfile(path, folder / path.name)
+    expected = adapter_logits(base, adapter_folder, sequences_ST)
+    gap = largest_difference(expected, plain_logits(folder, sequences_ST))
+    if not gap <= LOGIT_TOLERANCE:
+        raise ModelError(f"merged logits are up to {gap:.1e} off", f"at most {LOGIT_TOLERANCE} is allowed in float32",
+                         "export the adapter itself, without --merge, and please report this model")  # fmt: skip
+    dtypes = _dtypes(weights.paths())
+    saved_gap = gap
+    if dtypes != ["float32"]:
+        weights.write(adapter, folder)
+        saved_gap = largest_difference(expected, plain_logits(folder, sequences_ST))
+    return MergeProof(" and ".join(dtypes), gap, saved_gap, len(sequences_ST))
+
+
+def adapter_logits(base: Path, adapter: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """[T, V] float32 logits of each sequence, by plain PEFT."""
+    model = load_with(AutoModelForCausalLM, base, dtype=torch.float32)
+    return _logits(PeftModel.from_pretrained(model, str(adapter)), sequences_ST)
+
+
+def plain_logits(folder: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    """[T, V] float32 logits of each sequence, by plain transformers."""
+    return _logits(load_with(AutoModelForCausalLM, folder, dtype=torch.float32), sequences_ST)
+
+
+def largest_difference(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
+    """Largest |difference|; NaN where any is NaN, which exceeds no limit and is below none."""
+    pairs = zip(expected, found, strict=True)
+    return float(torch.stack([(left - right).abs().max() for left, right in pairs]).max())
+
+
+@torch.no_grad()
+def _logits(model: torch.nn.Module, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+    model.eval()
+    return [model(input_ids=torch.tensor([list(ids)])).logits[0] for ids in sequences_ST]
+
+
+def _dtypes(paths: Sequence[Path]) -> list[str]:
+    """Of the floating-point tensors of a checkpoint."""
+    found = set()
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            tensors = (file.get_tensor(name) for name in file.keys())  # noqa: SIM118 - not a dict
+            found |= {str(t.dtype).removeprefix("torch.") for t in tensors if t.is_floating_point()}
+    return sorted(found)

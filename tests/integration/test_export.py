@@ -1,0 +1,104 @@
+"""What a run exports, loaded by plain PEFT, transformers and vLLM, answers as the run's own generator did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayalign import cli
+from rayalign.run_dir import RunDir
+from tests.integration.test_run import finish, start
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+ASKED = 16
+TOKENS = 32
+PLAIN_VLLM = """
+import json, sys
+from vllm import LLM, SamplingParams
+from vllm.lora.request import LoRARequest
+asked = json.load(sys.stdin)
+options = {"enable_lora": True, "max_lora_rank": 16} if asked["lora"] else {}
+model = LLM(asked["model"], dtype="float32", max_model_len=1024, enforce_eager=True, **options)
+lora = LoRARequest("exported", 1, asked["lora"]) if asked["lora"] else None
+params = SamplingParams(temperature=0.0, max_tokens=asked["tokens"])
+outputs = model.generate([{"prompt_token_ids": ids} for ids in asked["prompts"]], params, lora_request=lora)
+print("ANSWERS", json.dumps([list(output.outputs[0].token_ids) for output in outputs]))
+"""
+
+
+@pytest.fixture(scope="module")
+def run_dir(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run of one round that also answers its held-out prompts greedily."""
+    folder = tmp_path_factory.mktemp("runs")
+    finish(start(folder, "run.rounds=1", "evaluation.greedy=true", "evaluation.responses=1"))
+    return RunDir(folder / "quickstart")
+
+
+@pytest.fixture(scope="module")
+def asked(run_dir: RunDir, demo_folder: Path) -> list[tuple[list[int], list[int]]]:
+    """(prompt, the run's greedy answer) as token ids."""
+    from rayalign.data.chat import tokenize_prompts
+    from rayalign.data.prompts import rows_from_records
+    from rayalign.demo import world
+    from rayalign.learning.folders import load_tokenizer
+
+    rows = run_dir.round(1).read_shard("greedy", 0)
+    assert rows is not None and {row.sample.adapter_version for row in rows} == {1}
+    found = {row.sample.prompt_id: row.sample.token_ids for row in rows[:ASKED]}
+    records = rows_from_records(world.prompts(), "the demo world", "messages").rows
+    rows_asked = [row for row in records if row.id in found]
+    prompts, _ = tokenize_prompts(rows_asked, load_tokenizer(demo_folder), "auto", 512)
+    return [(prompt.token_ids, found[prompt.id]) for prompt in prompts]
+
+
+def greedy(model: Any, prompts: list[list[int]]) -> list[list[int]]:
+    import torch
+
+    answers = []
+    for ids in prompts:
+        made = model.eval().generate(
+            input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), do_sample=False,
+            max_new_tokens=TOKENS,
+        )  # fmt: skip
+        answers.append(made[0, len(ids) :].tolist())
+    return answers
+
+
+def vllm(model: Path, lora: Path | None, prompts: list[list[int]]) -> list[list[int]]:
+    """Greedy answers of vLLM in a process of its own, with nothing of rayalign in it."""
+    from rayalign.actors.process import QUIET_ENV
+
+    content = {"model": str(model), "lora": lora and str(lora), "prompts": prompts, "tokens": TOKENS}
+    environment = {**os.environ, **QUIET_ENV, "VLLM_CPU_KVCACHE_SPACE": "1",
+                   "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN_VLLM], input=json.dumps(content), capture_output=True, text=True, env=environment,
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.rpartition("ANSWERS")[2])
+
+
+def test_adapter_and_merged_model_answer_as_in_the_run(
+    run_dir: RunDir, asked: list[tuple[list[int], list[int]]], demo_folder: Path, tmp_path: Path
+) -> None:
+    """Sixteen greedy answers, token by token, by five ways; the base alone answers some of them otherwise."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    assert len(asked) == ASKED
+    prompts, expected = [ids for ids, _ in asked], [answer for _, answer in asked]
+    for options, name in (((), "adapter"), (("--merge",), "merged")):
+        assert cli.exit_code(["export", str(run_dir.root), "--to", str(tmp_path / name), *options]) == 0
+    base = AutoModelForCausalLM.from_pretrained(demo_folder, dtype="float32")
+    assert greedy(base, prompts) != expected
+    assert greedy(PeftModel.from_pretrained(base, str(tmp_path / "adapter")), prompts) == expected
+    assert greedy(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="float32"), prompts) == expected
+    assert vllm(demo_folder, tmp_path / "adapter", prompts) == expected
+    assert vllm(tmp_path / "merged", None, prompts) == expected

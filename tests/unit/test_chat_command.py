@@ -1,0 +1,148 @@
+"""`rayalign chat` on a tiny model: what it answers, how it ends, what it says when the context is full."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from rayalign.chat import Conversation, chat
+from rayalign.errors import ModelError, RunFolderError
+from rayalign.export import export
+from rayalign.learning.chat import ChatModel
+from rayalign.learning.folders import load_tokenizer
+from rayalign.run_dir import RunDir
+from tests.tiny_run import make_base, make_saved_run
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def saved(base: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    return make_saved_run(tmp_path_factory.mktemp("runs") / "tiny", base)
+
+
+def talk(saved: RunDir, text: str, round_index: int | None = None, **options: float) -> tuple[list[str], list[str]]:
+    """(answers, what was said beside them)."""
+    said: list[str] = []
+    out = io.StringIO()
+    settings = {"temperature": 0.0, "max_tokens": 6, **options}
+    chat(
+        str(saved.root), round_index, base=None, temperature=settings["temperature"],
+        max_tokens=int(settings["max_tokens"]), source=io.StringIO(text), out=out, say=said.append,
+    )  # fmt: skip
+    return out.getvalue().splitlines(), said
+
+
+def greedy(model: torch.nn.Module, ids: list[int], tokens: int) -> list[int]:
+    """By hand, from whole forward passes."""
+    made: list[int] = []
+    with torch.no_grad():
+        while len(made) < tokens and made[-1:] != [1]:
+            made.append(int(model(input_ids=torch.tensor([ids + made])).logits[0, -1].argmax()))
+    return made
+
+
+@pytest.mark.parametrize("round_index", [0, None])
+def test_answers_are_those_of_the_round(saved: RunDir, base: Path, tmp_path: Path, round_index: int | None) -> None:
+    """Two turns, the second with the first in its context; round 0 is the base and answers otherwise."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    if round_index is None:
+        export(str(saved.root), tmp_path / "a", say=lambda text: None)
+        model = PeftModel.from_pretrained(model, str(tmp_path / "a"))
+    tokenizer = load_tokenizer(base)
+    messages, expected = [], []
+    for text in ("w1 w2", "w3"):
+        messages.append({"role": "user", "content": text})
+        ids = tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False)
+        expected.append(tokenizer.decode(greedy(model.eval(), list(ids), 6), skip_special_tokens=True))
+        messages.append({"role": "assistant", "content": expected[-1]})
+    answers, said = talk(saved, "w1 w2\n\nw3\n", round_index)
+    assert answers == expected
+    name = "round 0: the base model" if round_index == 0 else "round 1: adapter of checksum"
+    assert name in said[0] and str(base) in said[0]
+    other, _ = talk(saved, "w1 w2\n", 0 if round_index is None else 1)
+    assert other != answers[:1]
+
+
+def test_full_context_is_said(base: Path) -> None:
+    """64 tokens: each turn takes 9, so the seventh does not fit any more; a message alone may be too long, too."""
+    model, said = ChatModel(base, None, "float32"), []
+    model.tokenizer.chat_template = "<bos>{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    conversation = Conversation(model, "auto", max_tokens=20, temperature=0.0, top_p=1.0, say=said.append)
+    for _ in range(6):
+        list(conversation.answer("w1 w2"))
+    assert any("the context is full)" in line or "the context of 64 tokens is full" in line for line in said)
+    assert len(conversation.messages) < 12
+    assert list(conversation.answer("w1 " * 70)) == []
+    assert "71 tokens do not fit into the context of 64" in said[-1]
+    assert list(conversation.answer("w1"))
+
+
+def test_limit_is_said_and_sampling_differs_from_greedy(saved: RunDir) -> None:
+    answers, said = talk(saved, "w1\n", max_tokens=3)
+    assert len(answers[0].split()) <= 3 and said[-1] == "(cut at --max-tokens)"
+    torch.manual_seed(0)
+    warm = {talk(saved, "w1\n", temperature=5.0)[0][0] for _ in range(3)}
+    assert len(warm) > 1
+
+
+def test_bare_template_sees_one_message_alone(saved: RunDir, base: Path, tmp_path: Path) -> None:
+    run = make_saved_run(tmp_path / "tiny", base)
+    config = (run.root / "config.yaml").read_text()
+    (run.root / "config.yaml").write_bytes(config.replace("template: auto", "template: none").encode())
+    answers, said = talk(run, "w1 w2\nw1 w2\n")
+    assert answers[0] == answers[1]
+    assert any("each message alone" in line for line in said)
+
+
+def test_closing_stops_the_model_and_errors_come_out(base: Path) -> None:
+    model = ChatModel(base, None, "float32")
+    before = threading.active_count()
+    stream: Iterator[str] = model.stream([0, 3, 8], max_tokens=50, temperature=0.0, top_p=1.0)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    with pytest.raises(IndexError):
+        list(model.stream([0, 3, 9999], max_tokens=5, temperature=0.0, top_p=1.0))
+
+
+def test_what_cannot_be_talked_to(saved: RunDir, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="round 5 is not there"):
+        talk(saved, "w1\n", 5)
+    with pytest.raises(ModelError, match="the run trained on a model of checksum"):
+        chat(str(saved.root), 0, base=str(make_base(tmp_path / "b", context=32)), temperature=0.0, max_tokens=1,
+             source=io.StringIO(""), out=io.StringIO(), say=lambda text: None)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_pipe_and_interrupt_end_with_zero(saved: RunDir) -> None:
+    command = [sys.executable, "-m", "rayalign", "chat", str(saved.root), "--temperature", "0", "--max-tokens", "3"]
+    piped = subprocess.run(command, input="w1\nw2\n", capture_output=True, text=True, timeout=300)
+    assert piped.returncode == 0
+    assert len(piped.stdout.splitlines()) == 2
+    assert "round 1: adapter of checksum" in piped.stderr and "Traceback" not in piped.stderr
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(b"w1\n")
+    process.stdin.flush()
+    while b"(cut" not in process.stdout.readline():
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and b"Traceback" not in output
