@@ -18,7 +18,7 @@ BASE = {"errors", "records"}
 CONFIG = {"config", "config_base", "config_objective", "config_scoring"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
-    *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
+    *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends"),
 }
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
@@ -67,6 +67,7 @@ RULES = {
     "dashboard": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"}, set()),
     "sampling": Rule(BASE | {"run_dir", "storage", "stages"}, set()),
     "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
+    "backends": Rule(BASE | {*CONFIG, "scoring", "demo"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
     "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
     "wiring": Rule(ALL - {"launch", "submit"}, set()),
