@@ -68,6 +68,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError("\n".join([f"{source}: {counted}", *(f"  {line}" for line in lines)])) from None
 
 
+def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved config with the defaults of all keys that it lacks; as it is where this version cannot read it."""
+    try:
+        return RunConfig.model_validate(saved, strict=True).to_dict()
+    except ValidationError:
+        return saved
+
+
 def resolved_yaml(config: RunConfig) -> str:
     """The whole config, defaults included, as YAML without secrets."""
     return yaml.safe_dump(redact(config.to_dict()), sort_keys=False, allow_unicode=True, width=120)

@@ -30,6 +30,7 @@ from rayalign.storage import Folder
 from rayalign.tables import read_slice, write_table
 
 Place = Folder | Path
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
 
 RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.")
 """Config keys that may differ when a run is resumed; `run.rounds` may also grow."""
@@ -219,14 +220,17 @@ class RunDir:
     def save_config(self, config: dict[str, Any]) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
 
-    def open(self, config: dict[str, Any]) -> None:
-        """Make the folder, or take it up again under `config`. Raises as `check`."""
-        if not self.check(config):
+    def open(self, config: dict[str, Any], complete: Complete = dict) -> None:
+        """Make the folder, or take it up again under `config`. Arguments and errors as of `check`."""
+        if not self.check(config, complete):
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
         self.save_config(config)
 
-    def check(self, config: dict[str, Any]) -> bool:
+    def check(self, config: dict[str, Any], complete: Complete = dict) -> bool:
         """Whether there is a run here, which `config` may then resume.
+
+        Args:
+            complete: gives the saved config the defaults of keys that the version which saved it did not know.
 
         Raises:
             RunFolderError: it belongs to another config or to another schema version.
@@ -238,7 +242,7 @@ class RunDir:
         if version != SCHEMA_VERSION:
             raise RunFolderError(f"{self.root} has schema_version {version}", f"this version reads {SCHEMA_VERSION}",
                                  "use the rayalign version that made it, or another run.name")  # fmt: skip
-        if differences := refused_changes(saved, config):
+        if differences := refused_changes(complete(saved), config):
             raise RunFolderError(
                 f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
                 "resuming with other settings would mix two experiments",
