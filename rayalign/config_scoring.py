@@ -307,3 +307,15 @@ class CombineSection(Section):
     """Over the scorers whose weight is not 0; `min` and `mean_minus_std` take the weight as a factor."""
     k: NotNegative = 1.0
     """`mean_minus_std`: how many standard deviations of disagreement are taken off."""
+
+
+class ScorerFile(Section):
+    """What `rayalign score` reads: scorers without a run."""
+
+    scoring: Annotated[list[Scoring], Field(min_length=1)]
+    combine: CombineSection = CombineSection()
+
+    @model_validator(mode="after")
+    def _scorers_fit(self) -> Self:
+        check_scorers(self.scoring)
+        return self

@@ -49,7 +49,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     make_demo_models(config)
     with (
         run_dir.lock(),
-        _interruptible(),
+        interruptible(),
         _local_logs(run_dir.root / "logs") as logs,
         _own_console(logs / "driver.log") as console,
     ):
@@ -90,10 +90,7 @@ def write_report(root: Place | str) -> Folder:
     from rayalign.run_dir import write_file
 
     run_dir = RunDir(root)
-    config = run_dir.saved_config()
-    if config is None:
-        raise RunFolderError(f"{root} has no config.yaml", "it is not a run folder",
-                             "give the folder that `rayalign run` printed")  # fmt: skip
+    config = run_dir.read_config()
     rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
     status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
     page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds))
@@ -205,8 +202,8 @@ def _own_console(log: Path) -> Iterator[Console]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT end the run in order: what is committed stays, actors and Ray are stopped, exit code 3."""
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT end the work in order: what is committed stays, actors and Ray are stopped, exit code 3."""
     before = _catch_signals()
     try:
         yield

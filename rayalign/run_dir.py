@@ -175,6 +175,11 @@ class RoundDir:
             self.root / shard_path(purpose, "samples", shard), self.root / shard_path(purpose, "scores", shard)
         )
 
+    def shards(self, purpose: str) -> list[int]:
+        """Numbers of the shards that are committed."""
+        found = (re.fullmatch(rf"{purpose}-([0-9]{{5,}})", name) for name in self.commits())
+        return sorted(int(match[1]) for match in found if match)
+
     def report(self) -> dict[str, Any] | None:
         text = (self.root / "report.json").find_text()
         return None if text is None else json.loads(text)
@@ -213,6 +218,23 @@ class RunDir:
         self._check_lease()
         write_json(self.root / "run.json", {**self.info, **facts})
 
+    @property
+    def cache(self) -> Path | None:
+        """Folder for the results of services that scorers call; null on an object store, where SQLite cannot work."""
+        return self.root.local_path() / "cache" if self.root.is_local else None
+
+    def read_config(self) -> dict[str, Any]:
+        """The saved config.
+
+        Raises:
+            RunFolderError: this is no run folder.
+        """
+        config = self.saved_config()
+        if config is None:
+            raise RunFolderError(f"{self.root} has no config.yaml", "it is not a run folder",
+                                 "give the folder that `rayalign run` printed")  # fmt: skip
+        return config
+
     def saved_config(self) -> dict[str, Any] | None:
         text = (self.root / "config.yaml").find_text()
         return None if text is None else yaml.safe_load(text)
@@ -238,10 +260,7 @@ class RunDir:
         saved = self.saved_config()
         if saved is None:
             return False
-        version = self.info.get("schema_version", SCHEMA_VERSION)
-        if version != SCHEMA_VERSION:
-            raise RunFolderError(f"{self.root} has schema_version {version}", f"this version reads {SCHEMA_VERSION}",
-                                 "use the rayalign version that made it, or another run.name")  # fmt: skip
+        self.check_schema()
         if differences := refused_changes(complete(saved), config):
             raise RunFolderError(
                 f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
@@ -249,6 +268,13 @@ class RunDir:
                 "set another run.name, undo the change, or give --fork NAME to go on under a new name",
             )
         return True
+
+    def check_schema(self) -> None:
+        """Raises: RunFolderError: another schema version made the folder."""
+        version = self.info.get("schema_version", SCHEMA_VERSION)
+        if version != SCHEMA_VERSION:
+            raise RunFolderError(f"{self.root} has schema_version {version}", f"this version reads {SCHEMA_VERSION}",
+                                 "use the rayalign version that made it, or another run.name")  # fmt: skip
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -77,7 +77,7 @@ def _wire(
         )
         parts.append(learner)
         scorer = RayScorer(
-            config, inputs.scorer_sources, str(logs), cluster, run_dir.root, cpus=placement.scorer, say=reporter.say
+            config, inputs.scorer_sources, str(logs), cluster, run_dir.cache, cpus=placement.scorer, say=reporter.say
         )
         parts.append(scorer.pool)
         selector = placement.generator_labels

@@ -18,12 +18,9 @@ from rayalign.config import RunConfig
 from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.sources import ScorerSource
 from rayalign.stages import SampledShard, ScoredShard
-from rayalign.storage import Folder
 
 DEADLINE_SHARE = 0.9
 """Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""
-CACHE = "cache"
-"""Folder of the run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +33,6 @@ class RunCache:
 
     folder: Path
     node_id: str
-
-    @classmethod
-    def of(cls, run_folder: Folder, cluster: Cluster) -> RunCache | None:
-        return cls(run_folder.local_path() / CACHE, cluster.driver_node) if run_folder.is_local else None
 
     def usable_here(self) -> bool:
         return ray.get_runtime_context().get_node_id() == self.node_id
@@ -87,13 +80,14 @@ class RayScorer:
         sources: list[ScorerSource],
         log_folder: str,
         cluster: Cluster,
-        run_folder: Folder,
+        cache: Path | None,
         *,
         cpus: float,
         say: Say,
     ) -> None:
         models = [ModelSource.of(source.model, cluster) if source.model else None for source in sources]
-        run_cache, gpus = RunCache.of(run_folder, cluster), config.cluster.scorers.gpus
+        run_cache = RunCache(cache, cluster.driver_node) if cache is not None else None
+        gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
         )

@@ -22,7 +22,7 @@ EVERYTHING_BUT_LOOP = BASE | {
 }
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
-    *("config_file", "console", "doctor", "sampling", "inputs"),
+    *("config_file", "console", "doctor", "sampling", "inputs", "rescore"),
 }
 
 
@@ -70,6 +70,13 @@ RULES = {
     "backends": Rule(BASE | {*CONFIG, "scoring", "demo"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
     "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
+    "rescore": Rule(
+        BASE
+        | {*CONFIG, "config_file", "console", "metrics", "run_dir", "storage", "scoring", "evaluation"}
+        | {"backends", "inputs"},
+        {"torch"},
+        heavy_only_in_functions=True,
+    ),
     "wiring": Rule(ALL - {"launch", "submit"}, set()),
     "launch": Rule(ALL, set()),
     "submit": Rule(BASE | {*CONFIG, "config_file"}, {"ray"}),

@@ -12,16 +12,14 @@ from typing import Any
 
 import pytest
 
-from rayalign.actors.cluster import Cluster
-from rayalign.actors.scorer import CACHE, RunCache
 from rayalign.backends import Scorers
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
 from rayalign.records import ScoredSample
+from rayalign.run_dir import RunDir
 from rayalign.scoring.cache import FILE, ScoreCache
 from rayalign.scoring.sources import ScorerSource
 from rayalign.stages import SampledShard, ScoredShard
-from rayalign.storage import Folder
 from tests.fakes import Fuse, Killed, make_config, make_run
 from tests.http_server import Request, Respond, Server, completion
 from tests.unit.judge_cases import prompt, samples
@@ -92,7 +90,7 @@ def test_a_resumed_run_gets_its_results_from_the_run_folder(tmp_path: Path) -> N
         folder = tmp_path / name
         with Server(answer) as server:
             scoring = sections(server)[1:]
-            cache = folder / CACHE if cached else None
+            cache = RunDir(folder).cache if cached else None
             if killed:
                 run = attempt(folder, scoring, shards=3, cache=cache)
                 assert run.run_dir.round(1).committed("sampling") is None
@@ -145,21 +143,21 @@ def test_judge_and_service_use_the_run_folder_or_the_folder_that_they_name(tmp_p
     with Server(answer) as server:
         for named in ({}, {}, {"cache": str(tmp_path / "shared")}, {"cache": str(tmp_path / "shared")}):
             config = make_config(scoring=[{**section, **named} for section in sections(server)])
-            scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / CACHE)
+            scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / "cache")
             rows = scorers.score([owner], samples(owner, "a", "bb"))
             scorers.close()
             assert [row.reward for row in rows] == [6.0, 7.0]
         assert len(server.requests) == 2 * (2 + 1)
-    assert (stored(tmp_path / CACHE), stored(tmp_path / "shared")) == (4, 4)
+    assert (stored(tmp_path / "cache"), stored(tmp_path / "shared")) == (4, 4)
 
 
 def test_a_run_folder_that_cannot_hold_a_cache_costs_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / CACHE).write_text("a file where the folder should be")
+    (tmp_path / "cache").write_text("a file where the folder should be")
     with Server(answer) as server, caplog.at_level(logging.WARNING):
         config = make_config(scoring=sections(server))
-        scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / CACHE)
+        scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / "cache")
         owner = prompt()
         rows = scorers.score([owner], samples(owner, "a"))
         scorers.close()
@@ -167,8 +165,7 @@ def test_a_run_folder_that_cannot_hold_a_cache_costs_a_warning(
     assert "no cache in the run folder" in caplog.text
 
 
-def test_no_cache_on_an_object_store() -> None:
-    """SQLite needs a local file; the driver's node is the one whose actors use it."""
-    cluster = Cluster((), 0, False, "driver")
-    assert RunCache.of(Folder("s3://bucket/runs/a"), cluster) is None
-    assert RunCache.of(Folder("/runs/a"), cluster) == RunCache(Path("/runs/a/cache"), "driver")
+def test_no_cache_on_an_object_store(tmp_path: Path) -> None:
+    """SQLite needs a local file."""
+    assert RunDir("s3://bucket/runs/a").cache is None
+    assert RunDir(tmp_path).cache == tmp_path / "cache"
