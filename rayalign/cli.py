@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -134,6 +134,39 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
     from rayalign.show import show as shown
 
     click.echo(shown(run_dir, round_index, prompt_id, limit, as_json=as_json))
+
+
+@cli.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--round", "round_index", type=click.IntRange(0, 9999), required=True, help="Whose answers to score.")
+@click.option("--scorer", required=True, metavar="FILE", help="YAML: a `scoring` list, or the keys of one scorer.")
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of FILE (repeatable).")
+@click.option("--samples", type=click.Choice(["train", "evaluation", "greedy"]), default="train", show_default=True)
+@click.option("--name", metavar="NAME", help="Folder below RUN/rescored for the scores; by default FILE's name.")
+def score(
+    run_dir: str, round_index: int, scorer: str, overrides: tuple[str, ...], samples: Any, name: str | None
+) -> None:
+    """Score the stored answers of a round of RUN with other scorers, and compare with the stored scores.
+
+    Nothing is sampled, and what the run committed stays as it is. Interrupted, the same command goes on.
+    """
+    from rayalign.config_file import load_scorers
+
+    scorers = load_scorers(scorer, overrides)
+    from rayalign import launch, rescore
+    from rayalign.console import Console
+
+    path = Path(scorer)
+    with launch.interruptible():
+        rescore.rescore(
+            run_dir,
+            round_index,
+            scorers,
+            folder=path.parent,
+            console=Console(),
+            purpose=samples,
+            name=name or path.stem,
+        )
 
 
 @cli.command()

@@ -21,7 +21,7 @@ from rayalign.config_objective import (
     RevisionObjective,
     check_together,
 )
-from rayalign.config_scoring import CombineSection, JudgeScoring, RuleScoring, Scoring
+from rayalign.config_scoring import CombineSection, JudgeScoring, RuleScoring, Scoring, check_scorers
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM's LoRA kernels can serve."""
@@ -242,10 +242,8 @@ class RunConfig(Section):
         return self.prompts.max_tokens + self.sampling.max_tokens + extra
 
     @model_validator(mode="after")
-    def _distinct_scorers(self) -> Self:
-        names = [scoring.name for scoring in self.scoring]
-        if twins := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two scorers are called {twins[0]}, which would mix their scores; rename one")
+    def _scorers_fit(self) -> Self:
+        check_scorers(self.scoring)
         return self
 
     @model_validator(mode="after")

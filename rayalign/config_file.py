@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from rayalign.config import RunConfig
+from rayalign.config_base import Section
 from rayalign.config_errors import SECRET, explain, is_secret, show
+from rayalign.config_scoring import ScorerFile
 from rayalign.errors import ConfigError
 
+T = TypeVar("T", bound=Section)
 START = "start from configs/quickstart.yaml"
 # PyYAML leaks these from scalars such as `0x` or a number of 5000 digits, and from nesting without end.
 _LEAKS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
@@ -50,22 +53,54 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: the file, an override or a value cannot be used; all wrong values are named at once.
     """
-    text = _read(path)
-    data = _parse(text, str(path))
+    needs = "a run needs model, prompts, scoring and objective"
+    data = _mapping(path, overrides, needs, "a config is a mapping of sections such as run, model, prompts", START)
+    return _validated(RunConfig, data, path, overrides)
+
+
+def load_scorers(path: Path | str, overrides: Sequence[str] = ()) -> ScorerFile:
+    """The scorers in a YAML file: a `scoring` list and perhaps `combine`, or one scorer's keys alone.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    start = "write it as in scoring: [{type: rule, function: demo}]"
+    needs = "a scorer file is a mapping: scoring, a list, and perhaps combine; or the keys of one scorer"
+    data = _mapping(path, overrides, needs, needs, start)
+    if "type" in data:
+        data = {"scoring": [data]}
+    if unknown := [str(key) for key in data if key not in ScorerFile.model_fields]:
+        raise ConfigError(f"{path}: the key {unknown[0]}", needs, f"remove it, or {start}")
+    return _validated(ScorerFile, data, path, overrides)
+
+
+def _mapping(path: Path | str, overrides: Sequence[str], needs: str, form: str, start: str) -> dict[str, Any]:
+    data = _parse(_read(path, start), str(path))
     if data is None:
-        raise ConfigError(f"{path}: the file is empty", "a run needs model, prompts, scoring and objective", START)
+        raise ConfigError(f"{path}: the file is empty", needs, start)
     if not isinstance(data, dict):
-        why = "a config is a mapping of sections such as run, model, prompts"
-        raise ConfigError(f"{path}: the top level is {show(data)}", why, START)
+        raise ConfigError(f"{path}: the top level is {show(data)}", form, start)
     for override in overrides:
         data = _apply(data, override)
+    return data
+
+
+def _validated(model: type[T], data: dict[str, Any], path: Path | str, overrides: Sequence[str]) -> T:
     try:
-        return RunConfig.model_validate(data, strict=True)
+        return model.model_validate(data, strict=True)
     except ValidationError as error:
         lines = explain(error, data)
         counted = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         source = f"{path} with --set {' --set '.join(_hidden(o) for o in overrides)}" if overrides else str(path)
         raise ConfigError("\n".join([f"{source}: {counted}", *(f"  {line}" for line in lines)])) from None
+
+
+def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """A saved config with the defaults of all keys that it lacks; as it is where this version cannot read it."""
+    try:
+        return RunConfig.model_validate(saved, strict=True).to_dict()
+    except ValidationError:
+        return saved
 
 
 def resolved_yaml(config: RunConfig) -> str:
@@ -90,12 +125,12 @@ def _hidden(override: str) -> str:
     return f"{key}={SECRET}" if equals and is_secret(key.rpartition(".")[2]) else override
 
 
-def _read(path: Path | str) -> str:
+def _read(path: Path | str, start: str) -> str:
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"cannot read config {str(path)!r}: {reason}", remedy=f"check the path, or {START}") from None
+        raise ConfigError(f"cannot read config {str(path)!r}: {reason}", remedy=f"check the path, or {start}") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

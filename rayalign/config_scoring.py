@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -27,11 +28,20 @@ Calibration = Literal["none", "zscore", "rank"] | FittedCalibration
 prompt, or a fitted line."""
 
 
+class Ask(Section):
+    """When a scorer that costs is asked."""
+
+    differ_by: NotNegative
+    """Only about answers for which the other scorers' calibrated rewards lie further apart, or one is missing."""
+
+
 class RewardScoring(Section):
     """What all scorers that give rewards share."""
 
     weight: Weight = 1.0
     calibration: Calibration = "none"
+    ask: Ask | None = None
+    """Ask this scorer only where the others disagree; there its reward decides."""
 
 
 class RuleScoring(RewardScoring):
@@ -157,7 +167,7 @@ class ServiceScoring(RewardScoring):
     """Name of the environment variable that holds the key; never the key."""
     limits: CallLimits = CallLimits()
     cache: Annotated[str, Field(min_length=1)] | None = None
-    """Folder of results that are not asked for twice; several runs and processes may share it."""
+    """Folder of results that are not asked for twice; several runs and processes may share it. Null: the run's own."""
 
 
 class JudgeScoring(ServiceScoring):
@@ -258,6 +268,38 @@ Scoring = Annotated[
 ]
 
 
+def check_scorers(sections: Sequence[Scoring]) -> None:
+    """Raises: ValueError: scorers of one config that do not go together."""
+    names = [section.name for section in sections]
+    if twins := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two scorers are called {twins[0]}, which would mix their scores; rename one")
+    asking = [section for section in sections if section.ask is not None]
+    if len(asking) > 1:
+        raise ValueError(f"{asking[0].name} and {asking[1].name} both have ask: only one scorer can decide")
+    for section in asking:
+        if problem := _why_not_ask(section, [other for other in sections if other is not section and other.weight]):
+            raise ValueError(f"{section.name} has ask: {problem}")
+
+
+def _why_not_ask(section: Scoring, others: Sequence[Scoring]) -> str | None:
+    if isinstance(section, JudgeScoring) and section.template != "rating":
+        return {
+            "cut": "template: cut gives no reward that could decide; use template: rating",
+            "pairwise": "template: pairwise compares all answers to a prompt and would lack those that are not asked "
+                        "about; use template: rating",
+        }[section.template]  # fmt: skip
+    if section.calibration in ("zscore", "rank"):
+        return (f"calibration: {section.calibration} needs rewards of all answers to a prompt, and only some are asked "
+                "about; use {type: linear, file: F}")  # fmt: skip
+    if section.weight != 1:
+        return "where the others disagree its reward decides alone, so that a weight has no meaning: leave weight out"
+    if len(others) < 2:
+        return "it takes two other scorers with a weight to disagree; add one, or remove ask"
+    if any(other.weight < 0 for other in others):
+        return "a scorer of negative weight is a penalty, which neither agrees nor disagrees; remove it, or ask"
+    return None
+
+
 class CombineSection(Section):
     """How the rewards of several scorers become one."""
 
@@ -265,3 +307,15 @@ class CombineSection(Section):
     """Over the scorers whose weight is not 0; `min` and `mean_minus_std` take the weight as a factor."""
     k: NotNegative = 1.0
     """`mean_minus_std`: how many standard deviations of disagreement are taken off."""
+
+
+class ScorerFile(Section):
+    """What `rayalign score` reads: scorers without a run."""
+
+    scoring: Annotated[list[Scoring], Field(min_length=1)]
+    combine: CombineSection = CombineSection()
+
+    @model_validator(mode="after")
+    def _scorers_fit(self) -> Self:
+        check_scorers(self.scoring)
+        return self

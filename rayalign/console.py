@@ -117,20 +117,28 @@ class Console:
 
         Columns that the terminal has no room for go into a further table below, with the round repeated.
         """
-        from rich import box
-        from rich.table import Table
-
         present = {name for report in reports for name in report.metrics}
         names = [name for name in display_order(present) if name in TABLE_METRICS]
         columns = [[_heading(name), *(_cell(report, name) for report in reports)] for name in names]
         for part in _fit([[self._printable(cell) for cell in column] for column in columns], self._rich.width):
-            table = Table(box=box.SIMPLE_HEAD, padding=(0, COLUMN_GAP - 1, 0, 0), pad_edge=False, show_edge=False)
-            for heading in ["round", *(column[0] for column in part)]:
-                table.add_column(heading, justify="right", no_wrap=True)
-            for row, report in enumerate(reports, start=1):
-                table.add_row(str(report.round_index), *(column[row] for column in part))
-            self._rich.print()
-            self._rich.print(table)
+            self._grid([["round", *(str(report.round_index) for report in reports)], *part])
+
+    def grid(self, columns: Sequence[Sequence[str]]) -> None:
+        """A table of columns, each with its heading first."""
+        self._grid([[self._printable(cell) for cell in column] for column in columns])
+
+    def _grid(self, columns: Sequence[Sequence[str]]) -> None:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, COLUMN_GAP - 1, 0, 0), pad_edge=False, show_edge=False)
+        for column in columns:
+            table.add_column(Text(column[0]), justify="right", no_wrap=True)
+        for row in zip(*(column[1:] for column in columns), strict=True):
+            table.add_row(*map(Text, row))
+        self._rich.print()
+        self._rich.print(table)
 
     def _open_bar(self, title: str, total: int, done: int) -> TaskID | None:
         if not self._live:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rayalign.config import RunConfig
+from rayalign.config import PromptsSection, RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
@@ -43,8 +43,8 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     Raises:
         RayalignError: one of them cannot be used.
     """
-    rows = _prompt_rows(config, config_dir)
-    sources = read_sources(config.scoring, config_dir, _reward_model)
+    rows = prompt_rows(config.prompts, config_dir)
+    sources = read_sources(config.scoring, config_dir, find_reward_model)
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
     from rayalign.learning.folders import hash_model, load_tokenizer, resolve_model
@@ -79,14 +79,18 @@ def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
                           "shorten it")  # fmt: skip
 
 
-def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
-    source = config.prompts.source
-    if source == "demo":
+def prompt_rows(section: PromptsSection, config_dir: Path) -> PromptRows:
+    """All prompts of the source, before tokenising.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if section.source == "demo":
         from rayalign.demo import world
 
         return rows_from_records(world.prompts(), "the demo world", "messages")
-    path = Path(source).expanduser()
-    return load_prompt_rows(str(path if path.exists() else config_dir / path), config.prompts.field)
+    path = Path(section.source).expanduser()
+    return load_prompt_rows(str(path if path.exists() else config_dir / path), section.field)
 
 
 def demo_model() -> Path:
@@ -105,7 +109,7 @@ def make_demo_models(config: RunConfig) -> None:
         demo_reward_model()
 
 
-def _reward_model(name: str) -> tuple[Path, str]:
+def find_reward_model(name: str) -> tuple[Path, str]:
     """Folder and checksum of a reward model, checked.
 
     Raises:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.config import RunConfig
-from rayalign.config_file import redact
+from rayalign.config_file import redact, with_defaults
 from rayalign.console import Console, RunReporter
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.inputs import Inputs, make_demo_models, read_inputs
@@ -50,7 +50,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     make_demo_models(config)
     with (
         run_dir.lock(),
-        _interruptible(),
+        interruptible(),
         _local_logs(run_dir.root / "logs") as logs,
         _own_console(logs / "driver.log") as console,
     ):
@@ -60,11 +60,11 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
 
 def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> None:
     saved = redact(config.to_dict())
-    existed = run_dir.check(saved)
+    existed = run_dir.check(saved, with_defaults)
     console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
     inputs = read_inputs(config, config_dir, console, logs)
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
-    run_dir.open(saved)
+    run_dir.open(saved, with_defaults)
     _check_same_inputs(run_dir, inputs)
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
@@ -204,8 +204,8 @@ def _own_console(log: Path) -> Iterator[Console]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT end the run in order: what is committed stays, actors and Ray are stopped, exit code 3."""
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT end the work in order: what is committed stays, actors and Ray are stopped, exit code 3."""
     before = _catch_signals()
     try:
         yield

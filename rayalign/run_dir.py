@@ -31,6 +31,7 @@ from rayalign.storage import Folder
 from rayalign.tables import read_slice, write_table
 
 Place = Folder | Path
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
 
 RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
 """Config keys that may differ when a run is resumed (a folder may be moved); `run.rounds` may also grow."""
@@ -189,6 +190,11 @@ class RoundDir:
         files = {posixpath.basename(name): (self.root / name).read_bytes() for name in saved["files"]}
         return Adapter(**saved["adapter"]), files
 
+    def shards(self, purpose: str) -> list[int]:
+        """Numbers of the shards that are committed."""
+        found = (re.fullmatch(rf"{purpose}-([0-9]{{5,}})", name) for name in self.commits())
+        return sorted(int(match[1]) for match in found if match)
+
     def report(self) -> dict[str, Any] | None:
         text = (self.root / "report.json").find_text()
         return None if text is None else json.loads(text)
@@ -227,6 +233,11 @@ class RunDir:
         self._check_lease()
         write_json(self.root / "run.json", {**self.info, **facts})
 
+    @property
+    def cache(self) -> Path | None:
+        """Folder for the results of services that scorers call; null on an object store, where SQLite cannot work."""
+        return self.root.local_path() / "cache" if self.root.is_local else None
+
     def saved_config(self) -> dict[str, Any] | None:
         text = (self.root / "config.yaml").find_text()
         return None if text is None else yaml.safe_load(text)
@@ -234,14 +245,17 @@ class RunDir:
     def save_config(self, config: dict[str, Any]) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
 
-    def open(self, config: dict[str, Any]) -> None:
-        """Make the folder, or take it up again under `config`. Raises as `check`."""
-        if not self.check(config):
+    def open(self, config: dict[str, Any], complete: Complete = dict) -> None:
+        """Make the folder, or take it up again under `config`. Arguments and errors as of `check`."""
+        if not self.check(config, complete):
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
         self.save_config(config)
 
-    def check(self, config: dict[str, Any]) -> bool:
+    def check(self, config: dict[str, Any], complete: Complete = dict) -> bool:
         """Whether there is a run here, which `config` may then resume.
+
+        Args:
+            complete: gives the saved config the defaults of keys that the version which saved it did not know.
 
         Raises:
             RunFolderError: it belongs to another config or to another schema version.
@@ -250,7 +264,7 @@ class RunDir:
         if saved is None:
             return False
         self.check_schema()
-        if differences := refused_changes(saved, config):
+        if differences := refused_changes(complete(saved), config):
             raise RunFolderError(
                 f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
                 "resuming with other settings would mix two experiments",

@@ -76,7 +76,9 @@ def _wire(
             label_selector=placement.learner_labels,
         )
         parts.append(learner)
-        scorer = RayScorer(config, inputs.scorer_sources, str(logs), cluster, cpus=placement.scorer, say=reporter.say)
+        scorer = RayScorer(
+            config, inputs.scorer_sources, str(logs), cluster, run_dir.cache, cpus=placement.scorer, say=reporter.say
+        )
         parts.append(scorer.pool)
         selector = placement.generator_labels
         if placement.apart:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,73 +14,34 @@ from rayalign.actors.cluster import Cluster
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.backends import Scorers
 from rayalign.config import RunConfig
-from rayalign.config_scoring import (
-    AnswerScoring,
-    FittedCalibration,
-    JudgeScoring,
-    RemoteScoring,
-    RewardModelScoring,
-    RuleScoring,
-    Scoring,
-    UnitTestScoring,
-)
-from rayalign.records import Prompt, Sample, Score, ScoredSample
-from rayalign.scoring.answer import AnswerScorer
-from rayalign.scoring.backend import Backend
+from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.cache import bypassed
-from rayalign.scoring.calibration import calibrate
-from rayalign.scoring.combine import combine
-from rayalign.scoring.judge import FunctionJudge
-from rayalign.scoring.network import build_service
-from rayalign.scoring.rule import IsolatedRuleScorer, RuleScorer
-from rayalign.scoring.rule_file import RuleSource, compile_rule, rule_version
 from rayalign.scoring.sources import ScorerSource
 from rayalign.stages import SampledShard, ScoredShard
 
+DEADLINE_SHARE = 0.9
+"""Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""
 
-def build_backend(section: Scoring, source: ScorerSource, config: RunConfig) -> Backend:
-    """The backend of a config section, in one of the run's scorer actors.
 
-    Raises:
-        RayalignError: what it needs is not to be had on this node.
+@dataclass(frozen=True, slots=True)
+class RunCache:
+    """Where services keep their results if their section names no folder: in a local run folder, on its own node.
+
+    SQLite needs a file system that one machine has to itself, so that actors on other nodes than the driver's, whether
+    or not they see the run folder, do without.
     """
-    match section:
-        case RuleScoring():
-            return _rule(section, source.rule)
-        case AnswerScoring():
-            return AnswerScorer(section)
-        case UnitTestScoring():
-            from rayalign.scoring.unit_test import UnitTestScorer
 
-            return UnitTestScorer(section)
-        case RewardModelScoring():
-            from rayalign.scoring.reward_model import RewardModelScorer
+    folder: Path
+    node_id: str
 
-            assert source.model is not None and source.model_sha256 is not None
-            device = "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
-            return RewardModelScorer(section, source.model, source.model_sha256, device)
-        case JudgeScoring(transport="demo"):
-            from rayalign.demo import world
-
-            return FunctionJudge(section.name, rule_version("judge", inspect.getsource(world)), world.judge)
-        case JudgeScoring() | RemoteScoring():
-            return build_service(section, source.rubric, config)
-
-
-def _rule(section: RuleScoring, source: RuleSource | None) -> Backend:
-    if source is None:
-        from rayalign.demo import world
-
-        source = RuleSource(world.__file__, inspect.getsource(world), "score")
-    options: dict[str, Any] = {"batch": section.batch, "concurrency": section.concurrency}
-    if section.timeout_s is not None:
-        return IsolatedRuleScorer(section.name, source, timeout_s=section.timeout_s, **options)
-    return RuleScorer(section.name, source.version, compile_rule(source), **options)
+    def usable_here(self) -> bool:
+        return ray.get_runtime_context().get_node_id() == self.node_id
 
 
 class ScorerActor:
-    """Hosts all scorers of the config; models and files are loaded once."""
+    """Hosts all scorers of the config."""
 
     def __init__(
         self,
@@ -88,54 +50,32 @@ class ScorerActor:
         sources: list[ScorerSource],
         models: list[ModelSource | None],
         log_folder: str,
+        run_cache: RunCache | None = None,
     ) -> None:
         redirect_output(log_folder, name)
         self._name = name
-        self._config = config
-        self._sources = [
+        self._within_s = DEADLINE_SHARE * config.limits.score_timeout_s
+        here = [
             replace(source, model=local_folder(model)) if model else source
             for source, model in zip(sources, models, strict=True)
         ]
-        pairs = zip(config.scoring, self._sources, strict=True)
-        self._backends = [build_backend(section, source, config) for section, source in pairs]
+        self._scorers = Scorers(config, here, run_cache.folder if run_cache and run_cache.usable_here() else None)
 
     def describe(self) -> dict[str, Any]:
-        versions = {backend.name: backend.version for backend in self._backends}
-        return {**describe_process(self._name), "scorers": versions}
+        return {**describe_process(self._name), "scorers": self._scorers.versions}
 
     def close(self) -> None:
-        """End what the backends started: child processes, event loops, connections and caches."""
-        for backend in self._backends:
-            backend.close()
+        """End what the scorers started."""
+        self._scorers.close()
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], fresh: bool = False) -> list[ScoredSample]:
-        """Every sample with the scores of all backends, as they gave them, and the reward they combine to.
+        """See `Scorers.score`.
 
         Args:
             fresh: no cache answers.
         """
-        if fresh:
-            with bypassed():
-                return self.score(prompts, samples)
-        by_id = {prompt.id: prompt for prompt in prompts}
-        owners = [by_id[sample.prompt_id] for sample in samples]
-        columns = [backend.score(owners, samples) for backend in self._backends]
-        ids = [sample.prompt_id for sample in samples]
-        rewards = combine_columns(self._config, self._sources, ids, columns)
-        rows = zip(samples, rewards, *columns, strict=True)
-        return [ScoredSample(sample, list(scores), reward) for sample, reward, *scores in rows]
-
-
-def combine_columns(
-    config: RunConfig, sources: Sequence[ScorerSource], prompt_ids: Sequence[str], columns: Sequence[Sequence[Score]]
-) -> list[float | None]:
-    """[scorers][answers] scores -> one reward per answer: each scorer calibrated, then combined."""
-    calibrated = []
-    for section, source, column in zip(config.scoring, sources, columns, strict=True):
-        kind = section.calibration.type if isinstance(section.calibration, FittedCalibration) else section.calibration
-        calibrated.append(calibrate([score.reward for score in column], prompt_ids, kind, source.line))
-    weights, kind, k = [section.weight for section in config.scoring], config.combine.type, config.combine.k
-    return [combine(rewards, weights, kind, k) for rewards in zip(*calibrated, strict=True)]
+        with bypassed() if fresh else nullcontext():
+            return self._scorers.score(prompts, samples, self._within_s)
 
 
 class RayScorer:
@@ -147,18 +87,20 @@ class RayScorer:
         sources: list[ScorerSource],
         log_folder: str,
         cluster: Cluster,
+        cache: Path | None,
         *,
         cpus: float,
         say: Say,
     ) -> None:
         models = [ModelSource.of(source.model, cluster) if source.model else None for source in sources]
+        run_cache = RunCache(cache, cluster.driver_node) if cache is not None else None
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
         )
         self.pool = Pool(
             "scorer",
-            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder),
+            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache),
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,

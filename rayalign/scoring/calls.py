@@ -174,7 +174,7 @@ class Caller:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Failure("timeout", "the time of its shard was over") from None
+            raise Failure("timeout", "the time of its shard was over (limits.score_timeout_s)") from None
 
     async def _attempt(
         self, attempt: Callable[[], Awaitable[T]], deadline: float, tokens: float, used: Callable[[T], float | None]

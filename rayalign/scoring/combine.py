@@ -64,6 +64,32 @@ def combine(rewards: Rewards, weights: Sequence[float], kind: str, k: float = 1.
     return mean_minus_std(rewards, weights, k) if kind == "mean_minus_std" else _WAYS[kind](rewards, weights)
 
 
+def combine_asking(
+    columns: Sequence[Rewards],
+    weights: Sequence[float],
+    asked: Rewards,
+    places: Sequence[int],
+    kind: str,
+    k: float = 1.0,
+) -> list[float | None]:
+    """Rewards where one scorer was asked only about the answers that the others were undecided on.
+
+    At those places its reward stands in for that of each other scorer, so that the outcome is on the scale of the rest;
+    it is missing where the asked scorer gave none.
+
+    Args:
+        columns: [scorers][answers] of the others, calibrated.
+        weights: of the others.
+        asked: one per answer, calibrated; not read but at `places`.
+        places: what `undecided` gave for the `columns` whose weight is not 0.
+    """
+    asking = set(places)
+    return [
+        combine([asked[place]] * len(weights) if place in asking else list(rewards), weights, kind, k)
+        for place, rewards in enumerate(zip(*columns, strict=True))
+    ]
+
+
 def undecided(columns: Sequence[Rewards], threshold: float) -> list[int]:
     """Places of the answers that still need asking: the scorers' rewards lie more than `threshold` apart, or one is
     missing.

@@ -51,7 +51,8 @@ class LLMJudge:
         seed: of the delimiters and of the judge's sampling; the same seed asks the same questions.
         max_tokens: of a reply, for the token limit.
         opponents: see `pairs_of`.
-        deadline_s: of one `score` call; what is not answered by then is `timeout`.
+        cache: gets every reading as it comes, so that a process that is killed has lost none.
+        deadline_s: of a `score` call that sets no limit itself.
     """
 
     def __init__(
@@ -92,17 +93,21 @@ class LLMJudge:
         if self._cache is not None:
             self._cache.close()
 
-    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
-        """One score per sample; with `pairwise`, `samples` holds all samples of each of its prompts."""
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None) -> list[Score]:
+        """One score per sample; with `pairwise`, `samples` holds all samples of each of its prompts.
+
+        Args:
+            within_s: time limit; what is not answered by then is `timeout`.
+        """
         items = list(zip(prompts, samples, strict=True))
         if self._template.name != "pairwise":
-            judged = self._ask([Question(prompt, (sample,)) for prompt, sample in items])
+            judged = self._ask([Question(prompt, (sample,)) for prompt, sample in items], within_s)
             return [self._single(one) for one in judged]
         groups: dict[str, list[int]] = {}
         for position, (prompt, _) in enumerate(items):
             groups.setdefault(prompt.id, []).append(position)
         scores: dict[int, Score] = {}
-        for positions, outcomes in self._compare(items, list(groups.values())):
+        for positions, outcomes in self._compare(items, list(groups.values()), within_s):
             for position, score in zip(positions, self._tallied(samples, positions, outcomes), strict=True):
                 scores[position] = score
         return [scores[position] for position in range(len(items))]
@@ -118,7 +123,7 @@ class LLMJudge:
         )
 
     def _compare(
-        self, items: Sequence[tuple[Prompt, Sample]], groups: Sequence[list[int]]
+        self, items: Sequence[tuple[Prompt, Sample]], groups: Sequence[list[int]], within_s: float | None
     ) -> list[tuple[list[int], list[Outcome]]]:
         """The outcome of every pair of each group; all questions of all groups are asked at once."""
         pairs = [(group, pairs_of(len(group), self._opponents)) for group in groups]
@@ -128,7 +133,7 @@ class LLMJudge:
                 (prompt, first), (_, second) = items[group[a]], items[group[b]]
                 if first.text != second.text:
                     questions += [Question(prompt, (first, second)), Question(prompt, (second, first))]
-        answers = iter(self._ask(questions))
+        answers = iter(self._ask(questions, within_s))
         compared = []
         for group, chosen in pairs:
             outcomes = []
@@ -154,26 +159,28 @@ class LLMJudge:
             )
         return scores
 
-    def _ask(self, questions: Sequence[Question]) -> list[Judged]:
+    def _ask(self, questions: Sequence[Question], within_s: float | None) -> list[Judged]:
         keys = [self._key(question) for question in questions] if self._cache is not None else []
         known = self._cache.get(keys) if self._cache is not None else [None] * len(questions)
         judged = {
             i: Judged("ok", Reading(**fields), cached=True) for i, fields in enumerate(known) if fields is not None
         }
         missing = [i for i in range(len(questions)) if i not in judged]
-        fresh = self._thread.run(self._ask_all([questions[i] for i in missing])) if missing else []
-        stored = {}
-        for i, one in zip(missing, fresh, strict=True):
-            judged[i] = one
-            if self._cache is not None and one.reading is not None:
-                stored[keys[i]] = dataclasses.asdict(one.reading)
-        if self._cache is not None and stored:
-            self._cache.put(stored)
+        limit_s = self._deadline_s if within_s is None else within_s
+        fresh = self._thread.run(self._ask_all([questions[i] for i in missing], limit_s)) if missing else []
+        judged |= zip(missing, fresh, strict=True)
         return [judged[i] for i in range(len(questions))]
 
-    async def _ask_all(self, questions: Sequence[Question]) -> list[Judged]:
-        deadline = asyncio.get_running_loop().time() + self._deadline_s
-        return await asyncio.gather(*(self._ask_one(question, deadline) for question in questions))
+    async def _ask_all(self, questions: Sequence[Question], limit_s: float) -> list[Judged]:
+        deadline = asyncio.get_running_loop().time() + limit_s
+        return await asyncio.gather(*(self._ask_and_keep(question, deadline) for question in questions))
+
+    async def _ask_and_keep(self, question: Question, deadline: float) -> Judged:
+        judged = await self._ask_one(question, deadline)
+        if self._cache is not None and judged.reading is not None:
+            # In another thread: a cache that another process is writing to must not hold up the replies.
+            await asyncio.to_thread(self._cache.put, {self._key(question): dataclasses.asdict(judged.reading)})
+        return judged
 
     async def _ask_one(self, question: Question, deadline: float) -> Judged:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,7 @@ from rayalign.scoring.services import Key
 from rayalign.scoring.sources import ScorerSource
 from rayalign.scoring.templates import make_template
 
-DEADLINE_SHARE = 0.9
-"""Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""
-
+_log = logging.getLogger(__name__)
 Service = LLMJudge | RemoteScorer
 
 
@@ -30,22 +29,23 @@ def calls_a_service(section: Scoring) -> bool:
     return isinstance(section, RemoteScoring) or (isinstance(section, JudgeScoring) and section.transport == "openai")
 
 
-def build_service(section: Scoring, rubric: RubricSource | None, config: RunConfig) -> Service:
+def build_service(
+    section: Scoring, rubric: RubricSource | None, config: RunConfig, run_cache: Path | None = None
+) -> Service:
     """The scorer of a section for which `calls_a_service`, with this actor's share of its limits.
 
+    Args:
+        run_cache: folder for its results where the section names none; null for no cache.
+
     Raises:
-        ConfigError: its key's variable is not set, or its cache cannot be used.
+        ConfigError: its key's variable is not set, or the cache that it names cannot be used.
     """
-    services = sum(calls_a_service(other) for other in config.scoring)
-    # An actor's services follow one another on a shard.
-    deadline_s = DEADLINE_SHARE * config.limits.score_timeout_s / max(1, services)
     if isinstance(section, RemoteScoring):
-        key, caller, cache = _parts(section, config)
-        own = {"batch": section.batch, "cache": cache, "deadline_s": deadline_s}
-        return RemoteScorer(section.name, section.url, section.version, key, caller, **own)
+        key, caller, cache = _parts(section, config, run_cache)
+        return RemoteScorer(section.name, section.url, section.version, key, caller, batch=section.batch, cache=cache)
     if not isinstance(section, JudgeScoring) or section.base_url is None or section.model is None:
         raise ConfigError(f"scoring: {section.name}", "it calls no service")
-    key, caller, cache = _parts(section, config)
+    key, caller, cache = _parts(section, config, run_cache)
     settings: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
     settings["structured"] = section.structured
     return LLMJudge(
@@ -61,7 +61,6 @@ def build_service(section: Scoring, rubric: RubricSource | None, config: RunConf
         prices=section.prices,
         opponents=section.opponents,
         cache=cache,
-        deadline_s=deadline_s,
     )
 
 
@@ -80,7 +79,20 @@ def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
                 service.close()
 
 
-def _parts(section: JudgeScoring | RemoteScoring, config: RunConfig) -> tuple[Key, Caller, ScoreCache | None]:
+def _parts(
+    section: JudgeScoring | RemoteScoring, config: RunConfig, run_cache: Path | None
+) -> tuple[Key, Caller, ScoreCache | None]:
     key = Key(section.api_key_env)
     caller = Caller(section.limits.share(config.cluster.scorers.min), config.run.seed)
-    return key, caller, None if section.cache is None else ScoreCache(Path(section.cache))
+    if section.cache is not None:
+        return key, caller, ScoreCache(Path(section.cache))
+    return key, caller, None if run_cache is None else _run_cache(run_cache)
+
+
+def _run_cache(folder: Path) -> ScoreCache | None:
+    """Nobody asked for it, so that a file system that cannot hold it costs a warning and not the run."""
+    try:
+        return ScoreCache(folder)
+    except ConfigError as error:
+        _log.warning("no cache in the run folder: %s", error)
+        return None

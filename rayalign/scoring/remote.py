@@ -30,7 +30,8 @@ class RemoteScorer:
     Args:
         version: the user's own, of what the service computes.
         batch: responses per request.
-        deadline_s: of one `score` call; what is not answered by then is `timeout`.
+        cache: gets the rewards of every batch as they come.
+        deadline_s: of a `score` call that sets no limit itself.
     """
 
     def __init__(
@@ -72,25 +73,37 @@ class RemoteScorer:
         if self._cache is not None:
             self._cache.close()
 
-    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
-        """One score per sample; a reward of null is `abstain`."""
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None) -> list[Score]:
+        """One score per sample; a reward of null is `abstain`.
+
+        Args:
+            within_s: time limit; what is not answered by then is `timeout`.
+        """
         items = list(zip(prompts, samples, strict=True))
         keys = [self._cache_key(prompt, sample) for prompt, sample in items]
         known = self._cache.get(keys) if self._cache is not None else [None] * len(items)
         scores = {i: self._found(reward) for i, reward in enumerate(known) if reward is not None and _number(reward)}
         missing = [i for i in range(len(items)) if i not in scores]
         batches = [missing[start : start + self._batch] for start in range(0, len(missing), self._batch)]
-        replies = self._thread.run(self._score_all([[items[i] for i in batch] for batch in batches]))
+        limit_s = self._deadline_s if within_s is None else within_s
+        replies = self._thread.run(self._score_all([[items[i] for i in batch] for batch in batches], limit_s))
         for batch, reply in zip(batches, replies, strict=True):
             scores |= dict(zip(batch, reply, strict=True))
-        if self._cache is not None:
-            rewards = {keys[i]: scores[i].reward for i in missing if scores[i].status == "ok"}
-            self._cache.put(rewards)
         return [scores[i] for i in range(len(items))]
 
-    async def _score_all(self, batches: Sequence[list[tuple[Prompt, Sample]]]) -> list[list[Score]]:
-        deadline = asyncio.get_running_loop().time() + self._deadline_s
-        return await asyncio.gather(*(self._score_batch(batch, deadline) for batch in batches))
+    async def _score_all(self, batches: Sequence[list[tuple[Prompt, Sample]]], limit_s: float) -> list[list[Score]]:
+        deadline = asyncio.get_running_loop().time() + limit_s
+        return await asyncio.gather(*(self._score_and_keep(batch, deadline) for batch in batches))
+
+    async def _score_and_keep(self, batch: list[tuple[Prompt, Sample]], deadline: float) -> list[Score]:
+        scores = await self._score_batch(batch, deadline)
+        rewards = {
+            self._cache_key(*item): one.reward for item, one in zip(batch, scores, strict=True) if one.status == "ok"
+        }
+        if self._cache is not None and rewards:
+            # In another thread: a cache that another process is writing to must not hold up the replies.
+            await asyncio.to_thread(self._cache.put, rewards)
+        return scores
 
     async def _score_batch(self, batch: list[tuple[Prompt, Sample]], deadline: float) -> list[Score]:
         started = time.perf_counter()

@@ -18,11 +18,11 @@ BASE = {"errors", "records"}
 CONFIG = {"config", "config_base", "config_objective", "config_scoring"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
-    *("losses", "learning", "demo", "evaluation", "dashboard", "actors"),
+    *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends"),
 }
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
-    *("config_file", "console", "doctor", "sampling", "inputs"),
+    *("config_file", "console", "doctor", "sampling", "inputs", "rescore"),
     *("saved_run", "show", "chat", "export", "export_card", "hub"),
 }
 
@@ -68,6 +68,7 @@ RULES = {
     "dashboard": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"}, set()),
     "sampling": Rule(BASE | {"run_dir", "storage", "stages"}, set()),
     "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
+    "backends": Rule(BASE | {*CONFIG, "scoring", "demo"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
     "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
     "saved_run": Rule(BASE | {"run_dir", "storage"}, set(), {"learning", "demo"}),
@@ -76,6 +77,13 @@ RULES = {
     "export_card": Rule(BASE | {"metrics"}, set()),
     "hub": Rule({"errors"}, set()),
     "export": Rule(BASE | {"run_dir", "saved_run", "export_card"}, set(), {"learning", "hub"}),
+    "rescore": Rule(
+        BASE
+        | {*CONFIG, "config_file", "console", "metrics", "run_dir", "storage", "scoring", "evaluation"}
+        | {"backends", "inputs", "saved_run"},
+        {"torch"},
+        heavy_only_in_functions=True,
+    ),
     "wiring": Rule(ALL - {"launch", "submit"}, set()),
     "launch": Rule(ALL, set()),
     "submit": Rule(BASE | {*CONFIG, "config_file"}, {"ray"}),

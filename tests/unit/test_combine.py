@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from rayalign.errors import DataError
 from rayalign.scoring.calibration import Line, calibrate, fit_line, rank, read_line, zscore
-from rayalign.scoring.combine import combine, mean_minus_std, undecided, weighted_mean, weighted_min, weighted_sum
+from rayalign.scoring.combine import (
+    combine,
+    combine_asking,
+    mean_minus_std,
+    undecided,
+    weighted_mean,
+    weighted_min,
+    weighted_sum,
+)
 
 NUMBERS = st.floats(-1e6, 1e6)
 MAYBE = st.none() | NUMBERS
@@ -101,6 +109,26 @@ def test_the_judge_is_asked_where_reward_models_disagree() -> None:
     assert undecided([[1.0, 5.0]], 0.0) == []
     with pytest.raises(ValueError, match="zip"):
         undecided([[1.0], [1.0, 2.0]], 0.2)
+
+
+def test_the_asked_reward_stands_in_for_those_of_the_others() -> None:
+    """Weights 1 and 3. Agreed: 0.2 + 3 * 0.2. Asked: 4 * 0.5, also where another is missing; no reward without its."""
+    others = [[0.2, 0.0, None, 1.0], [0.2, 1.0, 0.3, 0.0]]
+    asked = [9.0, 0.5, 0.5, None]
+    found = combine_asking(others, [1.0, 3.0], asked, undecided(others, 0.5), "weighted_sum")
+    assert found == [pytest.approx(0.8), 2.0, 2.0, None]
+    assert combine_asking(others, [1.0, 3.0], asked, [1], "weighted_mean")[:2] == [pytest.approx(0.2), 0.5]
+    assert combine_asking(others, [1.0, 3.0], asked, [1], "min")[1] == 0.5
+    assert combine_asking(others, [2.0, 2.0], asked, [1], "mean_minus_std", 7.0)[1] == 1.0
+
+
+@pytest.mark.parametrize("kind", ("weighted_sum", "weighted_mean", "min", "mean_minus_std"))
+@given(rewards=st.lists(st.integers(-9, 9).map(float), max_size=6))
+def test_asking_one_that_agrees_changes_nothing(kind: str, rewards: list[float]) -> None:
+    """The same scale whether asked or not."""
+    columns = [rewards, rewards]
+    none, every = [combine_asking(columns, [1.0, 2.0], rewards, places, kind) for places in ([], range(len(rewards)))]
+    assert none == pytest.approx(every)
 
 
 def test_zscore_by_hand() -> None:

@@ -156,7 +156,7 @@ def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(
 
 
 def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> None:
-    from rayalign.actors.scorer import build_backend
+    from rayalign.backends import build_backend
 
     config = load(tmp_path, RULE, DEMO, {**RATING, "rubric": {"file": "rubric.md"}}, REMOTE)
     (tmp_path / "rubric.md").write_text("Count the animals.")

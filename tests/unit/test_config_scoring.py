@@ -38,7 +38,7 @@ def test_defaults_change_nothing(tmp_path: Path) -> None:
     config = load(tmp_path, RULE)
     assert (config.combine.type, config.combine.k) == ("weighted_sum", 1.0)
     assert config.scoring[0].model_dump() == {
-        **RULE, "weight": 1.0, "calibration": "none", "batch": False, "timeout_s": None, "concurrency": 32,
+        **RULE, "weight": 1.0, "calibration": "none", "ask": None, "batch": False, "timeout_s": None, "concurrency": 32,
     }  # fmt: skip
 
 
@@ -93,3 +93,37 @@ def test_rewards_may_come_from_any_scorer_that_gives_some(tmp_path: Path) -> Non
 
 def test_twins_are_refused(tmp_path: Path) -> None:
     assert "two scorers are called answer:answer" in refused(tmp_path, {"type": "answer"}, {"type": "answer"})
+
+
+ASKED = {
+    "type": "judge", "transport": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "judge", "template": "rating",
+    "ask": {"differ_by": 0.5},
+}  # fmt: skip
+OTHERS = [RULE, {"type": "answer"}]
+
+
+def test_one_scorer_may_be_asked_only_where_the_others_disagree(tmp_path: Path) -> None:
+    ask = load(tmp_path, *OTHERS, ASKED).scoring[2].ask
+    assert ask is not None and ask.differ_by == 0.5
+    load(tmp_path, *OTHERS, {**ASKED, "calibration": {"type": "linear", "file": "pairs.jsonl"}})
+
+
+@pytest.mark.parametrize(
+    ("scoring", "words"),
+    [
+        ([RULE, ASKED], "takes two other scorers with a weight to disagree"),
+        ([RULE, {"type": "answer", "weight": 0}, ASKED], "takes two other scorers with a weight"),
+        ([RULE, {"type": "answer", "weight": -1}, ASKED], "a scorer of negative weight is a penalty"),
+        ([*OTHERS, {**ASKED, "calibration": "rank"}], "calibration: rank needs rewards of all answers to a prompt"),
+        ([*OTHERS, {**ASKED, "calibration": "zscore"}], "use {type: linear, file: F}"),
+        ([*OTHERS, {**ASKED, "template": "pairwise"}], "would lack those that are not asked about"),
+        ([*OTHERS, {**ASKED, "template": "cut"}], "template: cut gives no reward that could decide"),
+        ([*OTHERS, {**ASKED, "weight": 2.0}], "leave weight out"),
+        ([*OTHERS, {**ASKED, "ask": {"differ_by": -1}}], "scoring.2.ask.differ_by: found -1; it must be at least 0"),
+        ([*OTHERS, {**ASKED, "ask": {}}], "scoring.2.ask.differ_by: missing"),
+        ([*OTHERS, ASKED, {"type": "unit_test", "ask": {"differ_by": 1}}], "only one scorer can decide"),
+        ([*OTHERS, {"type": "judge", "transport": "demo", "ask": {"differ_by": 1}}], "transport: demo takes no ask"),
+    ],
+)
+def test_what_cannot_be_asked_in_part_is_refused(tmp_path: Path, scoring: list[dict[str, Any]], words: str) -> None:
+    assert words in refused(tmp_path, *scoring)

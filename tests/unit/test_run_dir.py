@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rayalign.config_file import redact, with_defaults
 from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir, refused_changes, write_file
@@ -30,6 +31,30 @@ def test_folder_of_another_config_is_refused_with_a_diff(folder: Folder) -> None
         RunDir(folder).open(make_config(sampling={"responses": 8}).to_dict())
     assert caught.value.exit_code == 2
     assert "--fork" in caught.value.remedy
+
+
+def test_a_run_of_a_version_without_a_key_resumes_with_its_default(tmp_path: Path) -> None:
+    """Keys at the top, in a section and in an item of a list; one that is set to something else is refused as ever."""
+    config = make_config()
+    old = config.to_dict()
+    del old["tracking"], old["combine"], old["sampling"]["top_p"], old["scoring"][0]["ask"], old["objective"]["beta"]
+    RunDir(tmp_path).save_config(old)
+    RunDir(tmp_path).open(redact(config.to_dict()), with_defaults)
+    assert RunDir(tmp_path).saved_config() == config.to_dict()
+    for change, line in (
+        ({"sampling": {"responses": 4, "top_p": 0.5}}, r"sampling\.top_p: 1.0 -> 0.5"),
+        ({"combine": {"type": "min"}}, r"combine\.type: 'weighted_sum' -> 'min'"),
+    ):
+        RunDir(tmp_path).save_config(old)
+        with pytest.raises(RunFolderError, match=line):
+            RunDir(tmp_path).open(make_config(**change).to_dict(), with_defaults)
+
+
+def test_a_key_that_this_version_does_not_know_is_refused(tmp_path: Path) -> None:
+    """With nothing filled in: the saved config stands as it is."""
+    RunDir(tmp_path).save_config({**make_config().to_dict(), "future": {"key": 1}})
+    with pytest.raises(RunFolderError, match=r"future\.key: 1 -> None"):
+        RunDir(tmp_path).open(make_config().to_dict(), with_defaults)
 
 
 def test_other_schema_version_is_refused(folder: Folder) -> None:

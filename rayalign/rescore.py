@@ -1,0 +1,293 @@
+"""Scoring a round's stored answers again with other scorers (`rayalign score`): nothing is sampled, nothing committed.
+
+rounds/0003/{prompts, samples} ─► Scorers, shard by shard ─► rescored/NAME/round-0003/train/00000.parquet ...
+rounds/0003/scores ──────────────── agreement ◄──────────┘─► rescored/NAME/round-0003/train.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from rayalign.backends import Scorers
+from rayalign.config import ClusterSection, RunConfig, ScorerPool
+from rayalign.config_file import redact
+from rayalign.config_scoring import RewardModelScoring, ScorerFile
+from rayalign.console import Console
+from rayalign.errors import ConfigError, DataError, GuardError, RunFolderError
+from rayalign.evaluation.agreement import Rewards, pair_agreement, pearson, spearman
+from rayalign.inputs import find_reward_model, prompt_rows
+from rayalign.metrics import MISSING, format_value
+from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
+from rayalign.run_dir import Place, RoundDir, RunDir, parquet_bytes, read_parquet, shard_path, write_file, write_json
+from rayalign.saved_run import SavedRun
+from rayalign.scoring.network import check_services
+from rayalign.scoring.sources import ScorerSource, read_sources
+from rayalign.storage import Folder
+
+Purpose = Literal["train", "evaluation", "greedy"]
+FAILED = ("error", "timeout")
+COMBINED = "combined reward"
+PATIENCE_S = 7 * 24 * 3600.0
+"""For a shard: nobody waits for it, and each request has a limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A round's stored answers, in shards, with the scores that the run gave them."""
+
+    prompts: list[Prompt]
+    shards: dict[int, list[ScoredSample]]
+    samples_sha256: dict[int, str]
+    """Of each shard's file of samples."""
+
+
+def rescore(
+    root: Place | str,
+    round_index: int,
+    scorers: ScorerFile,
+    *,
+    folder: Path,
+    console: Console,
+    purpose: Purpose = "train",
+    name: str = "scorer",
+) -> Folder:
+    """Score all committed answers of a round, write the scores, and print how they agree with the stored ones.
+
+    Shards that were scored before by the same scorers, without failures, are not scored again.
+
+    Args:
+        root: the run folder.
+        folder: where scorers' files are looked up after the working directory.
+        purpose: of the answers: training's, or the evaluation's.
+        name: of the folder below `rescored/`.
+
+    Returns:
+        The folder of the round's scores.
+
+    Raises:
+        RayalignError: run, round or scorers cannot be used; more scores failed than `limits.score_errors` allows.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
+    saved = SavedRun.at(root)
+    run_dir, config = saved.run_dir, _config(saved, scorers)
+    answers = _answers(run_dir, round_index, purpose, config, folder)
+    sources = read_sources(config.scoring, folder, find_reward_model)
+    check_services(config, sources)
+    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
+    backends = Scorers(config, sources, run_dir.cache)
+    try:
+        rows = _score(answers, backends, _identity(config, sources, backends), target, round_index, console)
+    finally:
+        backends.close()
+    stored = [row for shard in answers.shards.values() for row in shard]
+    summary = _summary(rows), _agreement(rows, stored)
+    facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
+    scoring = redact({"scoring": config.to_dict()["scoring"], "combine": config.to_dict()["combine"]})
+    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **scoring})
+    _show(console, *summary)
+    console.say(f"scores: {target}")
+    _refuse_failures(rows, config.limits.score_errors)
+    return target
+
+
+def _config(saved: SavedRun, scorers: ScorerFile) -> RunConfig:
+    """The run's config with other scorers, in this process alone."""
+    try:
+        run = RunConfig.model_validate(saved.config, strict=True)
+    except ValidationError as error:
+        found = f"{saved.run_dir.root}/config.yaml: {error.errors()[0]['msg']}"
+        remedy = "use the rayalign version that made it"
+        raise RunFolderError(found, "this version cannot read it", remedy) from None
+    gpus = 1 if any(isinstance(one, RewardModelScoring) for one in scorers.scoring) and _sees_gpu() else 0
+    cluster = ClusterSection(scorers=ScorerPool(gpus=gpus))
+    # Not validated: its objectives need not fit these scorers.
+    return run.model_copy(update={"scoring": scorers.scoring, "combine": scorers.combine, "cluster": cluster})
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _answers(run_dir: RunDir, round_index: int, purpose: Purpose, config: RunConfig, folder: Path) -> Answers:
+    round_dir = run_dir.round(round_index)
+    numbers = round_dir.shards(purpose)
+    if not numbers:
+        raise _nothing_there(run_dir, round_dir, purpose)
+    shards, digests = {}, {}
+    for number in numbers:
+        shards[number] = round_dir.read_shard(purpose, number) or []
+        commit = round_dir.committed(f"{purpose}-{number:05d}") or {}
+        digests[number] = commit["files"][shard_path(purpose, "samples", number)]["sha256"]
+    wanted = {row.sample.prompt_id for rows in shards.values() for row in rows}
+    known = _drawn(round_dir) if purpose == "train" else _held_out(config, folder)
+    prompts = [prompt for prompt in known if prompt.id in wanted]
+    if lost := wanted - {prompt.id for prompt in prompts}:
+        where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else config.prompts.source
+        raise DataError(f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
+                        "scorers read the prompt too", "restore it as it was when the run began")  # fmt: skip
+    return Answers(prompts, shards, digests)
+
+
+def _nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> RunFolderError:
+    """Why a round has no answers of this purpose."""
+    rounds = run_dir.root / "rounds"
+    if (number := round_dir.root.name) not in rounds.names():
+        there = ", ".join(str(int(name)) for name in rounds.names() if name.isdecimal()) or "none"
+        return RunFolderError(
+            f"{run_dir.root} has no round {int(number)}", f"its rounds: {there}", "set --round to one"
+        )
+    others = [other for other in ("train", "evaluation", "greedy") if round_dir.shards(other)]
+    remedy = f"add --samples {others[0]}" if others else "let the run go on until a shard is committed"
+    return RunFolderError(f"round {int(number)} of {run_dir.root} has no {purpose} samples",
+                          f"it has {' and '.join(others) or 'no samples at all'}", remedy)  # fmt: skip
+
+
+def _drawn(round_dir: RoundDir) -> list[Prompt]:
+    commit = round_dir.committed("prompts")
+    return [] if commit is None else round_dir.read_prompts(0, commit["files"]["prompts.parquet"]["rows"])
+
+
+def _held_out(config: RunConfig, folder: Path) -> list[Prompt]:
+    try:
+        rows = prompt_rows(config.prompts, folder).rows
+    except DataError as error:
+        why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
+        raise DataError(error.found, why, "run this where the run was started, or put the file back") from None
+    return [Prompt(row.id, row.messages, [], row.target, row.metadata) for row in rows]
+
+
+def _identity(config: RunConfig, sources: Sequence[ScorerSource], scorers: Scorers) -> str:
+    """All that decides the scores of given answers."""
+    sections = [section.model_dump(mode="json") for section in config.scoring]
+    versions = [*(source.version for source in sources), scorers.versions]
+    return json.dumps([sections, config.combine.model_dump(mode="json"), versions, config.run.seed], sort_keys=True)
+
+
+def _score(
+    answers: Answers, scorers: Scorers, identity: str, target: Folder, round_index: int, console: Console
+) -> list[ScoredSample]:
+    """Every answer with its new scores; each shard's scores are in the folder as soon as they are there."""
+    rows: list[ScoredSample] = []
+    total = sum(map(len, answers.shards.values()))
+    with console.stage("score", round_index, total) as stage:
+        for number, stored in answers.shards.items():
+            mark = hashlib.sha256(f"{identity}\n{answers.samples_sha256[number]}".encode()).hexdigest()
+            path = target / f"{number:05d}.parquet"
+            scored = _scored_before(path, mark, stored)
+            if scored is None:
+                scored = scorers.score(answers.prompts, [row.sample for row in stored], PATIENCE_S)
+                schema = ScoredSample.schema().with_metadata({"scored_by": mark})
+                write_file(path, parquet_bytes([row.to_row() for row in scored], schema))
+            rows += scored
+            stage.advance(len(scored))
+    return rows
+
+
+def _scored_before(path: Folder, mark: str, stored: Sequence[ScoredSample]) -> list[ScoredSample] | None:
+    """The scores in a file of an earlier call, if all of them are what this call would give."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = path.find_bytes()
+    if content is None:
+        return None
+    try:
+        metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    except pa.ArrowInvalid:
+        return None
+    if metadata.get(b"scored_by") != mark.encode():
+        return None
+    pairs = zip(read_parquet(path), stored, strict=True)
+    rows = [ScoredSample.from_row(row, one.sample) for row, one in pairs]
+    return None if _failures(rows) else rows
+
+
+def _failures(rows: Sequence[ScoredSample]) -> list[str]:
+    return [f"{score.scorer}: {score.reason}" for row in rows for score in row.scores if score.status in FAILED]
+
+
+def _refuse_failures(rows: Sequence[ScoredSample], allowed: float) -> None:
+    total, failures = sum(len(row.scores) for row in rows), _failures(rows)
+    if len(failures) > allowed * total:
+        reason, count = Counter(failures).most_common(1)[0]
+        raise GuardError(f"{len(failures)} of {total} scores failed; most often ({count}x) {reason}",
+                         f"more than the {allowed:.1%} that the run's limits.score_errors allows",
+                         "mend the scorer and run the same command again; what succeeded is kept")  # fmt: skip
+
+
+def _columns(rows: Sequence[ScoredSample]) -> dict[str, list[float | None]]:
+    """Rewards by scorer, and the combined ones where they are not those of the only scorer."""
+    columns = {
+        score.scorer: [row.scores[place].reward for row in rows] for place, score in enumerate(rows[0].scores)
+    }  # fmt: skip
+    combined = [row.reward for row in rows]
+    return columns if combined in columns.values() else {**columns, COMBINED: combined}
+
+
+def _summary(rows: Sequence[ScoredSample]) -> list[dict[str, Any]]:
+    found = []
+    for place, (name, rewards) in enumerate(_columns(rows).items()):
+        known = [reward for reward in rewards if reward is not None]
+        scores = [] if name == COMBINED else [row.scores[place] for row in rows]
+        found.append({
+            "scorer": name,
+            "n": len(known),
+            "mean": sum(known) / len(known) if known else None,
+            "statuses": dict(sorted(Counter(score.status for score in scores).items())),
+            "cost": sum(score.cost for score in scores),
+        })  # fmt: skip
+    return found
+
+
+def _agreement(rows: Sequence[ScoredSample], stored: Sequence[ScoredSample]) -> list[dict[str, Any]]:
+    """Every new column of rewards against every stored one, where both have some."""
+    ids = [row.sample.prompt_id for row in rows]
+    found = []
+    for name, new in _columns(rows).items():
+        for other, old in _columns(stored).items():
+            if n := _both(new, old):
+                pairs = pair_agreement(ids, new, old)
+                found.append({
+                    "scorer": name, "stored": other, "n": n, "spearman": spearman(new, old),
+                    "pearson": pearson(new, old), "pairs": pairs.pairs, "pairs_alike": pairs.share,
+                })  # fmt: skip
+    return found
+
+
+def _both(a: Rewards, b: Rewards) -> int:
+    return sum(x is not None and y is not None for x, y in zip(a, b, strict=True))
+
+
+def _show(console: Console, summary: Sequence[dict[str, Any]], agreement: Sequence[dict[str, Any]]) -> None:
+    statuses = [" ".join(f"{name} {count}" for name, count in one["statuses"].items()) or MISSING for one in summary]
+    console.grid([
+        ["scorer", *(one["scorer"] for one in summary)],
+        ["n", *(str(one["n"]) for one in summary)],
+        ["mean", *(format_value(one["mean"]) for one in summary)],
+        ["statuses", *statuses],
+        ["US$", *(format_value(one["cost"]) for one in summary)],
+    ])  # fmt: skip
+    if not agreement:
+        console.say("no answer has a reward of both the new scorers and the stored ones: nothing to compare")
+        return
+    numbers = {"Spearman": "spearman", "Pearson": "pearson"}
+    console.grid([
+        ["scorer", *(one["scorer"] for one in agreement)],
+        ["stored", *(one["stored"] for one in agreement)],
+        ["n", *(str(one["n"]) for one in agreement)],
+        *([heading, *(format_value(one[key]) for one in agreement)] for heading, key in numbers.items()),
+        ["pairs", *(str(one["pairs"]) for one in agreement)],
+        ["ordered alike", *(format_value(one["pairs_alike"], "percent") for one in agreement)],
+    ])  # fmt: skip
