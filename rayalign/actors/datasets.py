@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import ray.data
 
 from rayalign.data.dataset import BadRow
@@ -33,12 +34,13 @@ def read_dataset(source: str, format: str = "auto") -> tuple[ray.data.Dataset, D
     return files.map_batches(reader, batch_size=1, fn_kwargs={"format": found.format}), found
 
 
-def _read(batch: dict[str, Any], format: str) -> Iterator[dict[str, list[str | None]]]:
+def _read(batch: dict[str, Any], format: str) -> Iterator[pa.Table]:
     for unit in batch["unit"]:
         rows = _rows(str(unit), format)
         while some := list(itertools.islice(rows, BLOCK_ROWS)):
-            names, texts, reasons = zip(*some, strict=True)
-            yield {"name": list(names), "row": list(texts), "reason": list(reasons)}
+            # A block without bad rows has the same types as one with some.
+            columns = [pa.array(column, pa.string()) for column in zip(*some, strict=True)]
+            yield pa.table(columns, names=["name", "row", "reason"])
 
 
 def _rows(unit: str, format: str) -> Iterator[tuple[str, str | None, str | None]]:
