@@ -15,6 +15,7 @@ from rayalign.console import Console
 from rayalign.data.drawing import Split, split_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
+from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
@@ -89,8 +90,7 @@ def prompt_rows(section: PromptsSection, config_dir: Path) -> PromptRows:
         from rayalign.demo import world
 
         return rows_from_records(world.prompts(), "the demo world", "messages")
-    path = Path(section.source).expanduser()
-    return load_prompt_rows(str(path if path.exists() else config_dir / path), section.field)
+    return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
 
 
 def demo_model() -> Path:
@@ -131,6 +131,8 @@ def find_reward_model(name: str) -> tuple[Path, str]:
 def _say_prompts(
     config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
+    if config.prompts.source != "demo":
+        console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
     console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
     if split.notice:
         console.say(split.notice)

@@ -13,10 +13,11 @@ from rayalign.demo.models import build_tokenizer
 from rayalign.errors import GuardError
 from rayalign.records import Prompt, Sample, Score, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir
+from rayalign.stages import SHARD_PROMPTS
 from tests.fakes import make_config, make_prompts
 
 JUDGE = {"type": "judge", "transport": "demo"}
-PROMPTS = make_prompts(20, "train")
+PROMPTS = make_prompts(SHARD_PROMPTS + 10, "train")
 
 
 def recipe(objective: Any = None, *scoring: dict[str, Any]) -> _Recipe:
@@ -45,7 +46,7 @@ def verdicts(round_dir: RoundDir, recipe: _Recipe, shards: int) -> list[str | No
 def test_positives_are_counted_over_all_shards(tmp_path: Path) -> None:
     """8 flawed and 12 perfect answers in two shards: int(8 x 0.25) = 2 positives stay, wherever they are."""
     half = [[row(p, i, "flawed" if n % 5 < 2 else "perfect") for n, p in enumerate(part) for i in (0,)]
-            for part in (PROMPTS[:10], PROMPTS[10:])]  # fmt: skip
+            for part in (PROMPTS[:10], PROMPTS[SHARD_PROMPTS:])]  # fmt: skip
     round_dir = round_of(tmp_path, *half)
     limited, facts = recipe().with_positives(round_dir, [0, 1], 3)
     assert facts == {"negatives": 8.0, "positives": 12.0, "positives_kept": 2.0}
@@ -56,7 +57,7 @@ def test_positives_are_counted_over_all_shards(tmp_path: Path) -> None:
 
 
 def test_all_positives_stay_where_it_is_off(tmp_path: Path) -> None:
-    round_dir = round_of(tmp_path, [row(p, 0, "flawed" if n == 0 else "perfect") for n, p in enumerate(PROMPTS)])
+    round_dir = round_of(tmp_path, [row(p, 0, "flawed" if n == 0 else "perfect") for n, p in enumerate(PROMPTS[:20])])
     open_recipe, facts = recipe({"type": "cut", "positives": -1}).with_positives(round_dir, [0], 0)
     assert facts["positives_kept"] == 19
     assert verdicts(round_dir, open_recipe, 1).count("perfect") == 19

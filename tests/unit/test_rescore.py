@@ -105,11 +105,13 @@ def test_several_scorers_and_their_combined_reward(tmp_path: Path) -> None:
 
 
 def test_a_half_finished_round_has_the_shards_that_are_committed(tmp_path: Path) -> None:
-    run_dir = make(tmp_path / "run", Fuse(9))
-    committed = run_dir.round(1).shards("train")
-    assert committed == [0] and not run_dir.round(1).finished
-    assert score(tmp_path / "run", scorer_file(tmp_path, rule(tmp_path))) == 0
-    facts = json.loads((tmp_path / "run/rescored/again/round-0001/train.json").read_text())
+    run_dir = next(
+        made for ticks in range(40) if (made := make(tmp_path / f"run{ticks}", Fuse(ticks))).round(1).shards("train")
+    )
+    assert run_dir.round(1).shards("train") == [0] and not run_dir.round(1).finished
+    run = run_dir.root.local_path()
+    assert score(run, scorer_file(tmp_path, rule(tmp_path))) == 0
+    facts = json.loads((run / "rescored/again/round-0001/train.json").read_text())
     assert facts["answers"] == 32 * 4
 
 

@@ -122,4 +122,4 @@ def test_one_step_is_trls(llama_folder: Path, tmp_path: Path, kind: str, theirs_
     assert grads.keys() == wanted_grads.keys()
     assert max(float(grad.abs().max()) for grad in grads.values()) > 1e-2
     for name, grad in grads.items():
-        torch.testing.assert_close(grad, wanted_grads[name], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(grad, wanted_grads[name], rtol=1e-5, atol=3e-6)
