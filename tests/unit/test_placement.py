@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayalign.actors.cluster import Cluster, Node
-from rayalign.actors.placement import keep_off, place
+from rayalign.actors.placement import describe_placement, keep_off, place
 from rayalign.config import RunConfig
 from rayalign.errors import PlacementError
 
