@@ -19,7 +19,7 @@ from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config import RunConfig
 from rayalign.config_scoring import JudgeScoring, judges_of
-from rayalign.errors import ActorFailedError, RayalignError, StageTimeoutError
+from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import Message
 from rayalign.scoring.calls import Failure
 from rayalign.scoring.services import Reply
@@ -27,7 +27,6 @@ from rayalign.scoring.sources import ScorerSource
 
 MAX_RESTARTS = 3
 """Of one judge in a run; a question that kills vLLM must not do so for ever."""
-CLOSE_TIMEOUT_S = 5
 
 
 class JudgeActor:
@@ -79,7 +78,7 @@ class ActorTransport:
                 raise error.cause from None
             raise Failure("error", f"the judge failed: {type(error.cause).__name__}: {error.cause}") from error
         except RayActorError as error:
-            raise Failure("error", f"the judge's actor is gone: {_last_line(error)}") from error
+            raise Failure("error", f"the judge's actor is gone: {_why(error)}") from error
 
     async def check(self) -> None:
         """The driver has waited for the actor's start."""
@@ -129,15 +128,14 @@ class Judges:
                                     "it waits for a node with room, or loading takes longer",
                                     f"{log}, or raise limits.start_timeout_s") from None  # fmt: skip
         except RayActorError as error:
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, RayalignError):
-                raise cause from error
-            raise ActorFailedError(f"{name}: its actor cannot start", _last_line(error), log) from error
+            raise ActorFailedError(f"{name}: its actor cannot start", _why(error), log) from error
 
     def close(self) -> None:
         for actor in self.actors.values():
             ray.kill(actor)
 
 
-def _last_line(error: RayError) -> str:
-    return str(error).strip().splitlines()[-1]
+def _why(error: RayError) -> str:
+    """The line of Ray's text that names the error; what is indented below it explains it."""
+    lines = str(error).strip().splitlines()
+    return next(line for line in reversed(lines) if not line.startswith((" ", "\t")))
