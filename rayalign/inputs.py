@@ -44,7 +44,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
         RayalignError: one of them cannot be used.
     """
     rows = _prompt_rows(config, config_dir)
-    sources = read_sources(config.scoring, config_dir, lambda section: _scorer_model(section, config))
+    sources = read_sources(config.scoring, config_dir, lambda section: scorer_model(section, config))
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
     from rayalign.learning.folders import hash_model, load_tokenizer, resolve_model
@@ -116,7 +116,7 @@ def _demo_model_of(section: Scoring) -> Path:
     return demo_reward_model()
 
 
-def _scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
+def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
     """Folder and checksum of the model that the run loads for a scorer, checked.
 
     Raises:

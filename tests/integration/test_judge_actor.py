@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rayalign.inputs import _scorer_model
+from rayalign.inputs import scorer_model
 from rayalign.records import ScoredSample
 from rayalign.scoring.sources import read_sources
 from rayalign.scoring.templates import make_template
@@ -38,7 +38,7 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
     from rayalign.actors.cluster import Cluster
     from rayalign.actors.scorer import RayScorer
 
-    sources = read_sources(CONFIG.scoring, Path(), lambda section: _scorer_model(section, CONFIG))
+    sources = read_sources(CONFIG.scoring, Path(), lambda section: scorer_model(section, CONFIG))
     cluster = Cluster(nodes=(), max_gpus=0, shared=False)
     scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, cpus=0.3, say=print)
     assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]
