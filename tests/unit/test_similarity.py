@@ -19,6 +19,7 @@ from rayalign.errors import DataError, ModelError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.encoder import Encoder, check_encoder
 from rayalign.scoring.similarity import SimilarityScorer
+from tests.fakes import make_config
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXTS = ["apple", "lemon, plum. done", "a longer answer with many, many words in it", "cat and dog!", "x" * 40]
@@ -226,3 +227,19 @@ def test_weights_that_are_missing_are_refused_but_not_the_pooler(folder: Path, t
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks encoder\.layer\.1\.output\.dense\.weight"):
         Encoder(tmp_path)
+
+
+def test_a_scorer_actor_hosts_it_from_a_folder_of_the_config(folder: Path, tmp_path: Path) -> None:
+    from rayalign.actors.scorer import ScorerActor
+    from rayalign.inputs import scorer_model
+    from rayalign.scoring.sources import read_sources
+
+    config = make_config(scoring=[{"type": "similarity", "model": str(folder), "pooling": "mean"}])
+    sources = read_sources(config.scoring, tmp_path, lambda section: scorer_model(section, config))
+    actor = ScorerActor("scorer-0", config, sources, [None], str(tmp_path / "no_such_folder"))
+    (row,) = actor.score([prompt("apple")], [Sample("p", 0, "apple", [5], [-1.0], "stop", 0, 0)])
+    actor.close()
+    assert row.reward == pytest.approx(1.0, abs=1e-6)
+    assert sources[0].version == sources[0].model_sha256
+    (folder / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text() + "\n")
+    assert scorer_model(config.scoring[0], config)[1] != sources[0].model_sha256
