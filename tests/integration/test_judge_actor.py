@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -68,10 +69,10 @@ def test_replies_are_really_constrained(scorer: Any) -> None:
 
 
 @pytest.mark.parametrize("template", ["cut", "pairwise"])
-def test_every_reply_parses_or_was_cut(scorer: Any, template: Any) -> None:
+def test_every_reply_fits_the_schema_or_was_cut(scorer: Any, template: Any) -> None:
     from rayalign.actors.judge import ActorTransport
 
-    form = make_template(template, None, reasons=True, structured=True)
+    form = make_template(template, None, reasons=False, structured=True)
     responses = ["cat, dog.", "blue"][: 2 if template == "pairwise" else 1]
     messages = form.messages(prompt("List two animals."), responses, "0" * 32)
     transport = ActorTransport(scorer.judges.actors["judge:rating:demo"])
@@ -81,10 +82,15 @@ def test_every_reply_parses_or_was_cut(scorer: Any, template: Any) -> None:
 
     replies = asyncio.run(ask())
     whole = [json.loads(reply.text) for reply in replies if not reply.truncated]
-    assert all(list(verdict) == form.schema["required"] for verdict in whole)
-    assert {type(value) for verdict in whole for value in verdict.values()} <= {str}
+    if template == "pairwise":
+        assert len(whole) == 12
+        assert {tuple(verdict) for verdict in whole} == {("better",)}
+        assert {verdict["better"] for verdict in whole} <= {"A", "B", "tie"}
+    else:
+        # A model this small does not end what it may write freely.
+        assert all(re.match(r'\{\s*"judgment":\s*"', reply.text) for reply in replies)
+        assert all(list(verdict) == ["judgment"] for verdict in whole)
     assert all(0 < reply.output_tokens <= 32 < reply.input_tokens for reply in replies)
-    print(f"{template}: {len(whole)} of 12 whole")
 
 
 def test_a_judge_that_dies_is_started_again_and_no_answer_is_lost(scorer: Any) -> None:
