@@ -21,6 +21,7 @@ from rayalign.config_scoring import (
     RewardModelScoring,
     RuleScoring,
     Scoring,
+    SimilarityScoring,
     UnitTestScoring,
 )
 from rayalign.records import Prompt, Sample, Score, ScoredSample
@@ -61,14 +62,22 @@ def build_backend(
             from rayalign.scoring.reward_model import RewardModelScorer
 
             assert source.model is not None and source.model_sha256 is not None
-            device = "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
-            return RewardModelScorer(section, source.model, source.model_sha256, device)
+            return RewardModelScorer(section, source.model, source.model_sha256, _device(config))
+        case SimilarityScoring():
+            from rayalign.scoring.similarity import SimilarityScorer
+
+            assert source.model is not None and source.model_sha256 is not None
+            return SimilarityScorer(section, source.model, source.model_sha256, _device(config))
         case JudgeScoring(transport="demo"):
             from rayalign.demo import world
 
             return FunctionJudge(section.name, rule_version("judge", inspect.getsource(world)), world.judge)
         case JudgeScoring() | RemoteScoring():
-            return build_service(section, source.rubric, config, run_cache)
+            return build_service(section, source, config, run_cache)
+
+
+def _device(config: RunConfig) -> str:
+    return "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
 
 
 def _rule(section: RuleScoring, source: RuleSource | None) -> Backend:

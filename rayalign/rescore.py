@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from rayalign.backends import Scorers
 from rayalign.config import ClusterSection, RunConfig, ScorerPool
 from rayalign.config_file import redact
-from rayalign.config_scoring import RewardModelScoring, ScorerFile
+from rayalign.config_scoring import ModelScoring, ScorerFile
 from rayalign.console import Console
 from rayalign.errors import ConfigError, DataError, GuardError, RunFolderError
 from rayalign.evaluation.agreement import Rewards, pair_agreement, pearson, spearman
-from rayalign.inputs import find_reward_model, prompt_rows
+from rayalign.inputs import prompt_rows, scorer_model
 from rayalign.metrics import MISSING, format_value
 from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
 from rayalign.run_dir import Place, RoundDir, RunDir, parquet_bytes, read_parquet, shard_path, write_file, write_json
@@ -81,7 +81,7 @@ def rescore(
     saved = SavedRun.at(root)
     run_dir, config = saved.run_dir, _config(saved, scorers)
     answers = _answers(run_dir, round_index, purpose, config, folder)
-    sources = read_sources(config.scoring, folder, find_reward_model)
+    sources = read_sources(config.scoring, folder, lambda section: scorer_model(section, config))
     check_services(config, sources)
     target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
     backends = Scorers(config, sources, run_dir.cache)
@@ -108,7 +108,7 @@ def _config(saved: SavedRun, scorers: ScorerFile) -> RunConfig:
         found = f"{saved.run_dir.root}/config.yaml: {error.errors()[0]['msg']}"
         remedy = "use the rayalign version that made it"
         raise RunFolderError(found, "this version cannot read it", remedy) from None
-    gpus = 1 if any(isinstance(one, RewardModelScoring) for one in scorers.scoring) and _sees_gpu() else 0
+    gpus = 1 if any(isinstance(one, ModelScoring) for one in scorers.scoring) and _sees_gpu() else 0
     cluster = ClusterSection(scorers=ScorerPool(gpus=gpus))
     # Not validated: its objectives need not fit these scorers.
     return run.model_copy(update={"scoring": scorers.scoring, "combine": scorers.combine, "cluster": cluster})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from rayalign.actors.cluster import Cluster
+from rayalign.actors.judge import ActorTransport, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
@@ -51,13 +52,24 @@ class ScorerActor:
         models: list[ModelSource | None],
         log_folder: str,
         run_cache: RunCache | None = None,
+        judges: Mapping[str, Any] | None = None,
     ) -> None:
+        """Load everything.
+
+        Args:
+            judges: the actors of the config's judges that have one, by name.
+        """
         redirect_output(log_folder, name)
         self._name = name
         self._within_s = DEADLINE_SHARE * config.limits.score_timeout_s
+        actors = judges or {}
         here = [
-            replace(source, model=local_folder(model)) if model else source
-            for source, model in zip(sources, models, strict=True)
+            replace(
+                source,
+                model=local_folder(model) if model else source.model,
+                transport=ActorTransport(actors[section.name]) if section.name in actors else None,
+            )
+            for section, source, model in zip(config.scoring, sources, models, strict=True)
         ]
         self._scorers = Scorers(config, here, run_cache.folder if run_cache and run_cache.usable_here() else None)
 
@@ -79,7 +91,7 @@ class ScorerActor:
 
 
 class RayScorer:
-    """`Scorer` over a pool of scorer actors."""
+    """`Scorer` over a pool of scorer actors, with the judges that they ask."""
 
     def __init__(
         self,
@@ -92,7 +104,12 @@ class RayScorer:
         cpus: float,
         say: Say,
     ) -> None:
-        models = [ModelSource.of(source.model, cluster) if source.model else None for source in sources]
+        self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
+        judges = self.judges.actors
+        models = [
+            ModelSource.of(source.model, cluster) if source.model and section.name not in judges else None
+            for section, source in zip(config.scoring, sources, strict=True)
+        ]
         run_cache = RunCache(cache, cluster.driver_node) if cache is not None else None
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
@@ -100,12 +117,20 @@ class RayScorer:
         )
         self.pool = Pool(
             "scorer",
-            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache),
+            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache, judges),
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
         )
+
+    def ready(self) -> list[dict[str, Any]]:
+        """Wait until judges and scorers answer; returns their descriptions."""
+        return [*self.judges.ready(), *self.pool.ready()]
+
+    def close(self) -> None:
+        self.pool.close()
+        self.judges.close()
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
         for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples, item.fresh)):

@@ -16,8 +16,8 @@ from rayalign.scoring.calls import Caller
 from rayalign.scoring.llm_judge import LLMJudge
 from rayalign.scoring.openai_transport import OpenAITransport
 from rayalign.scoring.remote import RemoteScorer
-from rayalign.scoring.rubrics import RubricSource, rubric_text
-from rayalign.scoring.services import Key
+from rayalign.scoring.rubrics import rubric_text
+from rayalign.scoring.services import Key, Transport
 from rayalign.scoring.sources import ScorerSource
 from rayalign.scoring.templates import make_template
 
@@ -29,10 +29,9 @@ def calls_a_service(section: Scoring) -> bool:
     return isinstance(section, RemoteScoring) or (isinstance(section, JudgeScoring) and section.transport == "openai")
 
 
-def build_service(
-    section: Scoring, rubric: RubricSource | None, config: RunConfig, run_cache: Path | None = None
-) -> Service:
-    """The scorer of a section for which `calls_a_service`, with this actor's share of its limits.
+def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run_cache: Path | None = None) -> Service:
+    """The scorer of a section for which `calls_a_service`, or of a judge in an actor, with this actor's share of its
+    limits.
 
     Args:
         run_cache: folder for its results where the section names none; null for no cache.
@@ -43,25 +42,42 @@ def build_service(
     if isinstance(section, RemoteScoring):
         key, caller, cache = _parts(section, config, run_cache)
         return RemoteScorer(section.name, section.url, section.version, key, caller, batch=section.batch, cache=cache)
-    if not isinstance(section, JudgeScoring) or section.base_url is None or section.model is None:
+    if not isinstance(section, JudgeScoring):
         raise ConfigError(f"scoring: {section.name}", "it calls no service")
     key, caller, cache = _parts(section, config, run_cache)
     settings: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
     settings["structured"] = section.structured
+    transport, model = _transport(section, source, key, settings)
     return LLMJudge(
         section.name,
         make_template(
-            section.template, rubric_text(section, rubric), reasons=section.reasons, structured=section.structured
+            section.template,
+            rubric_text(section, source.rubric),
+            reasons=section.reasons,
+            structured=section.structured,
         ),
-        OpenAITransport(section.base_url, section.model, key, **settings),
+        transport,
         caller,
-        identity=json.dumps([section.base_url, section.model, settings, section.opponents]),
+        identity=json.dumps([*model, settings, section.opponents]),
         seed=config.run.seed,
         max_tokens=section.max_tokens,
         prices=section.prices,
         opponents=section.opponents,
         cache=cache,
     )
+
+
+def _transport(
+    section: JudgeScoring, source: ScorerSource, key: Key, settings: dict[str, Any]
+) -> tuple[Transport, list[str | int | None]]:
+    """How the judge is asked, and what names its model."""
+    if section.transport == "openai" and section.base_url is not None and section.model is not None:
+        own = OpenAITransport(section.base_url, section.model, key, **settings)
+        return own, [section.base_url, section.model]
+    if source.transport is None:
+        raise ConfigError(f"scoring: {section.name}: transport {section.transport}", "no actor of a run holds it here",
+                          "serve its model and set transport: openai")  # fmt: skip
+    return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
 
 
 def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
@@ -72,7 +88,7 @@ def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
     """
     for section, source in zip(config.scoring, sources, strict=True):
         if calls_a_service(section):
-            service = build_service(section, source.rubric, config)
+            service = build_service(section, source, config)
             try:
                 service.check()
             finally:

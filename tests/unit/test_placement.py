@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayalign.actors.cluster import Cluster, Node
-from rayalign.actors.placement import keep_off, place
+from rayalign.actors.placement import describe_placement, keep_off, place
 from rayalign.config import RunConfig
 from rayalign.errors import PlacementError
 
@@ -75,6 +75,25 @@ def test_gpus_that_the_autoscaler_may_add_count() -> None:
     assert place(config(generators={"gpus": 1}), cluster(8, max_gpus=4)).generator > 0
     with pytest.raises(PlacementError, match="asks for 8 GPUs and the cluster has 4"):
         place(config(generators={"gpus": 8}), cluster(8, max_gpus=4))
+
+
+def with_judges(count: int, gpus: float = 0) -> RunConfig:
+    held = [{"type": "judge", "transport": "vllm", "model": f"judge-{i}"} for i in range(count)]
+    wish = config(judges={"gpus": gpus}).model_dump(mode="json")
+    return RunConfig.model_validate({**wish, "scoring": [*wish["scoring"], *held]})
+
+
+def test_judges_that_the_run_holds_take_their_share() -> None:
+    """Three actors and two judges on the one CPU that is not kept free."""
+    assert place(with_judges(2), cluster(2)).scorer == 0.2
+    with pytest.raises(PlacementError, match="asks for 1 GPUs and the cluster has none"):
+        place(with_judges(2, gpus=0.5), cluster(8))
+    assert place(with_judges(2, gpus=0.5), cluster(8, gpus=1)).scorer == 1.0
+
+
+def test_judges_are_described() -> None:
+    assert "judge      judge:cut:judge-1, vLLM, 0.5 GPU" in describe_placement(with_judges(2, gpus=0.5))
+    assert "judge" not in describe_placement(config())
 
 
 @pytest.mark.parametrize("cpus", [(1,), (1, 1), (0,)])

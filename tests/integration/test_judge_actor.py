@@ -1,0 +1,107 @@
+"""A judge that the run holds itself: a real vLLM engine (CPU, the demo policy) in an actor, asked by a real scorer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayalign.inputs import scorer_model
+from rayalign.records import ScoredSample
+from rayalign.scoring.sources import read_sources
+from rayalign.scoring.templates import make_template
+from rayalign.stages import SampledShard, Shard
+from tests.integration.conftest import small_config
+from tests.unit.judge_cases import prompt, samples
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+CONFIG = small_config(
+    scoring=[
+        {
+            "type": "judge", "transport": "vllm", "model": "demo", "template": "rating", "reasons": False,
+            "max_tokens": 32, "temperature": 1.0, "context": 1024, "limits": {"timeout_s": 200},
+        }
+    ],
+    limits={"score_timeout_s": 400},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from rayalign.actors.cluster import Cluster
+    from rayalign.actors.scorer import RayScorer
+
+    sources = read_sources(CONFIG.scoring, Path(), lambda section: scorer_model(section, CONFIG))
+    cluster = Cluster(nodes=(), max_gpus=0, shared=False)
+    scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, cpus=0.3, say=print)
+    assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]
+    yield scorer
+    scorer.close()
+
+
+def asked(count: int) -> tuple[list[Any], list[Any]]:
+    owner = prompt("List two animals.")
+    return [owner], samples(owner, *(f"cat, dog {i}." for i in range(count)))
+
+
+def scored(scorer: Any, count: int) -> list[ScoredSample]:
+    prompts, own = asked(count)
+    shard = SampledShard(Shard(0, tuple(prompts)), own)
+    [done] = scorer.score([shard])
+    return done.rows
+
+
+def test_replies_are_really_constrained(scorer: Any) -> None:
+    """The demo policy knows lists of animals and no JSON; its ratings mean nothing, but each is one."""
+    rows = scored(scorer, 24)
+    assert [row.scores[0].status for row in rows] == ["ok"] * 24
+    assert {row.reward for row in rows} <= set(map(float, range(1, 11)))
+    assert all(row.scores[0].latency_s > 0 for row in rows)
+    assert [row.reward for row in scored(scorer, 24)] == [row.reward for row in rows]
+
+
+@pytest.mark.parametrize("template", ["cut", "pairwise"])
+def test_every_reply_fits_the_schema_or_was_cut(scorer: Any, template: Any) -> None:
+    from rayalign.actors.judge import ActorTransport
+
+    form = make_template(template, None, reasons=False, structured=True)
+    responses = ["cat, dog.", "blue"][: 2 if template == "pairwise" else 1]
+    messages = form.messages(prompt("List two animals."), responses, "0" * 32)
+    transport = ActorTransport(scorer.judges.actors["judge:rating:demo"])
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(transport.complete(messages, form.schema, seed) for seed in range(12)))
+
+    replies = asyncio.run(ask())
+    whole = [json.loads(reply.text) for reply in replies if not reply.truncated]
+    if template == "pairwise":
+        assert len(whole) == 12
+        assert {tuple(verdict) for verdict in whole} == {("better",)}
+        assert {verdict["better"] for verdict in whole} <= {"A", "B", "tie"}
+    else:
+        # A model this small does not end what it may write freely.
+        assert all(re.match(r'\{\s*"judgment":\s*"', reply.text) for reply in replies)
+        assert all(list(verdict) == ["judgment"] for verdict in whole)
+    assert all(0 < reply.output_tokens <= 32 < reply.input_tokens for reply in replies)
+
+
+def test_a_judge_that_dies_is_started_again_and_no_answer_is_lost(scorer: Any) -> None:
+    import ray
+
+    before = scorer.judges.ready()[0]["pid"]
+    expected = [row.reward for row in scored(scorer, 48)]
+    ref = scorer.pool.replicas[0].score.remote(*asked(48))
+    time.sleep(0.3)  # so that questions are under way; nothing hangs on it
+    os.kill(before, signal.SIGKILL)
+    rows = ray.get(ref, timeout=400)
+    assert scorer.judges.ready()[0]["pid"] != before
+    assert [row.scores[0].status for row in rows] == ["ok"] * 48
+    assert [row.reward for row in rows] == expected
