@@ -10,8 +10,10 @@ from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
-from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.prompts import PromptRows, Split, hold_out, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.responses import Responses
 from rayalign.errors import ConfigError
+from rayalign.offline import Offline, read_offline
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
 from rayalign.scoring.network import check_services
@@ -29,6 +31,8 @@ class Inputs:
     train: list[Prompt]
     holdout: list[Prompt]
     scorer_sources: list[ScorerSource]
+    responses: Responses | None = None
+    """Offline: those of the training prompts."""
 
 
 def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
@@ -37,7 +41,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     Raises:
         RayalignError: one of them cannot be used.
     """
-    rows = _prompt_rows(config, config_dir)
+    rows = None if _from_dataset(config) else _prompt_rows(config, config_dir)
     sources = read_sources(config.scoring, config_dir, _reward_model)
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
@@ -46,23 +50,49 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
-    template, limit = config.prompts.template, config.prompts.max_tokens
-    prompts, too_long = tokenize_prompts(rows.rows, tokenizer, template, limit)
-    split = split_prompts([(prompt.id, prompt.metadata) for prompt in prompts], config.prompts.holdout)
-    by_id = {prompt.id: prompt for prompt in prompts}
-    _say_prompts(config, console, rows, split, too_long, logs)
+    offline = None if config.samples is None else read_offline(config, tokenizer, lambda path: _find(path, config_dir))
+    own = offline.prompts if offline is not None else []
+    if rows is not None:
+        own, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
+        _say_rows(config, console, rows, too_long, logs)
+    marked = [(prompt.id, prompt.metadata) for prompt in own]
+    if offline is None or rows is None:
+        split = split_prompts(marked, config.prompts.holdout)
+    else:
+        split = hold_out(marked, config.prompts.holdout, [prompt.id for prompt in offline.prompts])
+    if offline is not None:
+        _say_offline(console, offline, logs)
+    _say_split(config, console, split)
     _say_objectives(config, console)
-    return Inputs(model, hash_model(model), [by_id[i] for i in split.train], [by_id[i] for i in split.holdout], sources)
+    held = {prompt.id: prompt for prompt in own}
+    if "target" in config.evaluation.baselines and all(held[i].target is None for i in split.holdout):
+        raise ConfigError("evaluation.baselines has target", "no held-out prompt has a reference answer",
+                          "give them in prompts.source, as target, output or a closing turn, or remove it")  # fmt: skip
+    train = {prompt.id: prompt for prompt in (own if offline is None else offline.prompts)}
+    return Inputs(
+        *(model, hash_model(model), [train[i] for i in split.train], [held[i] for i in split.holdout], sources),
+        responses=offline.responses if offline is not None else None,
+    )
+
+
+def _from_dataset(config: RunConfig) -> bool:
+    """Whether held-out prompts are some of an offline run's own dataset."""
+    return config.samples is not None and config.samples.source == config.prompts.source != "demo"
 
 
 def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
     from rayalign.data.judged import JudgedStreams
-    from rayalign.learning.folders import context_length
+    from rayalign.learning.folders import context_length, has_rotary_positions
 
-    length = context_length(model)
+    length = config.model.context or context_length(model)
+    if config.model.context is not None and not has_rotary_positions(model):
+        raise ConfigError(f"model.context {config.model.context}", "the model learned a table of positions, which ends "
+                          "at its own context", "remove model.context")  # fmt: skip
     longest = max(config.max_sequence_tokens, config.max_judged_tokens)
-    judged = config.max_judged_tokens > config.prompts.max_tokens + config.sampling.max_tokens
-    parts = "prompts.max_tokens + sampling.max_tokens" + (" + judgment and its template" if judged else "")
+    answer = max(config.max_response_tokens, config.sampling.max_tokens)
+    judged = config.max_judged_tokens > config.prompts.max_tokens + answer
+    parts = "prompts.max_tokens + " + ("sampling" if answer == config.sampling.max_tokens else "samples")
+    parts += ".max_tokens" + (" + judgment and its template" if judged else "")
     if length is not None and length < longest + 1:
         raise ConfigError(f"{parts} + 1 = {longest + 1}", f"the model's context is {length} tokens",
                           "lower one of them" if judged else "lower one of the two")  # fmt: skip
@@ -76,10 +106,17 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
     source = config.prompts.source
     if source == "demo":
         from rayalign.demo import world
+        from rayalign.demo.datasets import prompts_with_targets
 
-        return rows_from_records(world.prompts(), "the demo world", "messages")
+        records = prompts_with_targets() if config.reads_targets else world.prompts()
+        return rows_from_records(records, "the demo world", "messages")
+    return load_prompt_rows(str(_find(source, config_dir)), config.prompts.field)
+
+
+def _find(source: str, config_dir: Path) -> Path:
+    """A file, looked up in the working directory, then beside the config."""
     path = Path(source).expanduser()
-    return load_prompt_rows(str(path if path.exists() else config_dir / path), config.prompts.field)
+    return path if path.exists() else config_dir / path
 
 
 def demo_model() -> Path:
@@ -117,20 +154,35 @@ def _reward_model(name: str) -> tuple[Path, str]:
     return folder, hash_model(folder)
 
 
-def _say_prompts(
-    config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
+def _say_rows(
+    config: RunConfig, console: Console, rows: PromptRows, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
-    console.say(f"prompts: {len(split.train)} to train on, {len(split.holdout)} held out")
-    if split.notice:
-        console.say(split.notice)
     if rows.duplicates:
         console.say(f"{rows.duplicates} duplicate prompts merged")
     skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":
                [f"{i} ({n} tokens)" for i, n in too_long]} if too_long else {})}  # fmt: skip
     for reason, names in skipped.items():
-        more = ", ... (all in logs/skipped_prompts.json)" if len(names) > NAMED else ""
-        console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:NAMED])}{more}")
+        _say_left_out(console, f"prompts left out, {reason}", names, "skipped_prompts.json")
     write_json(logs / "skipped_prompts.json", skipped)
+
+
+def _say_offline(console: Console, offline: Offline, logs: Path) -> None:
+    for notice in offline.notices:
+        console.say(notice)
+    for reason, names in offline.skipped.items():
+        _say_left_out(console, f"left out: {reason}", names, "skipped_samples.json")
+    write_json(logs / "skipped_samples.json", offline.skipped)
+
+
+def _say_left_out(console: Console, what: str, names: list[str], file: str) -> None:
+    more = f", ... (all in logs/{file})" if len(names) > NAMED else ""
+    console.say(f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}")
+
+
+def _say_split(config: RunConfig, console: Console, split: Split) -> None:
+    console.say(f"prompts: {len(split.train)} to train on, {len(split.holdout)} held out")
+    if split.notice:
+        console.say(split.notice)
     if config.prompts.per_round > len(split.train):
         console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
 

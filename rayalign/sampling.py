@@ -1,13 +1,14 @@
-"""Sample and score a round's prompts, shard by shard, each shard committed as soon as it has both."""
+"""A round's scored responses, sampled or read from a dataset: shard by shard, each committed as soon as it is whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rayalign.records import Adapter, Prompt, ScoredSample
 from rayalign.run_dir import RoundDir
-from rayalign.stages import Generator, Reporter, SampledShard, SamplingPlan, ScoredShard, Scorer, Shard
+from rayalign.stages import Generator, Purpose, Reporter, SampledShard, SamplingPlan, ScoredShard, Scorer, Shard
 
 SHARD_PROMPTS = 32
 
@@ -26,6 +27,55 @@ class StageTotals:
     tokens: int
 
 
+Advance = Callable[[int, int], None]
+"""Takes how many responses came in, and their tokens."""
+
+
+class Source(Protocol):
+    """Where the scored responses of a round's prompts come from."""
+
+    def count(self, prompt: Prompt) -> int:
+        """How many responses a prompt has."""
+        ...
+
+    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        """Finished shards in the order they finish."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """`Source`: a generator samples, a scorer scores."""
+
+    plan: SamplingPlan
+    adapter: Adapter
+    generator: Generator
+    scorer: Scorer
+
+    def count(self, prompt: Prompt) -> int:
+        return self.plan.responses
+
+    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        return self.scorer.score(_counted(self.generator.sample(shards, self.plan, self.adapter), advance))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`Source`: responses that are there already, with their scores."""
+
+    rows_of: Callable[[Prompt], list[ScoredSample]]
+    """A prompt's responses, by index."""
+
+    def count(self, prompt: Prompt) -> int:
+        return len(self.rows_of(prompt))
+
+    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        for shard in shards:
+            rows = [row for prompt in shard.prompts for row in self.rows_of(prompt)]
+            advance(len(rows), sum(len(row.sample.token_ids) for row in rows))
+            yield ScoredShard(shard, rows)
+
+
 def sample_and_score(
     round_dir: RoundDir,
     shards: Sequence[Shard],
@@ -33,6 +83,20 @@ def sample_and_score(
     adapter: Adapter,
     generator: Generator,
     scorer: Scorer,
+    reporter: Reporter,
+    *,
+    stage: str,
+) -> StageTotals:
+    """Sample, score and commit every shard that is not committed yet."""
+    source = Sampled(plan, adapter, generator, scorer)
+    return commit_shards(round_dir, shards, source, plan.purpose, reporter, stage=stage)
+
+
+def commit_shards(
+    round_dir: RoundDir,
+    shards: Sequence[Shard],
+    source: Source,
+    purpose: Purpose,
     reporter: Reporter,
     *,
     stage: str,
@@ -44,29 +108,31 @@ def sample_and_score(
         stage: name of the stage on the console.
         check: called on each scored shard before it is committed; may raise to stop the round.
     """
-    missing = [shard for shard in shards if round_dir.committed(f"{plan.purpose}-{shard.index:05d}") is None]
-    total = sum(len(shard.prompts) for shard in shards) * plan.responses
-    todo = sum(len(shard.prompts) for shard in missing) * plan.responses
-    with reporter.stage(stage, plan.round_index, total, done=total - todo) as progress:
+    missing = [shard for shard in shards if round_dir.committed(f"{purpose}-{shard.index:05d}") is None]
+    total, todo = count_responses(shards, source), count_responses(missing, source)
+    with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
         if missing:
-            sampled = generator.sample(missing, plan, adapter)
-            for scored in scorer.score(_counted(sampled, progress.advance)):
-                _check_complete(scored, plan)
+            for scored in source.scored(missing, progress.advance):
+                _check_complete(scored, source)
                 if check is not None:
                     check(scored)
-                round_dir.commit_shard(plan.purpose, scored.shard.index, scored.rows)
+                round_dir.commit_shard(purpose, scored.shard.index, scored.rows)
     return StageTotals(progress.seconds, progress.items, progress.tokens)
 
 
-def _counted(sampled: Iterator[SampledShard], advance: Callable[[int, int], None]) -> Iterator[SampledShard]:
+def count_responses(shards: Sequence[Shard], source: Source) -> int:
+    return sum(source.count(prompt) for shard in shards for prompt in shard.prompts)
+
+
+def _counted(sampled: Iterator[SampledShard], advance: Advance) -> Iterator[SampledShard]:
     for item in sampled:
         advance(len(item.samples), sum(len(sample.token_ids) for sample in item.samples))
         yield item
 
 
-def _check_complete(scored: ScoredShard, plan: SamplingPlan) -> None:
+def _check_complete(scored: ScoredShard, source: Source) -> None:
     """Every (prompt, index) of the shard once, in order: a misaligned score must never be stored."""
-    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(plan.responses)]
+    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(source.count(prompt))]
     found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
     if found != expected:
         raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")

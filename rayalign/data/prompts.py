@@ -204,6 +204,27 @@ def split_prompts(prompts: Iterable[tuple[str, Mapping[str, Any]]], holdout: int
     return Split(train, chosen, f"{short}: {count} held out instead of {holdout}" if short else None)
 
 
+def hold_out(prompts: Iterable[tuple[str, Mapping[str, Any]]], holdout: int, train: Sequence[str]) -> Split:
+    """Hold out of a source that is not trained on, and train on other prompts: `train`, less what is held out.
+
+    Held out are, as in `split_prompts`, the prompts whose hashed ids are smallest, of those marked `split: holdout`
+    where any are.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    marks = {identity: metadata.get("split") for identity, metadata in prompts}
+    marked = [identity for identity, mark in marks.items() if mark == "holdout"]
+    chosen = sorted(marked or marks, key=_holdout_key)[:holdout]
+    held = set(chosen)
+    left = [identity for identity in train if identity not in held]
+    if not left:
+        raise DataError(f"all {len(train)} prompts of samples.source are held out", "nothing is left to train on",
+                        "lower prompts.holdout, or give other prompts in prompts.source")  # fmt: skip
+    both = len(train) - len(left)
+    return Split(left, chosen, f"{both} prompts of samples.source are held out, not trained on" if both else None)
+
+
 def _holdout_key(identity: str) -> bytes:
     return hashlib.sha256(f"holdout:{identity}".encode()).digest()
 

@@ -53,6 +53,12 @@ def context_length(folder: Path) -> int | None:
     return getattr(load_with(AutoConfig, folder), "max_position_embeddings", None)
 
 
+def has_rotary_positions(folder: Path) -> bool:
+    """Whether positions are computed, so that they do not end; a learned table does."""
+    config = load_with(AutoConfig, folder)
+    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
+
+
 def load_with(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
     """`from_pretrained` of one of transformers' Auto classes.
 
