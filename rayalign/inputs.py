@@ -11,6 +11,7 @@ from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
 from rayalign.data.prompts import PromptRows, Split, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
@@ -78,8 +79,7 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
         from rayalign.demo import world
 
         return rows_from_records(world.prompts(), "the demo world", "messages")
-    path = Path(source).expanduser()
-    return load_prompt_rows(str(path if path.exists() else config_dir / path), config.prompts.field)
+    return load_prompt_rows(locate(source, config_dir), config.prompts.field)
 
 
 def demo_model() -> Path:
