@@ -12,6 +12,7 @@ from rayalign.config_scoring import RewardModelScoring
 from rayalign.console import Console
 from rayalign.data.prompts import PromptRows, Split, hold_out, load_prompt_rows, rows_from_records, split_prompts
 from rayalign.data.responses import Responses
+from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.offline import Offline, read_offline
 from rayalign.records import Prompt
@@ -50,7 +51,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
-    offline = None if config.samples is None else read_offline(config, tokenizer, lambda path: _find(path, config_dir))
+    offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
     own = offline.prompts if offline is not None else []
     if rows is not None:
         own, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
@@ -110,13 +111,7 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
 
         records = prompts_with_targets() if config.reads_targets else world.prompts()
         return rows_from_records(records, "the demo world", "messages")
-    return load_prompt_rows(str(_find(source, config_dir)), config.prompts.field)
-
-
-def _find(source: str, config_dir: Path) -> Path:
-    """A file, looked up in the working directory, then beside the config."""
-    path = Path(source).expanduser()
-    return path if path.exists() else config_dir / path
+    return load_prompt_rows(locate(source, config_dir), config.prompts.field)
 
 
 def demo_model() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from rayalign.config import RunConfig
 from rayalign.config_samples import SamplesSection
 from rayalign.data.dataset import DatasetRow
+from rayalign.data.loading import load_dataset_rows
 from rayalign.data.responses import Responses, merge_rows, tokenize_completions
+from rayalign.data.sources import locate
 from rayalign.errors import DataError
 from rayalign.records import Prompt
 
@@ -28,11 +29,11 @@ class Offline:
     """Lines for the user."""
 
 
-def read_offline(config: RunConfig, tokenizer: Any, find: Callable[[str], Path]) -> Offline:
+def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline:
     """The dataset that `samples` names.
 
     Args:
-        find: from a path in the config to the file.
+        config_dir: where a relative path is looked up after the working directory.
 
     Raises:
         DataError: it cannot be read, or holds nothing that the run's objectives learn from.
@@ -41,7 +42,7 @@ def read_offline(config: RunConfig, tokenizer: Any, find: Callable[[str], Path])
     assert section is not None
     from rayalign.data.chat import tokenize_prompts
 
-    rows, kind, skipped, notices = _rows(section, find)
+    rows, kind, skipped, notices = _rows(section, config_dir)
     merged, completions = merge_rows(rows)
     template, limit = config.prompts.template, config.prompts.max_tokens
     prompts, long_prompts = tokenize_prompts(merged, tokenizer, template, limit)
@@ -65,18 +66,17 @@ def read_offline(config: RunConfig, tokenizer: Any, find: Callable[[str], Path])
     return Offline(prompts, responses, skipped, [*notices, _summary(section, rows, prompts, responses)])
 
 
-def _rows(
-    section: SamplesSection, find: Callable[[str], Path]
-) -> tuple[list[DatasetRow], str, dict[str, list[str]], list[str]]:
+def _rows(section: SamplesSection, config_dir: Path) -> tuple[list[DatasetRow], str, dict[str, list[str]], list[str]]:
     """(rows, format, skipped, notices)."""
     if section.source == "demo":
         from rayalign.demo.datasets import demo_dataset
 
         return demo_dataset(section.format), f"demo_{section.format}", {}, []
-    from rayalign.data.sources import load_dataset_rows
-
-    found = load_dataset_rows(str(find(section.source)), section.format)
-    return found.rows, found.format, dict(found.skipped), [f"samples.format {found.format}: {found.reason}"]
+    found = load_dataset_rows(locate(section.source, config_dir), section.format)
+    notices = [f"samples.format {found.format}: {found.reason}"]
+    if found.duplicates:
+        notices.append(f"{found.duplicates} duplicate rows of samples.source left out")
+    return found.rows, found.format, dict(found.skipped), notices
 
 
 def _summary(section: SamplesSection, rows: list[DatasetRow], prompts: list[Prompt], responses: Responses) -> str:
