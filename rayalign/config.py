@@ -248,7 +248,7 @@ class RunConfig(Section):
 
     @property
     def max_judged_tokens(self) -> int:
-        """Longest prompt plus longest response plus, where there are any, judgment and template: what the learner gets."""
+        """Longest prompt, response and, where there are any, judgment and its template: what the learner may get."""
         judgments = [o.judgment_max_tokens for o in self.objectives if isinstance(o, JudgedObjective)]
         extra = max(judgments) + TEMPLATE_TOKENS if judgments else 0
         return self.prompts.max_tokens + max(self.max_response_tokens, self.sampling.max_tokens) + extra
