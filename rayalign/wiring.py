@@ -77,7 +77,7 @@ def _wire(
         )
         parts.append(learner)
         scorer = RayScorer(config, inputs.scorer_sources, str(logs), cluster, cpus=placement.scorer, say=reporter.say)
-        parts.append(scorer.pool)
+        parts.append(scorer)
         selector = placement.generator_labels
         if placement.apart:
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
@@ -86,7 +86,7 @@ def _wire(
         )
         parts.append(generator.pool)
         actors = []
-        for part in (scorer.pool, generator.pool, learner):
+        for part in (scorer, generator.pool, learner):
             actors += part.ready()
             progress.advance(1)
     attempt["actors"] = actors
