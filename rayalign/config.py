@@ -158,12 +158,18 @@ class LearnerPool(Section):
     gpus: Annotated[float, Field(ge=0)] = 0
 
 
+class JudgePool(Section):
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """Of each judge of `transport: vllm`; below 1, judges share a GPU's memory by their fractions."""
+
+
 class ClusterSection(Section):
     placement: Literal["auto", "colocated", "disaggregated"] = "auto"
     """`colocated`: generators and learner take turns on the same cores. `disaggregated`: each on nodes of its own.
     `auto`: disaggregated where the cluster has nodes for both."""
     generators: GeneratorPool = GeneratorPool()
     scorers: ScorerPool = ScorerPool()
+    judges: JudgePool = JudgePool()
     learner: LearnerPool = LearnerPool()
 
     @model_validator(mode="after")

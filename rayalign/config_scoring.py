@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -92,23 +93,44 @@ class UnitTestScoring(RewardScoring):
         return f"unit_test:{self.field}"
 
 
-class RewardModelScoring(RewardScoring):
-    """A Hugging Face sequence-classification model with one label."""
+class ModelScoring(RewardScoring):
+    """What the scorers that run a model of their own in a forward pass share."""
 
-    type: Literal["reward_model"]
     model: Annotated[str, Field(min_length=1)]
     """`demo`, a local Hugging Face folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    template: Literal["auto", "none"] = "auto"
-    """`auto`: the tokenizer's chat template where it has one; `none`: prompt and response as plain text."""
     max_tokens: Annotated[int, Field(ge=8)] | None = None
-    """Longest sequence; by default the model's context. A longer one loses the start of its prompt, and is counted."""
+    """Longest sequence; by default the model's context. A longer one is cut, and counted."""
     tokens_per_batch: Annotated[int, Field(ge=1)] = 8192
     """Budget of one forward pass, padding included."""
 
+
+class RewardModelScoring(ModelScoring):
+    """A Hugging Face sequence-classification model with one label. What is too long loses the start of its prompt."""
+
+    type: Literal["reward_model"]
+    template: Literal["auto", "none"] = "auto"
+    """`auto`: the tokenizer's chat template where it has one; `none`: prompt and response as plain text."""
+
     @property
     def name(self) -> str:
-        return f"reward_model:{self.model.rstrip('/').rpartition('/')[2]}"
+        return f"reward_model:{_last(self.model)}"
+
+
+class SimilarityScoring(ModelScoring):
+    """Cosine of response and the prompt's target in an encoder's embedding. What is too long loses its end."""
+
+    type: Literal["similarity"]
+    pooling: Literal["cls", "mean"] = "cls"
+    """The first token's hidden state, or the mean over all tokens."""
+
+    @property
+    def name(self) -> str:
+        return f"similarity:{_last(self.model)}"
+
+
+def _last(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
 
 
 class CallLimits(Section):
@@ -160,15 +182,24 @@ class ServiceScoring(RewardScoring):
     """Folder of results that are not asked for twice; several runs and processes may share it."""
 
 
+_FOREIGN = {"demo": None, "openai": ("dtype", "context"), "vllm": ("base_url", "api_key_env")}
+"""Keys of a judge that a transport does not take; null: it takes none."""
+
+
 class JudgeScoring(ServiceScoring):
     """A judge that writes what is wrong, rates, or compares. `cut` gives judgments; the others give rewards."""
 
     type: Literal["judge"]
     transport: Literal["demo", "openai", "vllm"]
-    """`demo`: the demo world's own judge. `openai`: any OpenAI-compatible endpoint."""
+    """`demo`: the demo world's own judge. `openai`: any OpenAI-compatible endpoint. `vllm`: an actor of the run."""
     base_url: str | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
-    """Name under which the endpoint serves the judge."""
+    """`openai`: name under which the endpoint serves the judge. `vllm`: `demo` (the demo policy, which cannot judge),
+    a local Hugging Face folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """`vllm`: of the judge's weights."""
+    context: Annotated[int, Field(ge=64)] | None = None
+    """`vllm`: longest question and reply together, in tokens, for which room is kept; null is the model's context."""
     template: Literal["cut", "rating", "pairwise"] = "cut"
     rubric: Annotated[str, Field(min_length=1)] | RubricFile | None = None
     reasons: bool = True
@@ -187,7 +218,7 @@ class JudgeScoring(ServiceScoring):
     def name(self) -> str:
         if self.model is None:
             return f"judge:{self.transport}"
-        return f"judge:{self.template}:{self.model.rpartition('/')[2]}"
+        return f"judge:{self.template}:{_last(self.model)}"
 
     @model_validator(mode="before")
     @classmethod
@@ -197,19 +228,19 @@ class JudgeScoring(ServiceScoring):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.transport == "vllm":
-            raise ValueError("transport: vllm (a judge in an actor of the run) is not in this version: serve the "
-                             "model with `vllm serve` and set transport: openai")  # fmt: skip
+        foreign = _FOREIGN[self.transport]
+        for name in type(self).model_fields if foreign is None else foreign:
+            if getattr(self, name) != type(self).model_fields[name].default and name not in ("type", "transport"):
+                raise ValueError(f"transport: {self.transport} takes no {name}: remove it, or set transport: "
+                                 f"{'openai' if self.transport != 'openai' else 'vllm'}")  # fmt: skip
         if self.transport == "demo":
-            plain = JudgeScoring.model_construct(type="judge", transport="demo")
-            others = [name for name in type(self).model_fields if getattr(self, name) != getattr(plain, name)]
-            if others:
-                raise ValueError(f"transport: demo takes no {others[0]}: remove it, or set transport: openai")
             return self
-        if self.model is None or self.base_url is None:
-            missing = "base_url, for example http://127.0.0.1:8000/v1" if self.base_url is None else "model"
-            raise ValueError(f"transport: openai needs {missing}")
-        check_url("base_url", self.base_url)
+        if self.model is None:
+            raise ValueError(f"transport: {self.transport} needs model")
+        if self.transport == "openai":
+            if self.base_url is None:
+                raise ValueError("transport: openai needs base_url, for example http://127.0.0.1:8000/v1")
+            check_url("base_url", self.base_url)
         if self.template == "cut" and self.weight:
             raise ValueError("template: cut gives judgments and no reward: set weight: 0, or template: rating")
         if self.template == "cut" and self.calibration != "none":
@@ -253,9 +284,27 @@ def check_url(key: str, url: str) -> None:
 
 
 Scoring = Annotated[
-    RuleScoring | AnswerScoring | UnitTestScoring | RewardModelScoring | JudgeScoring | RemoteScoring,
+    RuleScoring
+    | AnswerScoring
+    | UnitTestScoring
+    | RewardModelScoring
+    | SimilarityScoring
+    | JudgeScoring
+    | RemoteScoring,
     Field(discriminator="type"),
 ]
+
+
+def model_of(section: Scoring) -> str | None:
+    """`demo`, a folder or a hub id: the model that the run itself loads for a scorer; None where it loads none."""
+    if isinstance(section, ModelScoring) or (isinstance(section, JudgeScoring) and judges_of([section])):
+        return section.model
+    return None
+
+
+def judges_of(sections: Sequence[Scoring]) -> list[JudgeScoring]:
+    """The judges whose models the run holds in actors of their own."""
+    return [section for section in sections if isinstance(section, JudgeScoring) and section.transport == "vllm"]
 
 
 class CombineSection(Section):

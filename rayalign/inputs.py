@@ -8,7 +8,7 @@ from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
-from rayalign.config_scoring import RewardModelScoring
+from rayalign.config_scoring import JudgeScoring, Scoring, SimilarityScoring, model_of
 from rayalign.console import Console
 from rayalign.data.prompts import PromptRows, Split, hold_out, load_prompt_rows, rows_from_records, split_prompts
 from rayalign.data.responses import Responses
@@ -43,7 +43,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
         RayalignError: one of them cannot be used.
     """
     rows = None if _from_dataset(config) else _prompt_rows(config, config_dir)
-    sources = read_sources(config.scoring, config_dir, _reward_model)
+    sources = read_sources(config.scoring, config_dir, lambda section: _scorer_model(section, config))
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
     from rayalign.learning.folders import hash_model, load_tokenizer, resolve_model
@@ -124,29 +124,45 @@ def make_demo_models(config: RunConfig) -> None:
     """Train the demo world's models that the config names and that are not in the cache."""
     if config.model.base == "demo":
         demo_model()
-    if any(isinstance(section, RewardModelScoring) and section.model == "demo" for section in config.scoring):
-        from rayalign.demo.reward_model import demo_reward_model
+    for section in config.scoring:
+        if model_of(section) == "demo":
+            _demo_model_of(section)
 
-        demo_reward_model()
+
+def _demo_model_of(section: Scoring) -> Path:
+    if isinstance(section, JudgeScoring):
+        return demo_model()
+    if isinstance(section, SimilarityScoring):
+        from rayalign.demo.encoder import demo_encoder
+
+        return demo_encoder()
+    from rayalign.demo.reward_model import demo_reward_model
+
+    return demo_reward_model()
 
 
-def _reward_model(name: str) -> tuple[Path, str]:
-    """Folder and checksum of a reward model, checked.
+def _scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
+    """Folder and checksum of the model that the run loads for a scorer, checked.
 
     Raises:
-        ModelError: it cannot be found, or cannot give one reward.
+        ModelError: it cannot be found, or is of another kind.
+        ConfigError: a judge's context is too short for what it is to read.
     """
-    from rayalign.learning.folders import hash_model, resolve_model
+    from rayalign.learning.folders import hash_folder, resolve_model
+    from rayalign.scoring.encoder import check_encoder
+    from rayalign.scoring.judge_model import check_judge_model
     from rayalign.scoring.reward_model import check_reward_model
 
-    if name == "demo":
-        from rayalign.demo.reward_model import demo_reward_model
-
-        folder = demo_reward_model()
+    name = model_of(section)
+    assert name is not None
+    folder = _demo_model_of(section) if name == "demo" else resolve_model(name, "scoring.model")
+    if isinstance(section, JudgeScoring):
+        check_judge_model(folder, section, config)
+    elif isinstance(section, SimilarityScoring):
+        check_encoder(folder, section.pooling)
     else:
-        folder = resolve_model(name, "scoring.model")
-    check_reward_model(folder)
-    return folder, hash_model(folder)
+        check_reward_model(folder)
+    return folder, hash_folder(folder)
 
 
 def _say_rows(

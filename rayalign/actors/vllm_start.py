@@ -11,30 +11,39 @@ from rayalign.learning.folders import adapted_modules
 
 
 def start_vllm(model: str, config: RunConfig) -> Any:
-    """An engine in this process for the model in a local folder."""
-    gpu = config.cluster.generators.gpus > 0
+    """A generator's engine for the base model in a local folder."""
+    lora = {} if config.merges else _lora_arguments(model, config)
+    longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
+    return start_engine(
+        model,
+        gpu=config.cluster.generators.gpus > 0,
+        dtype=config.model.dtype,
+        # One more than the longest sequence: a log-prob request generates one token after it.
+        max_model_len=config.max_sequence_tokens + 1,
+        seed=config.run.seed,
+        hf_overrides=longer,
+        **lora,
+    )
+
+
+def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> Any:
+    """An engine in this process, with further arguments of vLLM's `EngineArgs`."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not gpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import EngineArgs, LLMEngine
 
-    longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
-    lora = {} if config.merges else _lora_arguments(model, config)
     return LLMEngine.from_engine_args(
         EngineArgs(
             model=model,
-            dtype=config.model.dtype,
-            # One more than the longest sequence: a log-prob request generates one token after it.
-            max_model_len=config.max_sequence_tokens + 1,
-            hf_overrides=longer,
-            seed=config.run.seed,
-            **lora,
+            max_model_len=max_model_len,
             enforce_eager=not gpu,
             # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
             # generators cannot do: whole prompts only.
             enable_chunked_prefill=None if gpu else False,
-            max_num_batched_tokens=None if gpu else max(8192, config.max_sequence_tokens + 1),
+            max_num_batched_tokens=None if gpu else max(8192, max_model_len),
             disable_log_stats=True,
+            **arguments,
         )
     )
 

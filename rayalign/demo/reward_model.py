@@ -1,25 +1,19 @@
 """Make the demo world's reward model once: a tiny classifier, trained with TRL on preference pairs of flawed answers.
 
-Like the demo policy it is cached, and trained in a child process (`python -m rayalign.demo.reward_model`). It is
-honest and imperfect: it learns from pairs alone, never from the rule, and `pairs.json` in its folder holds its
-accuracy on pairs of held-out prompts.
+Like the demo policy it is cached, and trained in a child process. It is honest and imperfect: it learns from pairs
+alone, never from the rule, and `pairs.json` in its folder holds its accuracy on pairs of held-out prompts.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
-import shutil
-import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rayalign.demo import models, world
-from rayalign.errors import ModelError
+from rayalign.demo.cache import CachedModel
 
 # Narrower than the policy: more pairs in the same time teach more.
 MODEL: dict[str, Any] = {**models.MODEL, "hidden_size": 64, "intermediate_size": 128, "num_labels": 1}
@@ -40,6 +34,8 @@ _QUIET: dict[str, Any] = {
     **{"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "dataloader_pin_memory": False},
     **{"disable_tqdm": True, "logging_strategy": "no", "save_strategy": "no", "report_to": []},
 }
+_LIBRARIES = ("torch", "transformers", "trl", "tokenizers", "accelerate")
+_MODEL = CachedModel("rayalign.demo.reward_model", "reward model", _LIBRARIES)
 HELD_OUT_PAIRS = 1000
 ACCURACY_FILE = "pairs.json"
 
@@ -47,22 +43,10 @@ ACCURACY_FILE = "pairs.json"
 def demo_reward_model(cache: Path | None = None, seed: int = 0, threads: int = 1) -> Path:
     """Return the folder of the demo reward model, training it first if no process has done so before.
 
-    The folder's name holds a digest of everything that determines the weights, as the demo policy's does.
-
     Raises:
         ModelError: the training process failed; its last words are in the message.
     """
-    from filelock import FileLock
-
-    root = cache or Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")
-    folder = Path(root).expanduser().absolute() / f"demo-reward-model-{_digest(seed, threads)}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
-        if not folder.is_dir():
-            _train_into(folder, seed, threads)
-    return folder
+    return _MODEL.folder(cache, seed, threads)
 
 
 def accuracy(folder: Path) -> float:
@@ -91,40 +75,6 @@ def pairs(seed: int, n: int, split: str = "train") -> list[dict[str, Any]]:
 
 def _chat(row: dict[str, Any], text: str) -> list[dict[str, str]]:
     return [*row["messages"], {"role": "assistant", "content": text}]
-
-
-def _digest(seed: int, threads: int) -> str:
-    files = (__file__, models.__file__, world.__file__)
-    facts = {
-        "sources": [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files],
-        "libraries": {name: version(name) for name in ("torch", "transformers", "trl", "tokenizers", "accelerate")},
-        "seed": seed,
-        "threads": threads,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _train_into(folder: Path, seed: int, threads: int) -> None:
-    """Train in a child process into a scratch folder and rename the result to `folder`; the caller holds the lock."""
-    scratch = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process: the lock says that nobody uses it
-    scratch.mkdir()
-    command = [sys.executable, "-m", "rayalign.demo.reward_model", str(scratch), str(seed), str(threads)]
-    print("Training the demo reward model (once, cached)", file=sys.stderr, flush=True)
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, errors="replace", check=False, env=models._child_env(scratch, threads),
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise ModelError(
-                f"training the demo reward model ended with exit status {done.returncode}:\n{done.stdout[-2000:]}",
-                "`model: demo` makes its own small reward model, with torch, transformers and trl on the CPU",
-                "check free memory and disk space, and that the environment holds the pinned library versions",
-            )
-        (scratch / "model").rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _fit(scratch: Path, seed: int, threads: int) -> None:
@@ -189,7 +139,7 @@ def _held_out_accuracy(folder: Path, seed: int) -> float:
 
 
 def main() -> None:
-    """Train as the child of `_train_into`."""
+    """Train as the child of `CachedModel`."""
     _fit(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,8 @@ def digest_model(digests: dict[str, str]) -> str:
 def hash_model(folder: Path) -> str:
     """SHA-256 over the names and contents of the weight and config files."""
     return digest_model(file_digests(folder, ("*.safetensors", "config.json")))
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files of a model, its tokenizer and chat template included."""
+    return hashlib.sha256(json.dumps(file_digests(folder, MODEL_FILES), sort_keys=True).encode()).hexdigest()

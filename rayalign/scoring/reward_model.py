@@ -19,10 +19,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample, Score
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_NO_LIMIT = 10**9
-"""Tokenizers that know no longest text give a huge number instead."""
+from rayalign.scoring.text_model import batches, load_model, load_part, longest_text, padded
 
 
 def check_reward_model(folder: Path) -> None:
@@ -31,7 +28,7 @@ def check_reward_model(folder: Path) -> None:
     Raises:
         ModelError: not a sequence-classification model, or one with several labels.
     """
-    config = _load(AutoConfig, folder)
+    config = load_part(AutoConfig, folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
@@ -41,16 +38,6 @@ def check_reward_model(folder: Path) -> None:
         raise ModelError(f"scoring.model: {folder} has {config.num_labels} labels",
                          "a reward is one number, and which label would be the reward cannot be known",
                          "use a model with num_labels = 1")  # fmt: skip
-
-
-def _load(auto_class: Any, folder: Path, **options: Any) -> Any:
-    try:
-        return auto_class.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"scoring.model: {folder} cannot be loaded", why,
-                         "check that the folder holds a sequence-classification model and its tokenizer",
-        ) from error  # fmt: skip
 
 
 class RewardModelScorer:
@@ -69,10 +56,10 @@ class RewardModelScorer:
         check_reward_model(folder)
         self.name = section.name
         self._section, self._device = section, device
-        self._tokenizer = _load(AutoTokenizer, folder)
-        self._model = _load_model(folder, DTYPES[section.dtype]).to(device).eval()
+        self._tokenizer = load_part(AutoTokenizer, folder)
+        self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype).to(device)
         self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
-        self._limit = section.max_tokens or _longest(self._model.config, self._tokenizer)
+        self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
         self._pad = self._model.config.get_text_config().pad_token_id
         settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {inspect.getsource(RewardModelScorer)}"
         self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
@@ -84,9 +71,9 @@ class RewardModelScorer:
         whole = self.tokens(prompts, samples)
         rows = [self._cut(ids) for ids in whole]
         rewards, seconds = [math.nan] * len(rows), [0.0] * len(rows)
-        for places in plan_batches([len(row) for row in rows], self._budget()):
+        for places, batch in batches(rows, self._budget()):
             started = time.perf_counter()
-            values = self.forward([rows[place] for place in places])
+            values = self.forward(batch)
             took = (time.perf_counter() - started) / len(places)
             for place, value in zip(places, values, strict=True):
                 rewards[place], seconds[place] = value, took
@@ -109,13 +96,8 @@ class RewardModelScorer:
     @torch.inference_mode()
     def forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
         """One reward per row of token ids, in one forward pass."""
-        longest = max(len(row) for row in rows)
-        ids = torch.full((len(rows), longest), self._pad or 0)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
-            mask[place, : len(row)] = 1
-        logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
+        ids_BT, mask_BT = padded(rows, self._pad or 0, self._device)
+        logits = self._model(input_ids=ids_BT, attention_mask=mask_BT).logits
         return logits.float().squeeze(-1).tolist()
 
     def _budget(self) -> int:
@@ -134,35 +116,3 @@ class RewardModelScorer:
         if not math.isfinite(reward):
             return Score(self.name, self.version, "error", reason=f"the model's reward is {reward}", **known)
         return Score(self.name, self.version, "ok", reward, **known)
-
-
-def _load_model(folder: Path, dtype: torch.dtype) -> Any:
-    model, found = _load(
-        AutoModelForSequenceClassification, folder, dtype=dtype, output_loading_info=True, use_safetensors=True
-    )
-    if found["missing_keys"]:
-        missing = sorted(found["missing_keys"])
-        raise ModelError(f"scoring.model: {folder} lacks {', '.join(missing[:3])}{' ...' if missing[3:] else ''}",
-                         "those weights would be random, and with them the rewards",
-                         "save the model whole, with its head (model.save_pretrained)")  # fmt: skip
-    return model
-
-
-def _longest(config: Any, tokenizer: Any) -> int:
-    """Longest text in tokens: what the positions hold, and what the tokenizer says (fewer where some are reserved)."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
-    return min(positions, tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)
-
-
-def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Places of similar length together, longest first; rows x longest row of a batch fit the budget.
-
-    A row that is longer than the budget gets a batch of its own.
-    """
-    batches: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches

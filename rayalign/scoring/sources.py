@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayalign.config_scoring import FittedCalibration, RewardModelScoring, RuleScoring, Scoring
+from rayalign.config_scoring import FittedCalibration, RuleScoring, Scoring, model_of
 from rayalign.scoring.calibration import Line, read_line
 from rayalign.scoring.files import find_file
 from rayalign.scoring.rubrics import RubricSource, read_rubric
 from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule
+from rayalign.scoring.services import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,14 @@ class ScorerSource:
 
     rule: RuleSource | None = None
     model: Path | None = None
-    """Folder of the reward model."""
+    """Folder of the scorer's own model."""
     model_sha256: str | None = None
     line: Line | None = None
     """The fitted calibration."""
     rubric: RubricSource | None = None
     """The file that a judge judges by."""
+    transport: Transport | None = None
+    """In a scorer actor: how a judge that the run holds itself is asked."""
 
     @property
     def version(self) -> str:
@@ -34,13 +37,13 @@ class ScorerSource:
 
 
 def read_sources(
-    sections: Sequence[Scoring], folder: Path, read_model: Callable[[str], tuple[Path, str]]
+    sections: Sequence[Scoring], folder: Path, read_model: Callable[[Scoring], tuple[Path, str]]
 ) -> list[ScorerSource]:
     """One per scorer. Users' scorer files are checked by importing them once here.
 
     Args:
         folder: where relative paths are looked up after the working directory.
-        read_model: folder and checksum of a reward model, checked.
+        read_model: folder and checksum of a section's model, checked.
 
     Raises:
         RayalignError: a file is missing or cannot be used.
@@ -48,13 +51,13 @@ def read_sources(
     return [_read(section, folder, read_model) for section in sections]
 
 
-def _read(section: Scoring, folder: Path, read_model: Callable[[str], tuple[Path, str]]) -> ScorerSource:
+def _read(section: Scoring, folder: Path, read_model: Callable[[Scoring], tuple[Path, str]]) -> ScorerSource:
     rule = model = digest = line = None
     if isinstance(section, RuleScoring) and section.function != "demo":
         rule = read_rule(section.function, folder)
         compile_rule(rule)
-    if isinstance(section, RewardModelScoring):
-        model, digest = read_model(section.model)
+    if model_of(section) is not None:
+        model, digest = read_model(section)
     if isinstance(section.calibration, FittedCalibration):
         line = read_line(find_file("scoring.calibration.file", Path(section.calibration.file).expanduser(), folder))
     return ScorerSource(rule, model, digest, line, read_rubric(section, folder))

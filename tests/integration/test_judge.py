@@ -92,7 +92,7 @@ def config(endpoint: str, **changes: Any) -> RunConfig:
 
 def judge_of(config: RunConfig) -> Any:
     section: Scoring = config.scoring[0]
-    return build_service(section, None, config)
+    return build_service(section, ScorerSource(), config)
 
 
 def running(endpoint: str) -> float:

@@ -10,7 +10,7 @@ import yaml
 
 from rayalign.config import RunConfig
 from rayalign.config_file import load_config, resolved_yaml
-from rayalign.config_scoring import JudgeScoring
+from rayalign.config_scoring import JudgeScoring, Scoring
 from rayalign.errors import ConfigError, DataError
 from rayalign.scoring.llm_judge import LLMJudge
 from rayalign.scoring.network import build_service, calls_a_service, check_services
@@ -20,6 +20,7 @@ from rayalign.scoring.sources import ScorerSource, read_sources
 RULE = {"type": "rule", "function": "demo"}
 DEMO = {"type": "judge", "transport": "demo"}
 JUDGE = {"type": "judge", "transport": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "org/judge-7b"}
+HELD = {"type": "judge", "transport": "vllm", "model": "models/judge-7b/"}
 RATING = {**JUDGE, "template": "rating"}
 REMOTE = {"type": "remote", "url": "http://127.0.0.1:9/score"}
 
@@ -32,8 +33,8 @@ def write(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> Path:
 
 
 def sources_of(config: RunConfig, folder: Path) -> list[ScorerSource]:
-    def no_model(name: str) -> tuple[Path, str]:
-        raise AssertionError(f"{name} was asked for")
+    def no_model(section: Scoring) -> tuple[Path, str]:
+        raise AssertionError(f"the model of {section.name} was asked for")
 
     return read_sources(config.scoring, folder, no_model)
 
@@ -49,6 +50,8 @@ def load(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> RunConfig
         (JUDGE, "judge:cut:judge-7b", 0, True),
         (RATING, "judge:rating:judge-7b", 1, True),
         ({**JUDGE, "template": "pairwise", "weight": 0.5}, "judge:pairwise:judge-7b", 0.5, True),
+        (HELD, "judge:cut:judge-7b", 0, False),
+        ({**HELD, "template": "rating"}, "judge:rating:judge-7b", 1, False),
         (REMOTE, "remote:127.0.0.1:9/score", 1, True),
     ],
 )
@@ -64,7 +67,11 @@ def test_names_and_weights(tmp_path: Path, section: dict[str, Any], name: str, w
     [
         ({**DEMO, "model": "x"}, "transport: demo takes no model: remove it, or set transport: openai"),
         ({**DEMO, "weight": 1.0}, "transport: demo takes no weight"),
-        ({**JUDGE, "transport": "vllm"}, "transport: vllm (a judge in an actor of the run) is not in this version"),
+        ({**JUDGE, "transport": "vllm"}, "transport: vllm takes no base_url: remove it, or set transport: openai"),
+        ({**HELD, "api_key_env": "KEY"}, "transport: vllm takes no api_key_env"),
+        ({**HELD, "model": None}, "transport: vllm needs model"),
+        ({**JUDGE, "context": 512}, "transport: openai takes no context: remove it, or set transport: vllm"),
+        ({**HELD, "template": "cut", "weight": 1.0}, "template: cut gives judgments and no reward"),
         ({**JUDGE, "model": None}, "transport: openai needs model"),
         ({**JUDGE, "base_url": None}, "transport: openai needs base_url, for example http://127.0.0.1:8000/v1"),
         ({**JUDGE, "weight": 1.0}, "template: cut gives judgments and no reward: set weight: 0, or template: rating"),
@@ -119,7 +126,7 @@ def test_a_rubric_file_that_cannot_be_used(tmp_path: Path, content: bytes | None
 
 def version_of(config: RunConfig, folder: Path) -> str:
     [source] = sources_of(config, folder)
-    service = build_service(config.scoring[0], source.rubric, config)
+    service = build_service(config.scoring[0], source, config)
     service.close()
     assert isinstance(service, LLMJudge if isinstance(config.scoring[0], JudgeScoring) else RemoteScorer)
     assert service.name == config.scoring[0].name
@@ -140,6 +147,30 @@ def test_a_scorers_version_hangs_on_what_decides_its_scores(tmp_path: Path) -> N
     assert {version_of(load(tmp_path, {**RATING, **change}), tmp_path) for change in same} == {versions[0]}
     remote = [version_of(load(tmp_path, {**REMOTE, **change}), tmp_path) for change in ({}, {"version": "2"})]
     assert len({*remote, version_of(load(tmp_path, {**REMOTE, "batch": 3}), tmp_path)}) == 2
+
+
+class Nobody:
+    """A transport that is never asked."""
+
+    async def complete(self, messages: Any, schema: Any, seed: int) -> Any:
+        raise AssertionError
+
+    async def check(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def test_a_held_judges_version_hangs_on_its_model(tmp_path: Path) -> None:
+    def version(sha256: str, **changes: Any) -> str:
+        config = load(tmp_path, RULE, {**HELD, **changes})
+        source = ScorerSource(model=tmp_path, model_sha256=sha256, transport=Nobody())
+        service = build_service(config.scoring[1], source, config)
+        service.close()
+        return service.version
+
+    versions = [version("a"), version("b"), version("a", dtype="bfloat16"), version("a", max_tokens=9)]
+    assert len(set(versions)) == 4
+    assert version("a", limits={"concurrency": 1}) == version("a", model="elsewhere/judge-7b") == versions[0]
 
 
 def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(

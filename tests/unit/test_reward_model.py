@@ -25,7 +25,8 @@ from rayalign.config_scoring import RewardModelScoring
 from rayalign.demo.models import build_tokenizer
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model, plan_batches
+from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model
+from rayalign.scoring.text_model import plan_batches
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXTS = ["apple", "lemon, plum. done", "", "a longer answer with many, many words in it", "cat and dog!", "x" * 40]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rayalign.config_scoring import RuleScoring
+from rayalign.config_scoring import RuleScoring, Scoring
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.rule import RuleScorer
@@ -18,8 +18,8 @@ from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule, rule
 from rayalign.scoring.sources import ScorerSource, read_sources
 
 
-def no_model(name: str) -> tuple[Path, str]:
-    raise AssertionError(f"{name} was asked for")
+def no_model(section: Scoring) -> tuple[Path, str]:
+    raise AssertionError(f"the model of {section.name} was asked for")
 
 
 def prompt(text: str = "List two animals.", **metadata: Any) -> Prompt:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rayalign.actors.scorer import ScorerActor
+from rayalign.config_scoring import Scoring
 from rayalign.demo import world
 from rayalign.records import Prompt, Sample, ScoredSample
 from rayalign.scoring.rule_file import rule_version
@@ -21,8 +22,8 @@ PROMPT = world.prompts()[0]
 DEMO = {"type": "rule", "function": "demo"}
 
 
-def no_model(name: str) -> tuple[Path, str]:
-    raise AssertionError(f"{name} was asked for")
+def no_model(section: Scoring) -> tuple[Path, str]:
+    raise AssertionError(f"the model of {section.name} was asked for")
 
 
 @pytest.fixture

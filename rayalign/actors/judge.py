@@ -1,0 +1,143 @@
+"""Judges in actors of the run: each holds one model in vLLM, and all scorer actors ask it.
+
+scorer actor: LLMJudge ─► Caller (limits, retries) ─► ActorTransport ─► JudgeActor ─► JudgeModel
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from rayalign.actors.cluster import Cluster
+from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.config import RunConfig
+from rayalign.config_scoring import JudgeScoring, judges_of
+from rayalign.errors import ActorFailedError, RayalignError, StageTimeoutError
+from rayalign.records import Message
+from rayalign.scoring.calls import Failure
+from rayalign.scoring.services import Reply
+from rayalign.scoring.sources import ScorerSource
+
+MAX_RESTARTS = 3
+"""Of one judge in a run; a question that kills vLLM must not do so for ever."""
+CLOSE_TIMEOUT_S = 5
+
+
+class JudgeActor:
+    """One judge's model; calls run concurrently in its event loop, and the engine batches what they ask."""
+
+    def __init__(
+        self, name: str, model: ModelSource, section: JudgeScoring, config: RunConfig, log_folder: str
+    ) -> None:
+        redirect_output(log_folder, name)
+        from rayalign.actors.judge_engine import start_judge
+
+        self._name = name
+        self._model = start_judge(local_folder(model), section, config, on_failure=_die)
+
+    async def describe(self) -> dict[str, Any]:
+        return describe_process(self._name)
+
+    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+        return await self._model.complete(messages, schema, seed)
+
+
+def _die() -> None:
+    """End this process, so that Ray starts the actor again and brings it what it had not answered."""
+    logging.shutdown()
+    os._exit(1)
+
+
+class ActorTransport:
+    """`Transport` to a judge actor. While the actor is being restarted calls wait; their time limit is the caller's."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+        """The judge's reply.
+
+        Raises:
+            Failure: the judge gave none, or its actor is gone for good.
+        """
+        ref = self._actor.complete.remote(list(messages), schema, seed)
+        try:
+            return await ref
+        except asyncio.CancelledError:
+            # Nobody waits for it any more: it must not take the place of what is still wanted.
+            ray.cancel(ref)
+            raise
+        except RayTaskError as error:
+            if isinstance(error.cause, Failure):
+                raise error.cause from None
+            raise Failure("error", f"the judge failed: {type(error.cause).__name__}: {error.cause}") from error
+        except RayActorError as error:
+            raise Failure("error", f"the judge's actor is gone: {_last_line(error)}") from error
+
+    async def check(self) -> None:
+        """The driver has waited for the actor's start."""
+
+    async def close(self) -> None:
+        """The actor is the driver's."""
+
+
+class Judges:
+    """The run's judge actors, one for each judge of `transport: vllm`, by the scorer's name."""
+
+    def __init__(
+        self, config: RunConfig, sources: Sequence[ScorerSource], log_folder: str, cluster: Cluster, *, cpus: float
+    ) -> None:
+        gpus = config.cluster.judges.gpus
+        self._start_timeout_s = config.limits.start_timeout_s
+        actor = ray.remote(JudgeActor).options(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=-1,
+            runtime_env=runtime_env(1, gpu=gpus > 0),
+        )
+        models = {section.name: source.model for section, source in zip(config.scoring, sources, strict=True)}
+        self.actors: dict[str, Any] = {}
+        for i, section in enumerate(judges_of(config.scoring)):
+            model = models[section.name]
+            assert model is not None
+            source = ModelSource.of(model, cluster)
+            self.actors[section.name] = actor.remote(f"judge-{i}", source, section, config, log_folder)
+
+    def ready(self) -> list[dict[str, Any]]:
+        """Wait until every judge answers; returns where each runs.
+
+        Raises:
+            ActorFailedError: one of them cannot start.
+            StageTimeoutError: one of them took too long.
+        """
+        return [self._described(i, name) for i, name in enumerate(self.actors)]
+
+    def _described(self, i: int, name: str) -> dict[str, Any]:
+        log = f"see logs/judge-{i}.log"
+        try:
+            return ray.get(self.actors[name].describe.remote(), timeout=self._start_timeout_s)
+        except GetTimeoutError:
+            raise StageTimeoutError(f"{name}: its actor did not start in {self._start_timeout_s:g} s",
+                                    "it waits for a node with room, or loading takes longer",
+                                    f"{log}, or raise limits.start_timeout_s") from None  # fmt: skip
+        except RayActorError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, RayalignError):
+                raise cause from error
+            raise ActorFailedError(f"{name}: its actor cannot start", _last_line(error), log) from error
+
+    def close(self) -> None:
+        for actor in self.actors.values():
+            ray.kill(actor)
+
+
+def _last_line(error: RayError) -> str:
+    return str(error).strip().splitlines()[-1]
