@@ -71,7 +71,7 @@ def _wire(
     """Start all actors, wait for all, and put them together."""
     placement = place(config, cluster)
     model, storage = ModelSource.of(inputs.model, cluster), run_dir.root / "logs" / "ray_train"
-    with reporter.stage("start actors", 0, 3) as progress:
+    with reporter.stage("start actors", 0, 2 + bool(config.scoring)) as progress:
         learner = RayLearner(
             *(model, config, run_dir.root, storage, str(logs)),
             cpus=placement.learner,
