@@ -8,8 +8,8 @@ All arms see the same prompts, targets, steps and learning rate; each run is `ra
 
     .venv/bin/python benchmarks/self_contrast.py [--seeds 0,1,2] [--negatives 1,4,16] [--folder FOLDER]
 
-Runs in the folder are taken up where they stopped, finished ones are only read. The last line is JSON: pass rate and win
-rate against the targets of each arm and seed, their means, and whether the means grow with k.
+Runs in the folder are taken up where they stopped, finished ones are only read. The last line is JSON: pass rate and
+win rate against the targets of each arm and seed, their means, and whether the means grow with k.
 """
 
 from __future__ import annotations
@@ -102,9 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--negatives", default="1,4,16", help="the k to compare")
-    parser.add_argument(
-        "--responses", type=int, default=32, help="sampled per prompt, of which the negatives are drawn"
-    )
+    parser.add_argument("--responses", type=int, default=32, help="n, sampled per prompt; negatives are among them")
     parser.add_argument("--prompts", type=int, default=1024, help="per round")
     parser.add_argument("--rounds", type=int, default=1, help="the paper makes one")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
