@@ -82,7 +82,7 @@ def test_the_demo_worlds_own_data(format: str, objective: str) -> None:
 
 @pytest.mark.skipif(not JUDGMENTS.exists(), reason="shared/data/cut_judgments_iter1.json is not beside the project")
 def test_real_judgments_hold_every_row_whole() -> None:
-    """713 of 1,000 rows are without fault; no judgment of the others is cut, and a response's ids are its own text's."""
+    """713 of 1,000 rows are without fault; no judgment of the others is cut; a response's ids are its own text's."""
     shipped = {"type": "cut", "template": "{instruction}\nJudgment: {judgment}", "judgment_max_tokens": 2048}
     limits = {"samples": {"max_tokens": 5120}, "objective": shipped}
     config = config_of(JUDGMENTS, "judgments", **limits)
