@@ -91,9 +91,12 @@ class Ours:
 
     def __init__(self, case: str, device: str, budget: int, *, reference: bool = False) -> None:
         from rayalign.config_objective import DPOObjective, NCAObjective
+        from rayalign.learning.lora import fuse_lora
         from rayalign.learning.model import Policy
 
-        self.policy = Policy(make_model(case, device)).train()
+        model = make_model(case, device)
+        fuse_lora(model)
+        self.policy = Policy(model).train()
         self.device, self.budget = device, budget
         pairs = CASES[case]["k"] == 2
         self.objective = (

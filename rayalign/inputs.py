@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import JudgeScoring, Scoring, SimilarityScoring, model_of
 from rayalign.console import Console
-from rayalign.data.prompts import PromptRows, Split, hold_out, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.drawing import Split, hold_out, split_prompts
+from rayalign.data.prompt_store import PromptStore
+from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
@@ -29,7 +33,9 @@ class Inputs:
 
     model: Path
     model_sha256: str
-    train: list[Prompt]
+    prompts: PromptStore
+    train_ids_N: np.ndarray
+    """Ids of the prompts to train on, in the source's order."""
     holdout: list[Prompt]
     scorer_sources: list[ScorerSource]
     responses: Responses | None = None
@@ -52,28 +58,29 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
     offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
-    own = offline.prompts if offline is not None else []
+    own, store = PromptStore(), PromptStore()
     if rows is not None:
-        own, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
+        prompts, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
+        own.add(prompts)
         _say_rows(config, console, rows, too_long, logs)
-    marked = [(prompt.id, prompt.metadata) for prompt in own]
-    if offline is None or rows is None:
-        split = split_prompts(marked, config.prompts.holdout)
+    if offline is None:
+        store = own
     else:
-        split = hold_out(marked, config.prompts.holdout, [prompt.id for prompt in offline.prompts])
-    if offline is not None:
+        store.add(offline.prompts)
         _say_offline(console, offline, logs)
+    if offline is None or rows is None:
+        own = store
+        split = split_prompts(*store.ids(), config.prompts.holdout)
+    else:
+        split = hold_out(*own.ids(), config.prompts.holdout, store.ids()[0])
     _say_split(config, console, split)
     _say_objectives(config, console)
-    held = {prompt.id: prompt for prompt in own}
-    if "target" in config.evaluation.baselines and all(held[i].target is None for i in split.holdout):
+    holdout = own.take(split.holdout_N)
+    if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
         raise ConfigError("evaluation.baselines has target", "no held-out prompt has a reference answer",
                           "give them in prompts.source, as target, output or a closing turn, or remove it")  # fmt: skip
-    train = {prompt.id: prompt for prompt in (own if offline is None else offline.prompts)}
-    return Inputs(
-        *(model, hash_model(model), [train[i] for i in split.train], [held[i] for i in split.holdout], sources),
-        responses=offline.responses if offline is not None else None,
-    )
+    responses = offline.responses if offline is not None else None
+    return Inputs(model, hash_model(model), store, split.train_N, holdout, sources, responses)
 
 
 def _from_dataset(config: RunConfig) -> bool:
@@ -191,11 +198,11 @@ def _say_left_out(console: Console, what: str, names: list[str], file: str) -> N
 
 
 def _say_split(config: RunConfig, console: Console, split: Split) -> None:
-    console.say(f"prompts: {len(split.train)} to train on, {len(split.holdout)} held out")
+    console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
     if split.notice:
         console.say(split.notice)
-    if config.prompts.per_round > len(split.train):
-        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train)} prompts once")
+    if config.prompts.per_round > len(split.train_N):
+        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train_N)} prompts once")
 
 
 def _say_objectives(config: RunConfig, console: Console) -> None:

@@ -165,7 +165,7 @@ def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
     """
     current = {
         "model_sha256": inputs.model_sha256,
-        "train_prompts": _digest(prompt.id for prompt in inputs.train),
+        "train_prompts": _digest(identity.decode() for identity in inputs.train_ids_N),
         "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
         "scorers": [source.version for source in inputs.scorer_sources],
         "responses": inputs.responses.version if inputs.responses is not None else None,

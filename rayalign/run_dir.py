@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ from rayalign.errors import RunFolderError
 from rayalign.lease import Lease
 from rayalign.records import SCHEMA_VERSION, Prompt, Sample, ScoredSample
 from rayalign.storage import Folder
+from rayalign.tables import read_slice, write_table
 
 Place = Folder | Path
 
 RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.")
 """Config keys that may differ when a run is resumed; `run.rounds` may also grow."""
 ROUND = re.compile("[0-9]{4}")
+PROMPTS_PER_ROW_GROUP = 1024
 
 
 def write_file(path: Place, content: bytes) -> dict[str, Any]:
@@ -125,8 +127,7 @@ class RoundDir:
 
     def _verify(self, relative: str, facts: dict[str, Any]) -> None:
         path = self.root / relative
-        content = path.find_bytes()
-        found = "no file" if content is None else hashlib.sha256(content).hexdigest()
+        found = path.sha256() or "no file"
         if found != facts["sha256"]:
             raise RunFolderError(
                 f"{path}: {found}, but the commit says {facts['sha256']}",
@@ -146,10 +147,14 @@ class RoundDir:
         content = (self.root / relative).read_bytes()
         return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
-    def write_prompts(self, prompts: Sequence[Prompt]) -> None:
-        rows = [prompt.to_row() for prompt in prompts]
-        content = parquet_bytes(rows, Prompt.schema())
-        self.commit("prompts", self.write("prompts.parquet", content, len(rows)))
+    def write_prompts(self, prompts: Iterable[Prompt]) -> None:
+        rows = (prompt.to_row() for prompt in prompts)
+        facts = write_table(self.root / "prompts.parquet", rows, Prompt.schema(), PROMPTS_PER_ROW_GROUP)
+        self.commit("prompts", {"prompts.parquet": facts})
+
+    def read_prompts(self, start: int, count: int) -> list[Prompt]:
+        """A slice of the round's prompts, in the order they were drawn."""
+        return [Prompt.from_row(row) for row in read_slice(self.root / "prompts.parquet", start, count)]
 
     def commit_shard(self, purpose: str, shard: int, rows: Sequence[ScoredSample]) -> None:
         """Write a shard's samples and scores, then its commit."""

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from rayalign.records import Adapter, Prompt, ScoredSample
 from rayalign.run_dir import RoundDir
-from rayalign.stages import Generator, Purpose, Reporter, SampledShard, SamplingPlan, ScoredShard, Scorer, Shard
+from rayalign.stages import (
+    SHARD_PROMPTS,
+    Generator,
+    Purpose,
+    Reporter,
+    SampledShard,
+    SamplingPlan,
+    ScoredShard,
+    Scorer,
+    Shard,
+    Shards,
+)
 
-SHARD_PROMPTS = 32
 
+def make_shards(ids: Sequence[Any] | np.ndarray, take: Callable[[Any], Sequence[Prompt]]) -> Shards:
+    """Shards of the prompts with these ids, in this order.
 
-def make_shards(prompts: Sequence[Prompt]) -> list[Shard]:
-    starts = range(0, len(prompts), SHARD_PROMPTS)
-    return [Shard(i, tuple(prompts[start : start + SHARD_PROMPTS])) for i, start in enumerate(starts)]
+    Args:
+        take: the prompts of some of the ids (`PromptStore.take`).
+    """
+
+    def make(index: int) -> Shard:
+        return Shard(index, tuple(take(ids[index * SHARD_PROMPTS : (index + 1) * SHARD_PROMPTS])))
+
+    starts = range(0, len(ids), SHARD_PROMPTS)
+    return Shards({i: min(SHARD_PROMPTS, len(ids) - start) for i, start in enumerate(starts)}, make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +58,11 @@ class Source(Protocol):
         """How many responses a prompt has."""
         ...
 
-    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+    def total(self, shards: Shards) -> int:
+        """How many responses all prompts of some shards have."""
+        ...
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
         """Finished shards in the order they finish."""
         ...
 
@@ -55,7 +79,10 @@ class Sampled:
     def count(self, prompt: Prompt) -> int:
         return self.plan.responses
 
-    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+    def total(self, shards: Shards) -> int:
+        return shards.prompts * self.plan.responses
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
         return self.scorer.score(_counted(self.generator.sample(shards, self.plan, self.adapter), advance))
 
 
@@ -65,11 +92,16 @@ class Given:
 
     rows_of: Callable[[Prompt], list[ScoredSample]]
     """A prompt's responses, by index."""
+    count_of: Callable[[Prompt], int]
+    """How many these are."""
 
     def count(self, prompt: Prompt) -> int:
-        return len(self.rows_of(prompt))
+        return self.count_of(prompt)
 
-    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count_of)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
         for shard in shards:
             rows = [row for prompt in shard.prompts for row in self.rows_of(prompt)]
             advance(len(rows), sum(len(row.sample.token_ids) for row in rows))
@@ -78,7 +110,7 @@ class Given:
 
 def sample_and_score(
     round_dir: RoundDir,
-    shards: Sequence[Shard],
+    shards: Shards,
     plan: SamplingPlan,
     adapter: Adapter,
     generator: Generator,
@@ -94,7 +126,7 @@ def sample_and_score(
 
 def commit_shards(
     round_dir: RoundDir,
-    shards: Sequence[Shard],
+    shards: Shards,
     source: Source,
     purpose: Purpose,
     reporter: Reporter,
@@ -108,11 +140,11 @@ def commit_shards(
         stage: name of the stage on the console.
         check: called on each scored shard before it is committed; may raise to stop the round.
     """
-    missing = [shard for shard in shards if round_dir.committed(f"{purpose}-{shard.index:05d}") is None]
-    total, todo = count_responses(shards, source), count_responses(missing, source)
+    missing = shards.only(i for i in shards.indices if round_dir.committed(f"{purpose}-{i:05d}") is None)
+    total, todo = source.total(shards), source.total(missing)
     with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
-        if missing:
-            for scored in source.scored(missing, progress.advance):
+        if missing.indices:
+            for scored in source.scored(map(missing.make, missing.indices), progress.advance):
                 _check_complete(scored, source)
                 if check is not None:
                     check(scored)
@@ -120,8 +152,9 @@ def commit_shards(
     return StageTotals(progress.seconds, progress.items, progress.tokens)
 
 
-def count_responses(shards: Sequence[Shard], source: Source) -> int:
-    return sum(source.count(prompt) for shard in shards for prompt in shard.prompts)
+def count_one_by_one(shards: Shards, count: Callable[[Prompt], int]) -> int:
+    """`Source.total` where prompts differ."""
+    return sum(count(prompt) for index in shards.indices for prompt in shards.make(index).prompts)
 
 
 def _counted(sampled: Iterator[SampledShard], advance: Advance) -> Iterator[SampledShard]:
@@ -146,6 +179,6 @@ class Unscored:
             yield ScoredShard(item.shard, [ScoredSample(sample, [], None) for sample in item.samples])
 
 
-def read_rows(round_dir: RoundDir, purpose: str, shards: Sequence[Shard]) -> list[ScoredSample]:
+def read_rows(round_dir: RoundDir, purpose: str, shards: Shards) -> list[ScoredSample]:
     """All committed rows of a stage, in shard order."""
-    return [row for shard in shards for row in round_dir.read_shard(purpose, shard.index) or []]
+    return [row for index in shards.indices for row in round_dir.read_shard(purpose, index) or []]

@@ -5,13 +5,14 @@ The loop drives these six parts; `launch` wires the real ones from `actors/`, te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from rayalign.records import Adapter, EvalReport, Prompt, Sample, ScoredSample
 
+SHARD_PROMPTS = 32
 Purpose = Literal["train", "revision", "evaluation", "greedy", "target"]
 Which = Literal["current", "round_start", "base"]
 
@@ -22,6 +23,32 @@ class Shard:
 
     index: int
     prompts: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """A round's shards, each made when it is asked for: a round may have more prompts than memory holds."""
+
+    sizes: dict[int, int]
+    """Prompts per shard index."""
+    make: Callable[[int], Shard]
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> Shards:
+        by_index = {shard.index: shard for shard in shards}
+        return cls({index: len(shard.prompts) for index, shard in by_index.items()}, by_index.__getitem__)
+
+    def only(self, indices: Iterable[int]) -> Shards:
+        """Some of them."""
+        return Shards({index: self.sizes[index] for index in indices}, self.make)
+
+    @property
+    def indices(self) -> list[int]:
+        return list(self.sizes)
+
+    @property
+    def prompts(self) -> int:
+        return sum(self.sizes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +152,11 @@ class Scorer(Protocol):
 
 
 class GroupBuilder(Protocol):
-    def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
+    def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         """Build, sort and write the round's groups from its committed shards."""
         ...
 
-    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
         """For each committed shard, the prompts that ask for a better response to each flawed one."""
         ...
 

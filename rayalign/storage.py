@@ -6,6 +6,7 @@ one put makes the whole object visible or nothing; there are no folders, only na
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import re
@@ -26,6 +27,7 @@ GCS_LIMIT_S = 15
 
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 SECRET_OPTION = re.compile(r"key|secret|token|password|credential|signature|^sig$", re.IGNORECASE)
+PIECE = 1 << 20
 S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
 
 
@@ -126,12 +128,42 @@ class Folder:
 
     def write_bytes(self, content: bytes) -> None:
         """Write atomically and durably."""
+        with self.writing() as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        """A binary file to write in pieces. On a local disk it appears whole, and durably, when the block ends; on an
+        object store what was written until an error may stay, which no commit then names."""
         if self.is_local:
-            _write_local(self.local_path(), content)
+            with _writing_local(self.local_path()) as file:
+                yield file
             return
         filesystem, path = self.filesystem_and_path()
         with self.explained(), filesystem.open_output_stream(path) as stream:
-            stream.write(content)
+            yield stream
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """A binary file to read and seek in.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_input_file(path) as file:
+            yield file
+
+    def sha256(self) -> str | None:
+        """Of the whole file, read in pieces; None where there is none."""
+        digest = hashlib.sha256()
+        try:
+            with self.reading() as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return digest.hexdigest()
 
     def exists(self) -> bool:
         """Whether a file is here; on a local disk also whether a folder is."""
@@ -259,11 +291,12 @@ def _s3(bucket: str, options: dict[str, str]) -> Any:
     )
 
 
-def _write_local(path: Path, content: bytes) -> None:
+@contextmanager
+def _writing_local(path: Path) -> Iterator[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)

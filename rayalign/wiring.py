@@ -99,11 +99,11 @@ def _wire(
     attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
     stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
-    train, given = {prompt.id: prompt for prompt in inputs.train}, inputs.responses
+    given = inputs.responses
     return Run(
-        *(config, run_dir, stages, train, inputs.model_sha256),
-        dataset=Given(given.rows) if given is not None else None,
-        revisions=Given(given.revision_rows) if given is not None and given.revises else None,
+        *(config, run_dir, stages, inputs.prompts, inputs.train_ids_N, inputs.model_sha256),
+        dataset=Given(given.rows, given.count) if given is not None else None,
+        revisions=Given(given.revision_rows, given.count_revisions) if given is not None and given.revises else None,
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rayalign.config import RunConfig
+from rayalign.data.prompt_store import PromptStore
 from rayalign.data.selection import build_group
 from rayalign.errors import AdapterVersionError
 from rayalign.evaluation.evaluator import HeldOutEvaluator
@@ -16,6 +17,7 @@ from rayalign.loop.round import Run, Stages
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, Sample, Score, ScoredSample, TrainingGroup, prompt_id
 from rayalign.run_dir import RunDir, parquet_bytes
 from rayalign.stages import (
+    SHARD_PROMPTS,
     AdapterFiles,
     Groups,
     ReplicaState,
@@ -148,29 +150,29 @@ class FakeGroupBuilder:
         self.run_dir, self.config, self.fuse = run_dir, config, fuse
         self.needs = frozenset(need for objective in config.objectives for need in objective.needs)
 
-    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
         self.fuse.tick()
         found = []
         for shard in shards:
-            rows = self.run_dir.round(round_index).read_shard("train", shard.index) or []
+            rows = self.run_dir.round(round_index).read_shard("train", shard) or []
             flawed = [row.sample for row in rows if row.scores[-1].verdict == "flawed"]
             asked = [Prompt(f"better-{s.prompt_id}-{s.index}", [], [*s.token_ids, 1]) for s in flawed]
-            found.append(Shard(shard.index, tuple(asked)))
+            found.append(Shard(shard, tuple(asked)))
         return found
 
-    def _revised(self, shard: Shard, round_index: int, group: TrainingGroup) -> TrainingGroup:
-        rows = self.run_dir.round(round_index).read_shard("revision", shard.index) or []
+    def _revised(self, shard: int, round_index: int, group: TrainingGroup) -> TrainingGroup:
+        rows = self.run_dir.round(round_index).read_shard("revision", shard) or []
         better = {row.sample.prompt_id: row.sample.token_ids for row in rows}
         ids = [better.get(f"better-{group.prompt_id}-{i}", []) for i in group.response_indices]
         return dataclasses.replace(group, revised_token_ids=ids)
 
-    def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
+    def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         self.fuse.tick()
         round_dir = self.run_dir.round(round_index)
         groups = []
         for shard in shards:
-            rows = round_dir.read_shard("train", shard.index) or []
-            for prompt in shard.prompts:
+            rows = round_dir.read_shard("train", shard) or []
+            for prompt in round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS):
                 mine = [row for row in rows if row.sample.prompt_id == prompt.id]
                 group = build_group(prompt, mine, self.config.groups, self.needs)
                 groups.append(self._revised(shard, round_index, group) if "revisions" in self.needs else group)
@@ -254,4 +256,6 @@ def make_run(root: Any, config: RunConfig | None = None, fuse: Fuse | None = Non
     holdout = make_prompts(40, "held out")
     evaluator = HeldOutEvaluator(config, run_dir, holdout, generator, scorer, learner, reporter)
     stages = Stages(generator, scorer, FakeGroupBuilder(run_dir, config, fuse), learner, evaluator, reporter)
-    return Run(config, run_dir, stages, {p.id: p for p in make_prompts(100, "train")}, "b" * 64)
+    prompts = PromptStore()
+    prompts.add(make_prompts(100, "train"))
+    return Run(config, run_dir, stages, prompts, prompts.ids()[0], "b" * 64)

@@ -22,12 +22,12 @@ from rayalign.data.selection import build_group, judged_score, positive_key, pos
 from rayalign.errors import GuardError
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
-from rayalign.run_dir import RoundDir, RunDir, parquet_bytes, read_parquet
-from rayalign.stages import Groups, Shard
+from rayalign.run_dir import PROMPTS_PER_ROW_GROUP, RoundDir, RunDir, parquet_bytes
+from rayalign.stages import SHARD_PROMPTS, Groups, Shard
 
 ROWS_PER_FILE = 4096
-SHARDS_PER_TASK = 32
-
+SHARDS_PER_TASK = PROMPTS_PER_ROW_GROUP // SHARD_PROMPTS
+"""As many as share a row group of `prompts.parquet`."""
 
 _tokenizer = functools.cache(load_tokenizer)
 """Once per process: a task builds the groups of many shards."""
@@ -40,12 +40,11 @@ class RayGroupBuilder:
         self._run_dir = run_dir
         self._recipe = _Recipe(config, model)
 
-    def build(self, round_index: int, shards: Sequence[Shard], seed: int) -> Groups:
+    def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         round_dir = self._run_dir.round(round_index)
-        indices = [shard.index for shard in shards]
-        recipe, facts = self._recipe.with_positives(round_dir, indices, seed)
+        recipe, facts = self._recipe.with_positives(round_dir, shards, seed)
         files, dropped, kept, responses = [], {}, 0, 0
-        for rows in _chunks(_groups(round_dir, indices, recipe)):
+        for rows in _chunks(_groups(round_dir, shards, recipe)):
             for row in rows:
                 if row["drop_reason"] is not None:
                     dropped[row["drop_reason"]] = dropped.get(row["drop_reason"], 0) + 1
@@ -57,15 +56,15 @@ class RayGroupBuilder:
             responses += sum(len(row["rewards"]) for row in keep)
         return Groups(files, kept, dropped, {"responses": float(responses), **facts})
 
-    def revision_shards(self, round_index: int, shards: Sequence[Shard]) -> list[Shard]:
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
         """For each shard, one prompt per flawed response that asks for a better one."""
         round_dir = self._run_dir.round(round_index)
         streams = self._recipe.streams()
         found = []
         for shard in shards:
-            groups = _shard_groups(round_dir, shard.index, self._recipe)
+            groups = _shard_groups(round_dir, shard, self._recipe)
             asked = [p for prompt, group in groups for _, p in streams.revision_prompts(prompt, group)]
-            found.append(Shard(shard.index, tuple(asked)))
+            found.append(Shard(shard, tuple(asked)))
         return found
 
 
@@ -102,7 +101,7 @@ class _Recipe:
         tokenizer = _tokenizer(local_folder(self.model)) if "judgments" in self.needs else None
         return JudgedStreams(self.config.objectives, tokenizer, self.config.prompts.template)
 
-    def with_positives(self, round_dir: RoundDir, shards: list[int], seed: int) -> tuple[_Recipe, dict[str, float]]:
+    def with_positives(self, round_dir: RoundDir, shards: Sequence[int], seed: int) -> tuple[_Recipe, dict[str, float]]:
         """The recipe with the round's limit for positives, and what was counted on the way.
 
         Raises:
@@ -133,7 +132,7 @@ class _Recipe:
         return dataclasses.replace(self, positive_limit=limit, seed=seed), facts
 
 
-def _groups(round_dir: RoundDir, shards: list[int], recipe: _Recipe) -> Any:
+def _groups(round_dir: RoundDir, shards: Sequence[int], recipe: _Recipe) -> Any:
     """A Ray dataset of all groups as rows, sorted by prompt id."""
     reader = round_dir.for_reading()
 
@@ -157,8 +156,9 @@ def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tupl
     by_prompt: dict[str, list[ScoredSample]] = {}
     for row in round_dir.read_shard("train", shard) or []:
         by_prompt.setdefault(row.sample.prompt_id, []).append(row)
-    rows = [row for row in read_parquet(round_dir.root / "prompts.parquet") if row["id"] in by_prompt]
-    prompts = [Prompt.from_row(row) for row in rows]
+    prompts = [
+        prompt for prompt in round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS) if prompt.id in by_prompt
+    ]
     limit = recipe.positive_limit
 
     def keep_positive(row: ScoredSample) -> bool:

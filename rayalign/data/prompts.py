@@ -1,4 +1,4 @@
-"""Prompts: read a source, hold some out, draw a round's share. Pure Python; the tokenizer comes in `data/chat.py`.
+"""Prompts: read a source. Pure Python; the tokenizer comes in `data/chat.py`.
 
 A source is anything that `data/sources.py` opens, in any format of `data/formats.py`. Of plain prompts the prompt is
 looked for in the fields `messages`, `prompt`, `instruction` (+ `input`) and `turns`, in this order, or in the field
@@ -8,9 +8,8 @@ that the config names. The target (SFT answer) is a conversation's closing assis
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,104 +112,3 @@ def _format(first: list[tuple[str, Any]], where: str, field: str, format: str) -
     # One file may have prompts in fields of several names.
     plain = format == "auto" and found.format in PROMPT_FORMATS
     return FORMATS["prompts" if plain else found.format], found
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Ids to train on (in the source's order) and ids held out (in hash order)."""
-
-    train: list[str]
-    holdout: list[str]
-    notice: str | None = None
-    """One line for the user where the split is not what the config asked for."""
-
-
-def split_prompts(prompts: Iterable[tuple[str, Mapping[str, Any]]], holdout: int) -> Split:
-    """Hold out the `holdout` prompts whose hashed ids are smallest, from (id, metadata) pairs.
-
-    Where metadata have `split: holdout` (or `train`), held-out prompts come only from the ones so marked (or not
-    marked `train`), and training prompts only from the others. Else, of fewer than 4 * `holdout` prompts a
-    quarter is held out.
-
-    Raises:
-        DataError: one of the two parts would be empty.
-    """
-    marks = {identity: metadata.get("split") for identity, metadata in prompts}
-    held = [identity for identity, mark in marks.items() if mark == "holdout"]
-    if not held and "train" in marks.values():
-        held = [identity for identity, mark in marks.items() if mark != "train"]
-    if held or "train" in marks.values():
-        reserved = set(held)
-        candidates, train = held, [identity for identity in marks if identity not in reserved]
-        count = min(holdout, len(held))
-        short = f"the source marks only {len(held)} prompts for the holdout" if count < holdout else None
-    else:
-        candidates, train = list(marks), None
-        count = holdout if len(marks) >= 4 * holdout else max(1, len(marks) // 4)
-        short = f"{len(marks)} prompts are fewer than 4 x prompts.holdout" if count < holdout else None
-    chosen = sorted(candidates, key=_holdout_key)[:count]
-    if train is None:
-        train = [identity for identity in marks if identity not in set(chosen)]
-    if not chosen or not train:
-        found = f"{len(marks)} prompts: {len(train)} to train on, {len(chosen)} to hold out"
-        raise DataError(found, "each part needs at least one", "give at least two distinct prompts, of both splits")
-    return Split(train, chosen, f"{short}: {count} held out instead of {holdout}" if short else None)
-
-
-def hold_out(prompts: Iterable[tuple[str, Mapping[str, Any]]], holdout: int, train: Sequence[str]) -> Split:
-    """Hold out of a source that is not trained on, and train on other prompts: `train`, less what is held out.
-
-    Held out are, as in `split_prompts`, the prompts whose hashed ids are smallest, of those marked `split: holdout`
-    where any are.
-
-    Raises:
-        DataError: nothing is left to train on.
-    """
-    marks = {identity: metadata.get("split") for identity, metadata in prompts}
-    marked = [identity for identity, mark in marks.items() if mark == "holdout"]
-    chosen = sorted(marked or marks, key=_holdout_key)[:holdout]
-    held = set(chosen)
-    left = [identity for identity in train if identity not in held]
-    if not left:
-        raise DataError(f"all {len(train)} prompts of samples.source are held out", "nothing is left to train on",
-                        "lower prompts.holdout, or give other prompts in prompts.source")  # fmt: skip
-    both = len(train) - len(left)
-    return Split(left, chosen, f"{both} prompts of samples.source are held out, not trained on" if both else None)
-
-
-def _holdout_key(identity: str) -> bytes:
-    return hashlib.sha256(f"holdout:{identity}".encode()).digest()
-
-
-def draw_prompts(ids: Sequence[str], seed: int, round_index: int, per_round: int) -> list[str]:
-    """The prompts of a round (rounds count from 1): a pure function of its arguments, whatever the order of `ids`.
-
-    Rounds walk through one permutation of all prompts after the other, so each prompt is used once before any is
-    used again. Where a round spans two permutations, prompts of the first are moved back in the second, so that no
-    prompt is drawn twice in a round. A round never has more than all prompts.
-    """
-    distinct = sorted(set(ids))
-    total, size = len(distinct), min(per_round, len(distinct))
-    if size < 1:
-        return []
-    first = (round_index - 1) * size
-    drawn: list[str] = []
-    previous: list[str] = []
-    for epoch in range((first + size - 1) // total + 1):
-        carried = epoch * total % size
-        head = size - carried if carried else 0
-        order = _permutation(distinct, seed, epoch, set(previous[total - carried :]), head)
-        start = epoch * total
-        drawn += order[max(0, first - start) : max(0, first + size - start)]
-        previous = order
-    return drawn
-
-
-def _permutation(ids: list[str], seed: int, epoch: int, taken: set[str], head: int) -> list[str]:
-    """All ids in the order of their hashes, except that none of `taken` is among the first `head`."""
-    order = sorted(ids, key=lambda identity: hashlib.sha256(f"{seed}:{epoch}:{identity}".encode()).digest())
-    if not head:
-        return order
-    leading = [identity for identity in order if identity not in taken][:head]
-    ahead = set(leading)
-    return leading + [identity for identity in order if identity not in ahead]

@@ -69,6 +69,12 @@ class Responses:
             for i, answer in enumerate(self._answers[prompt.id])
         ]  # fmt: skip
 
+    def count(self, prompt: Prompt) -> int:
+        return len(self._answers[prompt.id])
+
+    def count_revisions(self, asked: Prompt) -> int:
+        return len(self.revision_rows(asked))
+
     def revision_rows(self, asked: Prompt) -> list[ScoredSample]:
         """The better response that the dataset has for one of `JudgedStreams.revision_prompts`, if any."""
         _, prompt, index = asked.id.rsplit("-", 2)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rayalign.config import RunConfig
 from rayalign.evaluation.metrics import measure
 from rayalign.records import FROM_DATASET, Adapter, EvalReport, Prompt, Sample, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import Advance, StageTotals, commit_shards, make_shards, read_rows, sample_and_score
+from rayalign.sampling import (
+    Advance,
+    StageTotals,
+    commit_shards,
+    count_one_by_one,
+    make_shards,
+    read_rows,
+    sample_and_score,
+)
 from rayalign.stages import (
     AdapterFiles,
     Generator,
@@ -20,6 +28,7 @@ from rayalign.stages import (
     ScoredShard,
     Scorer,
     Shard,
+    Shards,
     TokenSequence,
 )
 
@@ -42,7 +51,7 @@ class HeldOutEvaluator:
     ) -> None:
         self._config, self._run_dir = config, run_dir
         self._prompts = {prompt.id: prompt for prompt in prompts}
-        self._shards = make_shards(list(prompts))
+        self._shards = make_shards(list(prompts), list)
         self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
 
     def prompt_text(self, prompt_id: str) -> str:
@@ -118,10 +127,13 @@ class Targets:
     def count(self, prompt: Prompt) -> int:
         return int(prompt.target is not None)
 
-    def scored(self, shards: Sequence[Shard], advance: Advance) -> Iterator[ScoredShard]:
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
         return self.scorer.score(self._answers(shards, advance))
 
-    def _answers(self, shards: Sequence[Shard], advance: Advance) -> Iterator[SampledShard]:
+    def _answers(self, shards: Iterable[Shard], advance: Advance) -> Iterator[SampledShard]:
         for shard in shards:
             prompts = tuple(prompt for prompt in shard.prompts if prompt.target is not None)
             samples = [Sample(p.id, 0, p.target or "", [], [], "stop", FROM_DATASET, 0) for p in prompts]

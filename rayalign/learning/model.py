@@ -20,6 +20,7 @@ from rayalign.errors import ModelError
 from rayalign.learning.attention import NAME as ATTENTION
 from rayalign.learning.attention import make_layout, register
 from rayalign.learning.folders import first_line, load_with
+from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.records import ADAPTER_WEIGHTS
@@ -196,6 +197,8 @@ def build_policy(
     model = get_peft_model(base, _lora_config(section.lora))
     if not isinstance(model, PeftModel):
         raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
+    if not sharded:
+        fuse_lora(model)
     if checkpointing:
         # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})

@@ -13,19 +13,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rayalign.config import RunConfig
-from rayalign.data.prompts import draw_prompts
+from rayalign.data.drawing import draw_prompts
+from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
-from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport, Prompt
+from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport
 from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import Sampled, Source, Unscored, commit_shards, count_responses, make_shards
+from rayalign.sampling import Sampled, Source, Unscored, commit_shards, make_shards
 from rayalign.stages import (
     AdapterFiles,
     Evaluator,
@@ -36,7 +38,7 @@ from rayalign.stages import (
     Reporter,
     SamplingPlan,
     Scorer,
-    Shard,
+    Shards,
 )
 
 SHOWN_ANSWERS = 8
@@ -61,8 +63,9 @@ class Run:
     config: RunConfig
     run_dir: RunDir
     stages: Stages
-    prompts: dict[str, Prompt]
-    """Training prompts by id, in the source's order."""
+    prompts: PromptStore
+    train_ids_N: np.ndarray
+    """Ids of the training prompts, in the source's order."""
     base_model_sha256: str
     dataset: Source | None = None
     """Offline: the training prompts' responses, which are then not sampled."""
@@ -74,22 +77,21 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
     """Sample, score and group one round's prompts under `adapter`."""
     round_dir = run.run_dir.round(round_index)
     config = run.config
-    ids = draw_prompts(list(run.prompts), config.run.seed, round_index, config.prompts.per_round)
-    prompts = [run.prompts[i] for i in ids]
+    ids = draw_prompts(run.train_ids_N, config.run.seed, round_index, config.prompts.per_round)
     if round_dir.committed("prompts") is None:
-        round_dir.write_prompts(prompts)
-    shards = make_shards(prompts)
+        round_dir.write_prompts(run.prompts.stream(ids))
+    shards = make_shards(ids, run.prompts.take)
     _sample(run, round_dir, shards, adapter)
     saved = round_dir.committed("groups")
     if saved is not None:
         return Groups(**saved["groups"])
     if any("revisions" in objective.needs for objective in config.objectives):
         _revise(run, round_dir, shards, adapter)
-    with run.stages.reporter.stage("groups", round_index, len(prompts)) as progress:
-        groups = run.stages.group_builder.build(round_index, shards, config.run.seed)
-        progress.advance(len(prompts))
+    with run.stages.reporter.stage("groups", round_index, len(ids)) as progress:
+        groups = run.stages.group_builder.build(round_index, shards.indices, config.run.seed)
+        progress.advance(len(ids))
     if groups.kept == 0:
-        raise GuardError(f"round {round_index}: no training group is left of {len(prompts)}",
+        raise GuardError(f"round {round_index}: no training group is left of {len(ids)}",
                          f"dropped: {groups.dropped}",
                          "look at the scorer's rewards, or raise sampling.responses")  # fmt: skip
     files = {}
@@ -112,13 +114,13 @@ def _plan(run: Run, round_index: int) -> SamplingPlan:
     )
 
 
-def _sample(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Adapter) -> None:
+def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
     config, stages = run.config, run.stages
     sampled = Sampled(_plan(run, round_dir.index), adapter, stages.generator, stages.scorer)
     source, scorers = (sampled, len(config.scoring)) if run.dataset is None else (run.dataset, 1)
-    guard = ScoreErrorGuard(config.limits.score_errors, count_responses(shards, source) * scorers)
-    for shard in shards:
-        rows = round_dir.read_shard("train", shard.index)
+    guard = ScoreErrorGuard(config.limits.score_errors, source.total(shards) * scorers)
+    for index in shards.indices:
+        rows = round_dir.read_shard("train", index)
         if rows is not None:
             guard.count(rows)
     stage = "sample" if source is sampled else "read"
@@ -128,10 +130,11 @@ def _sample(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Ada
         round_dir.commit("sampling", {}, **facts)
 
 
-def _revise(run: Run, round_dir: RoundDir, shards: Sequence[Shard], adapter: Adapter) -> None:
+def _revise(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
     """Let the model answer its flawed responses again, with the judgment before its eyes (ILF's data)."""
     stages = run.stages
-    asked = [shard for shard in stages.group_builder.revision_shards(round_dir.index, shards) if shard.prompts]
+    found = stages.group_builder.revision_shards(round_dir.index, shards.indices)
+    asked = Shards.of([shard for shard in found if shard.prompts])
     plan = dataclasses.replace(_plan(run, round_dir.index), purpose="revision", responses=1)
     source = run.revisions or Sampled(plan, adapter, stages.generator, Unscored())
     commit_shards(round_dir, asked, source, "revision", stages.reporter, stage="revise")

@@ -42,5 +42,5 @@ def run_rounds(run: Run) -> None:
 def _adapter_sync(run: Run) -> AdapterSync:
     section = run.config.sampling
     plan = SamplingPlan(0, "train", run.config.run.seed, 1, section.temperature, section.top_p, section.max_tokens)
-    prompts = tuple(run.prompts.values())[:CANARIES]
+    prompts = tuple(run.prompts.take(run.train_ids_N[:CANARIES]))
     return AdapterSync(run.stages.generator, run.stages.learner, Shard(0, prompts), plan, run.config.sync.tolerance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class SlowGiven(Given):
 
     fuse = Fuse()
 
-    def scored(self, shards: Sequence[Shard], advance: Any) -> Iterator[ScoredShard]:
+    def scored(self, shards: Iterable[Shard], advance: Any) -> Iterator[ScoredShard]:
         for shard in super().scored(shards, advance):
             type(self).fuse.tick()
             yield shard
@@ -57,7 +57,8 @@ def offline_config(**changes: Any) -> Any:
 def offline_run(root: Path, fuse: Fuse | None = None, responses: Responses | None = None, **changes: Any) -> Run:
     fuse = fuse or Fuse()
     run = make_run(root, offline_config(**changes), fuse)
-    source = type("FusedGiven", (SlowGiven,), {"fuse": fuse})((responses or dataset()).rows)
+    given = responses or dataset()
+    source = type("FusedGiven", (SlowGiven,), {"fuse": fuse})(given.rows, given.count)
     return dataclasses.replace(run, dataset=source)
 
 
@@ -138,8 +139,8 @@ def test_a_dataset_without_use_stops_before_training(tmp_path: Path) -> None:
 
 def test_misaligned_responses_are_never_stored(tmp_path: Path) -> None:
     run = offline_run(tmp_path)
-    rows_of = dataset().rows
-    backwards = Given(lambda prompt: rows_of(prompt)[::-1])
+    given = dataset()
+    backwards = Given(lambda prompt: given.rows(prompt)[::-1], given.count)
     with pytest.raises(AssertionError, match="shard 0"):
         run_rounds(dataclasses.replace(run, dataset=backwards))
 

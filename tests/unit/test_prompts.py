@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rayalign.data.prompts import draw_prompts, load_prompt_rows, rows_from_records, split_prompts
+from rayalign.data.prompts import load_prompt_rows, rows_from_records
 from rayalign.errors import DataError
 from rayalign.records import prompt_id
 
@@ -146,71 +144,3 @@ def test_missing_file_and_missing_named_field(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         load_prompt_rows(str(tmp_path / "none.jsonl"))
     assert "no field question; its fields are: prompt" in refusal(tmp_path, '{"prompt": "A"}', field="question")
-
-
-def ids(count: int) -> list[str]:
-    return [f"id{number}" for number in range(count)]
-
-
-def test_split_is_by_hash_and_not_by_order() -> None:
-    pairs = [(identity, {}) for identity in ids(100)]
-    split = split_prompts(pairs, 10)
-    assert (len(split.train), len(split.holdout), split.notice) == (90, 10, None)
-    assert set(split.train).isdisjoint(split.holdout)
-    assert split_prompts(pairs[::-1], 10).holdout == split.holdout
-    assert split.train == [identity for identity in ids(100) if identity not in split.holdout]
-    assert split_prompts(pairs, 9).holdout == split.holdout[:9]
-
-
-@pytest.mark.parametrize(("count", "held"), [(2, 1), (7, 1), (8, 2), (39, 9)])
-def test_a_small_source_holds_out_a_quarter_and_says_so(count: int, held: int) -> None:
-    split = split_prompts([(identity, {}) for identity in ids(count)], 10)
-    assert len(split.holdout) == held
-    assert split.notice is not None and f"{held} held out instead of 10" in split.notice
-
-
-def test_marked_splits_are_kept_apart() -> None:
-    pairs = [(identity, {"split": "holdout" if number < 20 else "train"}) for number, identity in enumerate(ids(50))]
-    split = split_prompts(pairs, 5)
-    assert set(split.holdout) < set(ids(20))
-    assert split.train == ids(50)[20:]
-    assert split.notice is None
-    assert split_prompts(pairs, 30).notice is not None
-
-
-def test_only_training_prompts_marked() -> None:
-    split = split_prompts([("a", {"split": "train"}), ("b", {}), ("c", {"split": "train"})], 1)
-    assert (split.train, split.holdout) == (["a", "c"], ["b"])
-
-
-@pytest.mark.parametrize("mark", ["train", "holdout", None])
-def test_a_split_with_an_empty_part_is_refused(mark: str | None) -> None:
-    pairs = [(identity, {"split": mark}) for identity in ids(1 if mark is None else 5)]
-    with pytest.raises(DataError, match="each part needs at least one"):
-        split_prompts(pairs, 2)
-
-
-@given(
-    count=st.integers(0, 40),
-    seed=st.integers(0, 5),
-    per_round=st.integers(1, 50),
-    rounds=st.integers(1, 12),
-    order=st.randoms(use_true_random=False),
-)
-def test_draws(count: int, seed: int, per_round: int, rounds: int, order: Any) -> None:
-    """Of `count` prompts, every round has min(per_round, count) distinct ones, and use stays even."""
-    shuffled = ids(count)
-    order.shuffle(shuffled)
-    uses = dict.fromkeys(shuffled, 0)
-    for index in range(1, rounds + 1):
-        drawn = draw_prompts(shuffled, seed, index, per_round)
-        assert len(drawn) == len(set(drawn)) == min(per_round, count)
-        assert drawn == draw_prompts(ids(count), seed, index, per_round)
-        for identity in drawn:
-            uses[identity] += 1
-        assert not uses or max(uses.values()) - min(uses.values()) <= 1
-
-
-def test_draws_depend_on_seed_and_round() -> None:
-    draws = {tuple(draw_prompts(ids(100), seed, index, 10)) for seed in (0, 1) for index in (1, 2, 3)}
-    assert len(draws) == 6

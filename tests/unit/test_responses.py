@@ -9,7 +9,6 @@ import pytest
 
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.prompts import hold_out
 from rayalign.data.responses import Answer, Responses, merge_rows, tokenize_completions
 from rayalign.demo.models import build_tokenizer
 from rayalign.errors import DataError, ModelError
@@ -136,19 +135,3 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="no EOS"):
         tokenize_answer("cat", tokenizer)
-
-
-def test_held_out_prompts_of_another_source() -> None:
-    """Only those marked, where some are; what both sources have is not trained on."""
-    marks = [(name, {"split": "holdout"} if name in "bc" else {}) for name in "abcd"]
-    split = hold_out(marks, 5, ["x", "b", "y"])
-    assert (sorted(split.holdout), split.train) == (["b", "c"], ["x", "y"])
-    assert split.notice is not None and split.notice.startswith("1 prompts of samples.source")
-    plain = hold_out([(name, {}) for name in "abcd"], 2, ["x"])
-    assert len(plain.holdout) == 2 and plain.notice is None
-    assert hold_out([(name, {}) for name in "dcba"], 2, ["x"]).holdout == plain.holdout
-
-
-def test_everything_held_out_leaves_nothing_to_train_on() -> None:
-    with pytest.raises(DataError, match=r"all 2 prompts of samples\.source are held out"):
-        hold_out([(name, {}) for name in "ab"], 5, ["a", "b"])

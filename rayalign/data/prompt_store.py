@@ -1,0 +1,96 @@
+"""A source's prompts, tokenised, on local disk: memory holds their ids alone, however many there are."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from rayalign.data.drawing import mark_of
+from rayalign.records import Prompt
+
+AT_ONCE = 500
+_TABLE = """CREATE TABLE prompts
+    (position INTEGER PRIMARY KEY, id BLOB UNIQUE, mark INTEGER, messages TEXT, tokens BLOB, target TEXT,
+    metadata TEXT)"""
+_INSERT = "INSERT INTO prompts (id, mark, messages, tokens, target, metadata) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+class PromptStore:
+    """Distinct prompts in the order they were added, read by id. Threads may share one. It lasts as long as the
+    object: in SQLite's cache, and in an unnamed temporary file where there are many."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(_TABLE)
+        self.duplicates = 0
+        """Prompts that were there already; a target that the first one lacked was taken over."""
+
+    def add(self, prompts: Iterable[Prompt]) -> None:
+        source = iter(prompts)
+        while some := list(islice(source, AT_ONCE)):
+            with self._lock:
+                self._db.execute("BEGIN")
+                for prompt in some:
+                    self._add(prompt)
+                self._db.execute("COMMIT")
+
+    def _add(self, prompt: Prompt) -> None:
+        key = prompt.id.encode()
+        there = self._db.execute("SELECT target FROM prompts WHERE id = ?", (key,)).fetchone()
+        if there is None:
+            tokens = np.array(prompt.token_ids, dtype=np.int32).tobytes()
+            texts = json.dumps(prompt.messages), tokens, prompt.target, json.dumps(prompt.metadata)
+            self._db.execute(_INSERT, (key, mark_of(prompt.metadata.get("split")), *texts))
+            return
+        self.duplicates += 1
+        if there[0] is None and prompt.target is not None:
+            self._db.execute("UPDATE prompts SET target = ? WHERE id = ?", (prompt.target, key))
+
+    def __len__(self) -> int:
+        return self._all("SELECT count(*) FROM prompts")[0][0]
+
+    def ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """([N] ids as byte strings, [N] their marks (`drawing.mark_of`)), in the order they were added."""
+        count = len(self)
+        width = self._all("SELECT max(length(id)) FROM prompts")[0][0] or 1
+        ids_N, marks_N = np.empty(count, dtype=f"S{width}"), np.empty(count, dtype=np.int8)
+        with self._lock:
+            rows = self._db.execute("SELECT id, mark FROM prompts ORDER BY position")
+            for i, (key, mark) in enumerate(rows):
+                ids_N[i], marks_N[i] = key, mark
+        return ids_N, marks_N
+
+    def take(self, ids: Sequence[bytes] | np.ndarray) -> list[Prompt]:
+        """The prompts of these ids, in their order.
+
+        Raises:
+            KeyError: one is not here.
+        """
+        return list(self.stream(ids))
+
+    def stream(self, ids: Sequence[bytes] | np.ndarray) -> Iterator[Prompt]:
+        """`take`, a few at a time."""
+        for start in range(0, len(ids), AT_ONCE):
+            some = [bytes(key) for key in ids[start : start + AT_ONCE]]
+            found = {key: rest for key, *rest in self._all(
+                f"SELECT id, messages, tokens, target, metadata FROM prompts WHERE id IN ({','.join('?' * len(some))})",
+                some)}  # fmt: skip
+            for key in some:
+                messages, tokens, target, metadata = found[key]
+                token_ids = np.frombuffer(tokens, dtype=np.int32).tolist()
+                yield Prompt(key.decode(), json.loads(messages), token_ids, target, json.loads(metadata))
+
+    def __getitem__(self, identity: str) -> Prompt:
+        return self.take([identity.encode()])[0]
+
+    def _all(self, query: str, values: Sequence[bytes] = ()) -> list[tuple]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()

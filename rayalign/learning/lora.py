@@ -1,0 +1,76 @@
+"""A LoRA layer in one autograd function: its thin products add into the frozen layer's result where it lies."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+
+
+def fuse_lora(model: torch.nn.Module) -> int:
+    """Let the plain LoRA layers of `model` compute what PEFT's do, without their [T, out] temporaries.
+
+    Layers with dropout, a bias of their own, a variant (DoRA), another dtype than their base's, or a base that is no
+    plain linear layer (quantised ones) stay as they are. Not for parameters that are whole only while their own module
+    runs (ZeRO-3).
+
+    Returns:
+        The number of layers that were changed.
+    """
+    plain = [module for module in model.modules() if type(module) is Linear and _is_plain(module)]
+    for layer in plain:
+        layer.forward = functools.partial(_forward, layer, layer.forward)
+    return len(plain)
+
+
+def _is_plain(layer: Any) -> bool:
+    if type(layer.base_layer) is not torch.nn.Linear or layer.active_adapters != ["default"]:
+        return False
+    a, b, base = layer.lora_A["default"], layer.lora_B["default"], layer.base_layer
+    variant = layer.lora_variant or layer.fan_in_fan_out or layer.lora_bias["default"]
+    one_dtype = a.weight.dtype == b.weight.dtype == base.weight.dtype
+    return not variant and one_dtype and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
+
+
+def _forward(layer: Any, peft_forward: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    if args or kwargs or layer.disable_adapters or layer.merged:
+        return peft_forward(x, *args, **kwargs)
+    base, a, b = layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]
+    return _LoraLinear.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling["default"])
+
+
+class _LoraLinear(torch.autograd.Function):
+    """x W^T + bias + s (x A^T) B^T, with gradients for x, A and B; W and its bias are frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight_OI: torch.Tensor,
+        bias_O: torch.Tensor | None,
+        a_RI: torch.Tensor,
+        b_OR: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        x_TI = x.reshape(-1, x.shape[-1])
+        y_TO = torch.nn.functional.linear(x_TI, weight_OI, bias_O)
+        low_TR = x_TI @ a_RI.t()
+        y_TO.addmm_(low_TR, b_OR.t(), alpha=scale)
+        ctx.save_for_backward(x_TI, weight_OI, a_RI, b_OR, low_TR)
+        ctx.scale = scale
+        return y_TO.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        x_TI, weight_OI, a_RI, b_OR, low_TR = ctx.saved_tensors
+        (grad,) = gradients
+        grad_TO = grad.reshape(-1, grad.shape[-1])
+        grad_low_TR = (grad_TO @ b_OR).mul_(ctx.scale)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad_TO @ weight_OI).addmm_(grad_low_TR, a_RI).view(*grad.shape[:-1], -1)
+        grad_a = grad_low_TR.t() @ x_TI
+        grad_b = (grad_TO.t() @ low_TR).mul_(ctx.scale)
+        return grad_x, None, None, grad_a, grad_b, None
