@@ -15,6 +15,7 @@ from rayalign.console import Console
 from rayalign.data.drawing import Split, split_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
+from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
@@ -85,8 +86,7 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
         from rayalign.demo import world
 
         return rows_from_records(world.prompts(), "the demo world", "messages")
-    path = Path(source).expanduser()
-    return load_prompt_rows(str(path if path.exists() else config_dir / path), config.prompts.field)
+    return load_prompt_rows(locate(source, config_dir), config.prompts.field)
 
 
 def demo_model() -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from rayalign.errors import DataError
 from rayalign.records import Message, Verdict
 
 
@@ -38,3 +39,24 @@ class DatasetRow:
     target: str | None = None
     """The reference answer (SFT target)."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> answers of this row that could not be used ("answer 2"); the row has others."""
+
+
+class BadRow(Exception):
+    """Why a row, or one answer of it, cannot be used.
+
+    Args:
+        reason: the same for all rows with this fault, so that they can be counted.
+        found: of a row that is not of the expected form at all: what it is instead. Null, empty and other odd values
+            need none.
+        why: why that is wrong.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, reason: str, found: str = "", why: str = "", remedy: str = "") -> None:
+        super().__init__(reason, found, why, remedy)
+        self.reason, self.found, self.why, self.remedy = reason, found, why, remedy
+
+    def error(self, where: str) -> DataError:
+        return DataError(f"{where}: {self.found or self.reason}", self.why, self.remedy or "mend or remove that row")

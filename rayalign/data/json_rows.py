@@ -1,41 +1,70 @@
-"""Rows of a JSON or JSONL file, each with a name that a person can find it by."""
+"""Rows of JSON and JSONL files, one at a time, each with its place in the file."""
 
 from __future__ import annotations
 
+import io
 import json
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
+from rayalign.data.dataset import BadRow
 from rayalign.errors import DataError
 
 FORMATS = "give a JSON list of objects, or a JSONL file with one object per line"
-_LINES = (".jsonl", ".ndjson")
+MAX_JSON_BYTES = 1 << 30
+"""A JSON list is read whole; a larger one is refused. JSONL has no limit."""
 
 
-def read_rows(path: Path, prompt_fields: tuple[str, ...]) -> list[tuple[str, Any]]:
-    """(name, row) pairs: "line 7" of a JSONL file, "row 3" of a JSON list.
-
-    A `.json` file may also hold JSONL. An object with one list is that list, unless it is itself a row, which one
-    of `prompt_fields` tells.
+def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+    """(place, row) pairs: "line 7". A line that is not JSON, or not UTF-8, is a `BadRow`.
 
     Raises:
-        DataError: the file is missing, empty, not UTF-8 or not JSON.
+        DataError: the file is empty.
     """
-    text = _read(path)
+    empty = True
+    # Only "\\n" ends a line: U+2028 and the like may stand in JSON strings.
+    for number, line in enumerate(stream, 1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            empty = False
+            yield _row(line, number)
+    if empty:
+        raise DataError(f"{path}: the file is empty", "there is nothing to read", FORMATS)
+
+
+def json_rows(stream: BinaryIO, path: str, is_row: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[str, Any]]:
+    """(place, row) pairs: "row 3" of a JSON list; the file may also hold JSONL.
+
+    An object with one list is that list, unless `is_row` says that it is itself a row.
+
+    Raises:
+        DataError: the file is empty, too large, not UTF-8, not JSON, or holds no rows.
+    """
+    content = stream.read(MAX_JSON_BYTES + 1)
+    if len(content) > MAX_JSON_BYTES:
+        why = "a JSON file is read whole, and this is too much for the memory of one process"
+        raise DataError(f"{path}: more than {MAX_JSON_BYTES >> 20} MiB of JSON", why, "write it as JSONL or Parquet")
+    text = _decoded(content, path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty", "there is nothing to read", FORMATS)
-    if path.suffix.lower() in _LINES:
-        return _by_line(text, path)
     try:
         value = _loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return _by_line(text, path)
-        _broken(path, error.lineno, error.colno, error.msg, text)
+            yield from jsonl_rows(io.BytesIO(content), path)
+            return
+        bad = _broken(error, text.split("\n")[error.lineno - 1])
+        raise bad.error(f"{path}, line {error.lineno}, column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: {error}", "this JSON cannot be read", FORMATS) from None
-    if isinstance(value, dict) and any(name in value for name in prompt_fields):
-        value = [value]
+    for number, row in enumerate(_listed(value, path, is_row), 1):
+        yield f"row {number}", row
+
+
+def _listed(value: Any, path: str, is_row: Callable[[dict[str, Any]], bool]) -> list[Any]:
+    if isinstance(value, dict) and is_row(value):
+        return [value]
     if isinstance(value, dict):
         lists = [item for item in value.values() if isinstance(item, list)]
         if len(lists) != 1:
@@ -45,21 +74,28 @@ def read_rows(path: Path, prompt_fields: tuple[str, ...]) -> list[tuple[str, Any
         value = lists[0]
     if not isinstance(value, list):
         raise DataError(f"{path}: found {type(value).__name__} {str(value)[:40]!r}", "these are not rows", FORMATS)
-    return [(f"row {number}", row) for number, row in enumerate(value, 1)]
+    return value
 
 
-def _read(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"cannot read {str(path)!r}: {reason}", remedy="check prompts.source") from None
+def _decoded(content: bytes, path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        found = f"{path}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8"
-        raise DataError(found, "JSON is UTF-8 text", "save the file as UTF-8") from None
+        raise _not_utf8(error).error(f"{path}, line {line}") from None
+
+
+def _row(line: bytes, number: int) -> tuple[str, Any]:
+    place = f"line {number}"
+    try:
+        text = line.decode().rstrip("\r\n")
+        return place, _loads(text)
+    except UnicodeDecodeError as error:
+        return place, _not_utf8(error)
+    except json.JSONDecodeError as error:
+        return f"{place}, column {error.colno}", _broken(error, text)
+    except (ValueError, RecursionError) as error:
+        return place, BadRow("JSON that cannot be read", str(error), "this JSON cannot be read", FORMATS)
 
 
 def _loads(text: str) -> Any:
@@ -67,24 +103,12 @@ def _loads(text: str) -> Any:
     return json.loads(text, strict=False)
 
 
-def _by_line(text: str, path: Path) -> list[tuple[str, Any]]:
-    rows = []
-    # Only "\n" ends a line: U+2028 and the like may stand in JSON strings.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append((f"line {number}", _loads(line)))
-        except json.JSONDecodeError as error:
-            _broken(path, number, error.colno, error.msg, text)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: {error}", "this JSON cannot be read", FORMATS) from None
-    return rows
+def _not_utf8(error: UnicodeDecodeError) -> BadRow:
+    found = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+    return BadRow("not UTF-8", found, "JSON is UTF-8 text", "save the file as UTF-8")
 
 
-def _broken(path: Path, line: int, column: int, problem: str, text: str) -> NoReturn:
-    content = text.split("\n")[line - 1]
-    start = max(0, column - 21)
-    excerpt = content[start : start + 40]
-    found = f"{path}, line {line}, column {column}: {problem}, at {excerpt!r}"
-    raise DataError(found, "this is not valid JSON", "mend or remove that line") from None
+def _broken(error: json.JSONDecodeError, line: str) -> BadRow:
+    start = max(0, error.colno - 21)
+    found = f"{error.msg}, at {line[start : start + 40]!r}"
+    return BadRow("not valid JSON", found, "this is not valid JSON", "mend or remove that line")

@@ -55,7 +55,7 @@ RULES = {
     "doctor": Rule({"errors", *CONFIG}, set()),
     "console": Rule(BASE | {"metrics", "stages"}, set()),
     "losses": Rule({"errors"}, {"torch"}),
-    "data": Rule(BASE | {*CONFIG}, MODELS),
+    "data": Rule(BASE | {*CONFIG, "storage"}, MODELS),
     "scoring": Rule(BASE | {*CONFIG, "data"}, MODELS),
     "learning": Rule(BASE | {*CONFIG, "data", "losses"}, TRAINING),
     "demo": Rule(BASE | {*CONFIG, "data", "scoring", "learning"}, TRAINING),
@@ -78,8 +78,8 @@ RULES = {
 
 PURE = {
     "data.prompts",
-    "data.json_rows",
-    "data.formats",
+    *(f"data.{name}" for name in ("dataset", "fields", "readers", "formats", "loading")),
+    *(f"data.{name}" for name in ("sources", "json_rows", "table_rows")),
     "data.selection",
     "data.judgments",
     "data.pools",

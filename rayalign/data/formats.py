@@ -1,0 +1,162 @@
+"""The dataset formats by name, and how a file's format is told from its first rows. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rayalign.data import fields, readers
+from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.data.fields import Row
+from rayalign.errors import DataError
+
+DETECT_ROWS = 32
+"""Rows that `detect` looks at."""
+
+
+def _has(*names: str) -> Callable[[Row], bool]:
+    return lambda record: all(name in record for name in names)
+
+
+def _critiques(record: Row) -> bool:
+    return isinstance(record.get("data"), Mapping) and "questions" in record["data"]
+
+
+def _ultrafeedback(record: Row) -> bool:
+    asks = "instruction" in record or "prompt" in record
+    return asks and (isinstance(record.get("completions"), list) or {"A0", "score_A0"} <= record.keys())
+
+
+def _hh_rlhf(record: Row) -> bool:
+    return "prompt" not in record and fields.is_dialogue(record.get("chosen")) and "rejected" in record
+
+
+def _ultrachat(record: Row) -> bool:
+    turns = record.get("data")
+    published = isinstance(turns, list) and len(turns) > 1 and all(isinstance(turn, str) for turn in turns)
+    return published or {"messages", "prompt", "prompt_id"} <= record.keys()
+
+
+def _prompts(record: Row) -> bool:
+    return any(name in record for name in fields.PROMPT_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    read: Callable[[Row], DatasetRow]
+    looks_so: Callable[[Row], bool]
+    sign: str
+    """What `looks_so` looks for, in words."""
+    split: Callable[[Row], list[tuple[str, Row]]] | None = None
+    """Where one row of the file holds many: their names and themselves."""
+
+
+FORMATS: dict[str, Format] = {
+    "critiques": Format(
+        readers.read_critique, _critiques, "an object data with questions", split=readers.split_critiques
+    ),
+    "ultrafeedback": Format(
+        readers.read_ultrafeedback, _ultrafeedback, "a list completions (or A0 and score_A0) beside the prompt"
+    ),
+    "nectar": Format(readers.read_nectar, _has("prompt", "answers"), "the fields prompt and answers"),
+    "unpaired": Format(
+        readers.read_unpaired, _has("prompt", "completion", "label"), "the fields prompt, completion and label"
+    ),
+    "hh-rlhf": Format(readers.read_hh_rlhf, _hh_rlhf, "dialogues in the fields chosen and rejected, and no prompt"),
+    "preference": Format(readers.read_preference, _has("chosen", "rejected"), "the fields chosen and rejected"),
+    "judgments": Format(
+        readers.read_judgments,
+        _has("instruction", "output", "judgment"),
+        "the fields instruction, output and judgment",
+    ),
+    "shepherd": Format(
+        readers.read_shepherd, _has("question", "answer", "feedback"), "the fields question, answer and feedback"
+    ),
+    "alpaca-eval": Format(
+        readers.read_alpaca_eval, _has("instruction", "output", "generator"),
+        "the fields instruction, output and generator",
+    ),
+    "ultrachat": Format(
+        readers.read_ultrachat, _ultrachat, "texts in the field data, or the fields messages, prompt and prompt_id"
+    ),
+    "messages": Format(readers.read_messages, _has("messages"), "the field messages"),
+    "alpaca": Format(readers.read_alpaca, _has("instruction", "output"), "the fields instruction and output"),
+    "prompts": Format(readers.read_prompt, _prompts, f"one of the fields {', '.join(fields.PROMPT_FIELDS)}"),
+}  # fmt: skip
+"""Where a row looks like several, the first is meant."""
+
+PROMPT_FORMATS = ("messages", "alpaca", "prompts")
+"""Formats of prompts and targets alone; `prompts` reads the rows of them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    format: str
+    reason: str
+    """In words, for people."""
+
+
+def format_of(record: Any) -> str | None:
+    """The first format that the row looks like."""
+    if not isinstance(record, Mapping):
+        return None
+    return next((name for name, one in FORMATS.items() if one.looks_so(record)), None)
+
+
+def detect(records: Sequence[Any], where: str) -> Detection:
+    """The format that most of the (first) rows look like.
+
+    Raises:
+        DataError: no row looks like any; `where` names the source.
+    """
+    votes = Counter(name for name in map(format_of, records) if name)
+    if not votes:
+        fields_seen = next((", ".join(map(str, record)) for record in records if isinstance(record, Mapping)), "")
+        raise DataError(
+            f"{where}: no known format; the fields of its rows are: {fields_seen or 'none'}",
+            f"a format is told by its fields, for example {FORMATS['preference'].sign}",
+            f"rename the fields, or name the format: {', '.join(FORMATS)}",
+        )
+    if len(votes) > 1 and votes.keys() <= set(PROMPT_FORMATS):
+        return Detection("prompts", f"of the first {len(records)} rows, each has {FORMATS['prompts'].sign}")
+    name = next(name for name in FORMATS if votes[name] == max(votes.values()))
+    return Detection(name, f"{votes[name]} of the first {len(records)} rows have {FORMATS[name].sign}")
+
+
+def choose_format(name: str, first: Sequence[tuple[str, Any]], where: str) -> Detection:
+    """The named format, or where `name` is `auto` the one of the first (name, row) pairs.
+
+    Raises:
+        DataError: there is no such format, or it cannot be told.
+    """
+    if name == "auto":
+        unreadable = next(((place, row) for place, row in first if isinstance(row, BadRow)), None)
+        if unreadable and not any(isinstance(row, Mapping) for _, row in first):
+            raise unreadable[1].error(unreadable[0])
+        return detect([row for _, row in first], where)
+    if name not in FORMATS:
+        raise DataError(f"format {name!r}", "there is no such format", f"use one of {', '.join(FORMATS)}, or auto")
+    return Detection(name, "it was named")
+
+
+def read_record(record: Any, name: str, form: Format) -> Iterator[tuple[str, DatasetRow | BadRow]]:
+    """The rows that one record of a source holds, each with its name; those that cannot be used as `BadRow`."""
+    try:
+        if isinstance(record, BadRow):
+            raise record
+        if not isinstance(record, Mapping):
+            found = f"found {type(record).__name__} {str(record)[:40]!r}"
+            example = 'for example {"prompt": "List two animals."}'
+            raise BadRow("not an object", found, "a row is an object with a prompt field", example)
+        parts = [("", record)] if form.split is None else form.split(record)
+    except BadRow as bad:
+        yield name, bad
+        return
+    for part, item in parts:
+        full_name = f"{name}, {part}" if part else name
+        try:
+            yield full_name, form.read(item)
+        except BadRow as bad:
+            yield full_name, bad

@@ -1,0 +1,102 @@
+"""Datasets: from a source of any format to `DatasetRow`s, with what could not be read counted by reason."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.data.formats import DETECT_ROWS, FORMATS, choose_format, format_of, read_record
+from rayalign.data.sources import SourceRow, open_source
+from rayalign.errors import DataError
+
+OnBadRows = Literal["skip", "fail"]
+
+
+@dataclass(slots=True)
+class RowStream:
+    """A dataset read row by row. `skipped`, `read` and `left_out` are complete when `rows` is exhausted."""
+
+    rows: Iterator[DatasetRow]
+    format: str
+    reason: str
+    """Why this format: for people."""
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> rows, or answers of rows, that are left out ("prefs.jsonl, line 7, answer 2")."""
+    read: int = 0
+    """Rows looked at, the skipped ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRows:
+    """A dataset in memory."""
+
+    rows: list[DatasetRow]
+    format: str
+    reason: str
+    skipped: dict[str, list[str]]
+    duplicates: int
+    """Rows that are left out because an earlier one is the same, answers and metadata included."""
+
+
+def iter_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> RowStream:
+    """Open a source and read it row by row, in constant memory.
+
+    Args:
+        source: see `sources.open_source`.
+        format: a name in `formats.FORMATS`, or `auto`: told from the first rows.
+        on_bad_rows: leave rows that cannot be used out and count them, or raise at the first one.
+
+    Raises:
+        DataError: the source cannot be opened, its format cannot be told, a bad row (`fail`), or no good one.
+    """
+    records = iter(open_source(source, is_row=lambda record: format_of(record) is not None))
+    first = list(itertools.islice(records, DETECT_ROWS))
+    if not first:
+        raise DataError(f"{source}: no rows", "there is nothing to read", "give a source with rows")
+    found = choose_format(format, [(row.name, row.record) for row in first], source)
+    stream = RowStream(iter(()), found.format, found.reason)
+    stream.rows = _rows(itertools.chain(first, records), stream, source, on_bad_rows)
+    return stream
+
+
+def _rows(records: Iterable[SourceRow], stream: RowStream, source: str, on_bad_rows: str) -> Iterator[DatasetRow]:
+    form, good = FORMATS[stream.format], 0
+    for source_row in records:
+        for name, row in read_record(source_row.record, source_row.name, form):
+            stream.read += 1
+            if isinstance(row, BadRow):
+                if on_bad_rows == "fail":
+                    raise row.error(name)
+                stream.skipped.setdefault(row.reason, []).append(name)
+                continue
+            for reason, answers in row.left_out.items():
+                if on_bad_rows == "fail":
+                    raise BadRow(reason).error(f"{name}, {answers[0]}")
+                stream.skipped.setdefault(reason, []).extend(f"{name}, {answer}" for answer in answers)
+            good += 1
+            yield row
+    if not good:
+        raise no_good_row(source, stream)
+
+
+def no_good_row(source: str, stream: RowStream) -> DataError:
+    counts = ", ".join(f"{reason}: {len(names)}" for reason, names in stream.skipped.items())
+    return DataError(
+        f"{source}: none of {stream.read} rows can be read as {stream.format}",
+        counts,
+        f"mend the rows, or name another format than {stream.format}",
+    )
+
+
+def load_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> DatasetRows:
+    """The same as a list, with identical rows once."""
+    stream = iter_dataset_rows(source, format, on_bad_rows)
+    rows: dict[str, DatasetRow] = {}
+    total = 0
+    for row in stream.rows:
+        rows.setdefault(repr(row), row)
+        total += 1
+    return DatasetRows(list(rows.values()), stream.format, stream.reason, stream.skipped, total - len(rows))

@@ -1,0 +1,199 @@
+"""Where datasets come from: files, folders, object stores and the hub, read row by row.
+
+prefs.jsonl  prefs.json  prefs.csv  prefs.parquet      also .jsonl.gz, .json.gz, .csv.gz
+prefs/                                                 all such files in it and below, in order of their names
+s3://bucket/prefs.parquet  gs://bucket/prefs/          any URI of pyarrow.fs or of an installed fsspec package
+owner/name@revision:split  hub:owner/name/config       a dataset of the Hugging Face hub; split train if none is named
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from rayalign.data.json_rows import json_rows, jsonl_rows
+from rayalign.data.table_rows import csv_rows, parquet_rows
+from rayalign.errors import DataError, RunFolderError
+from rayalign.storage import Folder, is_uri
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files that the `datasets` library puts beside the data."""
+_HUB = re.compile(
+    r"(?P<marked>hub:)?(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?:@(?P<revision>[^:]+))?(?::(?P<split>\S+))?"
+)
+
+IsRow = Callable[[dict[str, Any]], bool]
+
+
+class SourceRow(NamedTuple):
+    file: str
+    place: str
+    """In the file: "line 7", "row 3"."""
+    record: Any
+    """What stands there, or a `BadRow` where that cannot be read."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.file}, {self.place}"
+
+
+def open_source(source: str, is_row: IsRow) -> Iterator[SourceRow]:
+    """The rows of a source, one after the other.
+
+    Args:
+        source: a file, a folder, a URI, or a hub id (see the module).
+        is_row: tells whether an object that is a whole JSON file is one row, or holds the list of the rows.
+
+    Raises:
+        DataError: there is no such source, it cannot be read, or it holds no data files.
+    """
+    hub = None if is_uri(source) else _hub(source)
+    if hub is not None:
+        yield from _hub_rows(source, hub)
+        return
+    with _explained(source):
+        for file in source_files(source):
+            yield from file_rows(file, is_row)
+
+
+def locate(source: str, beside: Path) -> str:
+    """The source itself; one that is no URI, no hub id and not in the working directory is looked up in `beside`."""
+    path = Path(source).expanduser()
+    if is_uri(source) or path.exists():
+        return source
+    there = beside / path
+    return source if _hub(source) is not None and not there.exists() else str(there)
+
+
+def source_files(source: str) -> list[str]:
+    """The files of a source that is not on the hub.
+
+    Raises:
+        DataError: a folder without data files, or a store that fails.
+    """
+    with _explained(source):
+        folder = Folder(Path(source).expanduser() if not is_uri(source) else source)
+        if folder.is_local and not folder.local_path().is_dir():
+            return [str(folder)]
+        if not folder.is_local and _known(folder.name):
+            return [str(folder)]
+        names = [name for name in folder.files() if _known(name) and not _beside(name)]
+        if not names and not folder.is_local and folder.exists():
+            return [str(folder)]
+        if not names:
+            found = f"{source}: no file in it ends with {', '.join(SUFFIXES)}"
+            raise DataError(found, "there is nothing to read", "give a data file, or the folder that holds some")
+        return [str(folder / name) for name in sorted(names)]
+
+
+def file_rows(file: str, is_row: IsRow) -> Iterator[SourceRow]:
+    """The rows of one file, local or on an object store.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    suffix = Path(_plain_name(Folder(file).name)).suffix.lower()
+    with _explained(file):
+        if suffix == ".parquet":
+            with _parquet(Folder(file)) as source:
+                yield from (SourceRow(file, place, row) for place, row in parquet_rows(source, file))
+            return
+        with _stream(Folder(file)) as stream:
+            if suffix in (".jsonl", ".ndjson"):
+                rows = jsonl_rows(stream, file)
+            elif suffix == ".csv":
+                rows = csv_rows(stream, file)
+            else:
+                rows = json_rows(stream, file, is_row)
+            yield from (SourceRow(file, place, row) for place, row in rows)
+
+
+def _plain_name(name: str) -> str:
+    return name.removesuffix(".gz")
+
+
+def _known(name: str) -> bool:
+    return Path(_plain_name(name)).suffix.lower() in SUFFIXES
+
+
+def _beside(name: str) -> bool:
+    parts = Path(name).parts
+    return parts[-1] in NOT_ROWS or any(part.startswith((".", "_")) for part in parts)
+
+
+@contextmanager
+def _stream(file: Folder) -> Iterator[BinaryIO]:
+    if file.is_local:
+        opened: Any = file.local_path().open("rb")
+    else:
+        filesystem, path = file.filesystem_and_path()
+        with file.explained():
+            opened = io.BufferedReader(filesystem.open_input_stream(path, compression=None))
+    with opened:
+        if file.name.endswith(".gz"):
+            with gzip.open(opened) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield opened
+
+
+@contextmanager
+def _parquet(file: Folder) -> Iterator[Any]:
+    if file.is_local:
+        with file.local_path().open("rb") as opened:
+            yield opened
+    else:
+        filesystem, path = file.filesystem_and_path()
+        with file.explained(), filesystem.open_input_file(path) as opened:
+            yield opened
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """What file systems raise, as errors with a remedy."""
+    try:
+        yield
+    except RunFolderError as error:
+        found = error.found.removeprefix("run folder ")
+        remedy = "check the URI, the network and the store's credentials (AWS_ACCESS_KEY_ID, or the instance role)"
+        raise DataError(found, error.why, remedy) from error
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot read {source!r}: {reason}", remedy="check the name of the source") from None
+
+
+def _hub(source: str) -> dict[str, str | None] | None:
+    """The parts of a hub id; None for anything else."""
+    match = _HUB.fullmatch(source)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    local = parts["marked"] is None and (
+        Path(source).expanduser().exists() or _known(parts["config"] or parts["name"] or "")
+    )
+    return None if local else parts
+
+
+def _hub_rows(source: str, parts: dict[str, str | None]) -> Iterator[SourceRow]:
+    import datasets
+
+    name, split = str(parts["name"]), parts["split"] or "train"
+    try:
+        rows = datasets.load_dataset(name, parts["config"], revision=parts["revision"], split=split)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise DataError(
+            f"{source}: {name} (split {split}) cannot be had from the hub",
+            f"there is no such file or folder, and as a hub id it failed: {type(error).__name__}: {lines[0]}",
+            "check the id, revision and split; without a network, copy the dataset where there is one "
+            f"(`hf download --repo-type dataset {name} --local-dir DIR`) and give DIR, or set HF_HOME to a cache that "
+            "holds it",
+        ) from error
+    for number, record in enumerate(rows, 1):
+        yield SourceRow(source.removeprefix("hub:"), f"row {number}", record)
