@@ -86,7 +86,7 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
         from rayalign.demo import world
 
         return rows_from_records(world.prompts(), "the demo world", "messages")
-    return load_prompt_rows(locate(source, config_dir), config.prompts.field)
+    return load_prompt_rows(locate(source, config_dir), config.prompts.field, config.prompts.format)
 
 
 def demo_model() -> Path:
@@ -127,6 +127,8 @@ def _reward_model(name: str) -> tuple[Path, str]:
 def _say_prompts(
     config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
+    if config.prompts.source != "demo":
+        console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
     console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
     if split.notice:
         console.say(split.notice)
