@@ -53,7 +53,12 @@ def read_messages(record: Row) -> DatasetRow:
 
 def read_alpaca(record: Row) -> DatasetRow:
     """`instruction`, `input` (may be empty), `output` (the target)."""
-    return read_prompt(record, ("instruction",))
+    row = read_prompt(record, ("instruction",))
+    try:
+        text(record, "output")
+    except BadRow as bad:
+        return DatasetRow(row.messages, [], row.target, rest(row.metadata, {"output"}), {bad.reason: ["answer 1"]})
+    return row
 
 
 def read_ultrachat(record: Row) -> DatasetRow:

@@ -42,11 +42,15 @@ def write_messages(row: DatasetRow, lost: Lost) -> Written:
 
 
 def write_alpaca(row: DatasetRow, lost: Lost) -> Written:
-    """`instruction`, `input` (empty) and `output`: the reference answer, else the best one, else empty."""
+    """`instruction`, `input` (empty) and `output`: the reference answer, else the best one."""
     instruction = _instruction(row, lost)
     if instruction is None:
         return []
-    return [{"instruction": instruction, "input": "", "output": _reference(row, lost) or "", **_metadata(row)}]
+    answer = _reference(row, lost)
+    if answer is None:
+        lost[NO_ANSWERS] += 1
+        return []
+    return [{"instruction": instruction, "input": "", "output": answer, **_metadata(row)}]
 
 
 def write_preference(row: DatasetRow, lost: Lost) -> Written:
@@ -56,7 +60,7 @@ def write_preference(row: DatasetRow, lost: Lost) -> Written:
     if best is not None and worst is not None:
         chosen, rejected = best.text, worst.text
         _lose_answers([c for c in row.completions if c is not best and c is not worst], lost)
-        lost[SCORES] += sum(c.score not in (0.0, 1.0) for c in (best, worst))
+        lost[SCORES] += 2 * ((best.score, worst.score) != (1.0, 0.0))
         lost[JUDGMENTS] += sum(c.judgment is not None for c in (best, worst))
         lost[REVISIONS] += sum(c.revision is not None for c in (best, worst))
     else:
@@ -81,11 +85,12 @@ def write_unpaired(row: DatasetRow, lost: Lost) -> Written:
     """`prompt`, `completion`, `label`, one row per answer: true if it is without fault, has score 1, or is best."""
     _lose_target(row, lost)
     best, worst = _extremes(row)
+    binary = _is_binary(row)
     written: Written = []
     for completion in row.completions:
         if completion.verdict is not None:
             label = completion.verdict == "perfect"
-        elif completion.score in (0.0, 1.0):
+        elif binary and completion.score is not None:
             label = completion.score == 1.0
         elif completion is best or completion is worst:
             label = completion is best
@@ -173,13 +178,23 @@ def _instruction(row: DatasetRow, lost: Lost) -> str | None:
 
 
 def _reference(row: DatasetRow, lost: Lost) -> str | None:
-    """The target, else the answer of the highest score, else one without fault; all others are lost."""
+    """The target, else the answer of the highest score, else a good one; all others are lost."""
     best, _ = _extremes(row)
     if best is None:
-        best = next((c for c in row.completions if c.verdict == "perfect"), None)
-    kept = best if row.target is None or (best is not None and best.text == row.target) else None
-    _lose_answers([c for c in row.completions if c is not kept], lost)
-    return row.target if row.target is not None else kept.text if kept is not None else None
+        best = next((c for c in row.completions if _is_good(c, row)), None)
+    kept = [best] if best is not None and row.target in (None, best.text) else []
+    _lose_answers([c for c in row.completions if c not in kept], lost)
+    for completion in kept:
+        lost[SCORES] += completion.score is not None
+        lost[JUDGMENTS] += completion.judgment is not None
+        lost[REVISIONS] += completion.revision is not None
+    return row.target if row.target is not None else kept[0].text if kept else None
+
+
+def _is_good(completion: Completion, row: DatasetRow) -> bool:
+    if completion.verdict is not None:
+        return completion.verdict == "perfect"
+    return _is_binary(row) and completion.score == 1.0
 
 
 def _extremes(row: DatasetRow) -> tuple[Completion | None, Completion | None]:
@@ -188,6 +203,12 @@ def _extremes(row: DatasetRow) -> tuple[Completion | None, Completion | None]:
     if len({c.score for c in scored}) < 2:
         return None, None
     return max(scored, key=lambda c: c.score or 0.0), min(scored, key=lambda c: c.score or 0.0)
+
+
+def _is_binary(row: DatasetRow) -> bool:
+    """Whether 1 and 0 are good and bad, and not two scores of a wider scale."""
+    scores = {c.score for c in row.completions if c.score is not None}
+    return scores == {0.0, 1.0} or (len(row.completions) == 1 and scores < {0.0, 1.0} and bool(scores))
 
 
 def _lose_target(row: DatasetRow, lost: Lost) -> None:

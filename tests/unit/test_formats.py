@@ -196,7 +196,7 @@ def test_a_wrong_format_by_name_says_what_is_there(tmp_path: Path) -> None:
         load_dataset_rows(source, "preference")
     with pytest.raises(DataError, match="no field chosen; its fields are: id, instruction"):
         load_dataset_rows(source, "preference", on_bad_rows="fail")
-    with pytest.raises(DataError, match="format 'dpo'(.|\n)*use one of critiques, ultrafeedback"):
+    with pytest.raises(DataError, match=r"format 'dpo'(.|\n)*use one of critiques, ultrafeedback"):
         load_dataset_rows(source, "dpo")
 
 
