@@ -137,7 +137,7 @@ def test_every_format_to_every_other_loses_nothing_in_silence(case: Case, to: st
             DatasetRow([user(FISH)], [Completion(COD, 1.0), Completion(CAR, 0.0)]),
             "alpaca",
             [{"instruction": FISH, "input": "", "output": COD}],
-            {"answers": 1},
+            {"answers": 1, "scores": 1},
         ),
         (
             DatasetRow([user("Hi"), assistant("Hello"), user(FISH)], [], COD),
