@@ -29,7 +29,8 @@ def read_dataset(source: str, format: str = "auto") -> tuple[ray.data.Dataset, D
     found = choose_format(format, first, source)
     units = [{"unit": unit} for unit in source_units(source)]
     files = ray.data.from_items(units, override_num_blocks=len(units))
-    return files.map_batches(_read, batch_size=1, fn_kwargs={"format": found.format}), found
+    reader: Any = _read
+    return files.map_batches(reader, batch_size=1, fn_kwargs={"format": found.format}), found
 
 
 def _read(batch: dict[str, Any], format: str) -> Iterator[dict[str, list[str | None]]]:
