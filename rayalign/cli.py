@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
@@ -78,6 +78,21 @@ def report(run_dir: str) -> None:
     from rayalign import launch
 
     click.echo(launch.write_report(run_dir))
+
+
+@cli.command()
+@click.argument("source", metavar="SRC")
+@click.option("--to", required=True, metavar="FORMAT", help="Format to write.")
+@click.option("--from", "format", default="auto", metavar="FORMAT", help="Format of SRC; else told from its rows.")
+@click.option("--out", metavar="FILE", help="JSONL file to write; else named after SRC and the format.")
+@click.option("--on-bad-rows", type=click.Choice(["skip", "fail"]), default="skip", help="Default: skip and count.")
+def convert(source: str, to: str, format: str, out: str | None, on_bad_rows: Literal["skip", "fail"]) -> None:
+    """Write the dataset SRC (a file, a folder, a URI or a hub id) in another format."""
+    from rayalign.data.convert import convert as convert_dataset
+
+    stem = Path(source.partition("?")[0]).name.removesuffix(".gz").partition(":")[0]
+    target = Path(out) if out else Path(f"{Path(stem).stem}.{to}.jsonl")
+    convert_dataset(source, to, target, click.echo, format=format, on_bad_rows=on_bad_rows)
 
 
 @cli.command()

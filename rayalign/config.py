@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config_base import Positive, Probability, Scheduled, Section
+from rayalign.config_base import DatasetFormat, Positive, Probability, Scheduled, Section
 from rayalign.config_objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
@@ -60,17 +60,28 @@ class ModelSection(Section):
     lora: LoraSection = LoraSection()
 
 
+ChatTemplate = Literal["auto", "none", "alpaca", "zephyr", "openchat", "llama-2", "mistral", "chatml"]
+
+
 class PromptsSection(Section):
     source: Annotated[str, Field(min_length=1)]
-    """`demo`, or a JSON / JSONL file. In offline rounds, where held-out prompts come from; the same as
-    `samples.source` holds some of the dataset's own prompts out."""
+    """`demo`, or a dataset: a file, a folder, an object-store URI or a hub id. Offline, where held-out prompts come
+    from; the same as `samples.source` holds some of the dataset's own prompts out."""
+    format: DatasetFormat = "auto"
+    """`auto` tells it from the first rows."""
     field: str = "auto"
     """Name of the field that holds the prompt; `auto` looks for messages, prompt, instruction (+ input), turns."""
     per_round: Annotated[int, Field(ge=1)] = 256
     holdout: Annotated[int, Field(ge=1)] = 256
-    template: Literal["auto", "none"] = "auto"
+    template: ChatTemplate = "auto"
     """`auto` is the tokenizer's own chat template; `none` gives the model the bare text."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
+
+    @model_validator(mode="after")
+    def _field_of_prompts(self) -> Self:
+        if self.field != "auto" and self.format not in ("auto", "prompts"):
+            raise ValueError(f"format {self.format} tells where the prompt is: leave out field, or the format")
+        return self
 
 
 class SamplingSection(Section):

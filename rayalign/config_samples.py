@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rayalign.config_base import Section
+from rayalign.config_base import DatasetFormat, Section
 
 
 class SamplesSection(Section):
@@ -14,6 +14,7 @@ class SamplesSection(Section):
 
     source: Annotated[str, Field(min_length=1)]
     """`demo`, or a dataset's file."""
-    format: str = "auto"
+    format: DatasetFormat = "auto"
+    """Of `demo`: judgments, ultrafeedback or preference."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest response, its EOS included; null is `sampling.max_tokens`. Longer ones are left out, never cut."""

@@ -118,7 +118,7 @@ def _prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
 
         records = prompts_with_targets() if config.reads_targets else world.prompts()
         return rows_from_records(records, "the demo world", "messages")
-    return load_prompt_rows(locate(source, config_dir), config.prompts.field)
+    return load_prompt_rows(locate(source, config_dir), config.prompts.field, config.prompts.format)
 
 
 def demo_model() -> Path:
@@ -175,6 +175,8 @@ def _scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
 def _say_rows(
     config: RunConfig, console: Console, rows: PromptRows, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
+    if config.prompts.source != "demo":
+        console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
     if rows.duplicates:
         console.say(f"{rows.duplicates} duplicate prompts merged")
     skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":

@@ -48,7 +48,7 @@ def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline
     prompts, long_prompts = tokenize_prompts(merged, tokenizer, template, limit)
     kept = {prompt.id: completions[prompt.id] for prompt in prompts}
     longest = config.max_response_tokens
-    answers, long_answers = tokenize_completions(kept, tokenizer, longest)
+    answers, long_answers = tokenize_completions(kept, tokenizer, template, longest)
     prompts = [prompt for prompt in prompts if prompt.id in answers]
     responses = Responses(f"dataset:{kind}", answers)
     for what, key, names in (

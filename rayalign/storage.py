@@ -295,10 +295,14 @@ def _s3(bucket: str, options: dict[str, str]) -> Any:
 def _writing_local(path: Path) -> Iterator[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -13,7 +13,7 @@ import ray.data
 from ray.data.context import ShuffleStrategy
 
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.config import RunConfig
+from rayalign.config import ChatTemplate, RunConfig
 from rayalign.config_objective import CUTObjective, SelfContrastObjective
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.judged import JudgedStreams
@@ -168,17 +168,18 @@ def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tupl
     groups = [(p, recipe.group(p, by_prompt[p.id], keep_positive)) for p in prompts]
     if "targets" in needs:
         tokenizer = _tokenizer(local_folder(recipe.model))
-        groups = [(p, _with_target(g, p, tokenizer)) for p, g in groups]
+        template = recipe.config.prompts.template
+        groups = [(p, _with_target(g, p, tokenizer, template)) for p, g in groups]
     if "revisions" not in needs or round_dir.committed(f"revision-{shard:05d}") is None:
         return groups
     revised = {row.sample.prompt_id: row.sample.token_ids for row in round_dir.read_shard("revision", shard) or []}
     return [(p, _with_revisions(g, revised)) for p, g in groups]
 
 
-def _with_target(group: TrainingGroup, prompt: Prompt, tokenizer: Any) -> TrainingGroup:
+def _with_target(group: TrainingGroup, prompt: Prompt, tokenizer: Any, template: ChatTemplate) -> TrainingGroup:
     if prompt.target is None:
         return group
-    return dataclasses.replace(group, target_token_ids=tokenize_answer(prompt.target, tokenizer))
+    return dataclasses.replace(group, target_token_ids=tokenize_answer(prompt.target, tokenizer, template))
 
 
 def _with_revisions(group: TrainingGroup, revised: dict[str, list[int]]) -> TrainingGroup:

@@ -1,34 +1,34 @@
-"""From rows to tokenised prompts, with the model's own chat template or with none."""
+"""From text to token ids, the one place where that is done: prompts, and answers that no model sampled.
+
+The chat template is the tokenizer's own, one of `data/templates.py`, or none.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
+from rayalign.config import ChatTemplate
 from rayalign.data.prompts import PromptRow
+from rayalign.data.templates import TEMPLATES
 from rayalign.errors import DataError, ModelError
 from rayalign.records import Message, Prompt
 
 
 def tokenize_prompts(
-    rows: Iterable[PromptRow], tokenizer: Any, template: Literal["auto", "none"], max_tokens: int
+    rows: Iterable[PromptRow], tokenizer: Any, template: ChatTemplate, max_tokens: int
 ) -> tuple[list[Prompt], list[tuple[str, int]]]:
     """The prompts of at most `max_tokens` tokens, and (id, tokens) of the longer ones: nothing is ever cut.
 
-    `auto` applies the chat template of `tokenizer` (a Hugging Face one) with its generation header; `none` gives the
-    model the bare text of the last message. The BOS token stands at most once.
+    `auto` applies the chat template of `tokenizer` (a Hugging Face one) with its generation header, a name one of
+    `data/templates.py`; `none` gives the model the bare text of the last message. The BOS token stands at most once.
 
     Raises:
-        ModelError: `auto`, and the tokenizer has no chat template.
+        ModelError: the tokenizer lacks the chat template, or a token that the named one needs.
         DataError: the template refuses a conversation, or a prompt has no tokens.
     """
-    if template == "auto" and not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'this model'!r} has no chat template",
-            "prompts.template is auto, which is the model's own template",
-            "set prompts.template: none to give the model the bare text, or use an instruction-tuned model",
-        )
+    check_template(tokenizer, template)
     prompts: list[Prompt] = []
     too_long: list[tuple[str, int]] = []
     for row in rows:
@@ -40,23 +40,21 @@ def tokenize_prompts(
     return prompts, too_long
 
 
-def tokenize_messages(
-    messages: list[Message], tokenizer: Any, template: Literal["auto", "none"], name: str
-) -> list[int]:
+def tokenize_messages(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
     """Token ids of one conversation up to the model's turn, with at most one BOS.
 
     Raises:
         DataError: the template refuses the conversation, or nothing is left of it; `name` tells which one.
     """
-    token_ids = _templated(messages, tokenizer, name) if template == "auto" else _bare(messages, tokenizer)
+    token_ids = _bare(messages, tokenizer) if template == "none" else _templated(messages, tokenizer, template, name)
     token_ids = _single_bos(token_ids, tokenizer)
     if not token_ids:
         raise DataError(f"{name} has no tokens", "the tokenizer drops all of its text", "remove that row")
     return token_ids
 
 
-def tokenize_answer(text: str, tokenizer: Any) -> list[int]:
-    """Token ids of a whole answer, its EOS at the end.
+def tokenize_answer(answer: str, tokenizer: Any, template: ChatTemplate) -> list[int]:
+    """Token ids of a whole answer behind its prompt, with its EOS: prompt and answer never share a token.
 
     Raises:
         ModelError: the tokenizer has no EOS.
@@ -64,7 +62,41 @@ def tokenize_answer(text: str, tokenizer: Any) -> list[int]:
     if tokenizer.eos_token_id is None:
         raise ModelError("the tokenizer has no EOS token", "a whole answer ends with one",
                          "use a model whose tokenizer names its eos_token")  # fmt: skip
-    return [*tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+    if template not in TEMPLATES:
+        return [*tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+    before, after = TEMPLATES[template].around_answer
+    return [*_inner_tokens(before + answer + after, tokenizer), tokenizer.eos_token_id]
+
+
+def check_template(tokenizer: Any, template: ChatTemplate) -> None:
+    """Whether the tokenizer has what the chat template needs.
+
+    Raises:
+        ModelError: it has not.
+    """
+    tokenizer_name = f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'this model'!r}"
+    if template == "auto" and not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"{tokenizer_name} has no chat template",
+            "prompts.template is auto, which is the model's own template",
+            "set prompts.template: none to give the model the bare text, or one by name "
+            f"({', '.join(TEMPLATES)}), or use an instruction-tuned model",
+        )
+    if template not in TEMPLATES:
+        return
+    named = TEMPLATES[template]
+    remedy = "set prompts.template to one that the model was trained with (auto: its own)"
+    for mark in named.marks:
+        if len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
+            raise ModelError(f"prompts.template: {template} needs the token {mark}, which {tokenizer_name} lacks",
+                             "the model would see the mark in pieces, as if it were text", remedy)  # fmt: skip
+    if tokenizer.eos_token is None or named.end not in (None, tokenizer.eos_token):
+        raise ModelError(
+            f"prompts.template: {template} ends an answer with {named.end or 'the EOS token'}, and the EOS of "
+            f"{tokenizer_name} is {tokenizer.eos_token}",
+            "sampling would not stop at the end of an answer",
+            remedy,
+        )
 
 
 def fill(template: str, **fields: str) -> str:
@@ -73,16 +105,17 @@ def fill(template: str, **fields: str) -> str:
     return re.sub(pattern, lambda match: fields[match.group()[1:-1]], template)
 
 
-def _templated(messages: list[Message], tokenizer: Any, name: str) -> list[int]:
+def _templated(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
     from jinja2 import TemplateError
 
+    own = {} if template == "auto" else {"chat_template": TEMPLATES[template].jinja, "bos": _bos(tokenizer)}
     try:
         token_ids = tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True, return_dict=False
+            messages, tokenize=True, add_generation_prompt=True, return_dict=False, **own
         )
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
-        why = f"the model's chat template refuses it: {error}"
+        why = f"the chat template refuses it: {error}"
         remedy = "change that row, or set prompts.template: none"
         raise DataError(f"{name} has the roles {roles}", why, remedy) from None
     return list(token_ids)
@@ -102,3 +135,15 @@ def _single_bos(token_ids: list[int], tokenizer: Any) -> list[int]:
     while bos is not None and token_ids[:2] == [bos, bos]:
         token_ids = token_ids[1:]
     return token_ids
+
+
+def _bos(tokenizer: Any) -> str:
+    """The BOS token where the tokenizer puts it before plain text."""
+    bos = tokenizer.bos_token_id
+    return tokenizer.bos_token if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else ""
+
+
+def _inner_tokens(text: str, tokenizer: Any) -> list[int]:
+    """Tokens of a text that stands behind another: SentencePiece puts a space before one that stands alone."""
+    ids, anchor, alone = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("\n" + text, "\n", text))
+    return list(ids[len(anchor) :] if ids[: len(anchor)] == anchor else alone)

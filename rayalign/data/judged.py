@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
+from rayalign.config import ChatTemplate
 from rayalign.config_objective import (
     ForwardPredictionObjective,
     HindsightObjective,
@@ -31,13 +32,14 @@ class JudgedStreams:
 
     Args:
         tokenizer: the policy's Hugging Face tokenizer.
-        chat_template: `prompts.template`: the tokenizer's own chat template, or the bare text.
+        chat_template: `prompts.template`. The templates of the objectives are Alpaca's own relatives, so that they
+            stand alone where that is `alpaca`, and inside any other.
     """
 
-    def __init__(self, objectives: Sequence[Objective], tokenizer: Any, chat_template: Literal["auto", "none"]) -> None:
+    def __init__(self, objectives: Sequence[Objective], tokenizer: Any, chat_template: ChatTemplate) -> None:
         self._objectives = objectives
         self._tokenizer = tokenizer
-        self._chat_template: Literal["auto", "none"] = chat_template
+        self._chat_template: ChatTemplate = "none" if chat_template == "alpaca" else chat_template
         self._longest = max((o.judgment_max_tokens for o in objectives if isinstance(o, JudgedObjective)), default=0)
 
     def add(self, group: TrainingGroup, prompt: Prompt) -> TrainingGroup:

@@ -53,7 +53,12 @@ def read_messages(record: Row) -> DatasetRow:
 
 def read_alpaca(record: Row) -> DatasetRow:
     """`instruction`, `input` (may be empty), `output` (the target)."""
-    return read_prompt(record, ("instruction",))
+    row = read_prompt(record, ("instruction",))
+    try:
+        text(record, "output")
+    except BadRow as bad:
+        return DatasetRow(row.messages, [], row.target, rest(row.metadata, {"output"}), {bad.reason: ["answer 1"]})
+    return row
 
 
 def read_ultrachat(record: Row) -> DatasetRow:
@@ -246,9 +251,13 @@ def _criticised(item: Row) -> Completion | None:
 def read_alpaca_eval(record: Row) -> DatasetRow:
     """`instruction`, `output`, `generator`: one model's answer, which is also the reference answer."""
     fields.prompt_field(record, ("instruction",))
-    output = text(record, "output")
-    messages = asked(prompt_messages(record, "instruction"))
-    return DatasetRow(messages, [Completion(output)], output, rest(record, {"instruction", "input", "output"}))
+    messages, metadata = asked(prompt_messages(record, "instruction")), rest(record, {"instruction", "input", "output"})
+    try:
+        output = text(record, "output")
+    except BadRow as bad:
+        # Some published models gave no answer; the instruction stays one of the benchmark's.
+        return DatasetRow(messages, [], None, metadata, {bad.reason: ["answer 1"]})
+    return DatasetRow(messages, [Completion(output)], output, metadata)
 
 
 def _asked(record: Row, name: str) -> list[Message]:

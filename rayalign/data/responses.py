@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rayalign.config import ChatTemplate
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.prompts import PromptRow
@@ -141,7 +142,7 @@ def merge_rows(rows: Iterable[DatasetRow]) -> tuple[list[PromptRow], dict[str, l
 
 
 def tokenize_completions(
-    completions: dict[str, list[Completion]], tokenizer: Any, max_tokens: int
+    completions: dict[str, list[Completion]], tokenizer: Any, template: ChatTemplate, max_tokens: int
 ) -> tuple[dict[str, list[Answer]], list[tuple[str, int]]]:
     """The responses of at most `max_tokens` tokens, EOS included, and (prompt id, tokens) of the longer ones.
 
@@ -150,7 +151,7 @@ def tokenize_completions(
     too_long: list[tuple[str, int]] = []
 
     def fitting(name: str, text: str) -> array[int] | None:
-        ids = tokenize_answer(text, tokenizer)
+        ids = tokenize_answer(text, tokenizer, template)
         if len(ids) > max_tokens:
             too_long.append((name, len(ids)))
             return None

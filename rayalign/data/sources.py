@@ -57,9 +57,13 @@ def open_source(source: str, is_row: IsRow) -> Iterator[SourceRow]:
     if hub is not None:
         yield from _hub_rows(source, hub)
         return
-    with _explained(source):
-        for file in source_files(source):
-            yield from file_rows(file, is_row)
+    for file in source_files(source):
+        yield from file_rows(file, is_row)
+
+
+def source_units(source: str) -> list[str]:
+    """What of a source can be read apart: its files, or a hub id as a whole."""
+    return [source] if not is_uri(source) and _hub(source) is not None else source_files(source)
 
 
 def locate(source: str, beside: Path) -> str:

@@ -29,7 +29,14 @@ def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
     csv.field_size_limit(MAX_CELL)
     # What is not UTF-8 is told row by row.
     lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(lines, strict=True)
+    try:
+        yield from _csv_rows(csv.reader(lines, strict=True), path)
+    finally:
+        # The stream is the caller's to close.
+        lines.detach()
+
+
+def _csv_rows(reader: Any, path: str) -> Iterator[tuple[str, Any]]:
     columns = next(reader, [])
     if not any(columns):
         raise DataError(f"{path}: the file is empty", "the first line of a CSV file names its columns", "add it")

@@ -83,7 +83,7 @@ RULES = {
 PURE = {
     "data.prompts",
     *(f"data.{name}" for name in ("dataset", "fields", "readers", "formats", "loading")),
-    *(f"data.{name}" for name in ("sources", "json_rows", "table_rows")),
+    *(f"data.{name}" for name in ("sources", "json_rows", "table_rows", "templates", "writers", "convert")),
     "data.selection",
     "data.judgments",
     "data.pools",

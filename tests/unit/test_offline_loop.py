@@ -46,7 +46,7 @@ def dataset(reward: Any = float) -> Responses:
         prompt.id: [Completion(WORDS[(n + i) % len(WORDS)], reward(i)) for i in range(RAGGED[n])]
         for n, prompt in enumerate(prompts)
     }
-    answers, _ = tokenize_completions(completions, build_tokenizer(), 16)
+    answers, _ = tokenize_completions(completions, build_tokenizer(), "auto", 16)
     return Responses("dataset:test", answers)
 
 

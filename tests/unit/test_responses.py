@@ -23,7 +23,7 @@ def asked(text: str) -> list[dict[str, str]]:
 
 def responses(rows: list[DatasetRow], max_tokens: int = 50) -> tuple[list[Prompt], Responses, list[tuple[str, int]]]:
     prompts, completions = merge_rows(rows)
-    answers, too_long = tokenize_completions(completions, TOKENIZER, max_tokens)
+    answers, too_long = tokenize_completions(completions, TOKENIZER, "auto", max_tokens)
     made = [Prompt(p.id, p.messages, [1], p.target) for p in prompts if p.id in answers]
     return made, Responses("dataset:test", answers), too_long
 
@@ -53,7 +53,7 @@ def test_responses_are_whole_answers_of_the_text_alone() -> None:
 
 def test_too_long_responses_are_counted_and_never_cut() -> None:
     """ "cat" is one token and its EOS; of three words with their separators 6 tokens. Indices stay without gaps."""
-    long = tokenize_answer("cat, dog, fox.", TOKENIZER)
+    long = tokenize_answer("cat, dog, fox.", TOKENIZER, "auto")
     rows = [
         DatasetRow(asked("a"), [Completion("cat, dog, fox.", 1.0), Completion("cat", 0.0), Completion("dog", 0.5)]),
         DatasetRow(asked("b"), [Completion("cat, dog, fox.")]),
@@ -98,7 +98,7 @@ def test_revisions_of_the_dataset() -> None:
     assert made.revision_rows(Prompt(f"abc-{prompt.id}-0", [], [])) == []
     (row,) = made.revision_rows(Prompt(f"abc-{prompt.id}-1", [], []))
     assert (row.sample.prompt_id, row.sample.text) == (f"abc-{prompt.id}-1", "fox")
-    assert row.sample.token_ids == tokenize_answer("fox", TOKENIZER)
+    assert row.sample.token_ids == tokenize_answer("fox", TOKENIZER, "auto")
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,4 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
     tokenizer = build_tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="no EOS"):
-        tokenize_answer("cat", tokenizer)
+        tokenize_answer("cat", tokenizer, "auto")

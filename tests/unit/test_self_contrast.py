@@ -29,7 +29,7 @@ SIMILARITIES = [0.91, 0.12, 0.55, 0.4, 0.77, 0.3, 0.64, 0.25]
 def sampled(prompt: Prompt, index: int, text: str, similarity: float | None, reward: float = 1.0) -> ScoredSample:
     status = "ok" if similarity is not None else "error"
     scores = [Score(RULE, "1", "ok", reward), Score(SIMILAR, "1", status, similarity)]
-    sample = Sample(prompt.id, index, text, tokenize_answer(text, TOKENIZER), [], "stop", 0, 0)
+    sample = Sample(prompt.id, index, text, tokenize_answer(text, TOKENIZER, "auto"), [], "stop", 0, 0)
     return ScoredSample(sample, scores, reward)
 
 
@@ -106,7 +106,7 @@ def test_groups_hold_the_target_and_its_negatives(tmp_path: Path, monkeypatch: p
     full, same, bare = (found[prompt.id] for prompt in PROMPTS)
     assert len(full.response_indices) == 4 and set(full.response_indices) <= set(range(6))
     assert full.response_token_ids == [rows[i].sample.token_ids for i in full.response_indices]
-    assert full.target_token_ids == tokenize_answer("cat, dog.", TOKENIZER)
+    assert full.target_token_ids == tokenize_answer("cat, dog.", TOKENIZER, "auto")
     assert (full.drop_reason, same.drop_reason, bare.drop_reason) == (None, "too_few_negatives", "no_target")
     assert count_units(config.objectives, [full]) == {"self_contrast": 1}
 
