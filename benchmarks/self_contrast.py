@@ -78,13 +78,9 @@ def summary(found: dict[str, list[dict[str, float]]], negatives: Sequence[int]) 
         arm: {name: round(statistics.mean(row[name] for row in rows), 4) for name in METRICS}
         for arm, rows in found.items()
     }
-    grows = {
-        name: all(
-            means[f"k={low}"][name] < means[f"k={high}"][name] for low, high in itertools.pairwise(sorted(negatives))
-        )
-        for name in METRICS
-    }
-    return {"means": means, "grows_with_k": grows, "seeds": found}
+    steps = list(itertools.pairwise(sorted(negatives)))
+    grows = {name: all(means[f"k={low}"][name] < means[f"k={high}"][name] for low, high in steps) for name in METRICS}
+    return {"means": means, "grows_with_k": grows if steps else None, "seeds": found}
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> str:
