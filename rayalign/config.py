@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config_base import Positive, Probability, Scheduled, Section
+from rayalign.config_base import DatasetFormat, Positive, Probability, Scheduled, Section
 from rayalign.config_objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
@@ -19,8 +19,10 @@ from rayalign.config_objective import (
     PairObjective,
     ReferenceObjective,
     RevisionObjective,
+    SelfContrastObjective,
     check_together,
 )
+from rayalign.config_samples import SamplesSection
 from rayalign.config_scoring import CombineSection, JudgeScoring, RuleScoring, Scoring, check_scorers
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -50,22 +52,21 @@ class LoraSection(Section):
 class ModelSection(Section):
     base: Annotated[str, Field(min_length=1)]
     """`demo`, a local Hugging Face folder, or a hub id."""
+    context: Annotated[int, Field(ge=1)] | None = None
+    """Context length in tokens where the model's own is too short; only for models with rotary positions."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "int8", "nf4"] = "none"
     """Of the learner's frozen base weights (bitsandbytes): QLoRA. The generator keeps `dtype`."""
     lora: LoraSection = LoraSection()
 
 
-DatasetFormat = Literal[
-    "auto", "prompts", "messages", "alpaca", "ultrafeedback", "preference", "hh-rlhf", "nectar", "ultrachat",
-    "judgments", "shepherd", "critiques", "alpaca-eval", "unpaired",
-]  # fmt: skip
 ChatTemplate = Literal["auto", "none", "alpaca", "zephyr", "openchat", "llama-2", "mistral", "chatml"]
 
 
 class PromptsSection(Section):
     source: Annotated[str, Field(min_length=1)]
-    """`demo`, or a dataset: a file, a folder, an object-store URI or a hub id."""
+    """`demo`, or a dataset: a file, a folder, an object-store URI or a hub id. Offline, where held-out prompts come
+    from; the same as `samples.source` holds some of the dataset's own prompts out."""
     format: DatasetFormat = "auto"
     """`auto` tells it from the first rows."""
     field: str = "auto"
@@ -140,7 +141,7 @@ class LoopSection(Section):
 
 class EvaluationSection(Section):
     every: Annotated[int, Field(ge=1)] = 1
-    baselines: list[Literal["round_0", "previous"]] = Field(default=["round_0", "previous"])
+    baselines: list[Literal["round_0", "previous", "target"]] = Field(default=["round_0", "previous"])
     responses: Annotated[int, Field(ge=1)] = 4
     """Answers per held-out prompt."""
     greedy: bool = False
@@ -215,7 +216,8 @@ class RunConfig(Section):
     model: ModelSection
     prompts: PromptsSection
     sampling: SamplingSection = SamplingSection()
-    scoring: Annotated[list[Scoring], Field(min_length=1)]
+    samples: SamplesSection | None = None
+    scoring: list[Scoring]
     combine: CombineSection = CombineSection()
     groups: GroupsSection = GroupsSection()
     objective: Objective | Annotated[list[Objective], Field(min_length=1)]
@@ -243,6 +245,18 @@ class RunConfig(Section):
         return self.evaluation.gold or next(demo, None)
 
     @property
+    def reads_targets(self) -> bool:
+        """Whether anything is done with the prompts' reference answers."""
+        learns = any("targets" in objective.needs for objective in self.objectives)
+        return learns or "target" in self.evaluation.baselines or self.similarity_scorer is not None
+
+    @property
+    def similarity_scorer(self) -> str | None:
+        """Name of the scorer that says how similar a response is to its prompt's target; None where none does."""
+        named = next((o.similarity for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
+        return named or next((section.name for section in self.scoring if section.type == "similarity"), None)
+
+    @property
     def merges(self) -> bool:
         """Whether generators serve the adapter merged into their weights."""
         exact_on_cpu = self.model.dtype == "float32" and self.cluster.generators.gpus == 0
@@ -256,11 +270,17 @@ class RunConfig(Section):
         return self.max_judged_tokens + self.sampling.max_tokens if revises else plain
 
     @property
+    def max_response_tokens(self) -> int:
+        """Longest response that the learner gets, whether sampled or read."""
+        read = self.samples.max_tokens if self.samples is not None else None
+        return read or self.sampling.max_tokens
+
+    @property
     def max_judged_tokens(self) -> int:
-        """The same of a sequence that also holds a judgment and its template; what the learner may get."""
+        """Longest prompt, response and, where there are any, judgment and its template: what the learner may get."""
         judgments = [o.judgment_max_tokens for o in self.objectives if isinstance(o, JudgedObjective)]
         extra = max(judgments) + TEMPLATE_TOKENS if judgments else 0
-        return self.prompts.max_tokens + self.sampling.max_tokens + extra
+        return self.prompts.max_tokens + max(self.max_response_tokens, self.sampling.max_tokens) + extra
 
     @model_validator(mode="after")
     def _scorers_fit(self) -> Self:
@@ -280,7 +300,11 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
         check_together(self.objectives)
+        if self.samples is not None:
+            return self  # a dataset's content is known when it is read
         needs = {need for objective in self.objectives for need in objective.needs}
+        if not self.scoring:
+            raise ValueError("scoring is empty and nothing else scores the responses: add {type: rule, function: demo}")
         if "judgments" in needs and not any(
             isinstance(section, JudgeScoring) and section.template == "cut" for section in self.scoring
         ):
@@ -291,6 +315,41 @@ class RunConfig(Section):
             raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
         if "rewards" in needs and self.sampling.responses < 2:
             raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_can_be_found(self) -> Self:
+        contrast = next((o for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
+        if contrast is None:
+            return self
+        names = [section.name for section in self.scoring]
+        if contrast.ranks and self.samples is not None:
+            raise ValueError(f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: "
+                             "set pool: alldedup")  # fmt: skip
+        if contrast.ranks and self.similarity_scorer not in names:
+            raise ValueError(f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
+                             f"type similarity, or name one of {', '.join(names)} in objective.similarity")  # fmt: skip
+        if self.samples is None and contrast.negatives != "all" and contrast.negatives > self.sampling.responses:
+            raise ValueError(f"objective.negatives {contrast.negatives} of sampling.responses "
+                             f"{self.sampling.responses}: sample more")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_or_read(self) -> Self:
+        if self.samples is None:
+            return self
+        plain = SamplingSection()
+        changed = [name for name in ("responses", "temperature", "top_p")
+                   if getattr(self.sampling, name) != getattr(plain, name)]  # fmt: skip
+        if changed:
+            raise ValueError(
+                f"samples.source gives the training responses and sampling.{changed[0]} would sample them: remove one"
+            )
+        if self.training.reference_logps == "generator":
+            raise ValueError(
+                "training.reference_logps generator: the generator did not sample a dataset's responses and does not "
+                "know their log-probabilities; set it to learner"
+            )
         return self
 
     @model_validator(mode="after")

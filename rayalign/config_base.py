@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+DatasetFormat = Literal[
+    "auto", "prompts", "messages", "alpaca", "ultrafeedback", "preference", "hh-rlhf", "nectar", "ultrachat",
+    "judgments", "shepherd", "critiques", "alpaca-eval", "unpaired",
+]  # fmt: skip
 
 
 class Section(BaseModel):

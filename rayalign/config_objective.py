@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config_base import NotNegative, Positive, Scheduled, Section
+from rayalign.config_base import NotNegative, Positive, Probability, Scheduled, Section
 
 Needs = Literal["rewards", "judgments", "targets", "revisions"]
 """What an objective is computed from, beside the responses."""
@@ -91,10 +91,29 @@ class SPINHingeObjective(ReferenceObjective):
 
 
 class SelfContrastObjective(ReferenceObjective):
-    """The prompt's target against each sampled response."""
+    """The prompt's target against its negatives: sampled responses that are unlike the target."""
 
     type: Literal["self_contrast"]
+    negatives: Annotated[int, Field(ge=1)] | Literal["all"] = "all"
+    """The paper's k: how many are drawn from the pool of candidates; `all` takes the whole pool."""
+    pool: Literal["all", "alldedup", "last", "lastdedup"] = "all"
+    """Who is a candidate: every response, every distinct text, or the share `ratio` least similar to the target of
+    either. Blank ones and the target itself never are."""
+    ratio: Probability = 0.75
+    """Of all responses, for `last` and `lastdedup`."""
+    similarity: str | None = None
+    """Name of the scorer whose rewards rank the responses; null is the run's scorer of type similarity."""
     needs = frozenset[Needs]({"targets"})
+
+    @property
+    def filters(self) -> bool:
+        """Whether only some of the responses are negatives."""
+        return self.negatives != "all" or self.pool != "all"
+
+    @property
+    def ranks(self) -> bool:
+        """Whether similarities are needed."""
+        return self.pool in ("last", "lastdedup")
 
 
 class JudgedObjective(ObjectiveSection):
@@ -210,6 +229,9 @@ def check_together(objectives: list[Objective]) -> None:
     types = [objective.type for objective in objectives]
     if twins := sorted({name for name in types if types.count(name) > 1}):
         raise ValueError(f"{twins[0]} stands there twice: give one of them its weight")
+    if len(objectives) > 1 and any(isinstance(o, SelfContrastObjective) and o.filters for o in objectives):
+        raise ValueError("self_contrast with `negatives` or a `pool` leaves responses out that another objective would "
+                         "learn from: give it a run of its own")  # fmt: skip
     references = {objective.reference for objective in objectives if isinstance(objective, ReferenceObjective)}
     if len(references) > 1:
         raise ValueError("all objectives of a run share one reference policy: give each the same `reference`")

@@ -25,6 +25,7 @@ TABLE_METRICS = (
     "mean_reward",
     "win_rate/round_0",
     "win_rate/previous",
+    "win_rate/target",
     "kl_base",
     "length_tokens",
     "truncation_rate",

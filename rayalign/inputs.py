@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from rayalign.config import PromptsSection, RunConfig
+from rayalign.config import RunConfig
 from rayalign.config_objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config_scoring import JudgeScoring, Scoring, SimilarityScoring, model_of
 from rayalign.console import Console
-from rayalign.data.drawing import Split, split_prompts
+from rayalign.data.drawing import Split, hold_out, split_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
+from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
+from rayalign.offline import Offline, read_offline
 from rayalign.records import Prompt
 from rayalign.run_dir import write_json
 from rayalign.scoring.network import check_services
@@ -36,6 +38,8 @@ class Inputs:
     """Ids of the prompts to train on, in the source's order."""
     holdout: list[Prompt]
     scorer_sources: list[ScorerSource]
+    responses: Responses | None = None
+    """Offline: those of the training prompts."""
 
 
 def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
@@ -44,7 +48,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     Raises:
         RayalignError: one of them cannot be used.
     """
-    rows = prompt_rows(config.prompts, config_dir)
+    rows = None if _from_dataset(config) else prompt_rows(config, config_dir)
     sources = read_sources(config.scoring, config_dir, lambda section: scorer_model(section, config))
     check_services(config, sources)
     from rayalign.data.chat import tokenize_prompts
@@ -53,24 +57,50 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
-    template, limit = config.prompts.template, config.prompts.max_tokens
-    prompts, too_long = tokenize_prompts(rows.rows, tokenizer, template, limit)
-    store = PromptStore()
-    store.add(prompts)
-    split = split_prompts(*store.ids(), config.prompts.holdout)
-    _say_prompts(config, console, rows, split, too_long, logs)
+    offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
+    own, store = PromptStore(), PromptStore()
+    if rows is not None:
+        prompts, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
+        own.add(prompts)
+        _say_rows(config, console, rows, too_long, logs)
+    if offline is None:
+        store = own
+    else:
+        store.add(offline.prompts)
+        _say_offline(console, offline, logs)
+    if offline is None or rows is None:
+        own = store
+        split = split_prompts(*store.ids(), config.prompts.holdout)
+    else:
+        split = hold_out(*own.ids(), config.prompts.holdout, store.ids()[0])
+    _say_split(config, console, split)
     _say_objectives(config, console)
-    return Inputs(model, hash_model(model), store, split.train_N, store.take(split.holdout_N), sources)
+    holdout = own.take(split.holdout_N)
+    if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
+        raise ConfigError("evaluation.baselines has target", "no held-out prompt has a reference answer",
+                          "give them in prompts.source, as target, output or a closing turn, or remove it")  # fmt: skip
+    responses = offline.responses if offline is not None else None
+    return Inputs(model, hash_model(model), store, split.train_N, holdout, sources, responses)
+
+
+def _from_dataset(config: RunConfig) -> bool:
+    """Whether held-out prompts are some of an offline run's own dataset."""
+    return config.samples is not None and config.samples.source == config.prompts.source != "demo"
 
 
 def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
     from rayalign.data.judged import JudgedStreams
-    from rayalign.learning.folders import context_length
+    from rayalign.learning.folders import context_length, has_rotary_positions
 
-    length = context_length(model)
+    length = config.model.context or context_length(model)
+    if config.model.context is not None and not has_rotary_positions(model):
+        raise ConfigError(f"model.context {config.model.context}", "the model learned a table of positions, which ends "
+                          "at its own context", "remove model.context")  # fmt: skip
     longest = max(config.max_sequence_tokens, config.max_judged_tokens)
-    judged = config.max_judged_tokens > config.prompts.max_tokens + config.sampling.max_tokens
-    parts = "prompts.max_tokens + sampling.max_tokens" + (" + judgment and its template" if judged else "")
+    answer = max(config.max_response_tokens, config.sampling.max_tokens)
+    judged = config.max_judged_tokens > config.prompts.max_tokens + answer
+    parts = "prompts.max_tokens + " + ("sampling" if answer == config.sampling.max_tokens else "samples")
+    parts += ".max_tokens" + (" + judgment and its template" if judged else "")
     if length is not None and length < longest + 1:
         raise ConfigError(f"{parts} + 1 = {longest + 1}", f"the model's context is {length} tokens",
                           "lower one of them" if judged else "lower one of the two")  # fmt: skip
@@ -80,16 +110,19 @@ def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
                           "shorten it")  # fmt: skip
 
 
-def prompt_rows(section: PromptsSection, config_dir: Path) -> PromptRows:
+def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
     """All prompts of the source, before tokenising.
 
     Raises:
         DataError: it cannot be read.
     """
+    section = config.prompts
     if section.source == "demo":
         from rayalign.demo import world
+        from rayalign.demo.datasets import prompts_with_targets
 
-        return rows_from_records(world.prompts(), "the demo world", "messages")
+        records = prompts_with_targets() if config.reads_targets else world.prompts()
+        return rows_from_records(records, "the demo world", "messages")
     return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
 
 
@@ -144,22 +177,37 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
     return folder, hash_folder(folder)
 
 
-def _say_prompts(
-    config: RunConfig, console: Console, rows: PromptRows, split: Split, too_long: list[tuple[str, int]], logs: Path
+def _say_rows(
+    config: RunConfig, console: Console, rows: PromptRows, too_long: list[tuple[str, int]], logs: Path
 ) -> None:
     if config.prompts.source != "demo":
         console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
-    console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
-    if split.notice:
-        console.say(split.notice)
     if rows.duplicates:
         console.say(f"{rows.duplicates} duplicate prompts merged")
     skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":
                [f"{i} ({n} tokens)" for i, n in too_long]} if too_long else {})}  # fmt: skip
     for reason, names in skipped.items():
-        more = ", ... (all in logs/skipped_prompts.json)" if len(names) > NAMED else ""
-        console.say(f"{len(names)} prompts left out, {reason}: {', '.join(names[:NAMED])}{more}")
+        _say_left_out(console, f"prompts left out, {reason}", names, "skipped_prompts.json")
     write_json(logs / "skipped_prompts.json", skipped)
+
+
+def _say_offline(console: Console, offline: Offline, logs: Path) -> None:
+    for notice in offline.notices:
+        console.say(notice)
+    for reason, names in offline.skipped.items():
+        _say_left_out(console, f"left out: {reason}", names, "skipped_samples.json")
+    write_json(logs / "skipped_samples.json", offline.skipped)
+
+
+def _say_left_out(console: Console, what: str, names: list[str], file: str) -> None:
+    more = f", ... (all in logs/{file})" if len(names) > NAMED else ""
+    console.say(f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}")
+
+
+def _say_split(config: RunConfig, console: Console, split: Split) -> None:
+    console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
+    if split.notice:
+        console.say(split.notice)
     if config.prompts.per_round > len(split.train_N):
         console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train_N)} prompts once")
 

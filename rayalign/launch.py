@@ -167,6 +167,7 @@ def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
         "train_prompts": _digest(identity.decode() for identity in inputs.train_ids_N),
         "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
         "scorers": [source.version for source in inputs.scorer_sources],
+        "responses": inputs.responses.version if inputs.responses is not None else None,
     }
     saved = run_dir.info.get("inputs", current)
     if changed := [name for name, value in current.items() if saved.get(name, value) != value]:

@@ -20,6 +20,9 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The file of an adapter folder whose SHA-256 is the adapter's checksum."""
 ADAPTER_CONFIG = "adapter_config.json"
 
+FROM_DATASET = -1
+"""`Sample.adapter_version` of a response that no adapter of the run produced."""
+
 FinishReason = Literal["stop", "length"]
 ScoreStatus = Literal["ok", "abstain", "error", "timeout"]
 Verdict = Literal["perfect", "flawed"]
@@ -105,10 +108,10 @@ class Sample:
     token_ids: list[int]
     """The tokens as sampled; the EOS is here only if the model produced it."""
     logprobs: list[float]
-    """Raw log-probabilities of `token_ids` (temperature 1, nats), from the generator."""
+    """Raw log-probabilities of `token_ids` (temperature 1, nats), from the generator; empty for a dataset's answer."""
     finish_reason: FinishReason
     adapter_version: int
-    """Version of the adapter that produced it; 0 is the base model."""
+    """Version of the adapter that produced it; 0 is the base model, `FROM_DATASET` none of the run's."""
     seed: int
 
     def to_row(self) -> dict[str, Any]:

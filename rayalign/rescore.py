@@ -161,7 +161,7 @@ def _drawn(round_dir: RoundDir) -> list[Prompt]:
 
 def _held_out(config: RunConfig, folder: Path) -> list[Prompt]:
     try:
-        rows = prompt_rows(config.prompts, folder).rows
+        rows = prompt_rows(config, folder).rows
     except DataError as error:
         why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
         raise DataError(error.found, why, "run this where the run was started, or put the file back") from None

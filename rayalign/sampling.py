@@ -1,10 +1,10 @@
-"""Sample and score a round's prompts, shard by shard, each shard committed as soon as it has both."""
+"""A round's scored responses, sampled or read from a dataset: shard by shard, each committed as soon as it is whole."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from rayalign.run_dir import RoundDir
 from rayalign.stages import (
     SHARD_PROMPTS,
     Generator,
+    Purpose,
     Reporter,
     SampledShard,
     SamplingPlan,
@@ -46,6 +47,67 @@ class StageTotals:
     tokens: int
 
 
+Advance = Callable[[int, int], None]
+"""Takes how many responses came in, and their tokens."""
+
+
+class Source(Protocol):
+    """Where the scored responses of a round's prompts come from."""
+
+    def count(self, prompt: Prompt) -> int:
+        """How many responses a prompt has."""
+        ...
+
+    def total(self, shards: Shards) -> int:
+        """How many responses all prompts of some shards have."""
+        ...
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        """Finished shards in the order they finish."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """`Source`: a generator samples, a scorer scores."""
+
+    plan: SamplingPlan
+    adapter: Adapter
+    generator: Generator
+    scorer: Scorer
+
+    def count(self, prompt: Prompt) -> int:
+        return self.plan.responses
+
+    def total(self, shards: Shards) -> int:
+        return shards.prompts * self.plan.responses
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        return self.scorer.score(_counted(self.generator.sample(shards, self.plan, self.adapter), advance))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`Source`: responses that are there already, with their scores."""
+
+    rows_of: Callable[[Prompt], list[ScoredSample]]
+    """A prompt's responses, by index."""
+    count_of: Callable[[Prompt], int]
+    """How many these are."""
+
+    def count(self, prompt: Prompt) -> int:
+        return self.count_of(prompt)
+
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count_of)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        for shard in shards:
+            rows = [row for prompt in shard.prompts for row in self.rows_of(prompt)]
+            advance(len(rows), sum(len(row.sample.token_ids) for row in rows))
+            yield ScoredShard(shard, rows)
+
+
 def sample_and_score(
     round_dir: RoundDir,
     shards: Shards,
@@ -53,6 +115,20 @@ def sample_and_score(
     adapter: Adapter,
     generator: Generator,
     scorer: Scorer,
+    reporter: Reporter,
+    *,
+    stage: str,
+) -> StageTotals:
+    """Sample, score and commit every shard that is not committed yet."""
+    source = Sampled(plan, adapter, generator, scorer)
+    return commit_shards(round_dir, shards, source, plan.purpose, reporter, stage=stage)
+
+
+def commit_shards(
+    round_dir: RoundDir,
+    shards: Shards,
+    source: Source,
+    purpose: Purpose,
     reporter: Reporter,
     *,
     stage: str,
@@ -64,29 +140,32 @@ def sample_and_score(
         stage: name of the stage on the console.
         check: called on each scored shard before it is committed; may raise to stop the round.
     """
-    missing = [i for i in shards.indices if round_dir.committed(f"{plan.purpose}-{i:05d}") is None]
-    total = shards.prompts * plan.responses
-    todo = sum(shards.sizes[i] for i in missing) * plan.responses
-    with reporter.stage(stage, plan.round_index, total, done=total - todo) as progress:
-        if missing:
-            sampled = generator.sample(map(shards.make, missing), plan, adapter)
-            for scored in scorer.score(_counted(sampled, progress.advance)):
-                _check_complete(scored, plan)
+    missing = shards.only(i for i in shards.indices if round_dir.committed(f"{purpose}-{i:05d}") is None)
+    total, todo = source.total(shards), source.total(missing)
+    with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
+        if missing.indices:
+            for scored in source.scored(map(missing.make, missing.indices), progress.advance):
+                _check_complete(scored, source)
                 if check is not None:
                     check(scored)
-                round_dir.commit_shard(plan.purpose, scored.shard.index, scored.rows)
+                round_dir.commit_shard(purpose, scored.shard.index, scored.rows)
     return StageTotals(progress.seconds, progress.items, progress.tokens)
 
 
-def _counted(sampled: Iterator[SampledShard], advance: Callable[[int, int], None]) -> Iterator[SampledShard]:
+def count_one_by_one(shards: Shards, count: Callable[[Prompt], int]) -> int:
+    """`Source.total` where prompts differ."""
+    return sum(count(prompt) for index in shards.indices for prompt in shards.make(index).prompts)
+
+
+def _counted(sampled: Iterator[SampledShard], advance: Advance) -> Iterator[SampledShard]:
     for item in sampled:
         advance(len(item.samples), sum(len(sample.token_ids) for sample in item.samples))
         yield item
 
 
-def _check_complete(scored: ScoredShard, plan: SamplingPlan) -> None:
+def _check_complete(scored: ScoredShard, source: Source) -> None:
     """Every (prompt, index) of the shard once, in order: a misaligned score must never be stored."""
-    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(plan.responses)]
+    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(source.count(prompt))]
     found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
     if found != expected:
         raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")

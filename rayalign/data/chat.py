@@ -54,9 +54,16 @@ def tokenize_messages(messages: list[Message], tokenizer: Any, template: ChatTem
 
 
 def tokenize_answer(answer: str, tokenizer: Any, template: ChatTemplate) -> list[int]:
-    """Token ids of a whole answer behind its prompt, with its EOS: prompt and answer never share a token."""
+    """Token ids of a whole answer behind its prompt, with its EOS: prompt and answer never share a token.
+
+    Raises:
+        ModelError: the tokenizer has no EOS.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError("the tokenizer has no EOS token", "a whole answer ends with one",
+                         "use a model whose tokenizer names its eos_token")  # fmt: skip
     if template not in TEMPLATES:
-        return [*tokenizer(answer, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        return [*tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
     before, after = TEMPLATES[template].around_answer
     return [*_inner_tokens(before + answer + after, tokenizer), tokenizer.eos_token_id]
 

@@ -67,6 +67,24 @@ def split_prompts(ids_N: np.ndarray, marks_N: np.ndarray, holdout: int) -> Split
     return Split(train_N, chosen, f"{short}: {count} held out instead of {holdout}" if short else None)
 
 
+def hold_out(ids_N: np.ndarray, marks_N: np.ndarray, holdout: int, train_M: np.ndarray) -> Split:
+    """Hold out of a source that is not trained on, and train on other prompts: `train_M`, less what is held out.
+
+    Held out are the prompts whose hashed ids are smallest, of those marked `HOLDOUT` where any are.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    marked_N = marks_N == HOLDOUT
+    chosen = _by_hash("holdout:", ids_N[marked_N] if marked_N.any() else ids_N)[:holdout]
+    left = train_M[~np.isin(train_M, chosen)]
+    if not len(left):
+        raise DataError(f"all {len(train_M)} prompts of samples.source are held out", "nothing is left to train on",
+                        "lower prompts.holdout, or give other prompts in prompts.source")  # fmt: skip
+    both = len(train_M) - len(left)
+    return Split(left, chosen, f"{both} prompts of samples.source are held out, not trained on" if both else None)
+
+
 def draw_prompts(ids_N: np.ndarray, seed: int, round_index: int, per_round: int) -> np.ndarray:
     """The prompts of a round (rounds count from 1): a pure function of its arguments, whatever the order of the ids.
 

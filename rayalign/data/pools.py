@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from rayalign.config_objective import SelfContrastObjective
 from rayalign.errors import DataError
+from rayalign.records import Prompt, ScoredSample
 
 PoolMode = Literal["all", "alldedup", "last", "lastdedup"]
 
@@ -69,6 +71,34 @@ def pick_negatives(pool: Sequence[int], k: int, *, seed: int, prompt_id: str) ->
         return hashlib.sha256(f"negative:{seed}:{prompt_id}:{position}".encode()).digest()
 
     return sorted(sorted(pool, key=key)[:k])
+
+
+def choose_negatives(
+    prompt: Prompt, rows: Sequence[ScoredSample], objective: SelfContrastObjective, scorer: str | None, seed: int
+) -> list[ScoredSample]:
+    """The responses that the prompt's target is contrasted with; none where its pool has too few.
+
+    Args:
+        scorer: whose rewards are the similarities; a response without one is no candidate where they are needed.
+    """
+    similar = {row.sample.index: _similarity(row, scorer) if objective.ranks else 0.0 for row in rows}
+    ranked = [row for row in rows if row.sample.token_ids and similar[row.sample.index] is not None]
+    k = 1 if objective.negatives == "all" else objective.negatives
+    pool = candidate_pool(
+        [row.sample.text for row in ranked],
+        [value for row in ranked if (value := similar[row.sample.index]) is not None],
+        mode=objective.pool,
+        k=k,
+        ratio=objective.ratio,
+        target=prompt.target,
+    )
+    if objective.negatives != "all":
+        pool = pick_negatives(pool, k, seed=seed, prompt_id=prompt.id)
+    return [ranked[position] for position in pool]
+
+
+def _similarity(row: ScoredSample, scorer: str | None) -> float | None:
+    return next((score.reward for score in row.scores if score.scorer == scorer and score.status == "ok"), None)
 
 
 def _check(outputs: Sequence[str], similarities: Sequence[float], ratio: float) -> None:

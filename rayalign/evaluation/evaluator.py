@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.evaluation.metrics import measure
 from rayalign.evaluation.trust import TrustChecks
-from rayalign.records import Adapter, EvalReport, Prompt, ScoredSample
+from rayalign.records import FROM_DATASET, Adapter, EvalReport, Prompt, Sample, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import StageTotals, make_shards, read_rows, sample_and_score
-from rayalign.stages import AdapterFiles, Generator, Learner, Reporter, SamplingPlan, Scorer, TokenSequence
+from rayalign.sampling import (
+    Advance,
+    StageTotals,
+    commit_shards,
+    count_one_by_one,
+    make_shards,
+    read_rows,
+    sample_and_score,
+)
+from rayalign.stages import (
+    AdapterFiles,
+    Generator,
+    Learner,
+    Reporter,
+    SampledShard,
+    SamplingPlan,
+    ScoredShard,
+    Scorer,
+    Shard,
+    Shards,
+    TokenSequence,
+)
 
 VERIFIERS = ("rule", "answer", "unit_test")
 """Scorers whose score of 1 says that an answer is right."""
@@ -51,6 +71,9 @@ class HeldOutEvaluator:
         if self._config.evaluation.greedy:
             plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
             self._sample(round_dir, plan, adapter, "evaluate greedily")
+        if round_index == 0 and "target" in self._config.evaluation.baselines:
+            source = Targets(self._scorer)
+            commit_shards(round_dir, self._shards, source, "target", self._reporter, stage="score targets")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
         seed = self._config.run.seed
         metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), self._verifiers, seed)
@@ -86,11 +109,39 @@ class HeldOutEvaluator:
         return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}
 
     def _baselines(self, round_index: int) -> dict[str, list[ScoredSample]]:
-        """Rows of the baselines' rounds: round 0, and the last round before this one that was evaluated."""
+        """Rows of the baselines: round 0, the last round before this one that was evaluated, and the targets."""
         evaluated = [r for r in self._run_dir.rounds() if r.index < round_index and r.committed("evaluation")]
         rounds = {"round_0": evaluated[:1], "previous": evaluated[-1:]}
         return {
             name: read_rows(found[0], "evaluation", self._shards)
             for name in self._config.evaluation.baselines
-            if (found := rounds[name])
-        }
+            if (found := rounds.get(name))
+        } | self._targets()
+
+    def _targets(self) -> dict[str, list[ScoredSample]]:
+        if "target" not in self._config.evaluation.baselines:
+            return {}
+        return {"target": read_rows(self._run_dir.round(0), "target", self._shards)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Targets:
+    """`Source`: the prompts' own reference answers, scored like any answer. They have no tokens: nothing reads them."""
+
+    scorer: Scorer
+
+    def count(self, prompt: Prompt) -> int:
+        return int(prompt.target is not None)
+
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        return self.scorer.score(self._answers(shards, advance))
+
+    def _answers(self, shards: Iterable[Shard], advance: Advance) -> Iterator[SampledShard]:
+        for shard in shards:
+            prompts = tuple(prompt for prompt in shard.prompts if prompt.target is not None)
+            samples = [Sample(p.id, 0, p.target or "", [], [], "stop", FROM_DATASET, 0) for p in prompts]
+            advance(len(samples), 0)
+            yield SampledShard(Shard(shard.index, prompts), samples)

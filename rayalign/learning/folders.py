@@ -62,6 +62,12 @@ def be_quiet() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+def has_rotary_positions(folder: Path) -> bool:
+    """Whether positions are computed, so that they do not end; a learned table does."""
+    config = load_with(AutoConfig, folder)
+    return any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
+
+
 def load_with(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
     """`from_pretrained` of one of transformers' Auto classes.
 

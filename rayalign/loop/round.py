@@ -5,7 +5,8 @@
     serve r ◄─ sync ◄─ update ◄─────┘             consume(round, groups)
        └─► evaluate ─► report ─► COMMIT
 
-Every arrow ends in a commit of the run folder, so a killed round goes on after the last one.
+Offline, responses and scores are read from a dataset. Every arrow ends in a commit of the run folder, so a killed round
+goes on after the last one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport
 from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import Unscored, make_shards, sample_and_score
+from rayalign.sampling import Sampled, Source, Unscored, commit_shards, make_shards
 from rayalign.stages import (
     AdapterFiles,
     Evaluator,
@@ -66,6 +67,10 @@ class Run:
     train_ids_N: np.ndarray
     """Ids of the training prompts, in the source's order."""
     base_model_sha256: str
+    dataset: Source | None = None
+    """Offline: the training prompts' responses, which are then not sampled."""
+    revisions: Source | None = None
+    """Offline: the dataset's own better responses to flawed ones; null where the model writes them."""
 
 
 def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
@@ -110,18 +115,16 @@ def _plan(run: Run, round_index: int) -> SamplingPlan:
 
 
 def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
-    config = run.config
-    plan = _plan(run, round_dir.index)
-    expected = shards.prompts * plan.responses * len(config.scoring)
-    guard = ScoreErrorGuard(config.limits.score_errors, expected)
+    config, stages = run.config, run.stages
+    sampled = Sampled(_plan(run, round_dir.index), adapter, stages.generator, stages.scorer)
+    source, scorers = (sampled, len(config.scoring)) if run.dataset is None else (run.dataset, 1)
+    guard = ScoreErrorGuard(config.limits.score_errors, source.total(shards) * scorers)
     for index in shards.indices:
         rows = round_dir.read_shard("train", index)
         if rows is not None:
             guard.count(rows)
-    stages = run.stages
-    totals = sample_and_score(
-        round_dir, shards, plan, adapter, stages.generator, stages.scorer, stages.reporter, stage="sample", check=guard
-    )
+    stage = "sample" if source is sampled else "read"
+    totals = commit_shards(round_dir, shards, source, "train", stages.reporter, stage=stage, check=guard)
     if totals.items or round_dir.committed("sampling") is None:
         facts = {"stage": dataclasses.asdict(totals), "scores": dict(guard.statuses)}
         round_dir.commit("sampling", {}, **facts)
@@ -133,9 +136,8 @@ def _revise(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> 
     found = stages.group_builder.revision_shards(round_dir.index, shards.indices)
     asked = Shards.of([shard for shard in found if shard.prompts])
     plan = dataclasses.replace(_plan(run, round_dir.index), purpose="revision", responses=1)
-    sample_and_score(
-        round_dir, asked, plan, adapter, stages.generator, Unscored(), stages.reporter, stage="revise"
-    )  # fmt: skip
+    source = run.revisions or Sampled(plan, adapter, stages.generator, Unscored())
+    commit_shards(round_dir, asked, source, "revision", stages.reporter, stage="revise")
 
 
 def consume(run: Run, round_index: int, groups: Groups, adapter: Adapter, sync: AdapterSync) -> Adapter:

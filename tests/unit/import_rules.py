@@ -15,14 +15,14 @@ HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bi
 MODELS = {"torch", "transformers"}
 TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
 BASE = {"errors", "records"}
-CONFIG = {"config", "config_base", "config_objective", "config_scoring"}
+CONFIG = {"config", "config_base", "config_objective", "config_samples", "config_scoring"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends"),
 }
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
-    *("config_file", "console", "doctor", "sampling", "inputs", "rescore"),
+    *("config_file", "console", "doctor", "sampling", "inputs", "offline", "rescore"),
     *("saved_run", "show", "chat", "export", "export_card", "hub"),
 }
 
@@ -43,8 +43,9 @@ RULES = {
     "records": Rule({"errors"}, set()),
     "config_base": Rule(BASE, set()),
     "config_objective": Rule(BASE | {"config_base"}, set()),
+    "config_samples": Rule(BASE | {"config_base"}, set()),
     "config_scoring": Rule(BASE | {"config_base"}, set()),
-    "config": Rule(BASE | {"config_base", "config_objective", "config_scoring"}, set()),
+    "config": Rule(BASE | CONFIG - {"config"}, set()),
     "config_errors": Rule(BASE | {*CONFIG}, set()),
     "config_file": Rule(BASE | {*CONFIG, "config_errors"}, set()),
     "storage": Rule({"errors"}, set()),
@@ -70,7 +71,10 @@ RULES = {
     "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
     "backends": Rule(BASE | {*CONFIG, "scoring", "demo"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
-    "inputs": Rule(BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo"}, set()),
+    "offline": Rule(BASE | {*CONFIG, "data", "demo"}, set()),
+    "inputs": Rule(
+        BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo", "offline"}, set()
+    ),
     "saved_run": Rule(BASE | {"run_dir", "storage"}, set(), {"learning", "demo"}),
     "show": Rule(BASE | {"run_dir", "saved_run", "metrics", "console"}, set()),
     "chat": Rule(BASE | {"saved_run", "console", "data"}, set(), {"learning"}),

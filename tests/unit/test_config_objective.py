@@ -27,7 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "biased_nca": PAIRS,
     "spin": REFERENCE,
     "spin_hinge": REFERENCE,
-    "self_contrast": REFERENCE,
+    "self_contrast": {**REFERENCE, "negatives": "all", "pool": "all", "ratio": 0.75, "similarity": None},
     "cut": {
         **JUDGED,
         "template": "alpaca",

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayalign.data.drawing import Split, as_ids, draw_prompts, mark_of, split_prompts
+from rayalign.data.drawing import (
+    HOLDOUT,
+    TRAIN,
+    UNMARKED,
+    Split,
+    as_ids,
+    draw_prompts,
+    hold_out,
+    mark_of,
+    split_prompts,
+)
 from rayalign.errors import DataError
 
 HELD_OUT = ["id6", "id0", "id1"]
@@ -104,3 +114,19 @@ def test_draws_depend_on_seed_and_round() -> None:
     every = as_ids(ids(100))
     draws = {tuple(plain(draw_prompts(every, seed, index, 10))) for seed in (0, 1) for index in (1, 2, 3)}
     assert len(draws) == 6
+
+
+def test_held_out_prompts_of_another_source() -> None:
+    """Only those marked, where some are; what both sources have is not trained on."""
+    marks = np.array([UNMARKED, HOLDOUT, HOLDOUT, TRAIN])
+    split = hold_out(as_ids("abcd"), marks, 5, as_ids("xby"))
+    assert sorted(split.holdout_N) == [b"b", b"c"] and list(split.train_N) == [b"x", b"y"]
+    assert split.notice is not None and split.notice.startswith("1 prompts of samples.source")
+    bare = hold_out(as_ids("abcd"), np.zeros(4), 2, as_ids("x"))
+    assert len(bare.holdout_N) == 2 and bare.notice is None
+    assert list(hold_out(as_ids("dcba"), np.zeros(4), 2, as_ids("x")).holdout_N) == list(bare.holdout_N)
+
+
+def test_everything_held_out_leaves_nothing_to_train_on() -> None:
+    with pytest.raises(DataError, match=r"all 2 prompts of samples\.source are held out"):
+        hold_out(as_ids("ab"), np.zeros(2), 5, as_ids("ab"))

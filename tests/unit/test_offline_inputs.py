@@ -1,0 +1,102 @@
+"""What an offline run reads, from real files and the demo world, with the demo tokenizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayalign.config import RunConfig
+from rayalign.data.judged import JudgedStreams
+from rayalign.demo.models import build_tokenizer
+from rayalign.errors import DataError
+from rayalign.offline import Offline, read_offline
+from tests.fakes import make_config
+
+TOKENIZER = build_tokenizer()
+JUDGMENTS = Path(__file__).parents[3] / "shared" / "data" / "cut_judgments_iter1.json"
+
+
+def config_of(source: Path | str, format: str = "auto", **changes: Any) -> RunConfig:
+    samples = {"source": str(source), "format": format, **changes.pop("samples", {})}
+    return make_config(**{"sampling": {}, "samples": samples, "scoring": [], "prompts": {"source": "demo"}, **changes})
+
+
+def read(source: Path | str, format: str = "auto", **changes: Any) -> Offline:
+    return read_offline(config_of(source, format, **changes), TOKENIZER, Path())
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+PAIRS = [
+    {"prompt": "List two animals.", "chosen": "cat, dog.", "rejected": "cat."},
+    {"prompt": "List two animals.", "chosen": "fox, bear.", "rejected": "cat."},
+    {"prompt": "Name a tool.", "chosen": "saw.", "rejected": "peach, plum, mango, grape, lemon, apple."},
+]
+
+
+def test_pairs_of_one_prompt_become_one_group(tmp_path: Path) -> None:
+    """Rewards 1, 0, 1, 0 in the file's order."""
+    found = read(written(tmp_path, PAIRS), objective={"type": "dpo"})
+    assert [prompt.text for prompt in found.prompts] == ["List two animals.", "Name a tool."]
+    rows = found.responses.rows(found.prompts[0])
+    assert [(row.sample.index, row.sample.text, row.reward) for row in rows] == [
+        (0, "cat, dog.", 1.0), (1, "cat.", 0.0), (2, "fox, bear.", 1.0), (3, "cat.", 0.0),
+    ]  # fmt: skip
+    assert {row.scores[0].scorer for row in rows} == {"dataset:preference"}
+
+
+def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+    """Six words are more than 8 tokens; the prompt keeps its chosen answer."""
+    found = read(written(tmp_path, PAIRS), objective={"type": "dpo"}, samples={"max_tokens": 8})
+    (reason,) = found.skipped
+    assert reason == "responses longer than samples.max_tokens = 8"
+    assert len(found.skipped[reason]) == 1 and found.prompts[1].id in found.skipped[reason][0]
+    assert [row.sample.text for row in found.responses.rows(found.prompts[1])] == ["saw."]
+
+
+def test_a_dataset_without_what_is_learned_from(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows\.jsonl has no judgments"):
+        read(written(tmp_path, PAIRS), objective={"type": "cut"})
+
+
+def test_no_response_fits(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of 3 rows has a response") as caught:
+        read(written(tmp_path, PAIRS), objective={"type": "dpo"}, samples={"max_tokens": 1})
+    assert "responses longer than samples.max_tokens = 1: 6" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("format", "objective"), [("preference", "dpo"), ("ultrafeedback", "nca"), ("judgments", "cut")]
+)
+def test_the_demo_worlds_own_data(format: str, objective: str) -> None:
+    found = read("demo", format, objective={"type": objective})
+    assert len(found.prompts) == 2160 and not found.skipped
+
+
+@pytest.mark.skipif(not JUDGMENTS.exists(), reason="shared/data/cut_judgments_iter1.json is not beside the project")
+def test_real_judgments_hold_every_row_whole() -> None:
+    """713 of 1,000 rows are without fault; no judgment of the others is cut; a response's ids are its own text's."""
+    shipped = {"type": "cut", "template": "{instruction}\nJudgment: {judgment}", "judgment_max_tokens": 2048}
+    limits = {"samples": {"max_tokens": 5120}, "objective": shipped}
+    config = config_of(JUDGMENTS, "judgments", **limits)
+    found = read(JUDGMENTS, "judgments", **limits)
+    assert (len(found.prompts), len(found.responses), found.skipped) == (1000, 1000, {})
+    assert found.responses.verdicts == {"perfect": 713, "flawed": 287}
+    streams = JudgedStreams(config.objectives, TOKENIZER, "auto")
+    flawed = 0
+    for prompt in found.prompts:
+        (row,) = found.responses.rows(prompt)
+        assert TOKENIZER.decode(row.sample.token_ids[:-1]) == row.sample.text
+        assert row.sample.token_ids[-1] == TOKENIZER.eos_token_id
+        judgment = row.scores[0].judgment
+        if judgment is not None:
+            flawed += 1
+            assert streams.cut(judgment) == judgment
+    assert flawed == 287
