@@ -41,7 +41,7 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
 
     sources = read_sources(CONFIG.scoring, Path(), lambda section: scorer_model(section, CONFIG))
     cluster = Cluster(nodes=(), max_gpus=0, shared=False)
-    scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, cpus=0.3, say=print)
+    scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
     assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]
     yield scorer
     scorer.close()
