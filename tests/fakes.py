@@ -30,6 +30,9 @@ from rayalign.stages import (
     UpdateResult,
 )
 
+SCORE_CHECKS = 1 + 2
+"""Shards that the scorers get in round 0 beside the evaluation's: canaries, and the anchors twice."""
+
 
 class Killed(BaseException):
     """Stands for a kill: nothing in the loop may catch it."""

@@ -13,10 +13,7 @@ from rayalign.errors import AdapterVersionError, GuardError, RunFolderError, Syn
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir, read_parquet
-from tests.fakes import Fuse, Killed, make_config, make_run
-
-SCORE_CHECKS = 1 + 2
-"""Shards that the scorers get in round 0 beside the evaluation's: canaries, and the anchors twice."""
+from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
 
 
 def adapters(run_dir: RunDir) -> list[str]:

@@ -21,7 +21,7 @@ from rayalign.records import FROM_DATASET, Prompt, ScoredSample
 from rayalign.run_dir import read_parquet
 from rayalign.sampling import Given
 from rayalign.stages import ScoredShard, Shard
-from tests.fakes import Fuse, Killed, make_config, make_prompts, make_run
+from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_prompts, make_run
 
 WORDS = ("bear", "cat", "dog", "fox", "goat", "horse", "lion", "wolf")
 RAGGED = [1 + n % 4 for n in range(100)]
@@ -122,7 +122,8 @@ def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, ticks: i
 
 
 def test_committed_shards_are_not_read_again(tmp_path: Path) -> None:
-    ticks = 1 + 1 + 2 * 2 + 1  # canaries, base log-probs, evaluation of 2 shards, round 1's first shard
+    # Sync canaries, base log-probs, evaluation of 2 shards, score checks, round 1's first shard.
+    ticks = 1 + 1 + 2 * 2 + SCORE_CHECKS + 1
     with pytest.raises(Killed):
         run_rounds(offline_run(tmp_path, Fuse(ticks)))
     resumed = offline_run(tmp_path)
