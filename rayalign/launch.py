@@ -20,6 +20,7 @@ from rayalign.saved_run import SavedRun
 from rayalign.session import catch_signals, interruptible, local_logs, own_console, run_folder
 from rayalign.storage import Folder
 
+
 def describe(config: RunConfig) -> str:
     """What a run would start where, in words (`--dry-run`)."""
     from rayalign.actors.placement import describe_placement
