@@ -47,6 +47,63 @@ def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None
         launch.run(loaded, fork=fork, config_dir=Path(config).parent)
 
 
+def _staged(command: click.decorators.FC) -> click.decorators.FC:
+    """Argument and options of the commands that take a stage's config."""
+    for decorate in (
+        click.option("--dry-run", is_flag=True, help="Show the whole config; start nothing."),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable)."
+        ),
+        click.argument("config"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _run_stage(kind: Literal["sft", "reward_model"], config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    from rayalign.config_file import load_config_of, resolved_yaml
+    from rayalign.config_stages import StageConfig
+
+    loaded = load_config_of(StageConfig, config, overrides)
+    from rayalign.stage_run import run_stage, stage_folder
+
+    folder = stage_folder(loaded)
+    if dry_run:
+        click.echo(f"{resolved_yaml(loaded)}folder: {folder}")
+    else:
+        run_stage(kind, loaded, Path(config).parent)
+
+
+@cli.command()
+@_staged
+def sft(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Fine-tune a model on the answers of a dataset. An existing folder is resumed."""
+    _run_stage("sft", config, overrides, dry_run)
+
+
+@cli.command("reward-model")
+@_staged
+def reward_model(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Train a reward model on the preference pairs of a dataset. An existing folder is resumed."""
+    _run_stage("reward_model", config, overrides, dry_run)
+
+
+@cli.command("all")
+@_staged
+def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Run SFT, reward model, rounds and report in one go. What is done is not done again."""
+    from rayalign.config_file import load_config_of, resolved_yaml
+    from rayalign.config_stages import AllConfig
+
+    loaded = load_config_of(AllConfig, config, overrides)
+    from rayalign.run_all import run_all
+
+    if dry_run:
+        click.echo(resolved_yaml(loaded))
+    else:
+        run_all(loaded, Path(config).parent, click.echo)
+
+
 @cli.command()
 @click.argument("config")
 @click.option("--address", required=True, metavar="URL", help="The cluster's job server, http://HEAD:8265.")
@@ -153,11 +210,12 @@ def score(
     from rayalign.config_file import load_scorers
 
     scorers = load_scorers(scorer, overrides)
-    from rayalign import launch, rescore
+    from rayalign import rescore
     from rayalign.console import Console
+    from rayalign.session import interruptible
 
     path = Path(scorer)
-    with launch.interruptible():
+    with interruptible():
         rescore.rescore(
             run_dir,
             round_index,

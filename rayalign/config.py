@@ -6,7 +6,7 @@ refuse unknown keys. A key that is here does what it says; values that later ver
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -372,6 +372,3 @@ class RunConfig(Section):
                 "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
             )
         return self
-
-    def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json")

@@ -41,7 +41,12 @@ _REQUIRED: dict[tuple[str | int, ...], str] = {
     ("prompts", "source"): "source: demo, or a JSON or JSONL file",
     ("scoring",): "scoring: [{type: rule, function: demo}]",
     ("objective",): "objective: {type: nca}",
+    ("data",): "data: {source: demo}",
+    ("data", "source"): "source: demo, or a dataset file",
+    ("rounds",): "rounds: {model: {base: stage:sft}, ...}",
 }
+
+STAGES = (("sft",), ("reward_model",), ("rounds",))
 
 Path = tuple[str | int, ...]
 
@@ -72,13 +77,13 @@ def _printable(short: reprlib.Repr, value: Any) -> str:
     return " ".join(short.repr(value).split())
 
 
-def explain(error: ValidationError, data: Any) -> list[str]:
-    """One line per mistake, in the order of the config."""
+def explain(error: ValidationError, data: Any, root: type[BaseModel] = RunConfig) -> list[str]:
+    """One line per mistake, in the order of the config, which is a `root`."""
     kept: dict[Path, str] = {}
     other_arms: list[tuple[Path, str]] = []
     for detail in error.errors(include_url=False):
         path, fits = _locate(detail, data)
-        line = _line(path, detail, data)
+        line = _line(path, detail, data, root)
         if fits:
             kept.setdefault(path, line)
         else:
@@ -119,20 +124,20 @@ def _arm_fits(arm: str, value: Any) -> bool:
     return True
 
 
-def _line(path: Path, detail: ErrorDetails, data: Any) -> str:
+def _line(path: Path, detail: ErrorDetails, data: Any, root: type[BaseModel]) -> str:
     kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
     key = ".".join(map(str, path)) or "config"
     if kind == "extra_forbidden":
-        return f"{key}: unknown key (found {_shown(path, value)}); {_suggestion(path, data)}"
+        return f"{key}: unknown key (found {_shown(path, value)}); {_suggestion(path, data, root)}"
     if kind == "missing":
         return f"{key}: missing; add it{_sample(path)}"
     if kind == "invalid_key":
         return f"{key}: found the key {show(detail['loc'][-1])}; keys are text; put it in quotes or remove it"
     if kind == "union_tag_not_found":
-        return f"{key}.type: missing; add one of {_tags(path, data)}"
+        return f"{key}.type: missing; add one of {_tags(path, data, root)}"
     if kind == "union_tag_invalid":
         tag = context.get("tag")
-        return f"{key}.type: found {show(tag)}; use one of {_tags(path, data)}{_close(tag, context)}"
+        return f"{key}.type: found {show(tag)}; use one of {_tags(path, data, root)}{_close(tag, context)}"
     found = f"{key}: found {_shown(path, value)};"
     if kind == "value_error":
         return f"{key}: {context.get('error') or detail['msg']}"
@@ -140,19 +145,19 @@ def _line(path: Path, detail: ErrorDetails, data: Any) -> str:
         return f"{found} use {context['expected'].replace(chr(39), '')}{_close(value, context)}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"{found} it must be {words} {context[name]}; {_example(path, data)}"
+        return f"{found} it must be {words} {context[name]}; {_example(path, data, root)}"
     if kind == "string_pattern_mismatch":
         return f"{found} use letters, digits, '.', '_' and '-' only, a letter or digit first"
     if kind in ("string_too_short", "too_short"):
-        return f"{found} it must not be empty; {_example(path, data)}"
+        return f"{found} it must not be empty; {_example(path, data, root)}"
     if kind in _NEEDS:
         remedy = (
             f"put it in quotes: '\"{value}\"'"
             if kind == "string_type" and isinstance(value, int | float)
-            else _example(path, data)
+            else _example(path, data, root)
         )
         return f"{found} it must be {_NEEDS[kind]}; {remedy}"
-    return f"{found} {detail['msg'][:1].lower()}{detail['msg'][1:]}; {_example(path, data)}"
+    return f"{found} {detail['msg'][:1].lower()}{detail['msg'][1:]}; {_example(path, data, root)}"
 
 
 def _shown(path: Path, value: Any) -> str:
@@ -166,14 +171,21 @@ def _close(value: Any, context: dict[str, Any]) -> str:
 
 
 def _sample(path: Path) -> str:
-    return f", for example {_REQUIRED[path]}" if path in _REQUIRED else ""
+    required = _required(path)
+    return f", for example {required}" if required else ""
 
 
-def _example(path: Path, data: Any) -> str:
+def _required(path: Path) -> str | None:
+    """What to write for a key without default; in `rayalign all` it stands in the section of its stage."""
+    inside = path[1:] if path[:1] in STAGES else path
+    return _REQUIRED.get(path) or _REQUIRED.get(inside)
+
+
+def _example(path: Path, data: Any, root: type[BaseModel]) -> str:
     """What to write there: the default, or an example for the keys that have none."""
-    if path in _REQUIRED:
-        return f"for example {_REQUIRED[path]}"
-    model = model_at(path[:-1], data)
+    if required := _required(path):
+        return f"for example {required}"
+    model = model_at(path[:-1], data, root)
     field = model.model_fields.get(str(path[-1])) if model and path else None
     if field is not None and isinstance(field.default, BaseModel):
         return "write its keys under it, or leave it out to get the defaults"
@@ -182,13 +194,13 @@ def _example(path: Path, data: Any) -> str:
     return f"the default is {show(field.default)}"
 
 
-def _suggestion(path: Path, data: Any) -> str:
-    name, model = str(path[-1]), model_at(path[:-1], data)
+def _suggestion(path: Path, data: Any, root: type[BaseModel]) -> str:
+    name, model = str(path[-1]), model_at(path[:-1], data, root)
     siblings = list(model.model_fields) if model else []
     near = difflib.get_close_matches(name, siblings, 1)
     if near:
         return f"did you mean {near[0]}?"
-    homes = dict.fromkeys(home for home in _homes(RunConfig, ()) if home.rpartition(".")[2] == name)
+    homes = dict.fromkeys(home for home in _homes(root, ()) if home.rpartition(".")[2] == name)
     if homes:
         return f"this key belongs in {' or '.join(homes)}"
     return f"the keys there are {', '.join(siblings)}" if siblings else "remove it"
@@ -202,16 +214,16 @@ def _homes(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[str]:
             yield from _homes(inner, dotted)
 
 
-def _tags(path: Path, data: Any) -> str:
+def _tags(path: Path, data: Any, root: type[BaseModel]) -> str:
     parent, name = (path[:-1], path[-1]) if path and isinstance(path[-1], str) else (path[:-2], path[-2])
-    model = model_at(parent, data)
+    model = model_at(parent, data, root)
     arms = _models(model.model_fields[str(name)].annotation) if model else []
     return ", ".join(dict.fromkeys(str(_tag(arm)) for arm in arms))
 
 
-def model_at(path: Path, data: Any) -> type[BaseModel] | None:
+def model_at(path: Path, data: Any, root: type[BaseModel] = RunConfig) -> type[BaseModel] | None:
     """The config model whose keys may stand at `path`; a union's arm is chosen by the `type` in the data."""
-    model: type[BaseModel] | None = RunConfig
+    model: type[BaseModel] | None = root
     arms: list[type[BaseModel]] = []
     for part in path:
         data = _inside(data, part)

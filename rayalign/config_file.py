@@ -48,14 +48,20 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The config in a YAML file, with `a.b=c` overrides applied.
+    """The round config in a YAML file. As `load_config_of`."""
+    return load_config_of(RunConfig, path, overrides)
+
+
+def load_config_of(kind: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
+    """The config of a command in a YAML file, with `a.b=c` overrides applied.
 
     Raises:
         ConfigError: the file, an override or a value cannot be used; all wrong values are named at once.
     """
-    needs = "a run needs model, prompts, scoring and objective"
-    data = _mapping(path, overrides, needs, "a config is a mapping of sections such as run, model, prompts", START)
-    return _validated(RunConfig, data, path, overrides)
+    needed = [name for name, field in kind.model_fields.items() if field.is_required()]
+    form = f"a config is a mapping of sections such as {', '.join(list(kind.model_fields)[:3])}"
+    data = _mapping(path, overrides, f"it needs {' and '.join(needed)}", form, START)
+    return _validated(kind, data, path, overrides)
 
 
 def load_scorers(path: Path | str, overrides: Sequence[str] = ()) -> ScorerFile:
@@ -89,7 +95,7 @@ def _validated(model: type[T], data: dict[str, Any], path: Path | str, overrides
     try:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
-        lines = explain(error, data)
+        lines = explain(error, data, model)
         counted = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
         source = f"{path} with --set {' --set '.join(_hidden(o) for o in overrides)}" if overrides else str(path)
         raise ConfigError("\n".join([f"{source}: {counted}", *(f"  {line}" for line in lines)])) from None
@@ -103,7 +109,7 @@ def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
         return saved
 
 
-def resolved_yaml(config: RunConfig) -> str:
+def resolved_yaml(config: Section) -> str:
     """The whole config, defaults included, as YAML without secrets."""
     return yaml.safe_dump(redact(config.to_dict()), sort_keys=False, allow_unicode=True, width=120)
 

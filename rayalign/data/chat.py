@@ -6,8 +6,9 @@ The chat template is the tokenizer's own, one of `data/templates.py`, or none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
 
 from rayalign.config import ChatTemplate
 from rayalign.data.prompts import PromptRow
@@ -68,6 +69,22 @@ def tokenize_answer(answer: str, tokenizer: Any, template: ChatTemplate) -> list
     return [*_inner_tokens(before + answer + after, tokenizer), tokenizer.eos_token_id]
 
 
+def tokenize_conversation(
+    messages: list[Message], tokenizer: Any, template: Literal["auto", "none"], name: str
+) -> list[int]:
+    """Token ids of a prompt with its answer, as the scorer of reward models reads them.
+
+    Raises:
+        DataError: the template refuses the conversation; `name` tells which one.
+    """
+    if template == "none":
+        return tokenizer("\n".join(message["content"] for message in messages[-2:]))["input_ids"]
+    with _explained(messages, name):
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+    # The template has written BOS and EOS itself.
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def check_template(tokenizer: Any, template: ChatTemplate) -> None:
     """Whether the tokenizer has what the chat template needs.
 
@@ -106,19 +123,28 @@ def fill(template: str, **fields: str) -> str:
 
 
 def _templated(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
-    from jinja2 import TemplateError
-
     own = {} if template == "auto" else {"chat_template": TEMPLATES[template].jinja, "bos": _bos(tokenizer)}
-    try:
+    with _explained(messages, name):
         token_ids = tokenizer.apply_chat_template(
             messages, tokenize=True, add_generation_prompt=True, return_dict=False, **own
         )
+    return list(token_ids)
+
+
+@contextmanager
+def _explained(messages: list[Message], name: str) -> Iterator[None]:
+    """Raises:
+    DataError: instead of the template's own error.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        yield
     except TemplateError as error:
         roles = ", ".join(message["role"] for message in messages)
         why = f"the chat template refuses it: {error}"
         remedy = "change that row, or set prompts.template: none"
         raise DataError(f"{name} has the roles {roles}", why, remedy) from None
-    return list(token_ids)
 
 
 def _bare(messages: list[Message], tokenizer: Any) -> list[int]:

@@ -185,14 +185,11 @@ def build_policy(
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
     register()
-    options: dict[str, Any] = {"dtype": dtype}
-    if section.quantization != "none":
-        options |= {"quantization_config": _quantization(section.quantization, dtype), "device_map": {"": device}}
-    base = load_with(AutoModelForCausalLM, folder, **options)
+    base = load_with(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
     if section.quantization == "none":
         base.to(device)
     base.config.use_cache = False
-    model = get_peft_model(base, _lora_config(section.lora))
+    model = get_peft_model(base, lora_config(section.lora))
     if not isinstance(model, PeftModel):
         raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
     if not sharded:
@@ -203,6 +200,13 @@ def build_policy(
         if sharded:
             base.enable_input_require_grads()
     return Policy(model).train()
+
+
+def load_options(quantization: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for weights of this type, quantised (bitsandbytes) unless it is `none`."""
+    if quantization == "none":
+        return {"dtype": dtype}
+    return {"dtype": dtype, "quantization_config": _quantization(quantization, dtype), "device_map": {"": device}}
 
 
 def _quantization(kind: str, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -220,11 +224,11 @@ def make_optimizer(kind: str, parameters: Sequence[torch.nn.Parameter]) -> torch
     return torch.optim.AdamW(parameters, lr=1.0, weight_decay=0.0)
 
 
-def _lora_config(section: LoraSection) -> LoraConfig:
+def lora_config(section: LoraSection, task: str = "CAUSAL_LM") -> LoraConfig:
     return LoraConfig(
         r=section.r,
         lora_alpha=int(section.alpha) if float(section.alpha).is_integer() else section.alpha,  # pyright: ignore
         lora_dropout=section.dropout,
         target_modules=section.targets,
-        task_type="CAUSAL_LM",
+        task_type=task,
     )

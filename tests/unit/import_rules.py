@@ -15,15 +15,17 @@ HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bi
 MODELS = {"torch", "transformers"}
 TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
 BASE = {"errors", "records"}
-CONFIG = {"config", "config_base", "config_objective", "config_samples", "config_scoring"}
+CONFIG = {"config", "config_base", "config_objective", "config_samples", "config_scoring", "config_stages"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends"),
+    "stage_dir",
 }
 ALL = EVERYTHING_BUT_LOOP | {
     *("loop", "launch", "wiring", "submit"),
     *("config_file", "console", "doctor", "sampling", "inputs", "offline", "rescore"),
     *("saved_run", "show", "chat", "export", "export_card", "hub"),
+    *("session", "stage_inputs", "stage_run", "run_all"),
 }
 
 
@@ -45,7 +47,8 @@ RULES = {
     "config_objective": Rule(BASE | {"config_base"}, set()),
     "config_samples": Rule(BASE | {"config_base"}, set()),
     "config_scoring": Rule(BASE | {"config_base"}, set()),
-    "config": Rule(BASE | CONFIG - {"config"}, set()),
+    "config": Rule(BASE | CONFIG - {"config", "config_stages"}, set()),
+    "config_stages": Rule(BASE | {*CONFIG}, set()),
     "config_errors": Rule(BASE | {*CONFIG}, set()),
     "config_file": Rule(BASE | {*CONFIG, "config_errors"}, set()),
     "storage": Rule({"errors"}, set()),
@@ -54,6 +57,11 @@ RULES = {
     "metrics": Rule(BASE | {"storage"}, set()),
     "run_dir": Rule(BASE | {"storage", "lease", "tables"}, set()),
     "stages": Rule(BASE, set()),
+    "stage_dir": Rule(BASE | {"run_dir", "storage"}, set()),
+    "session": Rule(BASE | {"console", "storage"}, set()),
+    "stage_inputs": Rule(BASE | {*CONFIG, "stage_dir", "data", "learning", "demo"}, set()),
+    "stage_run": Rule(ALL - {"launch", "submit", "run_all"}, set()),
+    "run_all": Rule(ALL - {"submit"}, set()),
     "doctor": Rule({"errors", *CONFIG}, set()),
     "console": Rule(BASE | {"metrics", "stages"}, set()),
     "losses": Rule({"errors"}, {"torch"}),

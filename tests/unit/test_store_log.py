@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayalign import launch
+from rayalign import launch, session
 from rayalign.config_file import redact
 from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
@@ -72,7 +72,7 @@ def test_a_store_that_is_away_is_tried_again_on_closing(remote: Folder) -> None:
 
 def test_logs_are_added_at_the_end_also_of_a_failed_run(remote: Folder) -> None:
     (remote / "logs/driver.log").write_bytes(b"first\n")
-    with pytest.raises(RuntimeError, match="failed"), launch._local_logs(remote / "logs") as folder:
+    with pytest.raises(RuntimeError, match="failed"), session.local_logs(remote / "logs") as folder:
         (folder / "driver.log").write_text("second\n")
         (folder / "skipped_prompts.json").write_text("{}")
         raise RuntimeError("failed")
@@ -85,7 +85,7 @@ def test_logs_stay_where_the_store_is_away(
     capsys: pytest.CaptureFixture[str], object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with launch._local_logs(Folder(s3_uri("bucket/x", free_port()))) as folder:
+    with session.local_logs(Folder(s3_uri("bucket/x", free_port()))) as folder:
         (folder / "driver.log").write_text("x")
     assert (folder / "driver.log").read_text() == "x"
     assert str(folder) in capsys.readouterr().err
@@ -93,8 +93,8 @@ def test_logs_stay_where_the_store_is_away(
 
 def test_where_the_run_folder_is(object_store: ObjectStore) -> None:
     config = make_config(run={"name": "x", "dir": "s3://bucket/runs?region=here"})
-    assert str(launch._folder(config)) == "s3://bucket/runs/x?region=here"
-    assert launch._folder(make_config(run={"name": "x"})).local_path() == Path.cwd() / "runs" / "x"
+    assert str(session.run_folder(config.run.dir, config.run.name)) == "s3://bucket/runs/x?region=here"
+    assert session.run_folder("runs", "x").local_path() == Path.cwd() / "runs" / "x"
 
 
 def test_report_and_fork(remote: Folder) -> None:
@@ -105,7 +105,7 @@ def test_report_and_fork(remote: Folder) -> None:
     page = launch.write_report(str(remote / "old"))
     assert "<svg" in page.read_text()
     forked = launch._fork(config, "new")
-    new = RunDir(launch._folder(forked))
+    new = RunDir(session.run_folder(forked.run.dir, forked.run.name))
     assert str(new.root) == str(remote / "new")
     assert [r.index for r in new.rounds()] == [0, 1]
     assert new.round(1).committed("adapter") == RunDir(remote / "old").round(1).committed("adapter")

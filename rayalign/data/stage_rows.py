@@ -1,0 +1,138 @@
+"""What `rayalign sft` and `rayalign reward-model` train on: token ids of each row, and their order.
+
+DatasetRow ─► prompt tokens | answer tokens     an answer starts at its own first token, as when it is sampled
+DatasetRow ─► chosen tokens, rejected tokens    whole conversations, as the scorer reads them
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rayalign.config import ChatTemplate
+from rayalign.data.chat import tokenize_answer, tokenize_conversation, tokenize_messages
+from rayalign.data.dataset import Completion, DatasetRow
+from rayalign.records import Message, prompt_id
+
+IGNORED = -100
+"""Label of a token that is not learned."""
+BUCKET = 16
+"""Batches whose rows are sorted by length together."""
+
+
+@dataclass(slots=True)
+class StageRows:
+    """Token ids of the rows that can be used, and the prompt ids of the others by reason."""
+
+    rows: list[dict[str, list[int]]] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def tokens(self) -> int:
+        """Of all columns but the labels."""
+        return sum(len(ids) for row in self.rows for name, ids in row.items() if name != "labels")
+
+
+def answer_rows(rows: Sequence[DatasetRow], tokenizer: Any, template: ChatTemplate, max_tokens: int) -> StageRows:
+    """`input_ids` and `labels` of each row's answer: its target, else its best completion. The prompt is not learned.
+
+    Raises:
+        DataError: the chat template refuses a conversation.
+    """
+    found = StageRows()
+    for row in rows:
+        name, answer = prompt_id(row.messages), _answer(row)
+        if answer is None:
+            found.skipped["no answer"].append(name)
+            continue
+        prompt = tokenize_messages(row.messages, tokenizer, template, f"prompt {name}")
+        response = tokenize_answer(answer, tokenizer, template)
+        if len(prompt) + len(response) > max_tokens:
+            found.skipped[_too_long(max_tokens)].append(name)
+        else:
+            labels = [IGNORED] * len(prompt) + response
+            found.rows.append({"input_ids": prompt + response, "labels": labels})
+    return found
+
+
+def pair_rows(
+    rows: Sequence[DatasetRow], tokenizer: Any, template: Literal["auto", "none"], max_tokens: int
+) -> StageRows:
+    """`chosen_ids` and `rejected_ids`: each row's best and worst completion by score, with their prompt.
+
+    Raises:
+        DataError: the chat template refuses a conversation.
+    """
+    found = StageRows()
+    for row in rows:
+        name, scored = prompt_id(row.messages), [c for c in row.completions if c.score is not None]
+        if len(scored) < 2:
+            found.skipped["fewer than two scored answers"].append(name)
+            continue
+        best, worst = max(scored, key=_score), min(scored, key=_score)
+        if best.score == worst.score:
+            found.skipped["all answers score the same"].append(name)
+            continue
+        chosen, rejected = (
+            tokenize_conversation([*row.messages, _said(c)], tokenizer, template, f"prompt {name}")
+            for c in (best, worst)
+        )
+        if max(len(chosen), len(rejected)) > max_tokens:
+            found.skipped[_too_long(max_tokens)].append(name)
+        else:
+            found.rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
+    return found
+
+
+def plan_order(lengths: Sequence[int], *, batch: int, epochs: int, seed: int, shuffled: bool) -> list[int]:
+    """Positions of the rows as they are trained on, `batch` to a step: a pure function of its arguments.
+
+    Rows of similar length share a batch, within buckets of some batches, which keeps the data's order on the large.
+    A last batch that is not full is filled up with the first rows again.
+    """
+    rng = random.Random(f"stage rows {seed}")
+    drawn: list[int] = []
+    for _ in range(epochs):
+        rows = list(range(len(lengths)))
+        if shuffled:
+            rng.shuffle(rows)
+        drawn += rows
+    short = -len(drawn) % batch
+    drawn += (drawn * (short // max(1, len(drawn)) + 1))[:short]
+    ordered = []
+    for start in range(0, len(drawn), BUCKET * batch):
+        bucket = sorted(drawn[start : start + BUCKET * batch], key=lambda row: lengths[row])
+        batches = [bucket[place : place + batch] for place in range(0, len(bucket), batch)]
+        rng.shuffle(batches)
+        ordered += [row for rows_of_batch in batches for row in rows_of_batch]
+    return ordered
+
+
+def row_length(row: dict[str, list[int]]) -> int:
+    """By what rows are sorted: of an answer its prompt, since batches of answers of one length teach to stop badly."""
+    if "labels" in row:
+        return row["labels"].count(IGNORED)
+    return max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def _answer(row: DatasetRow) -> str | None:
+    if row.target is not None or not row.completions:
+        return row.target
+    scored = [c for c in row.completions if c.score is not None]
+    return max(scored, key=_score).text if scored else row.completions[0].text
+
+
+def _score(completion: Completion) -> float:
+    assert completion.score is not None
+    return completion.score
+
+
+def _said(completion: Completion) -> Message:
+    return {"role": "assistant", "content": completion.text}
+
+
+def _too_long(max_tokens: int) -> str:
+    return f"longer than data.max_tokens = {max_tokens}"
