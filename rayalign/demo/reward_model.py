@@ -18,10 +18,10 @@ from rayalign.demo.cache import CachedModel
 # Narrower than the policy: more pairs in the same time teach more.
 MODEL: dict[str, Any] = {**models.MODEL, "hidden_size": 64, "intermediate_size": 128, "num_labels": 1}
 TRAINING: dict[str, Any] = {
-    "max_steps": 1_200,
+    "max_steps": 2_200,
     "per_device_train_batch_size": 16,
     "learning_rate": 2e-3,
-    "warmup_steps": 120,
+    "warmup_steps": 220,
     "lr_scheduler_type": "cosine",
     "optim": "adamw_torch_fused",
     "adam_beta2": 0.99,
@@ -57,8 +57,10 @@ def accuracy(folder: Path) -> float:
 def pairs(seed: int, n: int, split: str = "train") -> list[dict[str, Any]]:
     """Return `n` preference rows (chosen, rejected as conversations) on prompts of `split`.
 
-    The rejected answer has more flaws, of kinds of its own. Answers with flaws on both sides teach more than right
-    against wrong: a policy's answers differ in how wrong they are.
+    The rejected answer has more flaws. Answers with flaws on both sides teach more than right against wrong: a policy's
+    answers differ in how wrong they are. Training pairs are as alike as can be, the rejected one being the chosen one
+    with something more made wrong, as an editor would write them: each then teaches its flaw, and no chance difference.
+    Held-out pairs are two answers written apart, with flaws of kinds of their own.
     """
     rng = random.Random(f"demo pairs {split} {seed}")
     asked = [row for row in world.prompts(seed) if row["metadata"]["split"] == split]
@@ -68,9 +70,22 @@ def pairs(seed: int, n: int, split: str = "train") -> list[dict[str, Any]]:
         constraints = row["metadata"]["constraints"]
         better = rng.choices((0, 1, 2), weights=(6, 3, 1))[0]
         worse = better + rng.choices((1, 2), weights=(3, 1))[0]
-        chosen, rejected = (world.answer(constraints, rng, flaws) for flaws in (better, worse))
+        if split == "train":
+            chosen, rejected = _edited(constraints, rng, better, worse)
+        else:
+            chosen, rejected = (world.answer(constraints, rng, flaws) for flaws in (better, worse))
         rows.append({"chosen": _chat(row, chosen), "rejected": _chat(row, rejected)})
     return rows
+
+
+def _edited(constraints: world.Constraints, rng: random.Random, better: int, worse: int) -> tuple[str, str]:
+    kinds = [kind for kind in world.KINDS if kind != "order" or constraints["order"] != "any"]
+    wrong = rng.sample(kinds, worse)
+    draft = rng.random()  # both are drafted from the same seed
+    chosen, rejected = (
+        world.answer(constraints, random.Random(draft), tuple(wrong[:flaws])) for flaws in (better, worse)
+    )
+    return chosen, rejected
 
 
 def _chat(row: dict[str, Any], text: str) -> list[dict[str, str]]:
