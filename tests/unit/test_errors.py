@@ -17,6 +17,7 @@ CLASSES = {
     "DataError": (ValueError, 2),
     "ModelError": (ValueError, 2),
     "RunFolderError": (ValueError, 2),
+    "ExportError": (ValueError, 2),
     "StoreError": (ValueError, 3),
     "PlacementError": (RuntimeError, 2),
     "ClusterError": (ConnectionError, 2),

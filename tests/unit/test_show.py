@@ -15,7 +15,7 @@ from rayalign.run_dir import RunDir
 from rayalign.saved_run import SavedRun
 from rayalign.show import find_prompt, read_round, show
 from rayalign.storage import Folder
-from tests.fakes import Fuse, Killed, make_config, make_run
+from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
 
 CONFIG = make_config(run={"name": "fake", "rounds": 1}, groups={"drop_equal_rewards": True})
 
@@ -116,7 +116,7 @@ def test_rounds_that_have_nothing_to_show(place: str, tmp_path: Path, capsys: py
 def test_round_that_still_runs(folder: Folder) -> None:
     """Killed after its first shard: that shard's answers are shown, the other prompts have none yet."""
     with pytest.raises(Killed):
-        run_rounds(make_run(folder / "fake", CONFIG, Fuse(8)))
+        run_rounds(make_run(folder / "fake", CONFIG, Fuse(8 + SCORE_CHECKS)))
     rows = listed(str(folder / "fake"))
     assert {row["answers"] for row in rows} == {0, 4}
     assert {row["group"] for row in rows} == {"not built yet"}
