@@ -88,11 +88,11 @@ RULES = {
     "chat": Rule(BASE | {"saved_run", "console", "data"}, set(), {"learning"}),
     "export_card": Rule(BASE | {"metrics"}, set()),
     "hub": Rule({"errors"}, set()),
-    "export": Rule(BASE | {"run_dir", "saved_run", "export_card"}, set(), {"learning", "hub"}),
+    "export": Rule(BASE | {"run_dir", "saved_run", "export_card", "stages"}, set(), {"learning", "hub"}),
     "rescore": Rule(
         BASE
         | {*CONFIG, "config_file", "console", "metrics", "run_dir", "storage", "scoring", "evaluation"}
-        | {"backends", "inputs", "saved_run"},
+        | {"backends", "inputs", "saved_run", "data"},
         {"torch"},
         heavy_only_in_functions=True,
     ),

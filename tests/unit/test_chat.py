@@ -31,7 +31,7 @@ def tokenizer(template: str | None = None, wrap: str = "<s> $A") -> Any:
 
 
 def row(content: str | list[dict[str, str]]) -> PromptRow:
-    return rows_from_records([{"prompt": content}], "here").rows[0]
+    return next(rows_from_records([{"prompt": content}], "here").rows)
 
 
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "list two animals"}]
@@ -78,7 +78,7 @@ def test_long_prompts_are_named_and_not_cut() -> None:
 
 
 def test_target_and_metadata_are_carried() -> None:
-    given = rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows
+    given = list(rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows)
     (prompt,), _ = tokenize_prompts(given, tokenizer(), "none", 512)
     assert (prompt.id, prompt.target, prompt.metadata) == (given[0].id, "cat dog", {"id": 3})
 
