@@ -129,9 +129,14 @@ class RoundDir:
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
         self._check_may_write()
-        folder = self.root / "commits"
-        commits = {name: json.loads((folder / f"{name}.json").read_text()) for name in self.commits()}
-        write_json(self.root / "COMMIT.json", {"schema_version": SCHEMA_VERSION, "commits": commits, **facts})
+        head = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, sort_keys=True, allow_nan=False)
+        with (self.root / "COMMIT.json").writing() as file:
+            # One commit at a time: a round may have many thousands.
+            file.write(f'{head[:-1]}, "commits": {{'.encode())
+            for place, name in enumerate(self.commits()):
+                text = (self.root / "commits" / f"{name}.json").read_text()
+                file.write(f"{',' if place else ''}\n{json.dumps(name)}: {text.rstrip()}".encode())
+            file.write(b"\n}}\n")
 
     def commits(self) -> list[str]:
         """Names of all commits, sorted."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rayalign.console import terminal_text
 from rayalign.errors import RunFolderError
+from rayalign.group_parts import read_drop_reasons
 from rayalign.metrics import format_value, json_value
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
 from rayalign.run_dir import RoundDir, read_parquet
@@ -106,7 +107,9 @@ def _groups(run: SavedRun, round_dir: RoundDir) -> tuple[dict[str, TrainingGroup
         return None, {}
     rows = (row for name in saved["groups"]["files"] for row in read_parquet(run.run_dir.root / name))
     groups = [TrainingGroup.from_row(row) for row in rows]
-    return {group.prompt_id: group for group in groups}, saved["groups"].get("drop_reasons", {})
+    reasons = read_drop_reasons(run.run_dir, saved["groups"].get("drop_files", []))
+    # A folder of an older version may have the reasons in the commit itself.
+    return {group.prompt_id: group for group in groups}, reasons | saved["groups"].get("drop_reasons", {})
 
 
 def find_prompt(content: RoundAnswers, prefix: str) -> Prompt:

@@ -49,7 +49,7 @@ class DatasetRow:
 
 @dataclass(slots=True)
 class LeftOut:
-    """What was left out, counted by reason. However much it is, of each reason only the first ones are known by name."""
+    """What was left out, counted by reason; of each reason only the first ones are known by name, however many."""
 
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
