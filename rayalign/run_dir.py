@@ -77,7 +77,7 @@ def read_parquet(path: Place) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read().to_pylist()
+    return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read(use_threads=False).to_pylist()
 
 
 class RoundDir:
