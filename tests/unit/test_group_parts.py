@@ -12,9 +12,8 @@ from rayalign.stages import Groups
 
 
 def group(number: int, reason: str | None = None) -> TrainingGroup:
-    return TrainingGroup(
-        f"{number:016x}", [1, number], [0, 1], [[5], [6]], [[-1.0], [-1.0]], [0.0, 1.0], [], [], reason
-    )
+    answers, logprobs = [[5], [6]], [[-1.0], [-1.0]]
+    return TrainingGroup(f"{number:016x}", [1, number], [0, 1], answers, logprobs, [0.0, 1.0], drop_reason=reason)
 
 
 def test_every_shard_is_in_one_part() -> None:
