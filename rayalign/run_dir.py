@@ -172,6 +172,13 @@ class RoundDir:
         """A slice of the round's prompts, in the order they were drawn."""
         return [Prompt.from_row(row) for row in read_slice(self.root / "prompts.parquet", start, count)]
 
+    def prompt_ids(self) -> list[str]:
+        """Of all prompts of the round, in the order they were drawn."""
+        import pyarrow.parquet as pq
+
+        with (self.root / "prompts.parquet").reading() as file:
+            return pq.ParquetFile(file).read(["id"])["id"].to_pylist()
+
     def commit_shard(self, purpose: str, shard: int, rows: Sequence[ScoredSample]) -> None:
         """Write a shard's samples and scores, then its commit."""
         files = {}

@@ -85,7 +85,7 @@ RULES = {
         BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo", "offline"}, set()
     ),
     "saved_run": Rule(BASE | {"run_dir", "storage"}, set(), {"learning", "demo"}),
-    "show": Rule(BASE | {"run_dir", "saved_run", "group_parts", "metrics", "console"}, set()),
+    "show": Rule(BASE | {"run_dir", "saved_run", "group_parts", "stages", "metrics", "console"}, set()),
     "chat": Rule(BASE | {"saved_run", "console", "data"}, set(), {"learning"}),
     "export_card": Rule(BASE | {"metrics"}, set()),
     "hub": Rule({"errors"}, set()),
