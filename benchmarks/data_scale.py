@@ -4,7 +4,7 @@ Each size runs in a process of its own, with all that a run's driver imports, th
 
     read      JSONL ─► rows ─► chat template and tokenizer ─► prompt store, split
     sample    draw, prompts.parquet, shards ─► a generator that makes tokens up ─► a rule, in process ─► commits
-    groups    Ray Data on a local Ray, warmed up by a small round before
+    groups    Ray Data on a local Ray, whose processes have started before
     finish    the trust checks' counts over all scores, COMMIT.json
 
     .venv/bin/python benchmarks/data_scale.py [--quick] [--folder DIR]
@@ -182,6 +182,20 @@ def round_of(
     scorers.close()
 
 
+def start_workers() -> None:
+    """All processes that Ray Data's tasks run in, with what they import."""
+    import ray.data
+
+    def task(row: dict[str, Any]) -> dict[str, Any]:
+        import rayalign.actors.groups  # noqa: F401
+
+        time.sleep(2)
+        return row
+
+    tasks = 8 * (os.cpu_count() or 1)
+    ray.data.range(tasks, override_num_blocks=tasks).map(task, num_cpus=0.25).materialize()
+
+
 def child(folder: Path, count: int) -> None:
     from rayalign.actors.process import QUIET_ENV
 
@@ -207,6 +221,7 @@ def child(folder: Path, count: int) -> None:
 
         write_source(folder / "small.jsonl", WARM_UP + HOLDOUT)
         whole_round(folder / "small", folder / "small.jsonl", None)
+        start_workers()
         start, cpu, before = time.perf_counter(), time.process_time(), peak_mib()
         whole_round(folder / "large", folder / "source.jsonl", clock)
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -223,7 +238,7 @@ def measure(count: int, parent: Path | None) -> dict[str, Any]:
             raise SystemExit(f"{count} prompts failed")
         found = json.loads(done.stdout.splitlines()[-1])
     print(f"{count:,} prompts: {found['seconds']:.1f} s, {1e3 * found['seconds'] / count:.3f} ms a prompt, peak "
-          f"{found['peak']:.0f} MiB ({found['before']:.0f} after the small round)", flush=True)  # fmt: skip
+          f"{found['peak']:.0f} MiB ({found['before']:.0f} after a round of {WARM_UP})", flush=True)  # fmt: skip
     for part, (seconds, cpu, peak) in found["parts"].items():
         line = f"  {part:8} {seconds:8.1f} s  {1e3 * seconds / count:7.3f} ms a prompt"
         print(f"{line}  {1e3 * cpu / count:7.3f} ms of CPU  peak so far {peak:6.0f} MiB", flush=True)
