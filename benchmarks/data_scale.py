@@ -7,7 +7,7 @@ Each size runs in a process of its own, with all that a run's driver imports, th
     groups    Ray Data on a local Ray, whose processes have started before
     finish    the trust checks' counts over all scores, COMMIT.json
 
-    .venv/bin/python benchmarks/data_scale.py [--quick] [--folder DIR]
+    .venv/bin/python benchmarks/data_scale.py [--quick | --prompts N N] [--folder DIR]
 
 Runs are written below DIR (default: the system's temporary folder) with every fsync of a real run, six per shard, which
 on a slow disk take most of the time. The last line is JSON: the large source's peak memory and seconds per prompt, over
@@ -248,13 +248,14 @@ def measure(count: int, parent: Path | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK[0]:,} and {QUICK[1]:,} prompts")
+    parser.add_argument("--prompts", type=int, nargs=2, metavar="N", default=SIZES, help="in the two sources")
     parser.add_argument("--folder", type=Path, help="where the runs are written")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         child(args.folder, args.child)
         return
-    sizes = QUICK if args.quick else SIZES
+    sizes = QUICK if args.quick else tuple(args.prompts)
     small, large = (measure(count, args.folder) for count in sizes)
     scale = sizes[1] / sizes[0]
     parts = {
