@@ -17,9 +17,10 @@ from typing import Any
 
 from rayalign.errors import ExportError, RunFolderError
 from rayalign.export_card import CardFacts, render_card, serve_line
-from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, EvalReport, Prompt
-from rayalign.run_dir import RoundDir, read_parquet
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, EvalReport
+from rayalign.run_dir import RoundDir
 from rayalign.saved_run import SavedRun
+from rayalign.stages import SHARD_PROMPTS
 
 RECORD = "export.json"
 """What an export says of itself: whose it is, and the SHA-256 of its files."""
@@ -144,8 +145,8 @@ def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir)
 
 def _sequences(round_dir: RoundDir) -> list[list[int]]:
     """Token ids of some prompts of the round with an answer each."""
-    rows = read_parquet(round_dir.root / "prompts.parquet") if round_dir.committed("prompts") else []
-    prompts = {prompt.id: prompt for prompt in map(Prompt.from_row, rows)}
+    first = round_dir.read_prompts(0, SHARD_PROMPTS) if round_dir.committed("prompts") else []
+    prompts = {prompt.id: prompt for prompt in first}
     found: dict[str, list[int]] = {}
     for row in round_dir.read_shard("train", 0) or []:
         sample = row.sample

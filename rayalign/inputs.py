@@ -51,7 +51,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     rows = None if _from_dataset(config) else prompt_rows(config, config_dir)
     sources = read_sources(config.scoring, config_dir, lambda section: scorer_model(section, config))
     check_services(config, sources)
-    from rayalign.data.chat import tokenize_prompts
+    from rayalign.data.chat import fitting_prompts
     from rayalign.learning.folders import hash_model, load_tokenizer, resolve_model
 
     model = demo_model() if config.model.base == "demo" else resolve_model(config.model.base)
@@ -60,9 +60,8 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
     own, store = PromptStore(), PromptStore()
     if rows is not None:
-        prompts, too_long = tokenize_prompts(rows.rows, tokenizer, config.prompts.template, config.prompts.max_tokens)
-        own.add(prompts)
-        _say_rows(config, console, rows, too_long, logs)
+        own.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
+        _say_rows(config, console, rows, own.duplicates, logs)
     if offline is None:
         store = own
     else:
@@ -111,7 +110,7 @@ def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
 
 
 def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
-    """All prompts of the source, before tokenising.
+    """The prompts of the source, one at a time, before tokenising.
 
     Raises:
         DataError: it cannot be read.
@@ -177,31 +176,28 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
     return folder, hash_folder(folder)
 
 
-def _say_rows(
-    config: RunConfig, console: Console, rows: PromptRows, too_long: list[tuple[str, int]], logs: Path
-) -> None:
+def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates: int, logs: Path) -> None:
     if config.prompts.source != "demo":
         console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
-    if rows.duplicates:
-        console.say(f"{rows.duplicates} duplicate prompts merged")
-    skipped = {**rows.skipped, **({f"longer than prompts.max_tokens = {config.prompts.max_tokens}":
-               [f"{i} ({n} tokens)" for i, n in too_long]} if too_long else {})}  # fmt: skip
-    for reason, names in skipped.items():
-        _say_left_out(console, f"prompts left out, {reason}", names, "skipped_prompts.json")
-    write_json(logs / "skipped_prompts.json", skipped)
+    if duplicates:
+        console.say(f"{duplicates} duplicate prompts merged")
+    for reason, count in rows.left_out.counts.items():
+        first = rows.left_out.names[reason][:NAMED]
+        _say_left_out(console, f"prompts left out, {reason}", count, first, "more in logs/skipped_prompts.json")
+    write_json(logs / "skipped_prompts.json", rows.left_out.to_dict())
 
 
 def _say_offline(console: Console, offline: Offline, logs: Path) -> None:
     for notice in offline.notices:
         console.say(notice)
     for reason, names in offline.skipped.items():
-        _say_left_out(console, f"left out: {reason}", names, "skipped_samples.json")
+        _say_left_out(console, f"left out: {reason}", len(names), names[:NAMED], "all in logs/skipped_samples.json")
     write_json(logs / "skipped_samples.json", offline.skipped)
 
 
-def _say_left_out(console: Console, what: str, names: list[str], file: str) -> None:
-    more = f", ... (all in logs/{file})" if len(names) > NAMED else ""
-    console.say(f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}")
+def _say_left_out(console: Console, what: str, count: int, first: list[str], where: str) -> None:
+    more = f", ... ({where})" if count > len(first) else ""
+    console.say(f"{count} {what}: {', '.join(first)}{more}")
 
 
 def _say_split(config: RunConfig, console: Console, split: Split) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +22,23 @@ from rayalign.config import ClusterSection, RunConfig, ScorerPool
 from rayalign.config_file import redact
 from rayalign.config_scoring import ModelScoring, ScorerFile
 from rayalign.console import Console
+from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import ConfigError, DataError, GuardError, RunFolderError
 from rayalign.evaluation.agreement import Rewards, pair_agreement, pearson, spearman
 from rayalign.inputs import prompt_rows, scorer_model
 from rayalign.metrics import MISSING, format_value
 from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
-from rayalign.run_dir import Place, RoundDir, RunDir, parquet_bytes, read_parquet, shard_path, write_file, write_json
+from rayalign.run_dir import (
+    PROMPTS_PER_ROW_GROUP,
+    Place,
+    RoundDir,
+    RunDir,
+    parquet_bytes,
+    read_parquet,
+    shard_path,
+    write_file,
+    write_json,
+)
 from rayalign.saved_run import SavedRun
 from rayalign.scoring.network import check_services
 from rayalign.scoring.sources import ScorerSource, read_sources
@@ -44,7 +55,8 @@ PATIENCE_S = 7 * 24 * 3600.0
 class Answers:
     """A round's stored answers, in shards, with the scores that the run gave them."""
 
-    prompts: list[Prompt]
+    prompts: PromptStore
+    """At least those that were answered."""
     shards: dict[int, list[ScoredSample]]
     samples_sha256: dict[int, str]
     """Of each shard's file of samples."""
@@ -130,10 +142,10 @@ def _answers(run_dir: RunDir, round_index: int, purpose: Purpose, config: RunCon
         shards[number] = round_dir.read_shard(purpose, number) or []
         commit = round_dir.committed(f"{purpose}-{number:05d}") or {}
         digests[number] = commit["files"][shard_path(purpose, "samples", number)]["sha256"]
-    wanted = {row.sample.prompt_id for rows in shards.values() for row in rows}
-    known = _drawn(round_dir) if purpose == "train" else _held_out(config, folder)
-    prompts = [prompt for prompt in known if prompt.id in wanted]
-    if lost := wanted - {prompt.id for prompt in prompts}:
+    prompts = PromptStore()
+    prompts.add(_drawn(round_dir) if purpose == "train" else _held_out(config, folder))
+    wanted = {row.sample.prompt_id.encode() for rows in shards.values() for row in rows}
+    if lost := [name.decode() for name in wanted - set(prompts.ids()[0].tolist())]:
         where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else config.prompts.source
         raise DataError(f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
                         "scorers read the prompt too", "restore it as it was when the run began")  # fmt: skip
@@ -154,18 +166,19 @@ def _nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> Ru
                           f"it has {' and '.join(others) or 'no samples at all'}", remedy)  # fmt: skip
 
 
-def _drawn(round_dir: RoundDir) -> list[Prompt]:
+def _drawn(round_dir: RoundDir) -> Iterator[Prompt]:
     commit = round_dir.committed("prompts")
-    return [] if commit is None else round_dir.read_prompts(0, commit["files"]["prompts.parquet"]["rows"])
+    for start in range(0, commit["files"]["prompts.parquet"]["rows"] if commit else 0, PROMPTS_PER_ROW_GROUP):
+        yield from round_dir.read_prompts(start, PROMPTS_PER_ROW_GROUP)
 
 
-def _held_out(config: RunConfig, folder: Path) -> list[Prompt]:
+def _held_out(config: RunConfig, folder: Path) -> Iterator[Prompt]:
     try:
-        rows = prompt_rows(config, folder).rows
+        for row in prompt_rows(config, folder).rows:
+            yield Prompt(row.id, row.messages, [], row.target, row.metadata)
     except DataError as error:
         why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
         raise DataError(error.found, why, "run this where the run was started, or put the file back") from None
-    return [Prompt(row.id, row.messages, [], row.target, row.metadata) for row in rows]
 
 
 def _identity(config: RunConfig, sources: Sequence[ScorerSource], scorers: Scorers) -> str:
@@ -187,7 +200,9 @@ def _score(
             path = target / f"{number:05d}.parquet"
             scored = _scored_before(path, mark, stored)
             if scored is None:
-                scored = scorers.score(answers.prompts, [row.sample for row in stored], PATIENCE_S)
+                asked = dict.fromkeys(row.sample.prompt_id for row in stored)
+                prompts = answers.prompts.take([name.encode() for name in asked])
+                scored = scorers.score(prompts, [row.sample for row in stored], PATIENCE_S)
                 schema = ScoredSample.schema().with_metadata({"scored_by": mark})
                 write_file(path, parquet_bytes([row.to_row() for row in scored], schema))
             rows += scored

@@ -77,7 +77,7 @@ def read_parquet(path: Place) -> list[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read().to_pylist()
+    return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read(use_threads=False).to_pylist()
 
 
 class RoundDir:
@@ -129,9 +129,14 @@ class RoundDir:
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
         self._check_may_write()
-        folder = self.root / "commits"
-        commits = {name: json.loads((folder / f"{name}.json").read_text()) for name in self.commits()}
-        write_json(self.root / "COMMIT.json", {"schema_version": SCHEMA_VERSION, "commits": commits, **facts})
+        head = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, sort_keys=True, allow_nan=False)
+        with (self.root / "COMMIT.json").writing() as file:
+            # One commit at a time: a round may have many thousands.
+            file.write(f'{head[:-1]}, "commits": {{'.encode())
+            for place, name in enumerate(self.commits()):
+                text = (self.root / "commits" / f"{name}.json").read_text()
+                file.write(f"{',' if place else ''}\n{json.dumps(name)}: {text.rstrip()}".encode())
+            file.write(b"\n}}\n")
 
     def commits(self) -> list[str]:
         """Names of all commits, sorted."""
@@ -166,6 +171,13 @@ class RoundDir:
     def read_prompts(self, start: int, count: int) -> list[Prompt]:
         """A slice of the round's prompts, in the order they were drawn."""
         return [Prompt.from_row(row) for row in read_slice(self.root / "prompts.parquet", start, count)]
+
+    def prompt_ids(self) -> list[str]:
+        """Of all prompts of the round, in the order they were drawn."""
+        import pyarrow.parquet as pq
+
+        with (self.root / "prompts.parquet").reading() as file:
+            return pq.ParquetFile(file).read(["id"])["id"].to_pylist()
 
     def commit_shard(self, purpose: str, shard: int, rows: Sequence[ScoredSample]) -> None:
         """Write a shard's samples and scores, then its commit."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rayalign.console import terminal_text
 from rayalign.errors import RunFolderError
+from rayalign.group_parts import read_drop_reasons
 from rayalign.metrics import format_value, json_value
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
-from rayalign.run_dir import RoundDir, read_parquet
+from rayalign.run_dir import PROMPTS_PER_ROW_GROUP, RoundDir, read_parquet
 from rayalign.saved_run import SavedRun
+from rayalign.stages import SHARD_PROMPTS
 
 LISTED = 20
 """Prompts that a list shows if not told otherwise."""
@@ -22,12 +25,14 @@ TITLE = 72
 
 @dataclass(frozen=True, slots=True)
 class RoundAnswers:
-    """One round's prompts with all answers that are committed so far."""
+    """Some of a round's prompts with all answers that are committed so far."""
 
     index: int
     finished: bool
+    ids: list[str]
+    """Of all prompts of the round, in its order."""
     prompts: dict[str, Prompt]
-    """By id, in the order of the round."""
+    """Those that were asked for, by id, in the order of the round."""
     answers: dict[str, list[ScoredSample]]
     """By prompt id; a prompt whose shard is not committed has none."""
     groups: dict[str, TrainingGroup] | None
@@ -66,21 +71,25 @@ def show(place: str, round_index: int | None, prompt_id: str | None, limit: int 
         RunFolderError: no such run, round or prompt, or damaged files.
     """
     run = SavedRun.at(place)
-    content = read_round(run, run.finished(None).index if round_index is None else round_index)
+    index = run.finished(None).index if round_index is None else round_index
     if prompt_id is None:
-        ids = list(content.prompts)
+        content = read_round(run, index, lambda ids: ids[: limit if as_json else limit or LISTED])
         if as_json:
-            rows = [_summary(content, one) for one in ids[:limit]]
+            rows = [_summary(content, one) for one in content.prompts]
             return _json({"run": run.name, "round": content.index, "finished": content.finished, "prompts": rows})
-        return terminal_text(_list(run, content, ids, limit or LISTED))
-    found = find_prompt(content, prompt_id)
+        return terminal_text(_list(run, content))
+    content = read_round(run, index, lambda ids: [find_id(ids, prompt_id, index)])
+    (found,) = content.prompts.values()
     if as_json:
         return _json({"run": run.name, "round": content.index, **_details(content, found, limit)})
     return terminal_text(_text(content, found, limit))
 
 
-def read_round(run: SavedRun, index: int) -> RoundAnswers:
+def read_round(run: SavedRun, index: int, choose: Callable[[list[str]], list[str]] = list) -> RoundAnswers:
     """
+    Args:
+        choose: takes the ids of all prompts and gives those to read, which alone are then in memory.
+
     Raises:
         RunFolderError: the round has no prompts, or its files are damaged.
     """
@@ -90,36 +99,50 @@ def read_round(run: SavedRun, index: int) -> RoundAnswers:
     round_dir = run.run_dir.round(index)
     if round_dir.committed("prompts") is None:
         run.finished(index)
-    prompts = [Prompt.from_row(row) for row in read_parquet(round_dir.root / "prompts.parquet")]
-    answers: dict[str, list[ScoredSample]] = {prompt.id: [] for prompt in prompts}
-    for name in round_dir.commits():
-        purpose, _, shard = name.rpartition("-")
-        for row in (round_dir.read_shard("train", int(shard)) or []) if purpose == "train" else []:
-            answers[row.sample.prompt_id].append(row)
-    groups, reasons = _groups(run, round_dir)
-    return RoundAnswers(index, round_dir.finished, {prompt.id: prompt for prompt in prompts}, answers, groups, reasons)
+    ids = round_dir.prompt_ids()
+    chosen = set(choose(ids))
+    shards = sorted({place // SHARD_PROMPTS for place, one in enumerate(ids) if one in chosen})
+    prompts = {prompt.id: prompt for prompt in _prompts(round_dir, shards) if prompt.id in chosen}
+    answers: dict[str, list[ScoredSample]] = {one: [] for one in prompts}
+    for shard in shards:
+        for row in round_dir.read_shard("train", shard) or []:
+            if row.sample.prompt_id in answers:
+                answers[row.sample.prompt_id].append(row)
+    groups, reasons = _groups(run, round_dir, chosen)
+    return RoundAnswers(index, round_dir.finished, ids, prompts, answers, groups, reasons)
 
 
-def _groups(run: SavedRun, round_dir: RoundDir) -> tuple[dict[str, TrainingGroup] | None, dict[str, str]]:
+def _prompts(round_dir: RoundDir, shards: Iterable[int]) -> Iterator[Prompt]:
+    """The prompts of these shards, and perhaps of more."""
+    for start in sorted({shard * SHARD_PROMPTS // PROMPTS_PER_ROW_GROUP for shard in shards}):
+        yield from round_dir.read_prompts(start * PROMPTS_PER_ROW_GROUP, PROMPTS_PER_ROW_GROUP)
+
+
+def _groups(
+    run: SavedRun, round_dir: RoundDir, chosen: Collection[str]
+) -> tuple[dict[str, TrainingGroup] | None, dict[str, str]]:
     saved = round_dir.committed("groups")
     if saved is None:
         return None, {}
     rows = (row for name in saved["groups"]["files"] for row in read_parquet(run.run_dir.root / name))
-    groups = [TrainingGroup.from_row(row) for row in rows]
-    return {group.prompt_id: group for group in groups}, saved["groups"].get("drop_reasons", {})
+    groups = {row["prompt_id"]: TrainingGroup.from_row(row) for row in rows if row["prompt_id"] in chosen}
+    # A folder of an older version may have the reasons in the commit itself.
+    inline = saved["groups"].get("drop_reasons", {})
+    return groups, read_drop_reasons(run.run_dir, saved["groups"].get("drop_files", [])) | inline
 
 
-def find_prompt(content: RoundAnswers, prefix: str) -> Prompt:
-    """
+def find_id(ids: Sequence[str], prefix: str, index: int) -> str:
+    """The id of round `index` that begins so.
+
     Raises:
-        RunFolderError: no prompt's id, or those of several, begin so.
+        RunFolderError: none of `ids` does, or several.
     """
-    found = [one for one in content.prompts if one.startswith(prefix)] if prefix else []
+    found = [one for one in ids if one.startswith(prefix)] if prefix else []
     if len(found) == 1:
-        return content.prompts[found[0]]
+        return found[0]
     if not found:
-        raise RunFolderError(f"round {content.index} has no prompt {prefix!r}",
-                             f"none of its {len(content.prompts)} prompts has an id that begins so",
+        raise RunFolderError(f"round {index} has no prompt {prefix!r}",
+                             f"none of its {len(ids)} prompts has an id that begins so",
                              "see the ids with the same command without --prompt")  # fmt: skip
     raise RunFolderError(f"--prompt {prefix} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}",
                          f"{len(found)} ids begin so", "give more of the id")  # fmt: skip
@@ -163,18 +186,18 @@ def _json(data: dict[str, Any]) -> str:
     return json.dumps(json_value(data), indent=1)
 
 
-def _list(run: SavedRun, content: RoundAnswers, ids: list[str], limit: int) -> str:
+def _list(run: SavedRun, content: RoundAnswers) -> str:
     state = "" if content.finished else ", not finished"
-    lines = [f"{run.name}, round {content.index}{state}: {len(ids)} prompts", ""]
+    lines = [f"{run.name}, round {content.index}{state}: {len(content.ids)} prompts", ""]
     lines.append("id                answers  mean reward  group            prompt")
-    for one in ids[:limit]:
+    for one in content.prompts:
         row = _summary(content, one)
         title = " ".join(row["text"].split())
         title = title if len(title) <= TITLE else f"{title[: TITLE - 3]}..."
         reward = format_value(row["mean_reward"])
         lines.append(f"{one:<16}  {row['answers']:>7}  {reward:>11}  {row['group']:<15}  {title}")
-    if len(ids) > limit:
-        lines.append(f"... and {len(ids) - limit} more: --limit {len(ids)} shows all, --prompt ID one with its answers")
+    if more := len(content.ids) - len(content.prompts):
+        lines.append(f"... and {more} more: --limit {len(content.ids)} shows all, --prompt ID one with its answers")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 from rayalign.records import Adapter, EvalReport, Prompt, Sample, ScoredSample
@@ -102,13 +102,18 @@ class Groups:
     """The training groups of a round, on disk."""
 
     files: list[str]
-    """Parquet files relative to the run folder, in training order."""
+    """Parquet files relative to the run folder; the order of their rows is that of the groups."""
     kept: int
     dropped: dict[str, int]
     """Groups per drop reason."""
     stats: dict[str, float] = field(default_factory=dict)
-    drop_reasons: dict[str, str] = field(default_factory=dict)
-    """Of each dropped group, by prompt id."""
+    drop_files: list[str] = field(default_factory=list)
+    """Parquet files with the id and drop reason of each dropped group."""
+
+    @classmethod
+    def from_commit(cls, saved: dict[str, Any]) -> Groups:
+        """Of an older version's commit, what this one knows."""
+        return cls(**{one.name: saved[one.name] for one in fields(cls) if one.name in saved})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +162,11 @@ class Scorer(Protocol):
 
 class GroupBuilder(Protocol):
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
-        """Build, sort and write the round's groups from its committed shards."""
+        """Build and write the round's groups from its committed shards."""
         ...
 
-    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
-        """For each committed shard, the prompts that ask for a better response to each flawed one."""
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
+        """Of each committed shard that has flawed responses, the prompts that ask for better ones."""
         ...
 
 

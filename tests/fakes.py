@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +13,10 @@ from rayalign.data.prompt_store import PromptStore
 from rayalign.data.selection import build_group
 from rayalign.errors import AdapterVersionError
 from rayalign.evaluation.evaluator import HeldOutEvaluator
+from rayalign.group_parts import groups_of, write_part
 from rayalign.loop.round import Run, Stages
 from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, Sample, Score, ScoredSample, TrainingGroup, prompt_id
-from rayalign.run_dir import RunDir, parquet_bytes
+from rayalign.run_dir import RunDir
 from rayalign.stages import (
     SHARD_PROMPTS,
     AdapterFiles,
@@ -26,6 +26,7 @@ from rayalign.stages import (
     SamplingPlan,
     ScoredShard,
     Shard,
+    Shards,
     TokenSequence,
     UpdateResult,
 )
@@ -154,7 +155,7 @@ class FakeGroupBuilder:
         self.run_dir, self.config, self.fuse = run_dir, config, fuse
         self.needs = frozenset(need for objective in config.objectives for need in objective.needs)
 
-    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
         self.fuse.tick()
         found = []
         for shard in shards:
@@ -162,7 +163,7 @@ class FakeGroupBuilder:
             flawed = [row.sample for row in rows if row.scores[-1].verdict == "flawed"]
             asked = [Prompt(f"better-{s.prompt_id}-{s.index}", [], [*s.token_ids, 1]) for s in flawed]
             found.append(Shard(shard, tuple(asked)))
-        return found
+        return Shards.of([shard for shard in found if shard.prompts])
 
     def _revised(self, shard: int, round_index: int, group: TrainingGroup) -> TrainingGroup:
         rows = self.run_dir.round(round_index).read_shard("revision", shard) or []
@@ -180,12 +181,7 @@ class FakeGroupBuilder:
                 mine = [row for row in rows if row.sample.prompt_id == prompt.id]
                 group = build_group(prompt, mine, self.config.groups, self.needs)
                 groups.append(self._revised(shard, round_index, group) if "revisions" in self.needs else group)
-        groups.sort(key=lambda group: group.prompt_id)
-        keep = [group.to_row() for group in groups if group.keep]
-        reasons = {group.prompt_id: group.drop_reason for group in groups if group.drop_reason}
-        round_dir.write("groups/00000.parquet", parquet_bytes(keep, TrainingGroup.schema()))
-        files = [f"rounds/{round_index:04d}/groups/00000.parquet"]
-        return Groups(files, len(keep), dict(Counter(reasons.values())), drop_reasons=reasons)
+        return groups_of([write_part(round_dir, 0, groups)], {})
 
 
 class FakeLearner:

@@ -1,17 +1,19 @@
-"""Training groups by Ray Data: committed shards in, one sorted Parquet dataset of groups out."""
+"""Training groups by Ray Data: committed shards in, one Parquet file of groups per part of the round out.
+
+A part is built and written by one task, and the driver sees only what was counted: its memory does not grow with the
+round, and no rows are shuffled. The learner's plan draws an order of its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-from collections import Counter
+import json
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import ray
 import ray.data
-from ray.data.context import ShuffleStrategy
 
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.config import ChatTemplate, RunConfig
@@ -21,21 +23,18 @@ from rayalign.data.judged import JudgedStreams
 from rayalign.data.pools import choose_negatives
 from rayalign.data.selection import build_group, judged_score, positive_key, positive_limit
 from rayalign.errors import GuardError
+from rayalign.group_parts import GroupPart, groups_of, parts_of, write_part
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
-from rayalign.run_dir import PROMPTS_PER_ROW_GROUP, RoundDir, RunDir, parquet_bytes
-from rayalign.stages import SHARD_PROMPTS, Groups, Shard
-
-ROWS_PER_FILE = 4096
-SHARDS_PER_TASK = PROMPTS_PER_ROW_GROUP // SHARD_PROMPTS
-"""As many as share a row group of `prompts.parquet`."""
+from rayalign.run_dir import RoundDir, RunDir
+from rayalign.stages import SHARD_PROMPTS, Groups, Shard, Shards
 
 _tokenizer = functools.cache(load_tokenizer)
 """Once per process: a task builds the groups of many shards."""
 
 
 class RayGroupBuilder:
-    """`GroupBuilder`: one Ray Data task for several shards; groups sorted by prompt id, dropped ones counted."""
+    """`GroupBuilder`: one Ray Data task per part of the round; dropped groups are counted and named on disk."""
 
     def __init__(self, run_dir: RunDir, config: RunConfig, model: ModelSource) -> None:
         self._run_dir = run_dir
@@ -44,28 +43,21 @@ class RayGroupBuilder:
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         round_dir = self._run_dir.round(round_index)
         recipe, facts = self._recipe.with_positives(round_dir, shards, seed)
-        files, reasons, kept, responses = [], {}, 0, 0
-        for rows in _chunks(_groups(round_dir, shards, recipe)):
-            reasons |= {row["prompt_id"]: row["drop_reason"] for row in rows if row["drop_reason"] is not None}
-            keep = [row for row in rows if row["drop_reason"] is None]
-            name = f"groups/{len(files):05d}.parquet"
-            round_dir.write(name, parquet_bytes(keep, TrainingGroup.schema()))
-            files.append(f"{round_dir.relative}/{name}")
-            kept += len(keep)
-            responses += sum(len(row["rewards"]) for row in keep)
-        stats = {"responses": float(responses), **facts}
-        return Groups(files, kept, dict(Counter(reasons.values())), stats, reasons)
+        return groups_of(_written(round_dir, shards, recipe), facts)
 
-    def revision_shards(self, round_index: int, shards: Sequence[int]) -> list[Shard]:
-        """For each shard, one prompt per flawed response that asks for a better one."""
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
+        """One prompt per flawed response asks for a better one."""
         round_dir = self._run_dir.round(round_index)
         streams = self._recipe.streams()
-        found = []
-        for shard in shards:
+
+        def make(shard: int) -> Shard:
             groups = _shard_groups(round_dir, shard, self._recipe)
-            asked = [p for prompt, group in groups for _, p in streams.revision_prompts(prompt, group)]
-            found.append(Shard(shard, tuple(asked)))
-        return found
+            return Shard(
+                shard, tuple(p for prompt, group in groups for _, p in streams.revision_prompts(prompt, group))
+            )
+
+        sizes = {shard: len(make(shard).prompts) for shard in shards}
+        return Shards({shard: size for shard, size in sizes.items() if size}, make)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +102,7 @@ class _Recipe:
         cut = next((o for o in self.config.objectives if isinstance(o, CUTObjective)), None)
         if cut is None:
             return self, {}
-        keys: list[int] = []
+        keys = array("Q")
         negatives = 0
         for shard in shards:
             for row in round_dir.read_shard("train", shard) or []:
@@ -131,34 +123,42 @@ class _Recipe:
         facts = {"negatives": float(negatives), "positives": float(len(keys)), "positives_kept": float(left)}
         return dataclasses.replace(self, positive_limit=limit, seed=seed), facts
 
+    def write(self, round_dir: RoundDir, part: int, shards: Sequence[int]) -> GroupPart:
+        """Build and write the groups of a part."""
+        streams, first = self.streams(), shards[0] * SHARD_PROMPTS
+        prompts = round_dir.read_prompts(first, (shards[-1] + 1) * SHARD_PROMPTS - first)
+        return write_part(round_dir, part, (
+            streams.add(group, prompt)
+            for shard in shards
+            for prompt, group in _shard_groups(round_dir, shard, self, prompts[shard * SHARD_PROMPTS - first :])
+        ))  # fmt: skip
 
-def _groups(round_dir: RoundDir, shards: Sequence[int], recipe: _Recipe) -> Any:
-    """A Ray dataset of all groups as rows, sorted by prompt id."""
+
+def _written(round_dir: RoundDir, shards: Sequence[int], recipe: _Recipe) -> Iterator[GroupPart]:
+    """All parts of the round, as they are finished."""
     reader = round_dir.for_reading()
 
-    def groups_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-        streams = recipe.streams()
-        return [
-            streams.add(group, prompt).to_row() for prompt, group in _shard_groups(reader, int(row["shard"]), recipe)
-        ]
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        part = recipe.write(reader, int(row["part"]), [int(shard) for shard in row["shards"]])
+        return {"part": json.dumps(dataclasses.asdict(part))}
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    # The default shuffle starts worker processes for every sort: 5 s for a few hundred rows. The push-based one
-    # binds tasks to nodes and waits for ever where a node has no CPU to spare.
-    context.shuffle_strategy = ShuffleStrategy.SORT_SHUFFLE_PULL_BASED
-    blocks = math.ceil(len(shards) / SHARDS_PER_TASK)
-    dataset = ray.data.from_items([{"shard": shard} for shard in shards], override_num_blocks=blocks)
-    return dataset.flat_map(groups_of, num_cpus=0.25).sort("prompt_id")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    parts = [{"part": part, "shards": some} for part, some in enumerate(parts_of(shards))]
+    dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
+    for row in dataset.map(write, num_cpus=0.25).iter_rows():
+        yield GroupPart(**json.loads(row["part"]))
 
 
-def _shard_groups(round_dir: RoundDir, shard: int, recipe: _Recipe) -> list[tuple[Prompt, TrainingGroup]]:
+def _shard_groups(
+    round_dir: RoundDir, shard: int, recipe: _Recipe, prompts: Sequence[Prompt] | None = None
+) -> list[tuple[Prompt, TrainingGroup]]:
+    """The groups of a shard, whose prompts are the first of `prompts`, if they are read already."""
     by_prompt: dict[str, list[ScoredSample]] = {}
     for row in round_dir.read_shard("train", shard) or []:
         by_prompt.setdefault(row.sample.prompt_id, []).append(row)
-    prompts = [
-        prompt for prompt in round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS) if prompt.id in by_prompt
-    ]
+    if prompts is None:
+        prompts = round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS)
+    prompts = [prompt for prompt in prompts[:SHARD_PROMPTS] if prompt.id in by_prompt]
     limit = recipe.positive_limit
 
     def keep_positive(row: ScoredSample) -> bool:
@@ -187,9 +187,3 @@ def _with_revisions(group: TrainingGroup, revised: dict[str, list[int]]) -> Trai
     by_response = {tuple(name.rsplit("-", 2)[1:]): ids for name, ids in revised.items()}
     found = [by_response.get((group.prompt_id, str(index)), []) for index in group.response_indices]
     return dataclasses.replace(group, revised_token_ids=found)
-
-
-def _chunks(dataset: Any) -> Iterator[list[dict[str, Any]]]:
-    """Rows in order, at most ROWS_PER_FILE at a time."""
-    for batch in dataset.iter_batches(batch_size=ROWS_PER_FILE, batch_format="pyarrow"):
-        yield batch.to_pylist()

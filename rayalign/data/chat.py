@@ -6,15 +6,28 @@ The chat template is the tokenizer's own, one of `data/templates.py`, or none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Literal
 
 from rayalign.config import ChatTemplate
-from rayalign.data.prompts import PromptRow
+from rayalign.data.prompts import PromptRow, PromptRows
 from rayalign.data.templates import TEMPLATES
 from rayalign.errors import DataError, ModelError
 from rayalign.records import Message, Prompt
+
+AT_ONCE = 256
+"""Conversations that the tokenizer is given together."""
+
+
+def fitting_prompts(rows: PromptRows, tokenizer: Any, template: ChatTemplate, max_tokens: int) -> Iterator[Prompt]:
+    """`tokenize_prompts`, a few at a time; the longer ones are counted in `rows.left_out`."""
+    for row, token_ids in _tokenized(rows.rows, tokenizer, template):
+        if len(token_ids) > max_tokens:
+            rows.left_out.add(f"longer than prompts.max_tokens = {max_tokens}", f"{row.id} ({len(token_ids)} tokens)")
+        else:
+            yield Prompt(row.id, row.messages, token_ids, row.target, row.metadata)
 
 
 def tokenize_prompts(
@@ -29,16 +42,44 @@ def tokenize_prompts(
         ModelError: the tokenizer lacks the chat template, or a token that the named one needs.
         DataError: the template refuses a conversation, or a prompt has no tokens.
     """
-    check_template(tokenizer, template)
     prompts: list[Prompt] = []
     too_long: list[tuple[str, int]] = []
-    for row in rows:
-        token_ids = tokenize_messages(row.messages, tokenizer, template, f"prompt {row.id}")
+    for row, token_ids in _tokenized(rows, tokenizer, template):
         if len(token_ids) > max_tokens:
             too_long.append((row.id, len(token_ids)))
         else:
             prompts.append(Prompt(row.id, row.messages, token_ids, row.target, row.metadata))
     return prompts, too_long
+
+
+def _tokenized(
+    rows: Iterable[PromptRow], tokenizer: Any, template: ChatTemplate
+) -> Iterator[tuple[PromptRow, list[int]]]:
+    check_template(tokenizer, template)
+    source = iter(rows)
+    while some := list(islice(source, AT_ONCE)):
+        yield from zip(some, _tokenize_some(some, tokenizer, template), strict=True)
+
+
+def _tokenize_some(rows: Sequence[PromptRow], tokenizer: Any, template: ChatTemplate) -> list[list[int]]:
+    """As `tokenize_messages` does each of them, in one call of the tokenizer where all have the template."""
+    from jinja2 import TemplateError
+
+    if template != "none":
+        try:
+            found = _apply([row.messages for row in rows], tokenizer, template)
+            if all(found):
+                return [_single_bos(token_ids, tokenizer) for token_ids in found]
+        except TemplateError:
+            pass  # One by one tells which conversation it is.
+    return [tokenize_messages(row.messages, tokenizer, template, f"prompt {row.id}") for row in rows]
+
+
+def _apply(conversations: list[Any], tokenizer: Any, template: ChatTemplate) -> Any:
+    own = {} if template == "auto" else {"chat_template": TEMPLATES[template].jinja, "bos": _bos(tokenizer)}
+    return tokenizer.apply_chat_template(
+        conversations, tokenize=True, add_generation_prompt=True, return_dict=False, **own
+    )
 
 
 def tokenize_messages(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
@@ -123,12 +164,8 @@ def fill(template: str, **fields: str) -> str:
 
 
 def _templated(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
-    own = {} if template == "auto" else {"chat_template": TEMPLATES[template].jinja, "bos": _bos(tokenizer)}
     with _explained(messages, name):
-        token_ids = tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True, return_dict=False, **own
-        )
-    return list(token_ids)
+        return list(_apply(messages, tokenizer, template))
 
 
 @contextmanager

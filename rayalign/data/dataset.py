@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from rayalign.errors import DataError
 from rayalign.records import Message, Verdict
+
+KEPT_NAMES = 1000
+"""Rows (or answers) left out for one reason that are kept by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,25 @@ class DatasetRow:
     metadata: dict[str, Any] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> answers of this row that could not be used ("answer 2"); the row has others."""
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """What was left out, counted by reason; of each reason only the first ones are known by name, however many."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """Reason -> the first `KEPT_NAMES`."""
+
+    def add(self, reason: str, name: str) -> None:
+        self.counts[reason] += 1
+        first = self.names.setdefault(reason, [])
+        if len(first) < KEPT_NAMES:
+            first.append(name)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Reason -> `count` and the `first` names."""
+        return {reason: {"count": count, "first": self.names[reason]} for reason, count in self.counts.items()}
 
 
 class BadRow(Exception):

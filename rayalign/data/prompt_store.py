@@ -14,6 +14,8 @@ from rayalign.data.drawing import mark_of
 from rayalign.records import Prompt
 
 AT_ONCE = 500
+CACHE_KIB = 16 << 10
+"""Of the database that stays in memory."""
 _TABLE = """CREATE TABLE prompts
     (position INTEGER PRIMARY KEY, id BLOB UNIQUE, mark INTEGER, messages TEXT, tokens BLOB, target TEXT,
     metadata TEXT)"""
@@ -29,6 +31,7 @@ class PromptStore:
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         self._db.execute(_TABLE)
         self.duplicates = 0
         """Prompts that were there already; a target that the first one lacked was taken over."""

@@ -9,11 +9,11 @@ that the config names. The target (SFT answer) is a conversation's closing assis
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rayalign.data.dataset import BadRow
+from rayalign.data.dataset import BadRow, LeftOut
 from rayalign.data.formats import (
     DETECT_ROWS,
     FORMATS,
@@ -42,65 +42,66 @@ class PromptRow:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PromptRows:
-    """The distinct prompts of a source, in its order, and what did not become one."""
+    """The prompts of a source, read row by row; `total` and `left_out` are complete when `rows` is exhausted."""
 
-    rows: list[PromptRow]
-    duplicates: int
-    """Rows merged into an earlier row with the same messages."""
-    skipped: dict[str, list[str]]
-    """Reason -> names of the rows that were dropped for it ("line 7", "row 3")."""
+    rows: Iterator[PromptRow]
+    """In the source's order; the same prompt may come again, then perhaps with a target."""
     found: Detection
     """The source's format."""
+    left_out: LeftOut = field(default_factory=LeftOut)
+    """Rows without a usable prompt: names such as "line 7", "row 3"."""
+    total: int = 0
+    """Rows looked at."""
 
 
 def load_prompt_rows(source: str, field: str = "auto", format: str = "auto") -> PromptRows:
-    """Read the prompts of a source (see `sources.open_source`).
+    """Open a source (see `sources.open_source`) and read its prompts one at a time.
 
     Args:
         field: the field that holds the prompt; `auto` where the format tells.
         format: one of `formats.FORMATS`, or `auto`.
 
     Raises:
-        DataError: the source cannot be read, a row is not of its format, or no usable prompt is left.
+        DataError: the source cannot be opened, or its format cannot be told; from `rows`: it cannot be read, a row is
+            not of its format, or no row has a usable prompt.
     """
     rows = open_source(source, is_row=lambda record: field in record or format_of(record) is not None)
-    return _collect(((row.name, row.record) for row in rows), source, field, format)
+    return _stream(((row.name, row.record) for row in rows), source, field, format)
 
 
 def rows_from_records(records: Iterable[Mapping[str, Any]], where: str, field: str = "auto") -> PromptRows:
     """The same for objects that are already in memory; `where` names them in errors."""
     named = ((f"{where}, row {number}", record) for number, record in enumerate(records, 1))
-    return _collect(named, where, field, "auto")
+    return _stream(named, where, field, "auto")
 
 
-def _collect(named: Iterable[tuple[str, Any]], where: str, field: str, format: str) -> PromptRows:
+def _stream(named: Iterable[tuple[str, Any]], where: str, field: str, format: str) -> PromptRows:
     first = list(itertools.islice(named := iter(named), DETECT_ROWS))
     if not first:
         raise DataError(f"{where}: no rows", "there is nothing to sample from", "give a file with at least two prompts")
     form, found = _format(first, where, field, format)
-    rows: dict[str, PromptRow] = {}
-    skipped: dict[str, list[str]] = {}
-    total = duplicates = 0
-    for record_name, record in itertools.chain(first, named):
+    prompts = PromptRows(iter(()), found)
+    prompts.rows = _read(itertools.chain(first, named), prompts, form, where)
+    return prompts
+
+
+def _read(named: Iterable[tuple[str, Any]], prompts: PromptRows, form: Format, where: str) -> Iterator[PromptRow]:
+    good = 0
+    for record_name, record in named:
         for name, row in read_record(record, record_name, form):
-            total += 1
+            prompts.total += 1
             if isinstance(row, BadRow):
                 if row.found:
                     raise row.error(name)
-                skipped.setdefault(row.reason, []).append(name.removeprefix(f"{where}, "))
+                prompts.left_out.add(row.reason, name.removeprefix(f"{where}, "))
                 continue
-            identity = prompt_id(row.messages)
-            known = rows.get(identity)
-            duplicates += known is not None
-            if known is None or (known.target is None and row.target is not None):
-                metadata = row.metadata if known is None else known.metadata
-                rows[identity] = PromptRow(identity, row.messages, row.target, metadata)
-    if not rows:
-        counts = ", ".join(f"{reason}: {len(names)}" for reason, names in skipped.items())
-        raise DataError(f"{where}: none of {total} rows has a usable prompt", counts, "fill in the prompts")
-    return PromptRows(list(rows.values()), duplicates, skipped, found)
+            good += 1
+            yield PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata)
+    if not good:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in prompts.left_out.counts.items())
+        raise DataError(f"{where}: none of {prompts.total} rows has a usable prompt", counts, "fill in the prompts")
 
 
 def _format(first: list[tuple[str, Any]], where: str, field: str, format: str) -> tuple[Format, Detection]:

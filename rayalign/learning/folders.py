@@ -1,4 +1,7 @@
-"""Model folders: finding and reading them, what they consist of, and their checksums."""
+"""Model folders: finding and reading them, what they consist of, and their checksums.
+
+torch and transformers are imported where they are used: processes that only look for a folder start ten seconds sooner.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,13 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils.logging import disable_progress_bar
+from typing import TYPE_CHECKING, Any
 
 from rayalign.config import LoraSection
 from rayalign.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
@@ -48,22 +50,30 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
     return load_with(AutoTokenizer, folder)
 
 
 def context_length(folder: Path) -> int | None:
     """Longest sequence that the model's config allows, in tokens; None where it does not say."""
+    from transformers import AutoConfig
+
     return getattr(load_with(AutoConfig, folder), "max_position_embeddings", None)
 
 
 def be_quiet() -> None:
     """No bars and no remarks of the model libraries on the terminal, for commands whose output is their own."""
+    from transformers.utils.logging import disable_progress_bar
+
     disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def has_rotary_positions(folder: Path) -> bool:
     """Whether positions are computed, so that they do not end; a learned table does."""
+    from transformers import AutoConfig
+
     config = load_with(AutoConfig, folder)
     return any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
 
@@ -95,6 +105,9 @@ def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
     Raises:
         ModelError: the config names a module that the model does not have.
     """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(load_with(AutoConfig, folder))
     head = model.get_output_embeddings()

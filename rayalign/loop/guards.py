@@ -9,6 +9,10 @@ from rayalign.errors import GuardError
 from rayalign.records import ScoredSample
 from rayalign.stages import ScoredShard
 
+KEPT_REASONS = 1000
+"""Different reasons that are counted each; a scorer may name the answer in its own."""
+OTHER = "other reasons"
+
 
 class ScoreErrorGuard:
     """Stops sampling when more than a share of a round's scores failed (status `error` or `timeout`).
@@ -30,7 +34,9 @@ class ScoreErrorGuard:
             for score in row.scores:
                 self.statuses[score.status] += 1
                 if score.status in ("error", "timeout"):
-                    self._reasons[f"{score.scorer}: {score.reason}"] += 1
+                    reason = f"{score.scorer}: {score.reason}"
+                    known = reason in self._reasons or len(self._reasons) < KEPT_REASONS
+                    self._reasons[reason if known else f"{score.scorer}: {OTHER}"] += 1
 
     def __call__(self, scored: ScoredShard) -> None:
         """Count a new shard; raise where the budget is spent."""

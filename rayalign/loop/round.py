@@ -84,7 +84,7 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
     _sample(run, round_dir, shards, adapter)
     saved = round_dir.committed("groups")
     if saved is not None:
-        return Groups(**saved["groups"])
+        return Groups.from_commit(saved["groups"])
     if any("revisions" in objective.needs for objective in config.objectives):
         _revise(run, round_dir, shards, adapter)
     with run.stages.reporter.stage("groups", round_index, len(ids)) as progress:
@@ -95,7 +95,7 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
                          f"dropped: {groups.dropped}",
                          "look at the scorer's rewards, or raise sampling.responses")  # fmt: skip
     files = {}
-    for path in groups.files:
+    for path in [*groups.files, *groups.drop_files]:
         files |= round_dir.describe(path.removeprefix(f"{round_dir.relative}/"))
     round_dir.commit("groups", files, groups=dataclasses.asdict(groups), seconds=progress.seconds)
     return groups
@@ -133,8 +133,7 @@ def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> 
 def _revise(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
     """Let the model answer its flawed responses again, with the judgment before its eyes (ILF's data)."""
     stages = run.stages
-    found = stages.group_builder.revision_shards(round_dir.index, shards.indices)
-    asked = Shards.of([shard for shard in found if shard.prompts])
+    asked = stages.group_builder.revision_shards(round_dir.index, shards.indices)
     plan = dataclasses.replace(_plan(run, round_dir.index), purpose="revision", responses=1)
     source = run.revisions or Sampled(plan, adapter, stages.generator, Unscored())
     commit_shards(round_dir, asked, source, "revision", stages.reporter, stage="revise")

@@ -18,7 +18,7 @@ BASE = {"errors", "records"}
 CONFIG = {"config", "config_base", "config_objective", "config_samples", "config_scoring", "config_stages"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
-    *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends"),
+    *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends", "group_parts"),
     "stage_dir",
 }
 ALL = EVERYTHING_BUT_LOOP | {
@@ -76,6 +76,7 @@ RULES = {
     ),
     "dashboard": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"}, set()),
     "sampling": Rule(BASE | {"run_dir", "storage", "stages"}, set()),
+    "group_parts": Rule(BASE | {"run_dir", "stages"}, set()),
     "loop": Rule(BASE | {*CONFIG, "metrics", "run_dir", "storage", "stages", "sampling", "data"}, set()),
     "backends": Rule(BASE | {*CONFIG, "scoring", "demo"}, set()),
     "actors": Rule(EVERYTHING_BUT_LOOP, HEAVY),
@@ -84,15 +85,15 @@ RULES = {
         BASE | {*CONFIG, "console", "run_dir", "storage", "data", "scoring", "learning", "demo", "offline"}, set()
     ),
     "saved_run": Rule(BASE | {"run_dir", "storage"}, set(), {"learning", "demo"}),
-    "show": Rule(BASE | {"run_dir", "saved_run", "metrics", "console"}, set()),
+    "show": Rule(BASE | {"run_dir", "saved_run", "group_parts", "stages", "metrics", "console"}, set()),
     "chat": Rule(BASE | {"saved_run", "console", "data"}, set(), {"learning"}),
     "export_card": Rule(BASE | {"metrics"}, set()),
     "hub": Rule({"errors"}, set()),
-    "export": Rule(BASE | {"run_dir", "saved_run", "export_card"}, set(), {"learning", "hub"}),
+    "export": Rule(BASE | {"run_dir", "saved_run", "export_card", "stages"}, set(), {"learning", "hub"}),
     "rescore": Rule(
         BASE
         | {*CONFIG, "config_file", "console", "metrics", "run_dir", "storage", "scoring", "evaluation"}
-        | {"backends", "inputs", "saved_run"},
+        | {"backends", "inputs", "saved_run", "data"},
         {"torch"},
         heavy_only_in_functions=True,
     ),

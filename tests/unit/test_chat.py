@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rayalign.data.chat import tokenize_prompts
+from rayalign.data.chat import AT_ONCE, fitting_prompts, tokenize_messages, tokenize_prompts
 from rayalign.data.prompts import PromptRow, rows_from_records
 from rayalign.errors import DataError, ModelError
 
@@ -31,7 +32,7 @@ def tokenizer(template: str | None = None, wrap: str = "<s> $A") -> Any:
 
 
 def row(content: str | list[dict[str, str]]) -> PromptRow:
-    return rows_from_records([{"prompt": content}], "here").rows[0]
+    return next(rows_from_records([{"prompt": content}], "here").rows)
 
 
 CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "list two animals"}]
@@ -78,7 +79,7 @@ def test_long_prompts_are_named_and_not_cut() -> None:
 
 
 def test_target_and_metadata_are_carried() -> None:
-    given = rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows
+    given = list(rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows)
     (prompt,), _ = tokenize_prompts(given, tokenizer(), "none", 512)
     assert (prompt.id, prompt.target, prompt.metadata) == (given[0].id, "cat dog", {"id": 3})
 
@@ -98,3 +99,41 @@ def test_a_prompt_without_tokens_is_refused() -> None:
     silent = tokenizer(template="{{ '' }}")
     with pytest.raises(DataError, match="has no tokens"):
         tokenize_prompts([row("list two")], silent, "auto", 512)
+
+
+@pytest.mark.parametrize("template", ["auto", "none"])
+def test_many_together_are_tokenised_like_each_alone(template: Any) -> None:
+    """Longer than one call of the tokenizer, of different lengths and roles."""
+    made = tokenizer("<s> <s> " + PLAIN_TEMPLATE)
+    contents: list[Any] = [CHAT if i % 5 == 0 else " ".join(WORDS[6 : 7 + i % 6]) for i in range(AT_ONCE + 10)]
+    rows = [row(content) for content in contents]
+    together, _ = tokenize_prompts(rows, made, template, 512)
+    alone = [tokenize_messages(one.messages, made, template, "one") for one in rows]
+    assert [prompt.token_ids for prompt in together] == alone
+
+
+def test_one_refused_conversation_among_many_is_named() -> None:
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + PLAIN_TEMPLATE
+    )
+    bad = row(CHAT)
+    with pytest.raises(DataError, match=f"prompt {bad.id} has the roles system, user"):
+        tokenize_prompts([row("list two"), bad, row("two list")], tokenizer(refusing), "auto", 512)
+
+
+def test_prompts_come_one_at_a_time_and_the_longer_ones_are_counted() -> None:
+    read = []
+
+    def records() -> Iterator[dict[str, str]]:
+        for i in range(5 * AT_ONCE):
+            read.append(i)
+            yield {"prompt": "list two animals now" if i % 2 else "list two"}
+
+    rows = rows_from_records(records(), "here")
+    prompts = fitting_prompts(rows, tokenizer(), "none", 3)
+    assert next(prompts).token_ids == [BOS, 6, 7]
+    assert len(read) == AT_ONCE
+    assert len(list(prompts)) == 5 * AT_ONCE // 2 - 1
+    assert rows.left_out.counts == {"longer than prompts.max_tokens = 3": 5 * AT_ONCE // 2}
+    long = row("list two animals now")
+    assert rows.left_out.names["longer than prompts.max_tokens = 3"][0] == f"{long.id} (5 tokens)"

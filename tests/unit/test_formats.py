@@ -54,7 +54,7 @@ def test_the_format_is_told_with_its_reason(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_every_format_gives_prompts(case: Case, tmp_path: Path) -> None:
     rows = load_prompt_rows(lines(tmp_path, case.row, {**case.row, "more": 1}))
-    assert [(row.messages, row.target) for row in rows.rows] == [(case.messages, case.target)]
+    assert [(row.messages, row.target) for row in rows.rows] == [(case.messages, case.target)] * 2
     assert rows.found.format == case.format
 
 
@@ -154,7 +154,7 @@ def test_a_benchmark_keeps_an_instruction_that_its_model_did_not_answer(tmp_path
     loaded = load_dataset_rows(source)
     assert (loaded.rows[0].messages, loaded.rows[0].completions) == ([user(FISH)], [])
     assert loaded.skipped == {"output is empty": [f"{source}, line 1, answer 1"]}
-    assert len(load_prompt_rows(source).rows) == 1
+    assert len(list(load_prompt_rows(source).rows)) == 1
 
 
 def test_questions_of_one_passage_are_rows_of_their_own(tmp_path: Path) -> None:

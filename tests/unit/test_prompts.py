@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rayalign.data.dataset import KEPT_NAMES
+from rayalign.data.formats import DETECT_ROWS
 from rayalign.data.prompts import load_prompt_rows, rows_from_records
 from rayalign.errors import DataError
 from rayalign.records import prompt_id
@@ -25,7 +29,7 @@ def written(tmp_path: Path, content: str | bytes, name: str = "prompts.jsonl") -
 
 def refusal(tmp_path: Path, content: str | bytes, name: str = "prompts.jsonl", field: str = "auto") -> str:
     with pytest.raises(DataError) as caught:
-        load_prompt_rows(written(tmp_path, content, name), field)
+        list(load_prompt_rows(written(tmp_path, content, name), field).rows)
     return str(caught.value)
 
 
@@ -89,10 +93,34 @@ def test_line_separators_inside_strings_do_not_end_a_row(tmp_path: Path) -> None
     assert row.messages == user("a\u2028b")
 
 
-def test_duplicates_are_merged_and_counted() -> None:
-    result = rows_from_records([{"prompt": "A"}, {"prompt": "B"}, {"prompt": "A", "output": "x"}], "here")
-    assert [row.target for row in result.rows] == ["x", None]
-    assert result.duplicates == 1
+def test_rows_are_read_when_they_are_asked_for_and_not_kept() -> None:
+    read, alive = [], weakref.WeakSet()
+
+    class Text(str):
+        __slots__ = ("__weakref__",)
+
+    def records() -> Iterator[dict[str, Any]]:
+        for number in range(1000):
+            read.append(number)
+            text = Text(f"List {number} animals.")
+            alive.add(text)
+            yield {"prompt": text}
+
+    rows = rows_from_records(records(), "here").rows
+    assert len(read) == DETECT_ROWS
+    for number, row in enumerate(rows):
+        assert row.messages == user(f"List {number} animals.")
+        assert len(read) == max(DETECT_ROWS, number + 1)
+        assert len(alive) <= DETECT_ROWS + 2
+
+
+def test_of_rows_left_out_the_first_ones_are_known_by_name() -> None:
+    lines = [{"prompt": " "} for _ in range(KEPT_NAMES + 50)]
+    result = rows_from_records([{"prompt": "A"}, *lines], "here")
+    assert len(list(result.rows)) == 1
+    assert result.left_out.counts == {"blank prompt": KEPT_NAMES + 50}
+    assert result.left_out.names == {"blank prompt": [f"row {2 + i}" for i in range(KEPT_NAMES)]}
+    assert result.left_out.to_dict()["blank prompt"]["count"] == KEPT_NAMES + 50
 
 
 def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
@@ -107,8 +135,8 @@ def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
         '{"turns": [1]}',
     ]
     result = load_prompt_rows(written(tmp_path, "\n".join(lines)))
-    assert len(result.rows) == 1
-    assert result.skipped == {
+    assert len(list(result.rows)) == 1
+    assert result.left_out.names == {
         "blank prompt": ["line 2"],
         "prompt is not text": ["line 3", "line 4", "line 7", "line 8"],
         "no user turn to answer": ["line 5"],

@@ -11,6 +11,7 @@ import pytest
 from rayalign.config_file import redact, with_defaults
 from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
+from rayalign.records import SCHEMA_VERSION
 from rayalign.run_dir import RunDir, refused_changes, write_file
 from rayalign.storage import Folder
 from tests.fakes import Fuse, Killed, make_config, make_run
@@ -92,6 +93,24 @@ def test_damage_and_absence_are_told_apart(folder: Folder) -> None:
     (round_dir.root / "a.bin").delete()
     with pytest.raises(RunFolderError, match="no file"):
         round_dir.committed("x")
+
+
+def test_the_rounds_commit_holds_every_commit(folder: Folder) -> None:
+    round_dir = RunDir(folder).round(1)
+    for name, fact in (("b", 'a \u2028 "text" ü'), ("a", None)):
+        round_dir.commit(name, round_dir.write(f"{name}.bin", b"abc"), fact=fact)
+    round_dir.finish(adapter_sha256=None, other=[1])
+    commits = {name: round_dir.committed(name) for name in ("a", "b")}
+    assert list(commits) == round_dir.commits() and commits["b"] is not None
+    assert round_dir.commit_facts() == {
+        "schema_version": SCHEMA_VERSION, "commits": commits, "adapter_sha256": None, "other": [1],
+    }  # fmt: skip
+
+
+def test_a_rounds_commit_without_commits(folder: Folder) -> None:
+    round_dir = RunDir(folder).round(0)
+    round_dir.finish()
+    assert round_dir.commit_facts() == {"schema_version": SCHEMA_VERSION, "commits": {}}
 
 
 def test_killed_and_resumed_gives_the_same_run(folder: Folder) -> None:

@@ -53,7 +53,8 @@ def test_older_folder_is_read_and_resumed(run: RunDir, monkeypatch: pytest.Monke
     monkeypatch.setattr("rayalign.run_dir.SCHEMA_VERSION", SCHEMA_VERSION + 1)
     round_dir = run.round(1)
     saved = json.loads((round_dir.root / "commits/groups.json").read_text())
-    del saved["groups"]["drop_reasons"]
+    del saved["groups"]["drop_files"]
+    saved["groups"]["drop_reasons"] = {"0" * 16: "no_reward"}
     table = pq.read_table(round_dir.root.local_path() / "groups/00000.parquet").drop_columns(["revised_token_ids"])
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)

@@ -13,7 +13,7 @@ from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
 from rayalign.run_dir import RunDir
 from rayalign.saved_run import SavedRun
-from rayalign.show import find_prompt, read_round, show
+from rayalign.show import find_id, read_round, show
 from rayalign.storage import Folder
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
 
@@ -88,18 +88,30 @@ def test_duplicates_are_named(place: str) -> None:
     assert twins > 0
 
 
+def test_only_what_is_asked_for_is_read(place: str) -> None:
+    whole = read_round(SavedRun.at(place), 1)
+    chosen = [whole.ids[35], whole.ids[3]]
+    part = read_round(SavedRun.at(place), 1, lambda ids: chosen)
+    assert part.ids == whole.ids == list(whole.prompts)
+    assert part.prompts == {one: whole.prompts[one] for one in chosen}
+    assert list(part.prompts) == chosen[::-1]
+    assert part.answers == {one: whole.answers[one] for one in chosen}
+    assert [part.group_state(one) for one in chosen] == [whole.group_state(one) for one in chosen]
+    assert whole.groups is not None
+    assert part.groups == {one: group for one, group in whole.groups.items() if one in chosen}
+
+
 def test_prefixes(place: str) -> None:
-    content = read_round(SavedRun.at(place), 1)
-    ids = list(content.prompts)
-    assert find_prompt(content, ids[0]).id == ids[0]
+    ids = read_round(SavedRun.at(place), 1).ids
+    assert find_id(ids, ids[0], 1) == ids[0]
     unique = next(n for n in range(1, 17) if sum(one.startswith(ids[0][:n]) for one in ids) == 1)
-    assert find_prompt(content, ids[0][:unique]).id == ids[0]
+    assert find_id(ids, ids[0][:unique], 1) == ids[0]
     shared = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
     with pytest.raises(RunFolderError, match=r"ids begin so(.|\n)*give more of the id"):
-        find_prompt(content, shared)
+        find_id(ids, shared, 1)
     for unknown in ("x", ""):
         with pytest.raises(RunFolderError, match="has no prompt"):
-            find_prompt(content, unknown)
+            find_id(ids, unknown, 1)
 
 
 def test_rounds_that_have_nothing_to_show(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
