@@ -93,10 +93,11 @@ class Ours:
         from rayalign.config_objective import DPOObjective, NCAObjective
         from rayalign.learning.lora import fuse_lora
         from rayalign.learning.model import Policy
+        from rayalign.learning.weights import AdapterWeights
 
         model = make_model(case, device)
         fuse_lora(model)
-        self.policy = Policy(model).train()
+        self.policy = Policy(AdapterWeights(model)).train()
         self.device, self.budget = device, budget
         pairs = CASES[case]["k"] == 2
         self.objective = (

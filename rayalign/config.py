@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rayalign.config_base import DatasetFormat, Positive, Probability, Scheduled, Section
+from rayalign.config_model import LoraSection as LoraSection
+from rayalign.config_model import ModelSection
 from rayalign.config_objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
@@ -25,39 +27,12 @@ from rayalign.config_objective import (
 from rayalign.config_samples import SamplesSection
 from rayalign.config_scoring import CombineSection, JudgeScoring, RuleScoring, Scoring, check_scorers
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM's LoRA kernels can serve."""
-
 
 class RunSection(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
     dir: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     rounds: Annotated[int, Field(ge=1, le=9999)] = 5
-
-
-class LoraSection(Section):
-    r: int = 16
-    alpha: Positive = 32
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: Literal["all-linear"] | list[str] = "all-linear"
-
-    @model_validator(mode="after")
-    def _servable(self) -> Self:
-        if self.r not in LORA_RANKS:
-            raise ValueError(f"vLLM cannot serve LoRA rank {self.r}; use one of {', '.join(map(str, LORA_RANKS))}")
-        return self
-
-
-class ModelSection(Section):
-    base: Annotated[str, Field(min_length=1)]
-    """`demo`, a local Hugging Face folder, or a hub id."""
-    context: Annotated[int, Field(ge=1)] | None = None
-    """Context length in tokens where the model's own is too short; only for models with rotary positions."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    quantization: Literal["none", "int8", "nf4"] = "none"
-    """Of the learner's frozen base weights (bitsandbytes): QLoRA. The generator keeps `dtype`."""
-    lora: LoraSection = LoraSection()
 
 
 ChatTemplate = Literal["auto", "none", "alpaca", "zephyr", "openchat", "llama-2", "mistral", "chatml"]
@@ -371,4 +346,20 @@ class RunConfig(Section):
                 f"model.quantization {self.model.quantization} with training.zero_stage 3 trains wrongly and says "
                 "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _all_weights_can_be_served(self) -> Self:
+        if not self.model.full:
+            return self
+        if self.sync.mode == "adapter":
+            raise ValueError("model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
+                             "beside the base; set sync.mode to auto or merged")  # fmt: skip
+        if self.training.zero_stage == 3:
+            raise ValueError("model.full with training.zero_stage 3: the base's weights, which are compared with, are "
+                             "kept whole on every worker; set training.zero_stage to 1 or 2")  # fmt: skip
+        if self.cluster.generators.gpus or self.cluster.learner.gpus:
+            raise ValueError("model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
+                             "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
+                             "model.full: false")  # fmt: skip
         return self

@@ -17,7 +17,7 @@ from typing import Any
 
 from rayalign.errors import ExportError, RunFolderError
 from rayalign.export_card import CardFacts, render_card, serve_line
-from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, EvalReport
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, Adapter, EvalReport
 from rayalign.run_dir import RoundDir
 from rayalign.saved_run import SavedRun
 from rayalign.stages import SHARD_PROMPTS
@@ -50,6 +50,8 @@ def export(
 ) -> Path:
     """Write a finished round's adapter, or the merged model, with its model card to the folder `to`.
 
+    A round that trained all weights has no adapter: the model is written, with `merge` or without.
+
     Args:
         place: the run's folder or URI.
         round_index: None takes the last finished round.
@@ -64,6 +66,7 @@ def export(
     """
     run = SavedRun.at(place)
     round_dir, record, files = run.adapter(round_index)
+    merge = merge or FULL_WEIGHTS in files
     target = Path(to).expanduser().absolute()
     identity = {
         "run": run.name,
@@ -74,9 +77,8 @@ def export(
     }
     _check_target(target, identity)
     folder, name = run.base_model(base, record.base_model_sha256)
-    config = {**json.loads(files[ADAPTER_CONFIG]), "base_model_name_or_path": name}
-    files = {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}
-    facts = _facts(run, round_dir, record, name, merge, int(config["r"]))
+    files, rank = _naming_base(files, name)
+    facts = _facts(run, round_dir, record, name, merge, rank)
     facts = replace(facts, place=push.hub_id if push else target.name, for_hub=push is not None)
     with _beside(target, identity) as half:
         if merge:
@@ -95,6 +97,14 @@ def export(
     return target
 
 
+def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], int]:
+    """(an adapter's files with its base's name in the config, its rank); all weights have neither and stay."""
+    if FULL_WEIGHTS in files:
+        return files, 0
+    config = {**json.loads(files[ADAPTER_CONFIG]), "base_model_name_or_path": base}
+    return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
+
+
 def _describe(half: Path, facts: CardFacts, identity: dict[str, Any]) -> None:
     """Write the model card, and what the export says of itself."""
     (half / "README.md").write_text(render_card(facts), encoding="utf-8")
@@ -111,7 +121,7 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
                              "restore the folder from a copy")  # fmt: skip
     round_dir.committed("report")
     hashes = {
-        f"adapter ({ADAPTER_WEIGHTS} of the run)": str(record.sha256),
+        f"adapter ({ADAPTER_WEIGHTS if rank else FULL_WEIGHTS} of the run)": str(record.sha256),
         "base model (names and contents of its weights and config.json)": record.base_model_sha256,
         "the round's COMMIT.json": hashlib.sha256((round_dir.root / "COMMIT.json").read_bytes()).hexdigest(),
         "the run's config.yaml": hashlib.sha256((run.run_dir.root / "config.yaml").read_bytes()).hexdigest(),
@@ -129,8 +139,12 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
 
 def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir) -> list[str]:
     """Write the merged model; returns what is to be said of it."""
-    from rayalign.learning.export import write_merged
+    from rayalign.learning.export import write_full, write_merged
 
+    if FULL_WEIGHTS in files:
+        proof = write_full(base, files, half, _sequences(round_dir))
+        return [f"all weights were trained: logits of {proof.sequences} sequences of the run differ from those of the "
+                f"run's weights by at most {proof.float32_gap:.1e}"]  # fmt: skip
     adapter = half / ".adapter"
     adapter.mkdir()
     _write(adapter, files)

@@ -29,6 +29,7 @@ class CardFacts:
     place: str
     """Hub id or folder of this export."""
     rank: int
+    """Of the LoRA adapter; 0 where all weights were trained."""
     config: dict[str, Any]
     """The run's, secrets redacted."""
     report: EvalReport
@@ -49,13 +50,13 @@ def serve_line(facts: CardFacts, place: str) -> str:
 
 def render_card(facts: CardFacts) -> str:
     """README.md, YAML front matter included."""
-    what = "Merged model" if facts.merged else "LoRA adapter"
+    what = "LoRA adapter for" if not facts.merged else "Merged model for" if facts.rank else "All weights of"
     objectives = facts.config["objective"]
     objectives = objectives if isinstance(objectives, list) else [objectives]
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts, objectives), sort_keys=False)}---",
         f"# {facts.run}, round {facts.round_index}",
-        f"{what} for `{facts.base}`, trained by rayalign in {facts.round_index} rounds of sampling, scoring and "
+        f"{what} `{facts.base}`, trained by rayalign in {facts.round_index} rounds of sampling, scoring and "
         f"training with the objective {' + '.join(one['type'] for one in objectives)}.",
         *(f"**Note:** {note}" for note in facts.notes),
         f"## Data\n\n{_data(facts)}",
@@ -73,7 +74,7 @@ def _front_matter(facts: CardFacts, objectives: list[dict[str, Any]]) -> dict[st
         **(base if facts.base_on_hub or not facts.for_hub else {}),
         "library_name": "transformers" if facts.merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": [*dict.fromkeys(["rayalign", "lora", *(one["type"] for one in objectives)])],
+        "tags": [*dict.fromkeys(["rayalign", *(["lora"] if facts.rank else []), *(one["type"] for one in objectives)])],
     }
 
 

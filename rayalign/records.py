@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -19,6 +20,9 @@ SCHEMA_VERSION = 1
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The file of an adapter folder whose SHA-256 is the adapter's checksum."""
 ADAPTER_CONFIG = "adapter_config.json"
+FULL_WEIGHTS = "model.safetensors"
+"""The same file where a run trains all weights."""
+FULL_CONFIG = "config.json"
 
 FROM_DATASET = -1
 """`Sample.adapter_version` of a response that no adapter of the run produced."""
@@ -28,6 +32,11 @@ ScoreStatus = Literal["ok", "abstain", "error", "timeout"]
 Verdict = Literal["perfect", "flawed"]
 Message = dict[str, str]
 """A chat message: {"role": "user", "content": "..."}."""
+
+
+def weights_file(names: Container[str]) -> str:
+    """Which of an adapter's files has its weights."""
+    return FULL_WEIGHTS if FULL_WEIGHTS in names else ADAPTER_WEIGHTS
 
 
 def prompt_id(messages: list[Message]) -> str:
@@ -311,7 +320,7 @@ class TrainingGroup:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA adapter; version 0 is the base model, explicit, with no folder.
+    """What a round made: a LoRA adapter, or all weights. Version 0 is the base model, explicit, with no folder.
 
     Example:
         >>> Adapter.base("ab12").is_base
@@ -321,9 +330,9 @@ class Adapter:
     version: int
     """The round that made it."""
     path: str | None
-    """Folder in PEFT format; null for the base."""
+    """Folder in PEFT format, or with all weights; null for the base."""
     sha256: str | None
-    """Of `adapter_model.safetensors`; null for the base."""
+    """Of its `weights_file`; null for the base."""
     base_model_sha256: str
     parent: int | None
     """Version of the adapter that training started from; null for the base."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.errors import ModelError, RunFolderError
-from rayalign.records import ADAPTER_WEIGHTS, Adapter
+from rayalign.records import Adapter, weights_file
 from rayalign.run_dir import Place, RoundDir, RunDir
 
 
@@ -72,7 +72,7 @@ class SavedRun:
                                  f"itself ({self.config['model']['base']})")  # fmt: skip
         record, files = found
         committed = round_dir.committed("adapter") or {}
-        weights = committed["files"].get(f"adapter/{ADAPTER_WEIGHTS}", {}).get("sha256")
+        weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
         if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:
             raise RunFolderError(f"{round_dir.root}: its commits name different adapters",
                                  "files of two runs were mixed", "restore the folder from a copy")  # fmt: skip

@@ -13,9 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rayalign.config import LoraSection, ModelSection
 from rayalign.data.selection import build_group
 from rayalign.learning.folders import hash_model, load_tokenizer
-from rayalign.learning.model import build_policy
+from rayalign.learning.model import Policy, build_policy
 from rayalign.records import (
-    ADAPTER_WEIGHTS,
     Adapter,
     EvalReport,
     Metric,
@@ -25,6 +24,7 @@ from rayalign.records import (
     ScoredSample,
     TrainingGroup,
     prompt_id,
+    weights_file,
 )
 from rayalign.run_dir import RunDir, parquet_bytes
 from rayalign.stages import Groups
@@ -69,9 +69,25 @@ def adapter_files(base: Path) -> dict[str, bytes]:
     return policy.adapter_files(str(base))
 
 
+def full_files(base: Path) -> dict[str, bytes]:
+    """All weights, changed."""
+    policy = build_policy(base, ModelSection(base=str(base), full=True))
+    change_all(policy, 1)
+    return policy.adapter_files(str(base))
+
+
+@torch.no_grad()
+def change_all(policy: Policy, seed: int) -> None:
+    """Add something to every weight that is trained."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in policy.trainable():
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
 def make_saved_run(root: Path | Folder, base: Path, **changes: Any) -> RunDir:
     """Rounds 0 and 1, committed; four prompts with two answers each."""
-    config = make_config(model={"base": str(base), "lora": {"r": 8, "alpha": 16}}, run={"rounds": 1}, **changes)
+    model = {"base": str(base), "lora": {"r": 8, "alpha": 16}}
+    config = make_config(**{"model": model, "run": {"rounds": 1}, **changes})
     run_dir = RunDir(root)
     run_dir.open(config.to_dict())
     sha256 = hash_model(base)
@@ -86,8 +102,8 @@ def make_saved_run(root: Path | Folder, base: Path, **changes: Any) -> RunDir:
     content = parquet_bytes([group.to_row() for group in made], TrainingGroup.schema())
     groups = Groups(["rounds/0001/groups/00000.parquet"], len(made), {})
     one.commit("groups", one.write("groups/00000.parquet", content), groups=dataclasses.asdict(groups))
-    files = adapter_files(base)
-    digest = hashlib.sha256(files[ADAPTER_WEIGHTS]).hexdigest()
+    files = full_files(base) if config.model.full else adapter_files(base)
+    digest = hashlib.sha256(files[weights_file(files)]).hexdigest()
     written = {}
     for name, file in files.items():
         written |= one.write(f"adapter/{name}", file)

@@ -23,7 +23,7 @@ from rayalign.actors.vllm_start import start_vllm
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.merged import MergedWeights
-from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample
+from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample, weights_file
 from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
 
 _log = logging.getLogger(__name__)
@@ -77,8 +77,8 @@ class Engine:
     # -- called from any thread
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
-        """Serve `version` from now on: `files` as a LoRA under a new name, id and path, or merged into the weights;
-        or (null) the bare base.
+        """Serve `version` from now on: `files` as a LoRA under a new name, id and path, merged into the weights, or
+        as all weights; or (null) the bare base.
 
         Raises:
             SyncError: the files are not what their checksum says, or vLLM refuses them; no version is held then.
@@ -219,9 +219,10 @@ class Engine:
         return ReplicaState(self.replica, version, sha256)
 
     def _merge(self, files: AdapterFiles | None) -> str | None:
-        """Replace all weights by the checkpoint's, the adapter added; what failed half-way is repaired by the next."""
+        """Replace all weights by the checkpoint's, the adapter added, or by those that the learner made of them; what
+        failed half-way is repaired by the next."""
         assert self._merged is not None
-        sha256 = None if files is None else hashlib.sha256(files.files[ADAPTER_WEIGHTS]).hexdigest()
+        sha256 = None if files is None else hashlib.sha256(files.files[weights_file(files.files)]).hexdigest()
         self._check(files, sha256)
         if not (files is None and self._pristine):
             tensors = self._merged.tensors(None if files is None else files.files)

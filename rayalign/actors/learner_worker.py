@@ -42,7 +42,7 @@ from rayalign.learning.step import (
     reference_sums,
     token_logps_of,
 )
-from rayalign.records import ADAPTER_WEIGHTS
+from rayalign.records import weights_file
 from rayalign.stages import AdapterFiles, TokenSequence, UpdateResult, Which
 from rayalign.storage import Folder
 
@@ -132,7 +132,7 @@ class LearnerWorker:
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
-        sha256 = hashlib.sha256(content[ADAPTER_WEIGHTS]).hexdigest()
+        sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
         self._loaded = sha256
         seconds = time.perf_counter() - started
         metrics = {
@@ -178,7 +178,7 @@ class LearnerWorker:
 
     @contextmanager
     def _scoring_as(self, reference: str) -> Iterator[None]:
-        """No dropout; the adapter off for `base`, on as it stands otherwise."""
+        """No dropout; the base model for `base`, else the policy as it stands."""
         self._zero.ready_to_score()
         self._policy.eval()
         try:

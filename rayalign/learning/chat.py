@@ -1,4 +1,4 @@
-"""A model to talk to: base and adapter in transformers and PEFT, answering token by token."""
+"""A model to talk to, in transformers and PEFT, answering token by token."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from transformers import (
 )
 
 from rayalign.learning.folders import context_length, load_tokenizer, load_with
+from rayalign.learning.weights import put_weights
+from rayalign.records import FULL_WEIGHTS
 
 
 class ChatModel:
-    """A causal language model, with an adapter or without.
+    """A causal language model as the run had it after a round.
 
     Args:
         base: its folder.
-        adapter: an adapter's files by name; None is the base itself.
+        adapter: the files of a round's adapter, or of all weights, by name; None is the base itself.
         dtype: "float32" or "bfloat16".
     """
 
@@ -39,7 +41,9 @@ class ChatModel:
         self._eos = model.generation_config.eos_token_id
         if self._eos is None:
             self._eos = self.tokenizer.eos_token_id
-        if adapter is not None:
+        if adapter is not None and FULL_WEIGHTS in adapter:
+            put_weights(model, adapter[FULL_WEIGHTS])
+        elif adapter is not None:
             with tempfile.TemporaryDirectory(prefix="rayalign-chat-") as folder:
                 for name, content in adapter.items():
                     (Path(folder) / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""A merged model on the disk, proven against the base with its adapter."""
+"""A round's model on the disk, proven against what the run trained."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM
 from rayalign.errors import ModelError, SyncError
 from rayalign.learning.folders import MODEL_FILES, load_with
 from rayalign.learning.merged import MergedWeights
+from rayalign.learning.weights import put_weights
+from rayalign.records import FULL_WEIGHTS
 
 LOGIT_TOLERANCE = 1e-4
 """Largest |difference| of a logit that merging in float32 may make."""
@@ -51,10 +53,7 @@ def write_merged(
         weights.write(adapter, folder, torch.float32)
     except SyncError as error:
         raise ModelError(error.found, error.why, "export the adapter itself, without --merge") from error
-    for pattern in MODEL_FILES:
-        for path in base.glob(pattern):
-            if path.suffix != ".safetensors":
-                shutil.copyfile(path, folder / path.name)
+    _copy_others(base, folder)
     expected = adapter_logits(base, adapter_folder, sequences_ST)
     gap = largest_difference(expected, plain_logits(folder, sequences_ST))
     if not gap <= LOGIT_TOLERANCE:
@@ -66,6 +65,38 @@ def write_merged(
         weights.write(adapter, folder)
         saved_gap = largest_difference(expected, plain_logits(folder, sequences_ST))
     return MergeProof(" and ".join(dtypes), gap, saved_gap, len(sequences_ST))
+
+
+def write_full(
+    base: Path, files: Mapping[str, bytes], folder: Path, sequences_ST: Sequence[Sequence[int]]
+) -> MergeProof:
+    """Write a round's weights to `folder` as the run committed them, all other files as the base has them.
+
+    Args:
+        files: config and weights by name.
+        sequences_ST: token ids whose logits are compared with those of the weights in the base's own class.
+
+    Raises:
+        ModelError: they are not those of this base, or the folder gives other logits when it is loaded.
+    """
+    _copy_others(base, folder, "*.safetensors.index.json")
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    model = load_with(AutoModelForCausalLM, base, dtype=torch.float32)
+    put_weights(model, files[FULL_WEIGHTS])
+    gap = largest_difference(_logits(model, sequences_ST), plain_logits(folder, sequences_ST))
+    if not gap <= LOGIT_TOLERANCE:
+        raise ModelError(f"logits of the exported model are up to {gap:.1e} off", "the folder does not load as it was "
+                         "trained", "please report this model")  # fmt: skip
+    return MergeProof("float32", gap, gap, len(sequences_ST))
+
+
+def _copy_others(base: Path, folder: Path, left_out: str | None = None) -> None:
+    """All files of a model but its weights."""
+    for pattern in MODEL_FILES:
+        for path in base.glob(pattern):
+            if path.suffix != ".safetensors" and not (left_out and path.match(left_out)):
+                shutil.copyfile(path, folder / path.name)
 
 
 def adapter_logits(base: Path, adapter: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:

@@ -1,7 +1,8 @@
 """A base model's weights with an adapter's change added: what a generator is given in `merged` mode, or an export.
 
 The sum is made in float32 from the checkpoint as it lies on the disk, never from weights that were merged before, so
-nothing drifts from round to round, and version 0 is the checkpoint itself.
+nothing drifts from round to round, and version 0 is the checkpoint itself. Where all weights are trained, those of the
+round take the checkpoint's place, tensor for tensor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
 
 from rayalign.errors import SyncError
-from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS
 
 PEFT_PREFIX = "base_model.model."
 OTHER_KINDS = ("use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
@@ -46,17 +47,28 @@ class MergedWeights:
         """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
 
         Args:
-            adapter: its files by name.
+            adapter: its files by name, or those of a round that trained all weights.
 
         Raises:
-            SyncError: the adapter changes something that the checkpoint does not have; before the first tensor.
+            SyncError: the adapter changes something that the checkpoint does not have, or all weights are not those
+                of the checkpoint by name and shape; before the first tensor.
         """
+        if adapter is not None and FULL_WEIGHTS in adapter:
+            return self._replaced(adapter[FULL_WEIGHTS])
         changes = self._checked(adapter)
         return (pair for path in self.paths() for pair in self._read(path, changes, None))
 
     def paths(self) -> list[Path]:
         """The checkpoint's files."""
         return sorted(set(self._files.values()))
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Of all tensors, by name."""
+        found = {}
+        for path in self.paths():
+            with safe_open(path, "pt") as file:
+                found |= {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        return found
 
     def write(self, adapter: Mapping[str, bytes], folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write the merged checkpoint to `folder`, each tensor in the file that holds it here.
@@ -77,6 +89,15 @@ class MergedWeights:
             raise SyncError(f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
                             "the adapter cannot be merged into it by name", "set sync.mode: adapter")  # fmt: skip
         return changes
+
+    def _replaced(self, content: bytes) -> Iterator[tuple[str, torch.Tensor]]:
+        tensors, expected = load_safetensors(content), self.shapes()
+        found = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):
+            raise SyncError(f"{wrong[0]} has shape {found.get(wrong[0])} in the round's weights and "
+                            f"{expected.get(wrong[0])} in the base's checkpoint ({len(wrong)} such tensors)",
+                            "a weight would stay as it was before", "set model.full: false in a new run")  # fmt: skip
+        return iter(tensors.items())
 
     def _read(self, path: Path, changes: Changes, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
         with safe_open(path, "pt") as file:

@@ -1,19 +1,16 @@
-"""The policy: a frozen base model with a LoRA adapter, and its log-probabilities."""
+"""The policy: a base model with what is trained of it, and its log-probabilities."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
@@ -22,23 +19,29 @@ from rayalign.learning.attention import make_layout, register
 from rayalign.learning.folders import first_line, load_with
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
+from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
-from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 _log = logging.getLogger(__name__)
 
 
 class Policy(torch.nn.Module):
-    """A causal language model with a LoRA adapter; `forward` gives response log-probabilities.
+    """A causal language model in training; `forward` gives response log-probabilities.
 
     Model and log-probabilities live in one module so that a sharding engine can gather what the forward needs.
+
+    Args:
+        weights: the model, and what of it is trained.
     """
 
-    def __init__(self, model: PeftModel) -> None:
+    def __init__(self, weights: TrainedWeights) -> None:
         super().__init__()
-        self.model = model
-        base: Any = model.get_base_model()
-        self._quantised = [module for module in model.modules() if type(module).__module__.startswith("bitsandbytes")]
+        self.model = weights.model
+        self._weights = weights
+        base = weights.base
+        self._quantised = [
+            module for module in self.model.modules() if type(module).__module__.startswith("bitsandbytes")
+        ]
         self.eval()
         self._check_head(base)
         self._window = _sliding_window(base.config)
@@ -65,7 +68,7 @@ class Policy(torch.nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """[N] float32 log-probabilities of `batch.targets_N` (nats, temperature 1)."""
-        base: Any = self.model.get_base_model()
+        base = self._weights.base
         if batch.packed:
             # A 4D mask is taken as it is, so that none is made for all pairs; the layout says who sees whom.
             inputs = {
@@ -96,7 +99,7 @@ class Policy(torch.nn.Module):
     @torch.no_grad()
     def _can_share(self) -> bool:
         """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
-        base: Any = self.model.get_base_model()
+        base = self._weights.base
         before = base.config._attn_implementation
         rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
         training = self.training
@@ -118,46 +121,25 @@ class Policy(torch.nn.Module):
     def trainable(self) -> list[torch.nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    @contextlib.contextmanager
-    def base_only(self) -> Iterator[None]:
-        """The base model: adapter off."""
-        with self.model.disable_adapter():
-            yield
+    def base_only(self) -> contextlib.AbstractContextManager[None]:
+        """Context in which the policy is the base model."""
+        return self._weights.base_only()
 
     def adapter_files(self, base_name: str) -> dict[str, bytes]:
-        """The adapter in PEFT format, the same bytes for the same weights."""
-        tensors = {
-            name: tensor.detach().cpu().contiguous().clone()
-            for name, tensor in sorted(get_peft_model_state_dict(self.model).items())
-        }
-        config = self.model.peft_config["default"].to_dict()
-        config |= {"base_model_name_or_path": base_name, "inference_mode": True}
-        text = json.dumps(config, indent=2, sort_keys=True, default=_jsonable)
-        return {ADAPTER_CONFIG: text.encode(), ADAPTER_WEIGHTS: save_safetensors(tensors, {"format": "pt"})}
+        """What is trained as files by name, the same bytes for the same weights; `weights_file` names the weights."""
+        return self._weights.files(base_name)
 
-    def load_adapter(self, files: dict[str, bytes]) -> None:
-        """Take the weights of a saved adapter.
+    def load_adapter(self, files: Mapping[str, bytes]) -> None:
+        """Take the weights of `adapter_files`.
 
         Raises:
             ModelError: they do not fit this model.
         """
-        tensors = load_safetensors(files[ADAPTER_WEIGHTS])
-        expected = get_peft_model_state_dict(self.model)
-        if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in expected.items()}:
-            raise ModelError("the adapter's tensors differ from the model's", "it was trained on another model or rank")
-        set_peft_model_state_dict(self.model, tensors)
+        self._weights.load(files)
 
-    @torch.no_grad()
     def reset_adapter(self, seed: int) -> None:
-        """Fresh LoRA weights: B is zero, so the policy equals the base; A depends on `seed` alone."""
-        generator = torch.Generator().manual_seed(seed)
-        for name, parameter in sorted(self.named_parameters()):
-            if "lora_B" in name:
-                parameter.zero_()
-            elif "lora_A" in name:
-                bound = 1 / parameter.shape[1] ** 0.5
-                values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
-                parameter.copy_(values.to(parameter))
+        """Start anew: the policy equals the base. Fresh LoRA weights depend on `seed` alone."""
+        self._weights.reset(seed)
 
 
 def _sliding_window(config: Any) -> int | None:
@@ -170,14 +152,10 @@ def _sliding_window(config: Any) -> int | None:
     return getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
 
 
-def _jsonable(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else str(value)
-
-
 def build_policy(
     folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False, sharded: bool = False
 ) -> Policy:
-    """Load the base model, quantised if the config says so, and put a LoRA adapter on it.
+    """Load the base model, quantised if the config says so, and put a LoRA adapter on it unless all is trained.
 
     Args:
         checkpointing: remake each layer's activations in the backward pass.
@@ -189,17 +167,22 @@ def build_policy(
     if section.quantization == "none":
         base.to(device)
     base.config.use_cache = False
-    model = get_peft_model(base, lora_config(section.lora))
-    if not isinstance(model, PeftModel):
-        raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
-    if not sharded:
-        fuse_lora(model)
+    weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
     if checkpointing:
         # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})
         if sharded:
             base.enable_input_require_grads()
-    return Policy(model).train()
+    return Policy(weights).train()
+
+
+def _adapter(base: PreTrainedModel, section: LoraSection, *, fuse: bool) -> AdapterWeights:
+    model = get_peft_model(base, lora_config(section))
+    if not isinstance(model, PeftModel):
+        raise ModelError("PEFT made no adapter", "the model has no linear layer that it can adapt")
+    if fuse:
+        fuse_lora(model)
+    return AdapterWeights(model)
 
 
 def load_options(quantization: str, dtype: torch.dtype, device: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
-from rayalign.records import ADAPTER_WEIGHTS, Adapter, EvalReport
+from rayalign.records import Adapter, EvalReport, weights_file
 from rayalign.run_dir import RoundDir, RunDir
 from rayalign.sampling import Sampled, Source, Unscored, commit_shards, make_shards
 from rayalign.stages import (
@@ -181,7 +181,7 @@ def load_adapter(run: Run, version: int) -> tuple[Adapter, AdapterFiles] | None:
     if found is None:
         return None
     record, files = found
-    return record, AdapterFiles(version, hashlib.sha256(files[ADAPTER_WEIGHTS]).hexdigest(), files)
+    return record, AdapterFiles(version, hashlib.sha256(files[weights_file(files)]).hexdigest(), files)
 
 
 def finish_round(

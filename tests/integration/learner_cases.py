@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.config import RunConfig
-from rayalign.records import TrainingGroup
+from rayalign.records import TrainingGroup, weights_file
 from rayalign.run_dir import parquet_bytes
 from rayalign.stages import Groups
 from tests.integration.conftest import small_config
@@ -39,9 +39,9 @@ def learner_config(**training: object) -> RunConfig:
 
 
 def plain_torch_round(folder: Path, config: RunConfig, file: Path) -> tuple[dict[str, Any], list[float]]:
-    """(LoRA weights, loss of each step) after the first round, from a loop without Ray and DeepSpeed."""
+    """(trained weights, loss of each step) after the first round, from a loop without Ray and DeepSpeed."""
     import torch
-    from peft import get_peft_model_state_dict
+    from safetensors.torch import load
 
     from rayalign.learning.model import build_policy
     from rayalign.learning.objective import count_units
@@ -86,4 +86,5 @@ def plain_torch_round(folder: Path, config: RunConfig, file: Path) -> tuple[dict
         torch.nn.utils.clip_grad_norm_(policy.trainable(), training.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-    return {name: tensor.detach() for name, tensor in get_peft_model_state_dict(policy.model).items()}, losses
+    files = policy.adapter_files("demo")
+    return load(files[weights_file(files)]), losses

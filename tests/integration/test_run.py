@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -11,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load, load_file
 
+from rayalign.records import FULL_CONFIG, FULL_WEIGHTS
 from rayalign.run_dir import RunDir, read_parquet
 
 pytestmark = pytest.mark.integration
@@ -111,3 +114,33 @@ def test_deterministic_runs_give_the_same_adapters_byte_for_byte(demo_folder: Pa
     finish(start(tmp_path / "a", "loop.deterministic=true"))
     finish(start(tmp_path / "b", "loop.deterministic=true"))
     assert adapters(RunDir(tmp_path / "a" / "quickstart")) == adapters(RunDir(tmp_path / "b" / "quickstart"))
+
+
+@pytest.mark.slow
+def test_all_weights_trained_killed_and_resumed(demo_folder: Path, tmp_path: Path, wait_for: Callable) -> None:
+    """The generator serves just the weights that were committed before the kill, and the base is the base again."""
+    settings = ["run.rounds=1", "model.full=true", "training.learning_rate=1.0e-4"]
+    process = start(tmp_path, *settings)
+    one = RunDir(tmp_path / "quickstart").round(1)
+    commit = one.root.local_path() / "commits" / "adapter.json"
+    wait_for(lambda: commit.exists() or process.poll() is not None, 300)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not one.finished
+    found = one.adapter()
+    assert found is not None
+    before, files = found
+    assert set(files) == {FULL_CONFIG, FULL_WEIGHTS}
+    output = finish(start(tmp_path, *settings))
+    assert "resuming" in output and "Traceback" not in output
+    assert one.commit_facts()["adapter_sha256"] == before.sha256 == hashlib.sha256(files[FULL_WEIGHTS]).hexdigest()
+    report = one.report()
+    assert report is not None
+    assert report["sync"]["version"] == 1
+    assert max(report["sync"]["canary_gap"], report["sync"]["base_gap"]) < 1e-4
+    assert report["sync"]["moved"] > 0.01
+    assert report["metrics"]["kl_base"]["value"] > 0.01
+    base = load_file(demo_folder / FULL_WEIGHTS)
+    trained = load(files[FULL_WEIGHTS])
+    assert trained.keys() == base.keys()
+    assert all(not (trained[name] == base[name]).all() for name in base)

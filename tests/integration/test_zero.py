@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rayalign.config import RunConfig
-from rayalign.records import TrainingGroup
+from rayalign.records import FULL_WEIGHTS, TrainingGroup
 from rayalign.run_dir import read_parquet
 from rayalign.storage import Folder
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
@@ -34,6 +34,7 @@ SAME: dict[str, dict[str, Any]] = {
     "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
     "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
 }
+FULL = {f"all weights zero{stage}": {"zero_stage": stage, "learning_rate": 1e-4} for stage in (1, 2)}
 GENERATOR = "reference from the generator"
 QUANTISED = {f"{kind} zero{stage}": (kind, stage) for kind in ("nf4", "int8") for stage in (1, 2)}
 DIVERGES = {f"diverges zero{stage}": {"zero_stage": stage, "learning_rate": 1e30} for stage in (1, 2, 3)}
@@ -41,6 +42,7 @@ DIVERGES = {f"diverges zero{stage}": {"zero_stage": stage, "learning_rate": 1e30
 
 def variants() -> dict[str, RunConfig]:
     configs = {name: learner_config(**STEPS, **training) for name, training in {**SAME, **DIVERGES}.items()}
+    configs |= {name: all_weights(learner_config(**STEPS, **training)) for name, training in FULL.items()}
     configs[GENERATOR] = learner_config(**STEPS, reference_logps="generator")
     for name, (kind, stage) in QUANTISED.items():
         configs[name] = quantised(learner_config(**STEPS, zero_stage=stage), kind)
@@ -49,6 +51,10 @@ def variants() -> dict[str, RunConfig]:
 
 def quantised(config: RunConfig, kind: str) -> RunConfig:
     return RunConfig.model_validate({**config.to_dict(), "model": {"base": "demo", "quantization": kind}})
+
+
+def all_weights(config: RunConfig) -> RunConfig:
+    return RunConfig.model_validate({**config.to_dict(), "model": {"base": "demo", "full": True}})
 
 
 @pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2], ids=["1 worker", "2 workers"])
@@ -95,6 +101,24 @@ def test_every_stage_is_plain_torch(results: Any, name: str, demo_folder: Path) 
         assert float((ours[tensor] - expected[tensor]).abs().mean()) < 1e-6
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_all_weights_are_plain_torchs(results: Any, name: str, demo_folder: Path) -> None:
+    """Clipped and stepped over every weight, the tied one once. Five steps of at most 1e-4 each."""
+    import torch
+    from safetensors.torch import load, load_file
+
+    config = all_weights(learner_config(**STEPS, **FULL[name]))
+    expected, losses = plain_torch_round(demo_folder, config, results["folder"] / results["file"])
+    first = results[name]["first"]
+    assert [step["loss"] for step in first.steps] == pytest.approx(losses, abs=1e-5)
+    ours, base = load(first.adapter.files[FULL_WEIGHTS]), load_file(demo_folder / FULL_WEIGHTS)
+    assert ours.keys() == expected.keys() == base.keys()
+    for tensor in ours:
+        torch.testing.assert_close(ours[tensor], expected[tensor], rtol=0, atol=1e-4)
+        assert float((ours[tensor] - expected[tensor]).abs().mean()) < 1e-6
+        assert float((ours[tensor] - base[tensor]).abs().max()) > 1e-4
+
+
 @pytest.mark.parametrize("name", QUANTISED)
 def test_quantised_losses_of_five_steps_are_plain_torchs(results: Any, name: str, demo_folder: Path) -> None:
     config = quantised(learner_config(**STEPS), QUANTISED[name][0])
@@ -103,7 +127,7 @@ def test_quantised_losses_of_five_steps_are_plain_torchs(results: Any, name: str
     assert len(losses) == 5
 
 
-@pytest.mark.parametrize("name", [*SAME, *QUANTISED])
+@pytest.mark.parametrize("name", [*SAME, *FULL, *QUANTISED])
 def test_rounds_follow_each_other(results: Any, name: str) -> None:
     """The second round starts from the first one's adapter with fresh optimizer state, and the base stays the base."""
     found = results[name]

@@ -15,7 +15,8 @@ HEAVY = {"torch", "ray", "vllm", "deepspeed", "transformers", "peft", "trl", "bi
 MODELS = {"torch", "transformers"}
 TRAINING = MODELS | {"peft", "bitsandbytes", "trl"}
 BASE = {"errors", "records"}
-CONFIG = {"config", "config_base", "config_objective", "config_samples", "config_scoring", "config_stages"}
+SECTIONS = {"config_base", "config_model", "config_objective", "config_samples", "config_scoring", "config_stages"}
+CONFIG = SECTIONS | {"config"}
 EVERYTHING_BUT_LOOP = BASE | {
     *(*CONFIG, "metrics", "run_dir", "storage", "stages", "data", "scoring"),
     *("losses", "learning", "demo", "evaluation", "dashboard", "actors", "backends", "group_parts"),
@@ -44,6 +45,7 @@ RULES = {
     "errors": Rule(set(), set()),
     "records": Rule({"errors"}, set()),
     "config_base": Rule(BASE, set()),
+    "config_model": Rule(BASE | {"config_base"}, set()),
     "config_objective": Rule(BASE | {"config_base"}, set()),
     "config_samples": Rule(BASE | {"config_base"}, set()),
     "config_scoring": Rule(BASE | {"config_base"}, set()),

@@ -17,6 +17,7 @@ from rayalign.learning import attention
 from rayalign.learning.attention import make_layout, register, tree_attention, tree_mask, visible
 from rayalign.learning.model import Policy
 from rayalign.learning.packing import Row, Tree, collate_packed, collate_padded, packed_tokens
+from rayalign.learning.weights import AdapterWeights
 from rayalign.losses.logprobs import token_logps
 
 torch.set_num_threads(1)
@@ -51,7 +52,7 @@ def make_policy(family: str, *, checkpointing: bool = False, **changes: Any) -> 
     if checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    return Policy(get_peft_model(base, lora)).train()
+    return Policy(AdapterWeights(get_peft_model(base, lora))).train()
 
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "llama, checkpointing"])

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import SyncError
 from rayalign.learning.merged import MergedWeights
-from rayalign.learning.model import ADAPTER_CONFIG, build_policy
+from rayalign.learning.model import build_policy
 from rayalign.learning.packing import collate_padded
-from rayalign.records import ADAPTER_WEIGHTS
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rayalign.stages import AdapterFiles
 
 torch.set_num_threads(1)

@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 from rayalign.config import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.folders import adapted_modules, context_length, hash_model, resolve_model
-from rayalign.learning.model import ADAPTER_CONFIG, Policy, build_policy
+from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.packing import collate_padded
-from rayalign.records import ADAPTER_WEIGHTS
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 torch.set_num_threads(1)
 
