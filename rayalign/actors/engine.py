@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from rayalign.actors.vllm_start import start_vllm
+from rayalign.actors.vllm_start import pack_head, start_vllm
 from rayalign.config import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.merged import MergedWeights
@@ -228,6 +228,7 @@ class Engine:
             tensors = self._merged.tensors(None if files is None else files.files)
             self._pristine = False
             self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            self._engine.apply_model(pack_head)
             self._pristine = files is None
         return sha256
 

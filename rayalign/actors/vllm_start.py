@@ -57,3 +57,12 @@ def _lora_arguments(model: str, config: RunConfig) -> dict[str, Any]:
         # Without it vLLM also wraps the output head, which slows decoding and breaks prompt log-probs on CPU.
         "lora_target_modules": adapted_modules(Path(model), lora),
     }
+
+
+def pack_head(model: Any) -> None:
+    """Bring the output head up to date after a reload: on CPU, one that is tied to the embedding computes with a packed
+    copy of the weights, which vLLM makes at its start only."""
+    head, trunk = getattr(model, "lm_head", None), getattr(model, "model", None)
+    embedding = getattr(trunk, "embed_tokens", None)
+    if head is not None and embedding is not None and head is not embedding and head.weight is embedding.weight:
+        head.quant_method.process_weights_after_loading(head)
