@@ -60,9 +60,12 @@ def _lora_arguments(model: str, config: RunConfig) -> dict[str, Any]:
 
 
 def pack_head(model: Any) -> None:
-    """Bring the output head up to date after a reload: on CPU, one that is tied to the embedding computes with a packed
-    copy of the weights, which vLLM makes at its start only."""
-    head, trunk = getattr(model, "lm_head", None), getattr(model, "model", None)
-    embedding = getattr(trunk, "embed_tokens", None)
-    if head is not None and embedding is not None and head is not embedding and head.weight is embedding.weight:
-        head.quant_method.process_weights_after_loading(head)
+    """Bring tied output heads up to date after a reload: on CPU, a head that shares an embedding's weights computes
+    with a packed copy of them, which vLLM makes at its start only."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+    embeddings = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding)]
+    for head in embeddings:
+        shared = any(other is not head and other.weight is head.weight for other in embeddings)
+        if isinstance(head, ParallelLMHead) and shared:
+            head.quant_method.process_weights_after_loading(head)
