@@ -90,7 +90,8 @@ def measure_reward_model(count: int, repeats: int, device: str) -> dict[str, flo
 
     from rayalign.config_scoring import RewardModelScoring
     from rayalign.demo.models import build_tokenizer
-    from rayalign.scoring.reward_model import RewardModelScorer, plan_batches
+    from rayalign.scoring.reward_model import RewardModelScorer
+    from rayalign.scoring.text_model import plan_batches
 
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
