@@ -8,11 +8,12 @@ from typing import Any, get_args
 import pytest
 
 from rayalign.records import Message
-from rayalign.scoring.canaries import CANARIES, score_canaries
+from rayalign.scoring.canaries import CANARIES
 from rayalign.scoring.quoting import neutralise
 from rayalign.scoring.rule import RuleScorer
 from rayalign.scoring.services import Reply
 from rayalign.scoring.templates import TemplateName, make_template
+from tests.unit.canary_cases import score_canaries
 from tests.unit.judge_cases import judge, prompt, samples, shown
 
 TEMPLATES = get_args(TemplateName)
