@@ -205,7 +205,7 @@ def child(folder: Path, count: int) -> None:
     from rayalign.actors.cluster import connected
     from rayalign.actors.groups import RayGroupBuilder
     from rayalign.actors.model_source import ModelSource
-    from rayalign.demo.models import build_tokenizer
+    from rayalign.demo.language import build_tokenizer
 
     tokenizer, clock = build_tokenizer(), Clock()
     with connected() as cluster:

@@ -89,7 +89,7 @@ def measure_reward_model(count: int, repeats: int, device: str) -> dict[str, flo
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
     from rayalign.config_scoring import RewardModelScoring
-    from rayalign.demo.models import build_tokenizer
+    from rayalign.demo.language import build_tokenizer
     from rayalign.scoring.reward_model import RewardModelScorer
     from rayalign.scoring.text_model import plan_batches
 

@@ -126,7 +126,7 @@ def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
 
 
 def demo_model() -> Path:
-    from rayalign.demo.models import demo_policy
+    from rayalign.demo.policy import demo_policy
 
     return demo_policy()
 

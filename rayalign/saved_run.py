@@ -93,7 +93,7 @@ class SavedRun:
         be_quiet()
         name = given or str(self.config["model"]["base"])
         if name == "demo":
-            from rayalign.demo.models import demo_policy
+            from rayalign.demo.policy import demo_policy
 
             folder = demo_policy()
             name = str(folder)

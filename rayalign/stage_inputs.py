@@ -83,12 +83,12 @@ def _base(kind: StageKind, config: StageConfig, stage: StageDir) -> Path:
     from rayalign.learning.folders import resolve_model
 
     if config.model.base == "demo":
-        from rayalign.demo.models import demo_policy
+        from rayalign.demo.policy import demo_policy
 
         return demo_policy()
     if config.model.base != UNTRAINED:
         return resolve_model(config.model.base)
-    from rayalign.demo.stages import write_untrained
+    from rayalign.demo.language import write_untrained
 
     write_untrained(stage.root / "base", config.run.seed, rewards=kind == "reward_model")
     return stage.root / "base"

@@ -46,7 +46,7 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     stage = StageDir(stage_folder(config))
     run_dir = RunDir(stage.root, forkable=False)
     if config.model.base == "demo":
-        from rayalign.demo.models import demo_policy
+        from rayalign.demo.policy import demo_policy
 
         demo_policy()
     with (

@@ -20,7 +20,7 @@ from rayalign.records import Message, prompt_id
 IGNORED = -100
 """Label of a token that is not learned."""
 BUCKET = 16
-"""Batches whose rows are sorted by length together."""
+"""Batches whose rows are sorted by length together, where the data's order is kept."""
 
 
 @dataclass(slots=True)
@@ -90,8 +90,8 @@ def pair_rows(
 def plan_order(lengths: Sequence[int], *, batch: int, epochs: int, seed: int, shuffled: bool) -> list[int]:
     """Positions of the rows as they are trained on, `batch` to a step: a pure function of its arguments.
 
-    Rows of similar length share a batch, within buckets of some batches, which keeps the data's order on the large.
-    A last batch that is not full is filled up with the first rows again.
+    Rows of similar length share a batch: shuffled, of a whole epoch; else within buckets of some batches, which keeps
+    the data's order on the large. A last batch that is not full is filled up with the first rows again.
     """
     rng = random.Random(f"stage rows {seed}")
     drawn: list[int] = []
@@ -103,8 +103,9 @@ def plan_order(lengths: Sequence[int], *, batch: int, epochs: int, seed: int, sh
     short = -len(drawn) % batch
     drawn += (drawn * (short // max(1, len(drawn)) + 1))[:short]
     ordered = []
-    for start in range(0, len(drawn), BUCKET * batch):
-        bucket = sorted(drawn[start : start + BUCKET * batch], key=lambda row: lengths[row])
+    size = -(-len(lengths) // batch) * batch if shuffled else BUCKET * batch
+    for start in range(0, len(drawn), size):
+        bucket = sorted(drawn[start : start + size], key=lambda row: lengths[row])
         batches = [bucket[place : place + batch] for place in range(0, len(bucket), batch)]
         rng.shuffle(batches)
         ordered += [row for rows_of_batch in batches for row in rows_of_batch]

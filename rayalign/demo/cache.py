@@ -1,25 +1,35 @@
 """Small models of the demo world that are made once, in a child process, and kept.
 
-The child is `python -m MODULE SCRATCH SEED THREADS` and leaves the model in `SCRATCH/model`: what torch and the
-trainers keep in their process (threads, random generators, environment) must not leak into the caller.
+The child is `python -m MODULE SCRATCH SEED THREADS`, prints its steps and leaves the model in `SCRATCH/model`: what
+TRL, accelerate and torch keep in their process (threads, device, random generators, environment, loggers) must not leak
+into the caller, who may be a Ray actor.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
-from rayalign.demo import models, world
 from rayalign.errors import ModelError
+
+Report = Callable[[int], object]
+"""Called with the number of steps made."""
+LANGUAGE = ("rayalign.demo.world", "rayalign.demo.language")
+STAGES = ("rayalign.demo.stages", "rayalign.data.stage_rows", "rayalign.learning.stage_training")
+LIBRARIES = ("torch", "transformers", "tokenizers")
+_STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
+_STRIPPED_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} | {
+    "HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,16 @@ class CachedModel:
     Args:
         module: of its training; run as the child.
         what: the model in words; its folder's name begins with `demo-` and these words.
+        steps: that the child makes.
+        sources: modules whose text decides the weights, besides the child's own.
         libraries: whose versions decide the weights.
     """
 
     module: str
     what: str
-    libraries: Sequence[str]
+    steps: int
+    sources: Sequence[str] = LANGUAGE
+    libraries: Sequence[str] = LIBRARIES
 
     def folder(self, cache: Path | None, seed: int, threads: int) -> Path:
         """The model's folder, made first if no process has done so before; a second process waits for the first.
@@ -62,10 +76,8 @@ class CachedModel:
         return folder
 
     def _digest(self, seed: int, threads: int) -> str:
-        own = Path(__file__).with_name(f"{self.module.rpartition('.')[2]}.py")
-        files = (own, *(_source(module) for module in (models, world)))
         facts = {
-            "sources": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+            "sources": [hashlib.sha256(_source(module)).hexdigest() for module in (self.module, *self.sources)],
             "libraries": {name: version(name) for name in self.libraries},
             "seed": seed,
             "threads": threads,
@@ -77,24 +89,80 @@ class CachedModel:
         scratch = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process: the lock says that nobody uses it
         scratch.mkdir()
+        log = scratch / "train.log"
         command = [sys.executable, "-m", self.module, str(scratch), str(seed), str(threads)]
-        print(f"Training the demo {self.what} (once, cached)", file=sys.stderr, flush=True)
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                text=True, errors="replace", check=False, env=models._child_env(scratch, threads),
-            )  # fmt: skip
-            if done.returncode != 0:
+            with log.open("wb") as errors:
+                child = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+                    env=_child_env(scratch, threads),
+                )  # fmt: skip
+                try:
+                    self._show_progress(child)
+                    child.wait()
+                finally:
+                    child.kill()  # does nothing to a child that has ended
+                    child.wait()
+            if child.returncode != 0:
+                tail = log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
                 raise ModelError(
-                    f"training the demo {self.what} ended with exit status {done.returncode}:\n{done.stdout[-2000:]}",
-                    f"`model: demo` makes its own small model, with {', '.join(self.libraries)} on the CPU",
+                    f"training the demo {self.what} ended with exit status {child.returncode}:\n{tail}",
+                    f"the demo makes its own small models, with {', '.join(self.libraries)} on the CPU",
                     "check free memory and disk space, and that the environment holds the pinned library versions",
                 )
             (scratch / "model").rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def _show_progress(self, child: subprocess.Popen[str]) -> None:
+        """Draw a progress bar from the child's step numbers, one a line, until it closes its output."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-def _source(module: ModuleType) -> Path:
-    assert module.__file__ is not None
-    return Path(module.__file__)
+        assert child.stdout is not None
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with child.stdout, Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(f"Training the demo {self.what} (once, cached)", total=self.steps)
+            for line in child.stdout:
+                progress.update(task, completed=int(line))
+
+
+def child_main(fit: Callable[[Path, int, int, Report], None]) -> None:
+    """Train as the child of `CachedModel`: step numbers to stdout, everything the libraries say to stderr.
+
+    Args:
+        fit: (scratch folder, seed, threads, report); it leaves the model in `model` below the folder.
+    """
+    import torch
+
+    scratch, seed, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    steps = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    torch.set_num_threads(threads)
+    # A parent that was killed closes the pipe: the next step number then ends this process.
+    fit(scratch, seed, threads, lambda step: print(step, file=steps, flush=True))
+
+
+def _child_env(scratch: Path, threads: int) -> dict[str, str]:
+    """Return the child's environment: offline, on the CPU, outside a caller's distributed job, no files elsewhere."""
+    stripped = [name for name in os.environ if name.startswith(_STRIPPED_ENV) or name in _STRIPPED_NAMES]
+    env = {name: value for name, value in os.environ.items() if name not in stripped}
+    package_root = str(Path(__file__).resolve().parents[2])
+    return env | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
+        "PYTHONHASHSEED": "0",
+        "HF_HOME": str(scratch / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        # Threads that spin while they wait cost up to eight times the time where other processes share the cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+def _source(module: str) -> bytes:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).read_bytes()

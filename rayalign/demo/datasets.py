@@ -13,12 +13,12 @@ from typing import Any, Literal, get_args
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.demo import world
+from rayalign.demo.stages import SFT_ROWS
 from rayalign.errors import DataError
 
 Kind = Literal["preference", "ultrafeedback", "judgments"]
 """Formats of the same names: a chosen and a rejected answer; scored answers; an answer with its judgment."""
 
-SFT_ROWS = 51_200
 _FLAWED_TARGETS = 0.1
 _SCORED_ANSWERS = 4
 _Row = dict[str, Any]

@@ -11,12 +11,12 @@ import functools
 import itertools
 import json
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
-from rayalign.demo import models, world
-from rayalign.demo.cache import CachedModel
+from rayalign.demo import world
+from rayalign.demo.cache import CachedModel, Report, child_main
+from rayalign.demo.language import build_tokenizer
 
 MODEL: dict[str, Any] = {
     "hidden_size": 64,
@@ -35,7 +35,7 @@ TEMPERATURE = 0.1
 POOLING = "cls"
 QUALITY_FILE = "quality.json"
 HELD_OUT_PROMPTS, ANSWERS = 250, 8
-_MODEL = CachedModel("rayalign.demo.encoder", "encoder", ("torch", "transformers", "tokenizers"))
+_MODEL = CachedModel("rayalign.demo.encoder", "encoder", STEPS)
 
 
 def demo_encoder(cache: Path | None = None, seed: int = 0, threads: int = 1) -> Path:
@@ -94,7 +94,7 @@ def judged_answers(seed: int, prompts: int, answers: int) -> list[tuple[str, lis
 def _tokenizer() -> Any:
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = models.build_tokenizer()
+    tokenizer = build_tokenizer()
     ids = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<|bos|>", "<|eos|>")]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|bos|> $A <|eos|>", special_tokens=ids)
     tokenizer.chat_template = None
@@ -102,12 +102,11 @@ def _tokenizer() -> Any:
     return tokenizer
 
 
-def _fit(scratch: Path, seed: int, threads: int) -> None:
+def _fit(scratch: Path, seed: int, threads: int, report: Report) -> None:
     """Train in this process; save model, tokenizer, pooling and quality to `scratch`/model."""
     import torch
     from transformers import BertConfig, BertModel
 
-    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
     config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **MODEL)
@@ -115,7 +114,7 @@ def _fit(scratch: Path, seed: int, threads: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS, pct_start=0.1)
     rng = random.Random(f"demo encoder {seed}")
-    for _ in range(STEPS):
+    for step in range(STEPS):
         batch = pairs(rng, BATCH)
         texts = [first for first, _ in batch] + [second for _, second in batch]
         loss = _info_nce(model(**tokenizer(texts, padding=True, return_tensors="pt")).last_hidden_state[:, 0])
@@ -124,6 +123,7 @@ def _fit(scratch: Path, seed: int, threads: int) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+        report(step + 1)
     folder = scratch / "model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -162,10 +162,5 @@ def _measure(folder: Path, seed: int) -> dict[str, float]:
     return {"rank_correlation": sum(correlations) / len(correlations), "pair_accuracy": right / compared}
 
 
-def main() -> None:
-    """Train as the child of `CachedModel`."""
-    _fit(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-
-
 if __name__ == "__main__":
-    main()
+    child_main(_fit)

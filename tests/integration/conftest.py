@@ -17,7 +17,7 @@ from rayalign.config import RunConfig
 @pytest.fixture(scope="session")
 def demo_folder() -> Path:
     """The demo policy; trained at first use, then cached."""
-    from rayalign.demo.models import demo_policy
+    from rayalign.demo.policy import demo_policy
 
     return demo_policy()
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from rayalign.demo import world
-from rayalign.demo.models import CONTEXT, build_tokenizer, demo_policy
+from rayalign.demo.language import CONTEXT, build_tokenizer
+from rayalign.demo.policy import demo_policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -105,10 +106,10 @@ def test_a_second_call_trains_nothing(folder):
 
 
 def test_a_failed_training_leaves_no_folder_and_says_why(tmp_path, monkeypatch):
-    from rayalign.demo import models
+    from rayalign.demo import cache
     from rayalign.errors import ModelError
 
-    monkeypatch.setattr(models.sys, "executable", "/bin/false")
+    monkeypatch.setattr(cache.sys, "executable", "/bin/false")
     before = dict(os.environ)
     with pytest.raises(ModelError, match="exit status 1"):
         demo_policy(tmp_path)

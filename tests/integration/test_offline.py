@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.demo.models import demo_policy
+from rayalign.demo.policy import demo_policy
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import ADAPTER_WEIGHTS, FROM_DATASET
 from rayalign.run_dir import RoundDir, RunDir, read_parquet

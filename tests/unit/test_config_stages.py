@@ -77,6 +77,6 @@ def test_each_stage_gets_its_folder_its_seed_and_the_models_before_it() -> None:
     assert (sft.run.dir, sft.run.name, sft.run.seed) == ("/data/demo_all", "sft", 7)
     assert reward_model.model.base == "/data/demo_all/sft/model"
     rounds = rounds_config(config)
-    assert (rounds.run.dir, rounds.run.name, rounds.run.seed, rounds.run.rounds) == ("/data/demo_all", "rounds", 7, 3)
+    assert (rounds.run.dir, rounds.run.name, rounds.run.seed, rounds.run.rounds) == ("/data/demo_all", "rounds", 7, 5)
     assert rounds.model.base == "/data/demo_all/sft/model"
     assert rounds.scoring[0].model == "/data/demo_all/reward_model/model"  # pyright: ignore

@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 
 from rayalign.demo import world
-from rayalign.demo.datasets import SFT_ROWS, demo_dataset, prompts_with_targets
+from rayalign.demo.datasets import demo_dataset, prompts_with_targets
+from rayalign.demo.stages import SFT_ROWS
 from rayalign.errors import DataError
 
 TRAIN = {row["messages"][0]["content"] for row in world.prompts() if row["metadata"]["split"] == "train"}
-
-
-def test_as_many_sft_rows_as_the_policy_saw() -> None:
-    from rayalign.demo.models import TRAINING
-
-    assert TRAINING["max_steps"] * TRAINING["per_device_train_batch_size"] == SFT_ROWS
 
 
 def test_every_prompt_has_a_target_nine_in_ten_without_fault() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rayalign.actors.groups import _Recipe, _shard_groups, _with_revisions
 from rayalign.data.judged import JudgedStreams
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import GuardError
 from rayalign.records import Prompt, Sample, Score, ScoredSample
 from rayalign.run_dir import RoundDir, RunDir

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rayalign.actors.judge_engine import EngineThread, JudgeModel
 from rayalign.config_scoring import CallLimits, JudgeScoring, Prices
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.records import Score
 from rayalign.scoring.calls import Caller, Failure
 from rayalign.scoring.judge_model import question_tokens

@@ -11,7 +11,7 @@ from transformers import BertConfig, LlamaConfig
 
 from rayalign.config import RunConfig
 from rayalign.config_scoring import JudgeScoring
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import ConfigError, ModelError
 from rayalign.scoring.judge_model import check_judge_model
 from tests.fakes import make_config

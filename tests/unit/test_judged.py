@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from rayalign.config_objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
 from rayalign.data.chat import fill, tokenize_messages
 from rayalign.data.judged import JudgedStreams
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.learning.streams import streams_of
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
 

@@ -10,7 +10,7 @@ import pytest
 
 from rayalign.config import RunConfig
 from rayalign.data.judged import JudgedStreams
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError
 from rayalign.offline import Offline, read_offline
 from tests.fakes import make_config

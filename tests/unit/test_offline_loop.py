@@ -12,7 +12,7 @@ import pytest
 
 from rayalign.data.dataset import Completion
 from rayalign.data.responses import Responses, tokenize_completions
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import GuardError
 from rayalign.evaluation.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Run

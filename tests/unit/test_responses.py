@@ -10,7 +10,7 @@ import pytest
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.responses import Answer, Responses, merge_rows, tokenize_completions
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError, ModelError
 from rayalign.records import FROM_DATASET, Prompt
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from rayalign.config_scoring import RewardModelScoring
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample
 from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model

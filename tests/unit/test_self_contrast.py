@@ -13,7 +13,7 @@ from rayalign.actors.groups import _Recipe, _shard_groups
 from rayalign.config_objective import SelfContrastObjective
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.pools import choose_negatives
-from rayalign.demo.models import build_tokenizer
+from rayalign.demo.language import build_tokenizer
 from rayalign.learning.objective import count_units
 from rayalign.records import Prompt, Sample, Score, ScoredSample
 from rayalign.run_dir import RunDir

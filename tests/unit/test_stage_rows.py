@@ -8,14 +8,14 @@ import pytest
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.stage_rows import BUCKET, IGNORED, answer_rows, pair_rows, plan_order, row_length
-from rayalign.demo import models
+from rayalign.demo.language import build_tokenizer
 
 ASKED = [{"role": "user", "content": "Name two fruits."}]
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return models.build_tokenizer()
+    return build_tokenizer()
 
 
 def test_the_prompt_is_what_the_generator_is_given_and_the_rest_is_learned(tokenizer: Any) -> None:

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.config_stages import StageConfig
 from rayalign.data.stage_rows import answer_rows, pair_rows, plan_order, row_length
-from rayalign.demo import models, stages
+from rayalign.demo import stages
+from rayalign.demo.language import SPECIAL_TOKENS, build_tokenizer
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.model import load_options
 from rayalign.learning.reward_modelling import train_reward_model
@@ -32,8 +33,8 @@ LORA: dict[str, Any] = {"lora": {"r": 8}}
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny Llama that speaks the demo world's tokens."""
     torch.set_num_threads(1)
-    folder, tokenizer = tmp_path_factory.mktemp("base"), models.build_tokenizer()
-    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in models.SPECIAL_TOKENS}
+    folder, tokenizer = tmp_path_factory.mktemp("base"), build_tokenizer()
+    ids = {f"{name}_id": getattr(tokenizer, f"{name}_id") for name in SPECIAL_TOKENS}
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     LlamaForCausalLM(
