@@ -24,7 +24,7 @@ from rayalign.config_scoring import (
     SimilarityScoring,
     UnitTestScoring,
 )
-from rayalign.records import Prompt, Sample, Score, ScoredSample
+from rayalign.records import NOT_ASKED, Prompt, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
 from rayalign.scoring.backend import Backend
 from rayalign.scoring.calibration import calibrate
@@ -34,8 +34,6 @@ from rayalign.scoring.network import Service, build_service
 from rayalign.scoring.rule import IsolatedRuleScorer, RuleScorer
 from rayalign.scoring.rule_file import RuleSource, compile_rule, rule_version
 from rayalign.scoring.sources import ScorerSource
-
-NOT_ASKED = "not asked: the others agree"
 
 
 def build_backend(

@@ -58,14 +58,12 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
     offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
-    own, store = PromptStore(), PromptStore()
+    own = PromptStore()
     if rows is not None:
         own.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
         _say_rows(config, console, rows, own.duplicates, logs)
-    if offline is None:
-        store = own
-    else:
-        store.add(offline.prompts)
+    store = own if offline is None else offline.prompts
+    if offline is not None:
         _say_offline(console, offline, logs)
     if offline is None or rows is None:
         own = store

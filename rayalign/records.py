@@ -148,6 +148,10 @@ class Sample:
         )
 
 
+NOT_ASKED = "not asked: the others agree"
+"""`Score.reason` where a scorer is asked only about answers on which the others disagree."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """What one scorer said of one response. `reward` and `judgment` are null unless `status` is "ok".

@@ -23,9 +23,10 @@ from rayalign.config_file import redact
 from rayalign.config_scoring import ModelScoring, ScorerFile
 from rayalign.console import Console
 from rayalign.data.prompt_store import PromptStore
-from rayalign.errors import ConfigError, DataError, GuardError, RunFolderError
+from rayalign.errors import ConfigError, DataError, RunFolderError
 from rayalign.evaluation.agreement import Rewards, pair_agreement, pearson, spearman
 from rayalign.inputs import prompt_rows, scorer_model
+from rayalign.loop.guards import ScoreErrorGuard
 from rayalign.metrics import MISSING, format_value
 from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
 from rayalign.run_dir import (
@@ -86,7 +87,8 @@ def rescore(
         The folder of the round's scores.
 
     Raises:
-        RayalignError: run, round or scorers cannot be used; more scores failed than `limits.score_errors` allows.
+        RayalignError: run, round or scorers cannot be used; a scorer failed more often than `limits.score_errors`
+            allows.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
@@ -108,7 +110,9 @@ def rescore(
     write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **scoring})
     _show(console, *summary)
     console.say(f"scores: {target}")
-    _refuse_failures(rows, config.limits.score_errors)
+    guard = ScoreErrorGuard(config.limits.score_errors, len(rows))
+    guard.count(rows)
+    guard.check("", "mend the scorer and run the same command again; what succeeded is kept")
     return target
 
 
@@ -231,15 +235,6 @@ def _scored_before(path: Folder, mark: str, stored: Sequence[ScoredSample]) -> l
 
 def _failures(rows: Sequence[ScoredSample]) -> list[str]:
     return [f"{score.scorer}: {score.reason}" for row in rows for score in row.scores if score.status in FAILED]
-
-
-def _refuse_failures(rows: Sequence[ScoredSample], allowed: float) -> None:
-    total, failures = sum(len(row.scores) for row in rows), _failures(rows)
-    if len(failures) > allowed * total:
-        reason, count = Counter(failures).most_common(1)[0]
-        raise GuardError(f"{len(failures)} of {total} scores failed; most often ({count}x) {reason}",
-                         f"more than the {allowed:.1%} that the run's limits.score_errors allows",
-                         "mend the scorer and run the same command again; what succeeded is kept")  # fmt: skip
 
 
 def _columns(rows: Sequence[ScoredSample]) -> dict[str, list[float | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Literal
 
 from rayalign.data.dataset import BadRow, DatasetRow
 from rayalign.data.formats import DETECT_ROWS, FORMATS, choose_format, format_of, read_record
+from rayalign.data.scratch_db import ScratchDb
 from rayalign.data.sources import SourceRow, open_source
 from rayalign.errors import DataError
 
@@ -27,6 +29,18 @@ class RowStream:
     """Reason -> rows, or answers of rows, that are left out ("prefs.jsonl, line 7, answer 2")."""
     read: int = 0
     """Rows looked at, the skipped ones included."""
+    duplicates: int = 0
+    """Rows that `distinct` left out."""
+
+    def distinct(self) -> Iterator[DatasetRow]:
+        """`rows`, without those that are the same as an earlier one, answers and metadata included."""
+        seen = ScratchDb("CREATE TABLE seen (digest BLOB PRIMARY KEY) WITHOUT ROWID")
+        for row in self.rows:
+            digest = hashlib.sha256(repr(row).encode("utf-8", "surrogatepass")).digest()
+            if seen.all("INSERT OR IGNORE INTO seen VALUES (?) RETURNING 1", (digest,)):
+                yield row
+            else:
+                self.duplicates += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +108,5 @@ def no_good_row(source: str, stream: RowStream) -> DataError:
 def load_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> DatasetRows:
     """The same as a list, with identical rows once."""
     stream = iter_dataset_rows(source, format, on_bad_rows)
-    rows: dict[str, DatasetRow] = {}
-    total = 0
-    for row in stream.rows:
-        rows.setdefault(repr(row), row)
-        total += 1
-    return DatasetRows(list(rows.values()), stream.format, stream.reason, stream.skipped, total - len(rows))
+    rows = list(stream.distinct())
+    return DatasetRows(rows, stream.format, stream.reason, stream.skipped, stream.duplicates)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 
 from rayalign.data.drawing import mark_of
+from rayalign.data.scratch_db import ScratchDb
 from rayalign.records import Prompt
 
 AT_ONCE = 500
-CACHE_KIB = 16 << 10
-"""Of the database that stays in memory."""
 _TABLE = """CREATE TABLE prompts
     (position INTEGER PRIMARY KEY, id BLOB UNIQUE, mark INTEGER, messages TEXT, tokens BLOB, target TEXT,
     metadata TEXT)"""
@@ -23,52 +21,53 @@ _INSERT = "INSERT INTO prompts (id, mark, messages, tokens, target, metadata) VA
 
 
 class PromptStore:
-    """Distinct prompts in the order they were added, read by id. Threads may share one. It lasts as long as the
-    object: in SQLite's cache, and in an unnamed temporary file where there are many."""
+    """Distinct prompts in the order they were added, read by id. Threads may share one."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=OFF")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-        self._db.execute(_TABLE)
+        self._db = ScratchDb(_TABLE)
         self.duplicates = 0
         """Prompts that were there already; a target that the first one lacked was taken over."""
 
     def add(self, prompts: Iterable[Prompt]) -> None:
         source = iter(prompts)
         while some := list(islice(source, AT_ONCE)):
-            with self._lock:
-                self._db.execute("BEGIN")
+            with self._db.writing() as db:
                 for prompt in some:
-                    self._add(prompt)
-                self._db.execute("COMMIT")
+                    self._add(db, prompt)
 
-    def _add(self, prompt: Prompt) -> None:
+    def _add(self, db: sqlite3.Connection, prompt: Prompt) -> None:
         key = prompt.id.encode()
-        there = self._db.execute("SELECT target FROM prompts WHERE id = ?", (key,)).fetchone()
+        there = db.execute("SELECT target FROM prompts WHERE id = ?", (key,)).fetchone()
         if there is None:
             tokens = np.array(prompt.token_ids, dtype=np.int32).tobytes()
             texts = json.dumps(prompt.messages), tokens, prompt.target, json.dumps(prompt.metadata)
-            self._db.execute(_INSERT, (key, mark_of(prompt.metadata.get("split")), *texts))
+            db.execute(_INSERT, (key, mark_of(prompt.metadata.get("split")), *texts))
             return
         self.duplicates += 1
         if there[0] is None and prompt.target is not None:
-            self._db.execute("UPDATE prompts SET target = ? WHERE id = ?", (prompt.target, key))
+            db.execute("UPDATE prompts SET target = ? WHERE id = ?", (prompt.target, key))
+
+    def keep(self, ids_N: np.ndarray) -> None:
+        """Forget all prompts but these."""
+        mine_N, _ = self.ids()
+        with self._db.writing() as db:
+            gone = mine_N[~np.isin(mine_N, ids_N)]
+            db.executemany("DELETE FROM prompts WHERE id = ?", ((bytes(key),) for key in gone))
+
+    @property
+    def has_targets(self) -> bool:
+        return bool(self._db.all("SELECT 1 FROM prompts WHERE target IS NOT NULL LIMIT 1"))
 
     def __len__(self) -> int:
-        return self._all("SELECT count(*) FROM prompts")[0][0]
+        return self._db.all("SELECT count(*) FROM prompts")[0][0]
 
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
         """([N] ids as byte strings, [N] their marks (`drawing.mark_of`)), in the order they were added."""
         count = len(self)
-        width = self._all("SELECT max(length(id)) FROM prompts")[0][0] or 1
+        width = self._db.all("SELECT max(length(id)) FROM prompts")[0][0] or 1
         ids_N, marks_N = np.empty(count, dtype=f"S{width}"), np.empty(count, dtype=np.int8)
-        with self._lock:
-            rows = self._db.execute("SELECT id, mark FROM prompts ORDER BY position")
-            for i, (key, mark) in enumerate(rows):
-                ids_N[i], marks_N[i] = key, mark
+        for i, (key, mark) in enumerate(self._db.each("SELECT id, mark FROM prompts ORDER BY position")):
+            ids_N[i], marks_N[i] = key, mark
         return ids_N, marks_N
 
     def take(self, ids: Sequence[bytes] | np.ndarray) -> list[Prompt]:
@@ -83,7 +82,7 @@ class PromptStore:
         """`take`, a few at a time."""
         for start in range(0, len(ids), AT_ONCE):
             some = [bytes(key) for key in ids[start : start + AT_ONCE]]
-            found = {key: rest for key, *rest in self._all(
+            found = {key: rest for key, *rest in self._db.all(
                 f"SELECT id, messages, tokens, target, metadata FROM prompts WHERE id IN ({','.join('?' * len(some))})",
                 some)}  # fmt: skip
             for key in some:
@@ -93,7 +92,3 @@ class PromptStore:
 
     def __getitem__(self, identity: str) -> Prompt:
         return self.take([identity.encode()])[0]
-
-    def _all(self, query: str, values: Sequence[bytes] = ()) -> list[tuple]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()

@@ -1,4 +1,4 @@
-"""A dataset as the responses of offline rounds: prompts merged, responses tokenised once, what does not fit counted.
+"""A dataset's responses for offline rounds: tokenised once, kept on local disk, what does not fit counted.
 
 This is the only place where text becomes response tokens; from here on a read response is what a sampled one is.
 """
@@ -6,19 +6,23 @@ This is the only place where text becomes response tokens; from here on a read r
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import json
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from rayalign.config import ChatTemplate
 from rayalign.data.chat import tokenize_answer
-from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.prompts import PromptRow
+from rayalign.data.dataset import Completion
+from rayalign.data.scratch_db import ScratchDb
 from rayalign.errors import DataError
-from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample, prompt_id
+from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample
 
 REMEDIES = {
     "rewards": "it compares responses to one prompt by score: give reward or preference data",
@@ -37,41 +41,79 @@ class Answer:
     revision: array[int] | None = None
 
 
+_TABLE = """CREATE TABLE answers
+    (prompt TEXT, place INTEGER, facts TEXT, tokens BLOB, revision BLOB, scored INTEGER, verdict TEXT,
+    PRIMARY KEY (prompt, place)) WITHOUT ROWID"""
+_INSERT = "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+
 class Responses:
-    """The responses of a dataset by prompt id.
+    """The responses of a dataset by prompt id, on local disk where they are many. Threads may share one.
 
     Args:
         name: of the scorer that the dataset's scores and judgments stand under; its version is the data's checksum.
     """
 
-    def __init__(self, name: str, answers: dict[str, list[Answer]]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.version = _checksum(answers)
-        self._answers = answers
+        self._db = ScratchDb(_TABLE)
+
+    def add(self, answers: Iterable[tuple[str, Sequence[Answer]]]) -> None:
+        """Append responses to those that prompts (by id) have already."""
+        with self._db.writing() as db:
+            for prompt, given in answers:
+                (first,) = db.execute("SELECT count(*) FROM answers WHERE prompt = ?", (prompt,)).fetchone()
+                for place, answer in enumerate(given, first):
+                    told = answer.completion
+                    revision = None if answer.revision is None else answer.revision.tobytes()
+                    facts = json.dumps(dataclasses.astuple(told))
+                    scored = told.score is not None
+                    db.execute(
+                        _INSERT, (prompt, place, facts, answer.token_ids.tobytes(), revision, scored, told.verdict)
+                    )
+
+    @functools.cached_property
+    def version(self) -> str:
+        """Checksum of all responses; none may be added after it was read."""
+        digest = hashlib.sha256()
+        for row in self._db.each("SELECT prompt, facts, tokens, revision FROM answers ORDER BY prompt, place"):
+            for part in row:
+                content = part.encode() if isinstance(part, str) else part or b""
+                digest.update(len(content).to_bytes(8, "big") + content)
+        return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
-        return sum(len(answers) for answers in self._answers.values())
+        return self._db.all("SELECT count(*) FROM answers")[0][0]
+
+    def ids(self) -> np.ndarray:
+        """Ids of the prompts that have responses, as byte strings."""
+        count, width = self._db.all("SELECT count(DISTINCT prompt), max(length(prompt)) FROM answers")[0]
+        ids_N = np.empty(count, dtype=f"S{width or 1}")
+        for i, (prompt,) in enumerate(self._db.each("SELECT DISTINCT prompt FROM answers")):
+            ids_N[i] = prompt.encode()
+        return ids_N
 
     @property
     def verdicts(self) -> Counter[str]:
         """How many answers have which verdict."""
-        found = (answer.completion.verdict for answers in self._answers.values() for answer in answers)
-        return Counter(verdict for verdict in found if verdict is not None)
+        return Counter(
+            dict(self._db.all("SELECT verdict, count(*) FROM answers WHERE verdict NOT NULL GROUP BY verdict"))
+        )
 
     @property
     def revises(self) -> bool:
-        return any(answer.revision for answers in self._answers.values() for answer in answers)
+        return bool(self._db.all("SELECT 1 FROM answers WHERE length(revision) > 0 LIMIT 1"))
 
     def rows(self, prompt: Prompt) -> list[ScoredSample]:
         """A prompt's responses 0..K-1 with the dataset's scores."""
         return [
             ScoredSample(_sample(prompt.id, i, answer.completion.text, answer.token_ids), [self._score(answer)],
                          answer.completion.score)
-            for i, answer in enumerate(self._answers[prompt.id])
+            for i, answer in enumerate(self._answers(prompt.id))
         ]  # fmt: skip
 
     def count(self, prompt: Prompt) -> int:
-        return len(self._answers[prompt.id])
+        return self._db.all("SELECT count(*) FROM answers WHERE prompt = ?", (prompt.id,))[0][0]
 
     def count_revisions(self, asked: Prompt) -> int:
         return len(self.revision_rows(asked))
@@ -79,10 +121,17 @@ class Responses:
     def revision_rows(self, asked: Prompt) -> list[ScoredSample]:
         """The better response that the dataset has for one of `JudgedStreams.revision_prompts`, if any."""
         _, prompt, index = asked.id.rsplit("-", 2)
-        answer = self._answers[prompt][int(index)]
+        answer = self._answers(prompt)[int(index)]
         if not answer.revision:
             return []
         return [ScoredSample(_sample(asked.id, 0, answer.completion.revision or "", answer.revision), [], None)]
+
+    def _answers(self, prompt: str) -> list[Answer]:
+        rows = self._db.all("SELECT facts, tokens, revision FROM answers WHERE prompt = ? ORDER BY place", (prompt,))
+        return [
+            Answer(Completion(*json.loads(facts)), array("i", tokens), None if better is None else array("i", better))
+            for facts, tokens, better in rows
+        ]
 
     def _score(self, answer: Answer) -> Score:
         given = answer.completion
@@ -97,70 +146,52 @@ class Responses:
             reason=None if known else "the dataset has neither a score nor a judgment",
         )
 
-    def check(self, prompts: Iterable[Prompt], needs: Collection[str], where: str) -> None:
+    def check(self, needs: Collection[str], where: str, *, targets: bool) -> None:
         """Raise where the dataset has nothing that the run's objectives can learn from.
+
+        Args:
+            needs: of the objectives.
+            targets: whether any prompt has a reference answer.
 
         Raises:
             DataError: no two scored responses to one prompt, no judgment, or no target.
         """
-        rewarded = (sum(a.completion.score is not None for a in answers) > 1 for answers in self._answers.values())
-        found = {
-            "rewards": any(rewarded),
-            "judgments": bool(self.verdicts),
-            "targets": any(prompt.target is not None for prompt in prompts),
-        }
+        rewarded = "SELECT 1 FROM answers WHERE scored GROUP BY prompt HAVING count(*) > 1 LIMIT 1"
+        found = {"rewards": bool(self._db.all(rewarded)), "judgments": bool(self.verdicts), "targets": targets}
         for need, why in REMEDIES.items():
             if need in needs and not found[need]:
                 raise DataError(f"{where} has no {need} for the run's objective", why, "or set another objective.type")
-
-
-def _checksum(answers: dict[str, list[Answer]]) -> str:
-    digest = hashlib.sha256()
-    for name, given in answers.items():
-        digest.update(name.encode())
-        for answer in given:
-            facts = (answer.completion.score, answer.completion.judgment, answer.completion.verdict, answer.revision)
-            digest.update(answer.token_ids.tobytes() + repr(facts).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
 
 
 def _sample(prompt: str, index: int, text: str, token_ids: array[int]) -> Sample:
     return Sample(prompt, index, text, token_ids.tolist(), [], "stop", FROM_DATASET, 0)
 
 
-def merge_rows(rows: Iterable[DatasetRow]) -> tuple[list[PromptRow], dict[str, list[Completion]]]:
-    """(distinct prompts in the dataset's order, completions by prompt id): rows of one prompt become one prompt."""
-    prompts: dict[str, PromptRow] = {}
-    completions: dict[str, list[Completion]] = {}
-    for row in rows:
-        name = prompt_id(row.messages)
-        first = prompts.setdefault(name, PromptRow(name, row.messages, row.target, row.metadata))
-        if first.target is None and row.target is not None:
-            prompts[name] = dataclasses.replace(first, target=row.target)
-        completions.setdefault(name, []).extend(row.completions)
-    return list(prompts.values()), completions
+@dataclass(slots=True)
+class CompletionTokens:
+    """Tokenises a dataset's responses.
 
-
-def tokenize_completions(
-    completions: dict[str, list[Completion]], tokenizer: Any, template: ChatTemplate, max_tokens: int
-) -> tuple[dict[str, list[Answer]], list[tuple[str, int]]]:
-    """The responses of at most `max_tokens` tokens, EOS included, and (prompt id, tokens) of the longer ones.
-
-    A revision that is too long is left out alone, and listed too.
+    Args:
+        max_tokens: the longest response that is kept, EOS included.
     """
-    too_long: list[tuple[str, int]] = []
 
-    def fitting(name: str, text: str) -> array[int] | None:
-        ids = tokenize_answer(text, tokenizer, template)
-        if len(ids) > max_tokens:
-            too_long.append((name, len(ids)))
+    tokenizer: Any
+    template: ChatTemplate
+    max_tokens: int
+    too_long: list[tuple[str, int]] = field(default_factory=list)
+    """(prompt id, tokens) of the responses that were longer. A revision that is too long is left out alone."""
+
+    def answers(self, prompt: str, completions: Sequence[Completion]) -> list[Answer]:
+        found = []
+        for completion in completions:
+            if (ids := self._fitting(prompt, completion.text)) is not None:
+                revision = None if completion.revision is None else self._fitting(prompt, completion.revision)
+                found.append(Answer(completion, ids, revision))
+        return found
+
+    def _fitting(self, prompt: str, text: str) -> array[int] | None:
+        ids = tokenize_answer(text, self.tokenizer, self.template)
+        if len(ids) > self.max_tokens:
+            self.too_long.append((prompt, len(ids)))
             return None
         return array("i", ids)
-
-    answers: dict[str, list[Answer]] = {}
-    for name, given in completions.items():
-        for completion in given:
-            if (ids := fitting(name, completion.text)) is not None:
-                revision = None if completion.revision is None else fitting(name, completion.revision)
-                answers.setdefault(name, []).append(Answer(completion, ids, revision))
-    return answers, too_long

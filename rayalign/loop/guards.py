@@ -6,27 +6,30 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rayalign.errors import GuardError
-from rayalign.records import ScoredSample
+from rayalign.records import NOT_ASKED, ScoredSample
 from rayalign.stages import ScoredShard
 
 KEPT_REASONS = 1000
-"""Different reasons that are counted each; a scorer may name the answer in its own."""
+"""Different reasons of a scorer that are counted each; a scorer may name the answer in its own."""
 OTHER = "other reasons"
 
 
 class ScoreErrorGuard:
-    """Stops sampling when more than a share of a round's scores failed (status `error` or `timeout`).
+    """Stops a round when a scorer failed (status `error` or `timeout`) on more than a share of the answers that it was
+    asked about.
 
     Args:
         budget: allowed share, 0..1.
-        expected: scores that the round will have in all.
+        answers: that the round will have in all.
     """
 
-    def __init__(self, budget: float, expected: int) -> None:
-        self._allowed = budget * expected
-        self._expected = expected
+    def __init__(self, budget: float, answers: int) -> None:
+        self._budget = budget
+        self._answers = answers
         self.statuses: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._not_asked: Counter[str] = Counter()
+        self._reasons: dict[str, Counter[str]] = {}
 
     def count(self, rows: Sequence[ScoredSample]) -> None:
         """Count rows of an earlier attempt."""
@@ -34,19 +37,38 @@ class ScoreErrorGuard:
             for score in row.scores:
                 self.statuses[score.status] += 1
                 if score.status in ("error", "timeout"):
-                    reason = f"{score.scorer}: {score.reason}"
-                    known = reason in self._reasons or len(self._reasons) < KEPT_REASONS
-                    self._reasons[reason if known else f"{score.scorer}: {OTHER}"] += 1
+                    self._failed[score.scorer] += 1
+                    reasons = self._reasons.setdefault(score.scorer, Counter())
+                    known = score.reason in reasons or len(reasons) < KEPT_REASONS
+                    reasons[str(score.reason) if known else OTHER] += 1
+                elif score.reason == NOT_ASKED:
+                    self._not_asked[score.scorer] += 1
 
     def __call__(self, scored: ScoredShard) -> None:
         """Count a new shard; raise where the budget is spent."""
         self.count(scored.rows)
-        failed = self.statuses["error"] + self.statuses["timeout"]
-        if failed > self._allowed:
-            reason, count = self._reasons.most_common(1)[0]
+        self.check(
+            "; training on what is left would be training on a biased part",
+            "mend the scorer (a changed rule file needs a new run.name) or raise limits.score_errors",
+        )
+
+    def check(self, harm: str, remedy: str) -> None:
+        """Raise where a scorer's budget is spent.
+
+        Args:
+            harm: what that would do, after the bare fact.
+            remedy: for the error.
+
+        Raises:
+            GuardError: the scorer, how often it failed and why most often.
+        """
+        for scorer, failed in self._failed.items():
+            asked = self._answers - self._not_asked[scorer]
+            if failed <= self._budget * asked:
+                continue
+            reason, count = self._reasons[scorer].most_common(1)[0]
             raise GuardError(
-                f"{failed} of {self._expected} scores failed; most often ({count}x) {reason}",
-                f"more than the {self._allowed / self._expected:.1%} that limits.score_errors allows; "
-                "training on what is left would be training on a biased part",
-                "mend the scorer (a changed rule file needs a new run.name) or raise limits.score_errors",
+                f"{failed} of {asked} scores of {scorer} failed; most often ({count}x) {reason}",
+                f"more than the {self._budget:.1%} that the run's limits.score_errors allows{harm}",
+                remedy,
             )

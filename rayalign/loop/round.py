@@ -117,8 +117,8 @@ def _plan(run: Run, round_index: int) -> SamplingPlan:
 def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
     config, stages = run.config, run.stages
     sampled = Sampled(_plan(run, round_dir.index), adapter, stages.generator, stages.scorer)
-    source, scorers = (sampled, len(config.scoring)) if run.dataset is None else (run.dataset, 1)
-    guard = ScoreErrorGuard(config.limits.score_errors, source.total(shards) * scorers)
+    source = run.dataset or sampled
+    guard = ScoreErrorGuard(config.limits.score_errors, source.total(shards))
     for index in shards.indices:
         rows = round_dir.read_shard("train", index)
         if rows is not None:

@@ -95,7 +95,7 @@ RULES = {
     "rescore": Rule(
         BASE
         | {*CONFIG, "config_file", "console", "metrics", "run_dir", "storage", "scoring", "evaluation"}
-        | {"backends", "inputs", "saved_run", "data"},
+        | {"backends", "inputs", "saved_run", "data", "loop"},
         {"torch"},
         heavy_only_in_functions=True,
     ),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rayalign.backends import NOT_ASKED, Scorers
-from rayalign.records import Prompt, Sample, ScoredSample
+from rayalign.backends import Scorers
+from rayalign.records import NOT_ASKED, Prompt, Sample, ScoredSample
 from rayalign.scoring.sources import read_sources
 from tests.fakes import make_config
 from tests.http_server import Request, Respond, Server

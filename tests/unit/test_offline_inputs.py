@@ -13,6 +13,7 @@ from rayalign.data.judged import JudgedStreams
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError
 from rayalign.offline import Offline, read_offline
+from rayalign.records import Prompt
 from tests.fakes import make_config
 
 TOKENIZER = build_tokenizer()
@@ -26,6 +27,10 @@ def config_of(source: Path | str, format: str = "auto", **changes: Any) -> RunCo
 
 def read(source: Path | str, format: str = "auto", **changes: Any) -> Offline:
     return read_offline(config_of(source, format, **changes), TOKENIZER, Path())
+
+
+def read_prompts(found: Offline) -> list[Prompt]:
+    return found.prompts.take(found.prompts.ids()[0])
 
 
 def written(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -44,8 +49,9 @@ PAIRS = [
 def test_pairs_of_one_prompt_become_one_group(tmp_path: Path) -> None:
     """Rewards 1, 0, 1, 0 in the file's order."""
     found = read(written(tmp_path, PAIRS), objective={"type": "dpo"})
-    assert [prompt.text for prompt in found.prompts] == ["List two animals.", "Name a tool."]
-    rows = found.responses.rows(found.prompts[0])
+    prompts = read_prompts(found)
+    assert [prompt.text for prompt in prompts] == ["List two animals.", "Name a tool."]
+    rows = found.responses.rows(prompts[0])
     assert [(row.sample.index, row.sample.text, row.reward) for row in rows] == [
         (0, "cat, dog.", 1.0), (1, "cat.", 0.0), (2, "fox, bear.", 1.0), (3, "cat.", 0.0),
     ]  # fmt: skip
@@ -57,8 +63,37 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
     found = read(written(tmp_path, PAIRS), objective={"type": "dpo"}, samples={"max_tokens": 8})
     (reason,) = found.skipped
     assert reason == "responses longer than samples.max_tokens = 8"
-    assert len(found.skipped[reason]) == 1 and found.prompts[1].id in found.skipped[reason][0]
-    assert [row.sample.text for row in found.responses.rows(found.prompts[1])] == ["saw."]
+    _, tool = read_prompts(found)
+    assert len(found.skipped[reason]) == 1 and tool.id in found.skipped[reason][0]
+    assert [row.sample.text for row in found.responses.rows(tool)] == ["saw."]
+
+
+def test_the_first_rows_metadata_and_the_first_target(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Name a tool.", "chosen": "saw.", "rejected": "cat.", "n": 1},
+        {"prompt": "Name a tool.", "chosen": "axe.", "rejected": "cat.", "n": 2},
+        {"prompt": "Name a tool.", "chosen": "axe.", "rejected": "cat.", "n": 2},
+    ]
+    found = read(written(tmp_path, rows), objective={"type": "dpo"})
+    (prompt,) = read_prompts(found)
+    assert prompt.metadata["n"] == 1 and found.responses.count(prompt) == 4
+    assert "1 duplicate rows of samples.source left out" in found.notices
+
+
+def test_prompts_without_a_response_that_fits_are_no_prompts(tmp_path: Path) -> None:
+    long = {"prompt": "Name fruits.", "chosen": PAIRS[2]["rejected"], "rejected": f"{PAIRS[2]['rejected']} fig."}
+    found = read(written(tmp_path, [long, *PAIRS]), objective={"type": "dpo"}, samples={"max_tokens": 8})
+    assert [prompt.text for prompt in read_prompts(found)] == ["List two animals.", "Name a tool."]
+
+
+def test_a_prompt_that_is_too_long_is_named_once(tmp_path: Path) -> None:
+    wordy = [{**row, "prompt": "Name " + "a tool, " * 40} for row in PAIRS[:2]]
+    found = read(
+        written(tmp_path, [*wordy, *PAIRS]), objective={"type": "dpo"}, prompts={"source": "demo", "max_tokens": 64}
+    )
+    assert [prompt.text for prompt in read_prompts(found)] == ["List two animals.", "Name a tool."]
+    (names,) = found.skipped.values()
+    assert len(names) == 1 and "tokens" in names[0]
 
 
 def test_a_dataset_without_what_is_learned_from(tmp_path: Path) -> None:
@@ -91,7 +126,7 @@ def test_real_judgments_hold_every_row_whole() -> None:
     assert found.responses.verdicts == {"perfect": 713, "flawed": 287}
     streams = JudgedStreams(config.objectives, TOKENIZER, "auto")
     flawed = 0
-    for prompt in found.prompts:
+    for prompt in read_prompts(found):
         (row,) = found.responses.rows(prompt)
         assert TOKENIZER.decode(row.sample.token_ids[:-1]) == row.sample.text
         assert row.sample.token_ids[-1] == TOKENIZER.eos_token_id

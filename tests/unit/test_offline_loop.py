@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rayalign.data.dataset import Completion
-from rayalign.data.responses import Responses, tokenize_completions
+from rayalign.data.responses import CompletionTokens, Responses
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import GuardError
 from rayalign.evaluation.evaluator import HeldOutEvaluator
@@ -46,8 +46,9 @@ def dataset(reward: Any = float) -> Responses:
         prompt.id: [Completion(WORDS[(n + i) % len(WORDS)], reward(i)) for i in range(RAGGED[n])]
         for n, prompt in enumerate(prompts)
     }
-    answers, _ = tokenize_completions(completions, build_tokenizer(), "auto", 16)
-    return Responses("dataset:test", answers)
+    tokens, responses = CompletionTokens(build_tokenizer(), "auto", 16), Responses("dataset:test")
+    responses.add((name, tokens.answers(name, given)) for name, given in completions.items())
+    return responses
 
 
 def offline_config(**changes: Any) -> Any:

@@ -9,10 +9,10 @@ import pytest
 
 from rayalign.data.chat import tokenize_answer
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.responses import Answer, Responses, merge_rows, tokenize_completions
+from rayalign.data.responses import Answer, CompletionTokens, Responses
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError, ModelError
-from rayalign.records import FROM_DATASET, Prompt
+from rayalign.records import FROM_DATASET, Prompt, prompt_id
 
 TOKENIZER = build_tokenizer()
 
@@ -22,25 +22,24 @@ def asked(text: str) -> list[dict[str, str]]:
 
 
 def responses(rows: list[DatasetRow], max_tokens: int = 50) -> tuple[list[Prompt], Responses, list[tuple[str, int]]]:
-    prompts, completions = merge_rows(rows)
-    answers, too_long = tokenize_completions(completions, TOKENIZER, "auto", max_tokens)
-    made = [Prompt(p.id, p.messages, [1], p.target) for p in prompts if p.id in answers]
-    return made, Responses("dataset:test", answers), too_long
+    tokens, made = CompletionTokens(TOKENIZER, "auto", max_tokens), Responses("dataset:test")
+    prompts = [Prompt(prompt_id(row.messages), row.messages, [1], row.target) for row in rows]
+    made.add((prompt.id, tokens.answers(prompt.id, row.completions)) for prompt, row in zip(prompts, rows, strict=True))
+    there = {key.decode() for key in made.ids().tolist()}
+    return [prompt for prompt in prompts if prompt.id in there], made, tokens.too_long
 
 
-def test_rows_of_one_prompt_become_one_prompt() -> None:
-    """Two rows of "a" and one of "b": responses 0..2 of "a" in the dataset's order, its first target and metadata."""
+def test_rows_of_one_prompt_are_added_to_each_other() -> None:
+    """Two rows of "a" and one of "b": responses 0..2 of "a" in the dataset's order."""
     rows = [
-        DatasetRow(asked("a"), [Completion("cat"), Completion("dog")], None, {"n": 1}),
-        DatasetRow(asked("b"), [Completion("fox")], "lion"),
-        DatasetRow(asked("a"), [Completion("goat")], "bear", {"n": 2}),
+        DatasetRow(asked("a"), [Completion("cat"), Completion("dog")]),
+        DatasetRow(asked("b"), [Completion("fox")]),
+        DatasetRow(asked("a"), [Completion("goat")]),
     ]
-    prompts, completions = merge_rows(rows)
-    assert [(p.messages[0]["content"], p.target, p.metadata) for p in prompts] == [
-        ("a", "bear", {"n": 1}),
-        ("b", "lion", {}),
-    ]
-    assert [[c.text for c in completions[p.id]] for p in prompts] == [["cat", "dog", "goat"], ["fox"]]
+    (a, b, _), made, _ = responses(rows)
+    assert [[row.sample.text for row in made.rows(p)] for p in (a, b)] == [["cat", "dog", "goat"], ["fox"]]
+    assert [row.sample.index for row in made.rows(a)] == [0, 1, 2]
+    assert (made.count(a), made.count(b), len(made)) == (3, 1, 4)
 
 
 def test_responses_are_whole_answers_of_the_text_alone() -> None:
@@ -115,19 +114,26 @@ def test_revisions_of_the_dataset() -> None:
 )
 def test_data_that_the_objective_cannot_learn_from(need: str, completions: Any, target: Any, learns: bool) -> None:
     """The model itself can write revisions."""
-    prompts, made, _ = responses([DatasetRow(asked("a"), completions, target)])
+    _, made, _ = responses([DatasetRow(asked("a"), completions, target)])
     if learns:
-        made.check(prompts, {need}, "file.json")
+        made.check({need}, "file.json", targets=target is not None)
     else:
         with pytest.raises(DataError, match=f"file.json has no {need}"):
-            made.check(prompts, {need}, "file.json")
+            made.check({need}, "file.json", targets=target is not None)
 
 
-def test_tokens_are_kept_four_bytes_each() -> None:
-    """And survive a checksum, which reads them as bytes."""
-    answer = Answer(Completion("x"), array("i", [3, 70_000]))
-    (row,) = Responses("d", {"p": [answer]}).rows(Prompt("p", [], []))
-    assert row.sample.token_ids == [3, 70_000]
+@pytest.mark.parametrize(
+    "text", ["", "\x00 and more", "a lone \ud83c surrogate", "🍏", "مرحبا", "' OR 1=1 --", "x" * 1_000_000]
+)
+def test_any_text_comes_back(text: str) -> None:
+    """And any token id of four bytes."""
+    answer = Answer(Completion(text, 0.1 + 0.2, text, "flawed", text), array("i", [3, 2**31 - 1]), array("i", [7]))
+    made = Responses("d")
+    made.add([("p", [answer])])
+    assert made._answers("p") == [answer]
+    (row,) = made.rows(Prompt("p", [], []))
+    assert (row.sample.text, row.sample.token_ids, row.reward) == (text, [3, 2**31 - 1], 0.1 + 0.2)
+    assert len(made.version) == 16
 
 
 def test_a_tokenizer_without_an_end_is_refused() -> None:
