@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.model_source import ModelSource
 from rayalign.config import RunConfig
+from rayalign.run_dir import RunDir
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,14 @@ def small_config(**changes: object) -> RunConfig:
 def model_source(folder: Path) -> ModelSource:
     """A model on the test's own Ray."""
     return ModelSource.of(folder, Cluster(nodes=(), max_gpus=0, shared=False))
+
+
+def statuses(run_dir: RunDir, index: int) -> dict[str, Counter[str]]:
+    """Of each scorer's scores of a round's training answers."""
+    found: dict[str, Counter[str]] = {}
+    for shard in run_dir.round(index).shards("train"):
+        for row in run_dir.round(index).read_shard("train", shard) or []:
+            for score in row.scores:
+                found.setdefault(score.scorer, Counter())[score.status] += 1
+                assert (score.reward is not None) <= (score.status == "ok")
+    return found

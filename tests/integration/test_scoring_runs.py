@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from rayalign.run_dir import RunDir
+from tests.integration.conftest import statuses
 from tests.integration.judge_server import KEY, MODEL, judge_server
 from tests.integration.ray_nodes import free_port
 from tests.integration.test_run import check_complete, finish, start
@@ -50,17 +50,6 @@ def judge(port: int, **changes: Any) -> dict[str, Any]:
 
 def scoring(*sections: dict[str, Any]) -> str:
     return f"scoring={json.dumps(list(sections))}"
-
-
-def statuses(run_dir: RunDir, index: int) -> dict[str, Counter[str]]:
-    """Of each scorer's scores of a round's training answers."""
-    found: dict[str, Counter[str]] = {}
-    for shard in run_dir.round(index).shards("train"):
-        for row in run_dir.round(index).read_shard("train", shard) or []:
-            for score in row.scores:
-                found.setdefault(score.scorer, Counter())[score.status] += 1
-                assert (score.reward is not None) <= (score.status == "ok")
-    return found
 
 
 def test_every_scorer_in_one_run(demo_folder: Path, tmp_path: Path, service: str) -> None:
