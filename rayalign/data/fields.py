@@ -12,6 +12,8 @@ from rayalign.records import Message
 
 PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns")
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
+SCORED_FIELD = "answer"
+"""Scorers look for the right answer here."""
 
 BLANK = "blank prompt"
 NOT_TEXT = "prompt is not text"

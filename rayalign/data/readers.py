@@ -22,7 +22,8 @@ CHOSEN_IS_REJECTED = "chosen equals rejected"
 def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS) -> DatasetRow:
     """A prompt in the first of the fields `names`, with its target where there is one.
 
-    The target is the closing assistant turn, else the first text among `fields.TARGET_FIELDS`.
+    The target is the closing assistant turn, else the first text among `fields.TARGET_FIELDS`. An `answer` stays in the
+    metadata too, where the scorer of this name looks for what is right.
     """
     name = fields.prompt_field(record, names)
     used = {name, "input"} if name == "instruction" else {name}
@@ -35,7 +36,8 @@ def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS) -> Dat
         value = _only_turn(record.get(answer))
         if target is None and answer not in used and isinstance(value, str) and value.strip():
             target = value
-            used.add(answer)
+            if answer != fields.SCORED_FIELD:
+                used.add(answer)
     return DatasetRow(messages, [], fields.unicode_text(target) if target is not None else None, rest(record, used))
 
 

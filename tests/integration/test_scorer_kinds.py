@@ -50,7 +50,7 @@ def test_similarity_to_the_reference_answer(demo_folder: Path, tmp_path: Path) -
 
 
 def test_code_against_tests(demo_folder: Path, tmp_path: Path) -> None:
-    """Lists are no Python, so all but a test that asks nothing fail: a reward of one half, and no failed score."""
+    """Lists are no Python: they fail their tests, which is a reward and no failed score."""
     source = world_prompts(tmp_path, tests=["pass", "assert sort([2, 1]) == [1, 2]"])
     found, report = run(tmp_path, {"type": "unit_test", "workers": 2}, source)
     assert found == {"unit_test:tests": {"ok": ANSWERS}}
@@ -58,9 +58,10 @@ def test_code_against_tests(demo_folder: Path, tmp_path: Path) -> None:
 
 
 def test_an_answer_to_match(demo_folder: Path, tmp_path: Path) -> None:
-    found, _ = run(tmp_path, {"type": "answer"}, world_prompts(tmp_path, answer="3"), "limits.score_errors=0")
-    (counts,) = found.values()
-    assert counts.keys() <= {"ok", "abstain"}
+    """A list holds no number: no answer is found, which is a reward of 0."""
+    found, report = run(tmp_path, {"type": "answer"}, world_prompts(tmp_path, answer="... so it is\n#### 3"))
+    assert found == {"answer:answer": {"ok": ANSWERS}}
+    assert report["trust"]["scorers"]["answer:answer"]["aspects"]["no_answer"] == ANSWERS + HELD_OUT
 
 
 def test_a_judge_in_an_actor_of_the_run(demo_folder: Path, tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_a_judge_in_an_actor_of_the_run(demo_folder: Path, tmp_path: Path) -> No
         "type": "judge", "transport": "vllm", "model": "demo", "template": "rating", "reasons": False,
         "max_tokens": 32, "temperature": 1.0, "context": 1024,
     }  # fmt: skip
-    found, report = run(tmp_path, judge, "limits.score_timeout_s=400")
+    found, report = run(tmp_path, judge, "limits.score_timeout_s=400", "prompts.max_tokens=128")
     assert found == {"judge:rating:demo": {"ok": ANSWERS}}
     assert 1 <= report["metrics"]["mean_reward"]["value"] <= 10
 
@@ -77,7 +78,7 @@ def test_a_judge_in_an_actor_of_the_run(demo_folder: Path, tmp_path: Path) -> No
 def test_a_judge_behind_an_endpoint(
     demo_folder: Path, tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`cut` asks for free text, which the demo policy seldom ends: what it does not end is an error and no judgment."""
+    """`cut` asks for free text, which the demo policy ends now and then where it babbles; else it is an error."""
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
     port = free_port()
     judge = {
@@ -85,7 +86,10 @@ def test_a_judge_behind_an_endpoint(
         "template": template, "reasons": False, "api_key_env": "TEST_JUDGE_KEY", "max_tokens": 48, "temperature": 1.0,
         "limits": {"concurrency": 12, "retries": 1},
     }  # fmt: skip
-    free_text = ("objective={type: cut}", "limits.score_errors=1") if template == "cut" else ()
+    free_text: tuple[str, ...] = ()
+    if template == "cut":
+        judge |= {"temperature": 2.0, "max_tokens": 200}
+        free_text = ("objective={type: cut}", "limits.score_errors=1", "limits.score_timeout_s=400")
     with judge_server(demo_folder, tmp_path / "server.log", port):
         found, report = run(tmp_path, judge, *free_text)
     name = f"judge:{template}:{MODEL}"

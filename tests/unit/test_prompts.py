@@ -63,6 +63,12 @@ def test_ids_and_other_fields_become_metadata() -> None:
     assert row.metadata == {"id": 7, "split": "train", "n": 3}
 
 
+def test_an_answer_is_the_target_and_stays_where_the_answer_scorer_looks() -> None:
+    (row,) = rows_from_records([{"prompt": "3 * 4?", "answer": "It is 12.\n#### 12", "n": 1}], "here").rows
+    assert row.target == "It is 12.\n#### 12"
+    assert row.metadata == {"answer": "It is 12.\n#### 12", "n": 1}
+
+
 def test_named_field(tmp_path: Path) -> None:
     (row,) = load_prompt_rows(written(tmp_path, '{"question": "Why?", "prompt": "no"}'), "question").rows
     assert row.messages == user("Why?")
