@@ -3,6 +3,7 @@
     sync, async, batch     a trivial rule in this process: per item, `async def`, on lists
     isolated ...           the same with `timeout_s`: in a child process that survives the rule
     reward model           tokens, batches, records and all, against bare forward passes on the same batches
+    remote, cached         the example reward service on loopback, and the same answers again from the cache
 
     .venv/bin/python benchmarks/scoring.py [--device cuda] [--quick]
 
@@ -15,7 +16,9 @@ import argparse
 import json
 import os
 import random
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -129,6 +132,40 @@ def measure_reward_model(count: int, repeats: int, device: str) -> dict[str, flo
     return {"reward_model_items_per_s": round(rate, 1), **shares}
 
 
+def measure_cache(count: int, repeats: int) -> dict[str, float]:
+    """The same answers scored again: the service is stopped by then, so that every score is a hit."""
+    from rayalign.config import RunConfig
+    from rayalign.scoring.network import build_service
+    from rayalign.scoring.sources import ScorerSource
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    section = {"type": "remote", "url": f"http://127.0.0.1:{port}/score", "limits": {"retries": 8}}
+    config = RunConfig.model_validate({
+        "model": {"base": "demo"}, "prompts": {"source": "demo"}, "scoring": [section], "objective": {"type": "nca"},
+    })  # fmt: skip
+    prompts, samples = make_inputs(count)
+    with tempfile.TemporaryDirectory() as folder:
+        service = build_service(config.scoring[0], ScorerSource(), config, Path(folder))
+        server = subprocess.Popen([sys.executable, str(ROOT / "examples" / "reward_server.py"), str(port)])
+        try:
+            first: list[Any] = []
+            wall, _ = timed(lambda: first.extend(service.score(prompts, samples)))
+        finally:
+            server.terminate()
+            server.wait()
+        again = service.score(prompts, samples)
+        assert [score.reward for score in again] == [score.reward for score in first]
+        assert all(score.status == "ok" for score in again)
+        cached = seconds(lambda: service.score(prompts, samples), repeats)
+        service.close()
+    found = {"remote_items_per_s": round(count / wall), "cached_items_per_s": round(count / cached)}
+    print(f"remote           {found['remote_items_per_s']:>9,} items/s")
+    print(f"cached           {found['cached_items_per_s']:>9,} items/s", flush=True)
+    return found
+
+
 def timed(call: Callable[[], object]) -> tuple[float, float]:
     """Seconds on the clock, and of CPU: the second tells more where other processes share the cores."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -149,6 +186,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     found = measure_rules(args.items, args.repeats)
     found |= measure_reward_model(args.texts, args.repeats, args.device)
+    found |= measure_cache(args.items // 10, args.repeats)
     print(json.dumps(found))
 
 

@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--responses", type=int, default=32, help="n, sampled per prompt; negatives are among them")
     parser.add_argument("--prompts", type=int, default=1024, help="per round")
     parser.add_argument("--rounds", type=int, default=1, help="the paper makes one")
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--beta", type=float, default=0.1)
     parser.add_argument("--holdout", type=int, default=256)
     parser.add_argument("--folder", type=Path, default=Path("runs/self_contrast"))
