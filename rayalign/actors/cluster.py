@@ -17,13 +17,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign import __version__
 from rayalign.actors.process import QUIET_ENV
-from rayalign.errors import ClusterError, RunFolderError
+from rayalign.errors import ClusterError, RunFolderError, StageTimeoutError
 from rayalign.run_dir import RunDir
 from rayalign.storage import Folder
 
 ROLE_LABEL = "rayalign-role"
 PROBE_TIMEOUT_S = 120
+START_TRIES = 3
+"""To start a local Ray, which a busy machine may not do in Ray's own 30 s."""
 TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE with the cluster's token"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,27 +63,52 @@ def connected() -> Iterator[Cluster]:
 
     Raises:
         ClusterError: it cannot be joined; the versions or the token differ.
+        StageTimeoutError: a local Ray does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"num_cpus": max(2, os.cpu_count() or 1), "include_dashboard": False}
+    if address:
+        _join(address)
+    else:
+        _start_local()
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
+        yield _describe(shared=bool(address))
+    finally:
+        ray.shutdown()
+
+
+def _start_local() -> None:
+    """A local Ray, tried again where a busy machine has not started it in Ray's own 30 s."""
+    for tries_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(
+                address="local", num_cpus=max(2, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False,
+                logging_level=logging.WARNING,
+            )  # fmt: skip
+            return
+        except Exception as error:  # Ray raises no narrower one
+            log.warning("a local Ray did not start, %d more tries: %s", tries_left, error)
+            ray.shutdown()
+            if not tries_left:
+                raise StageTimeoutError(
+                    f"a local Ray did not start in {START_TRIES} tries",
+                    str(error).strip() or type(error).__name__,
+                    "free processor time and memory, and run the same command again",
+                ) from error
+
+
+def _join(address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except AuthenticationError as error:
         raise ClusterError(
             f"the cluster at {address} refused the token", str(error).splitlines()[0], TOKEN_REMEDY
         ) from None
     except (RuntimeError, ConnectionError) as error:
-        if address is None:
-            raise
         found, remedy = f"cannot join the Ray cluster at {address}", "check RAY_ADDRESS; unset, a local Ray is started"
         if "Version mismatch" in str(error):
             found = f"{found}: it runs other versions"
             remedy = "install the cluster's Ray and Python versions here, or submit from where they are installed"
         raise ClusterError(found, str(error).strip(), remedy) from None
-    try:
-        yield _describe(shared=address is not None)
-    finally:
-        ray.shutdown()
 
 
 def _describe(*, shared: bool) -> Cluster:
