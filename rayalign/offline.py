@@ -5,7 +5,6 @@ Rows are read a few at a time and kept on local disk, so that memory does not gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,14 +12,13 @@ from typing import Any
 
 from rayalign.config import RunConfig
 from rayalign.config_samples import SamplesSection
-from rayalign.data.dataset import DatasetRow
-from rayalign.data.loading import iter_dataset_rows
+from rayalign.data.loading import RowStream, iter_dataset_rows
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRow
 from rayalign.data.responses import CompletionTokens, Responses
 from rayalign.data.sources import locate
 from rayalign.errors import DataError
-from rayalign.records import Prompt, prompt_id
+from rayalign.records import prompt_id
 
 AT_ONCE = 500
 
@@ -38,17 +36,6 @@ class Offline:
     """Lines for the user."""
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The dataset before tokenising; all but `rows` and `kind` are complete when `rows` is exhausted."""
-
-    rows: Iterator[DatasetRow]
-    kind: str
-    skipped: dict[str, list[str]]
-    notices: list[str]
-    count: int = 0
-
-
 def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline:
     """The dataset that `samples` names.
 
@@ -60,64 +47,56 @@ def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline
     """
     section = config.samples
     assert section is not None
-    found = _rows(section, config_dir)
-    prompts, responses = PromptStore(), Responses(f"dataset:{found.kind}")
-    limit, longest = config.prompts.max_tokens, config.max_response_tokens
-    tokens = CompletionTokens(tokenizer, config.prompts.template, longest)
-    long_prompts: dict[str, int] = {}
-    while some := list(islice(found.rows, AT_ONCE)):
-        found.count += len(some)
-        fitting = list(_fitting(some, tokenizer, config, long_prompts))
-        prompts.add(prompt for prompt, _ in fitting)
-        responses.add((prompt.id, tokens.answers(prompt.id, row.completions)) for prompt, row in fitting)
+    from rayalign.data.chat import tokenize_prompts
+
+    stream = _open(section, config_dir)
+    prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
+    template, limit, longest = config.prompts.template, config.prompts.max_tokens, config.max_response_tokens
+    tokens, long_prompts = CompletionTokens(tokenizer, template, longest), {}
+    rows = stream.distinct()
+    while some := list(islice(rows, AT_ONCE)):
+        count += len(some)
+        asked = [PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in some]
+        fitting, too_long = tokenize_prompts(asked, tokenizer, template, limit)
+        prompts.add(fitting)
+        long_prompts |= dict(too_long)
+        responses.add(
+            (prompt.id, tokens.answers(prompt.id, row.completions))
+            for prompt, row in zip(asked, some, strict=True)
+            if prompt.id not in long_prompts
+        )
     prompts.keep(responses.ids())
-    skipped = found.skipped
+    skipped = stream.skipped
     for what, key, names in (
         ("prompts", f"prompts.max_tokens = {limit}", list(long_prompts.items())),
         ("responses", f"samples.max_tokens = {longest}", tokens.too_long),
     ):
         if names:
-            skipped[f"{what} longer than {key}"] = [f"{name} ({count} tokens)" for name, count in names]
+            skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
     if not len(prompts):
         reasons = ", ".join(f"{reason}: {len(names)}" for reason, names in skipped.items())
-        raise DataError(f"{section.source}: none of {found.count} rows has a response to train on", reasons,
+        raise DataError(f"{section.source}: none of {count} rows has a response to train on", reasons,
                         "raise the limits, or give responses with the prompts")  # fmt: skip
     needs = {need for objective in config.objectives for need in objective.needs}
     responses.check(needs, section.source, targets=prompts.has_targets)
-    return Offline(prompts, responses, skipped, [*found.notices, _summary(section, found.count, prompts, responses)])
+    notices = [*_notices(section, stream), _summary(section, count, prompts, responses)]
+    return Offline(prompts, responses, skipped, notices)
 
 
-def _fitting(
-    rows: list[DatasetRow], tokenizer: Any, config: RunConfig, too_long: dict[str, int]
-) -> Iterator[tuple[Prompt, DatasetRow]]:
-    """Rows with their tokenised prompt; ids of prompts that are too long go to `too_long`, with their tokens."""
-    from rayalign.data.chat import tokenize_rows
-
-    asked: Iterable[PromptRow] = (
-        PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in rows
-    )
-    for row, (prompt, token_ids) in zip(rows, tokenize_rows(asked, tokenizer, config.prompts.template), strict=True):
-        if len(token_ids) > config.prompts.max_tokens:
-            too_long[prompt.id] = len(token_ids)
-        else:
-            yield Prompt(prompt.id, prompt.messages, token_ids, prompt.target, prompt.metadata), row
-
-
-def _rows(section: SamplesSection, config_dir: Path) -> _Rows:
+def _open(section: SamplesSection, config_dir: Path) -> RowStream:
     if section.source == "demo":
         from rayalign.demo.datasets import demo_dataset
 
-        return _Rows(iter(demo_dataset(section.format)), f"demo_{section.format}", {}, [])
-    stream = iter_dataset_rows(locate(section.source, config_dir), section.format)
-    found = _Rows(iter(()), stream.format, stream.skipped, [f"samples.format {stream.format}: {stream.reason}"])
+        return RowStream(iter(demo_dataset(section.format)), f"demo_{section.format}", "the demo world's own")
+    return iter_dataset_rows(locate(section.source, config_dir), section.format)
 
-    def rows() -> Iterator[DatasetRow]:
-        yield from stream.distinct()
-        if stream.duplicates:
-            found.notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
 
-    found.rows = rows()
-    return found
+def _notices(section: SamplesSection, stream: RowStream) -> list[str]:
+    """Of a stream that was read to its end."""
+    notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
+    if stream.duplicates:
+        notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
+    return notices
 
 
 def _summary(section: SamplesSection, rows: int, prompts: PromptStore, responses: Responses) -> str:

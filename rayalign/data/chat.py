@@ -23,7 +23,7 @@ AT_ONCE = 256
 
 def fitting_prompts(rows: PromptRows, tokenizer: Any, template: ChatTemplate, max_tokens: int) -> Iterator[Prompt]:
     """`tokenize_prompts`, one at a time; the longer ones are counted in `rows.left_out`."""
-    for row, token_ids in tokenize_rows(rows.rows, tokenizer, template):
+    for row, token_ids in _tokenized(rows.rows, tokenizer, template):
         if len(token_ids) > max_tokens:
             rows.left_out.add(f"longer than prompts.max_tokens = {max_tokens}", f"{row.id} ({len(token_ids)} tokens)")
         else:
@@ -44,7 +44,7 @@ def tokenize_prompts(
     """
     prompts: list[Prompt] = []
     too_long: list[tuple[str, int]] = []
-    for row, token_ids in tokenize_rows(rows, tokenizer, template):
+    for row, token_ids in _tokenized(rows, tokenizer, template):
         if len(token_ids) > max_tokens:
             too_long.append((row.id, len(token_ids)))
         else:
@@ -52,10 +52,9 @@ def tokenize_prompts(
     return prompts, too_long
 
 
-def tokenize_rows(
+def _tokenized(
     rows: Iterable[PromptRow], tokenizer: Any, template: ChatTemplate
 ) -> Iterator[tuple[PromptRow, list[int]]]:
-    """(row, tokens of its prompt), in the rows' order. Errors as `tokenize_prompts`."""
     check_template(tokenizer, template)
     source = iter(rows)
     while some := list(islice(source, AT_ONCE)):

@@ -27,7 +27,6 @@ class ScoreErrorGuard:
         self._budget = budget
         self._answers = answers
         self.statuses: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
         self._not_asked: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
 
@@ -37,10 +36,10 @@ class ScoreErrorGuard:
             for score in row.scores:
                 self.statuses[score.status] += 1
                 if score.status in ("error", "timeout"):
-                    self._failed[score.scorer] += 1
                     reasons = self._reasons.setdefault(score.scorer, Counter())
-                    known = score.reason in reasons or len(reasons) < KEPT_REASONS
-                    reasons[str(score.reason) if known else OTHER] += 1
+                    reason = str(score.reason)
+                    known = reason in reasons or len(reasons) < KEPT_REASONS
+                    reasons[reason if known else OTHER] += 1
                 elif score.reason == NOT_ASKED:
                     self._not_asked[score.scorer] += 1
 
@@ -62,11 +61,11 @@ class ScoreErrorGuard:
         Raises:
             GuardError: the scorer, how often it failed and why most often.
         """
-        for scorer, failed in self._failed.items():
-            asked = self._answers - self._not_asked[scorer]
+        for scorer, reasons in self._reasons.items():
+            failed, asked = reasons.total(), self._answers - self._not_asked[scorer]
             if failed <= self._budget * asked:
                 continue
-            reason, count = self._reasons[scorer].most_common(1)[0]
+            reason, count = reasons.most_common(1)[0]
             raise GuardError(
                 f"{failed} of {asked} scores of {scorer} failed; most often ({count}x) {reason}",
                 f"more than the {self._budget:.1%} that the run's limits.score_errors allows{harm}",
