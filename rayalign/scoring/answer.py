@@ -15,6 +15,7 @@ from typing import Any
 
 from rayalign.config_scoring import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.definitions import definitions_digest
 
 _MAX_NUMBER = 100
 """Longer texts are no numbers: a response must not decide how large an integer is computed."""
@@ -141,7 +142,7 @@ class AnswerScorer:
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        text = f"{section.field} {section.extract} {section.match}\n{Path(__file__).read_text(encoding='utf-8')}"
+        text = f"{section.field} {section.extract} {section.match}\n{definitions_digest(Path(__file__))}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._section = section
 

@@ -18,7 +18,8 @@ from rayalign.scoring.calls import Caller, Failure, LoopThread
 from rayalign.scoring.pairs import Outcome, pairs_of, tally
 from rayalign.scoring.quoting import Nonces
 from rayalign.scoring.services import Reply, Transport
-from rayalign.scoring.templates import Reading, Template, schema_text, template_version
+from rayalign.scoring.template_version import earlier_version, template_version
+from rayalign.scoring.templates import Reading, Template, schema_text
 
 CHARACTERS_PER_TOKEN = 3.0
 """For estimates of a prompt's tokens before it is sent; English has about 4."""
@@ -71,7 +72,9 @@ class LLMJudge:
         deadline_s: float = 3600.0,
     ) -> None:
         self.name = name
-        self.version = hashlib.sha256(f"{template_version(template)}\n{identity}".encode()).hexdigest()[:16]
+        self.version = _version(template_version(template), identity)
+        earlier = earlier_version(template)
+        self._versions = [self.version, *([_version(earlier, identity)] if earlier else [])]
         self._template, self._transport, self._caller = template, transport, caller
         self._nonces, self._seed = Nonces(seed, template.name), seed
         self._max_tokens, self._prices, self._opponents = max_tokens, prices, opponents
@@ -160,16 +163,25 @@ class LLMJudge:
         return scores
 
     def _ask(self, questions: Sequence[Question], within_s: float | None) -> list[Judged]:
-        keys = [self._key(question) for question in questions] if self._cache is not None else []
-        known = self._cache.get(keys) if self._cache is not None else [None] * len(questions)
-        judged = {
-            i: Judged("ok", Reading(**fields), cached=True) for i, fields in enumerate(known) if fields is not None
-        }
+        judged = self._remembered(questions)
         missing = [i for i in range(len(questions)) if i not in judged]
         limit_s = self._deadline_s if within_s is None else within_s
         fresh = self._thread.run(self._ask_all([questions[i] for i in missing], limit_s)) if missing else []
         judged |= zip(missing, fresh, strict=True)
         return [judged[i] for i in range(len(questions))]
+
+    def _remembered(self, questions: Sequence[Question]) -> dict[int, Judged]:
+        """What the cache knows, by the question's place: under this version, or under the one that it had earlier."""
+        found: dict[int, Judged] = {}
+        if self._cache is None:
+            return found
+        for version in self._versions:
+            missing = [i for i in range(len(questions)) if i not in found]
+            known = self._cache.get([self._key(questions[i], version) for i in missing])
+            for i, fields in zip(missing, known, strict=True):
+                if fields is not None:
+                    found[i] = Judged("ok", Reading(**fields), cached=True)
+        return found
 
     async def _ask_all(self, questions: Sequence[Question], limit_s: float) -> list[Judged]:
         deadline = asyncio.get_running_loop().time() + limit_s
@@ -211,14 +223,18 @@ class LLMJudge:
         key = [question.prompt.id, *((sample.index, sample.adapter_version) for sample in samples)]
         return self._nonces.nonce(key, texts)
 
-    def _key(self, question: Question) -> bytes:
+    def _key(self, question: Question, version: str | None = None) -> bytes:
         texts = [sample.text for sample in question.samples]
-        own = {"template": self._template.name, "scorer": self.name, "version": self.version, "seed": self._seed}
-        return cache_key(question.prompt.messages, texts, **own)
+        own = {"template": self._template.name, "scorer": self.name, "version": version or self.version}
+        return cache_key(question.prompt.messages, texts, **own, seed=self._seed)
 
     def _cost(self, reply: Reply) -> float:
         bought = (reply.input_tokens or 0) * self._prices.input + (reply.output_tokens or 0) * self._prices.output
         return bought / 1e6
+
+
+def _version(template: str, identity: str) -> str:
+    return hashlib.sha256(f"{template}\n{identity}".encode()).hexdigest()[:16]
 
 
 def _tokens_used(reply: Reply) -> float | None:

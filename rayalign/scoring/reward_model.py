@@ -6,7 +6,6 @@ prompt + response ─► chat template ─► tokens ─► batches of similar l
 from __future__ import annotations
 
 import hashlib
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from rayalign.config_scoring import RewardModelScoring
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.text_model import batches, load_model, load_part, longest_text, padded
 
 
@@ -61,7 +61,7 @@ class RewardModelScorer:
         self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
         self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
         self._pad = self._model.config.get_text_config().pad_token_id
-        settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {inspect.getsource(RewardModelScorer)}"
+        settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {definitions_digest(RewardModelScorer)}"
         self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:

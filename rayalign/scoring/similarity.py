@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from rayalign.config_scoring import SimilarityScoring
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring import encoder as encoder_module
+from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.encoder import Encoder, no_embedding
 
 KNOWN_TARGETS = 20_000
@@ -37,7 +37,7 @@ class SimilarityScorer:
             device=device,
         )
         self._targets: dict[str, tuple[np.ndarray, bool]] = {}
-        code = inspect.getsource(encoder_module) + inspect.getsource(SimilarityScorer)
+        code = definitions_digest(encoder_module, SimilarityScorer)
         settings = f"{sha256} {section.dtype} {section.pooling} {self._encoder.limit} {code}"
         self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
 

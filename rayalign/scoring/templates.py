@@ -10,8 +10,6 @@ blocks between delimiters with a nonce (`quoting`), with nothing but the blocks'
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from typing import Any, ClassVar, Literal, Protocol
 from rayalign.data.judgments import verdict_of
 from rayalign.errors import DataError
 from rayalign.records import Message, Prompt, Verdict
-from rayalign.scoring import quoting, verdicts
 from rayalign.scoring.quoting import quoted
 from rayalign.scoring.verdicts import excerpt, last_object, read_fields, sole_object
 
@@ -197,12 +194,6 @@ def make_template(name: TemplateName, rubric: str | None, *, reasons: bool, stru
     if name == "cut":
         return CUTTemplate(form)
     return RatingTemplate(form) if name == "rating" else PairwiseTemplate(form)
-
-
-def template_version(template: Template) -> str:
-    """Hash of everything that decides what a judge is asked and how its reply is read, the code included."""
-    code = "".join(inspect.getsource(module) for module in (inspect.getmodule(Reading), quoting, verdicts) if module)
-    return hashlib.sha256(f"{template!r}\n{code}".encode()).hexdigest()[:16]
 
 
 def _messages(system: str, prompt: Prompt, blocks: list[tuple[str, str]], nonce: str) -> list[Message]:

@@ -13,6 +13,7 @@ from typing import Any
 from rayalign.config_scoring import UnitTestScoring
 from rayalign.errors import PlacementError
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.sandbox import CHILD, Limits, SandboxError, run_tests
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -57,9 +58,7 @@ class UnitTestScorer:
         self._section = section
         limits = {name: getattr(section, name) for name in Limits.__dataclass_fields__}
         self._limits = Limits(**limits)
-        text = f"{section.field} {section.reward} {limits}\n" + "".join(
-            Path(file).read_text(encoding="utf-8") for file in (__file__, CHILD)
-        )
+        text = f"{section.field} {section.reward} {limits}\n{definitions_digest(Path(__file__), CHILD)}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._threads = ThreadPoolExecutor(section.workers, thread_name_prefix="unit_test")
         self._try()
