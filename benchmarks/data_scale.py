@@ -56,8 +56,7 @@ class Generator:
         return []
 
     def sample(self, shards: Iterable[Any], plan: Any, adapter: Any) -> Iterator[Any]:
-        from rayalign.records import Sample
-        from rayalign.stages import SampledShard
+        from rayalign.records import Sample, SampledShard
 
         for shard in shards:
             samples = []
@@ -81,7 +80,7 @@ class InProcess:
         self._scorers = scorers
 
     def score(self, sampled: Iterable[Any]) -> Iterator[Any]:
-        from rayalign.stages import ScoredShard
+        from rayalign.records import ScoredShard
 
         for item in sampled:
             yield ScoredShard(item.shard, self._scorers.score(item.shard.prompts, item.samples))
@@ -114,7 +113,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[Any]:
-        from rayalign.console import Stage
+        from rayalign.tracking.console import Stage
 
         with self._clock.part(name) if self._clock else contextlib.nullcontext():
             stage = Stage(name, round_index, lambda items: None)
@@ -126,7 +125,7 @@ class Reporter:
 
 
 def run_config(folder: Path, source: Path) -> Any:
-    from rayalign.config import RunConfig
+    from rayalign.config.run import RunConfig
 
     (folder / "rule.py").write_text(RULE)
     return RunConfig.model_validate({
@@ -142,10 +141,10 @@ def run_config(folder: Path, source: Path) -> Any:
 
 def read(config: Any, tokenizer: Any) -> tuple[Any, Any]:
     """What `inputs.read_inputs` does of the prompts."""
-    from rayalign.data.chat import fitting_prompts
     from rayalign.data.drawing import split_prompts
     from rayalign.data.prompt_store import PromptStore
-    from rayalign.inputs import prompt_rows
+    from rayalign.data.token_ids import fitting_prompts
+    from rayalign.launch.inputs import prompt_rows
 
     rows, store = prompt_rows(config, Path()), PromptStore()
     store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
@@ -160,15 +159,18 @@ def round_of(
     builder: Callable[..., Any],
     clock: Clock | None,
 ) -> None:
-    from rayalign.backends import Scorers
-    from rayalign.evaluation.trust import TrustChecks
+    from rayalign.demo.rules import demo_rule
     from rayalign.loop.round import Run, Stages, produce
+    from rayalign.loop.trust import TrustChecks
     from rayalign.records import Adapter
-    from rayalign.run_dir import RunDir
-    from rayalign.scoring.sources import read_sources
+    from rayalign.scoring.scorers import Scorers
+    from rayalign.scoring.sources import SourceReaders, read_sources
+    from rayalign.store.run_dir import RunDir
 
     run_dir, reporter = RunDir(folder / "run"), Reporter(clock)
-    scorers = Scorers(config, read_sources(config.scoring, folder, lambda section: (folder, "")))
+    scorers = Scorers(
+        config, read_sources(config.scoring, folder, SourceReaders(lambda section: (folder, ""), demo_rule))
+    )
     scorer = InProcess(scorers)
     stages = Stages(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
     run = Run(config, run_dir, stages, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]
@@ -200,8 +202,7 @@ def child(folder: Path, count: int) -> None:
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
-    import rayalign.launch
-    import rayalign.wiring  # noqa: F401
+    import rayalign.launch.wiring  # noqa: F401
     from rayalign.actors.cluster import connected
     from rayalign.actors.groups import RayGroupBuilder
     from rayalign.actors.model_source import ModelSource

@@ -90,7 +90,7 @@ class Ours:
     (`training.reference_logps: generator`); with `reference`, after a pass of its own for the reference."""
 
     def __init__(self, case: str, device: str, budget: int, *, reference: bool = False) -> None:
-        from rayalign.config_objective import DPOObjective, NCAObjective
+        from rayalign.config.objective import DPOObjective, NCAObjective
         from rayalign.learning.lora import fuse_lora
         from rayalign.learning.model import Policy
         from rayalign.learning.weights import AdapterWeights

@@ -45,7 +45,7 @@ def write_model(folder: Path) -> None:
 def write_groups(path: Path, count: int) -> int:
     """Returns how many response tokens there are."""
     from rayalign.records import TrainingGroup
-    from rayalign.run_dir import parquet_bytes
+    from rayalign.store.tables import parquet_bytes
 
     rng, total, rows = random.Random(0), 0, []
 
@@ -71,8 +71,8 @@ def child(folder: Path, count: int) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous-{count}", rank=0, world_size=1)
     from rayalign.actors.learner_worker import LearnerWorker
-    from rayalign.config import RunConfig
-    from rayalign.storage import Folder
+    from rayalign.config.run import RunConfig
+    from rayalign.store.folder import Folder
 
     config: dict[str, Any] = {
         "model": {"base": "demo"},

@@ -67,8 +67,8 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 
 
 def measure_rules(count: int, repeats: int) -> dict[str, float]:
-    from rayalign.scoring.rule import IsolatedRuleScorer, RuleScorer
-    from rayalign.scoring.rule_file import RuleSource, compile_rule
+    from rayalign.scoring.rules.file import RuleSource, compile_rule
+    from rayalign.scoring.rules.scorer import IsolatedRuleScorer, RuleScorer
 
     prompts, samples = make_inputs(count)
     found = {}
@@ -91,10 +91,10 @@ def measure_reward_model(count: int, repeats: int, device: str) -> dict[str, flo
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
-    from rayalign.config_scoring import RewardModelScoring
+    from rayalign.config.rewards import RewardModelScoring
     from rayalign.demo.language import build_tokenizer
-    from rayalign.scoring.reward_model import RewardModelScorer
-    from rayalign.scoring.text_model import plan_batches
+    from rayalign.scoring.models.reward_model import RewardModelScorer
+    from rayalign.scoring.models.text_model import plan_batches
 
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
@@ -134,8 +134,8 @@ def measure_reward_model(count: int, repeats: int, device: str) -> dict[str, flo
 
 def measure_cache(count: int, repeats: int) -> dict[str, float]:
     """The same answers scored again: the service is stopped by then, so that every score is a hit."""
-    from rayalign.config import RunConfig
-    from rayalign.scoring.network import build_service
+    from rayalign.config.run import RunConfig
+    from rayalign.scoring.service_scorers import build_service
     from rayalign.scoring.sources import ScorerSource
 
     with socket.socket() as free:

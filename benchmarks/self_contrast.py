@@ -54,7 +54,7 @@ def run_arm(arm: Arm, seed: int, folder: Path, shared: Sequence[str]) -> list[di
     Raises:
         SystemExit: the run failed; its output was shown.
     """
-    from rayalign.run_dir import RunDir
+    from rayalign.store.run_dir import RunDir
 
     name = f"{arm.name.replace('=', '')}-seed{seed}"
     rounds = int(next(text for text in shared if text.startswith("run.rounds=")).partition("=")[2])

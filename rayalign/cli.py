@@ -33,10 +33,10 @@ def cli() -> None:
 @click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None) -> None:
     """Run the rounds of CONFIG, a YAML file. An existing run folder is resumed."""
-    from rayalign.config_file import load_config, resolved_yaml
+    from rayalign.config.file import load_config, resolved_yaml
 
     loaded = load_config(config, overrides)
-    from rayalign import launch
+    from rayalign.launch import run as launch
 
     if dry_run:
         # First what may refuse the config: a URI with credentials must not be shown.
@@ -61,11 +61,11 @@ def _staged(command: click.decorators.FC) -> click.decorators.FC:
 
 
 def _run_stage(kind: Literal["sft", "reward_model"], config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
-    from rayalign.config_file import load_config_of, resolved_yaml
-    from rayalign.config_stages import StageConfig
+    from rayalign.config.file import load_config_of, resolved_yaml
+    from rayalign.config.stages import StageConfig
 
     loaded = load_config_of(StageConfig, config, overrides)
-    from rayalign.stage_run import run_stage, stage_folder
+    from rayalign.launch.stage import run_stage, stage_folder
 
     folder = stage_folder(loaded)
     if dry_run:
@@ -92,11 +92,11 @@ def reward_model(config: str, overrides: tuple[str, ...], dry_run: bool) -> None
 @_staged
 def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Run SFT, reward model, rounds and report in one go. What is done is not done again."""
-    from rayalign.config_file import load_config_of, resolved_yaml
-    from rayalign.config_stages import AllConfig
+    from rayalign.config.file import load_config_of, resolved_yaml
+    from rayalign.config.stages import AllConfig
 
     loaded = load_config_of(AllConfig, config, overrides)
-    from rayalign.run_all import run_all
+    from rayalign.launch.all_stages import run_all
 
     if dry_run:
         click.echo(resolved_yaml(loaded))
@@ -116,14 +116,14 @@ def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool,
     The working directory travels, without caches, run folders and secrets. Submitting again follows the run if it is
     alive and resumes it if it is not.
     """
-    from rayalign.config_file import load_config
+    from rayalign.config.file import load_config
 
     loaded = load_config(config, overrides)
-    from rayalign.storage import Folder
+    from rayalign.store.folder import Folder
 
     # Refuses a URI with credentials before it becomes part of a job's command line.
     Folder(loaded.run.dir)
-    from rayalign.submit import submit as submit_job
+    from rayalign.commands.submit import submit as submit_job
 
     return submit_job(loaded, Path(config), overrides, address=address, wait=not no_wait, fork=fork, say=click.echo)
 
@@ -132,7 +132,7 @@ def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool,
 @click.argument("run_dir", metavar="RUN")
 def report(run_dir: str) -> None:
     """Write report.html anew from the run folder RUN."""
-    from rayalign import launch
+    from rayalign.launch import run as launch
 
     click.echo(launch.write_report(run_dir))
 
@@ -155,8 +155,7 @@ def export(
     """Write a round's adapter of RUN to a folder that PEFT and vLLM load, with a model card."""
     if (update or public) and push is None:
         raise click.UsageError("--update and --public belong to --push.")
-    from rayalign.export import Push
-    from rayalign.export import export as write_export
+    from rayalign.commands.export import Push, export as write_export
 
     pushed = None if push is None else Push(push, update=update, public=public)
     write_export(run_dir, to, round_index=round_index, merge=merge, base=base, push=pushed, say=click.echo)
@@ -172,7 +171,7 @@ def chat(
     run_dir: str, round_index: int | None, temperature: float | None, max_tokens: int | None, base: str | None
 ) -> None:
     """Talk to a round's adapter of RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
-    from rayalign.chat import chat as talk
+    from rayalign.commands.chat import chat as talk
 
     talk(
         run_dir, round_index, base=base, temperature=temperature, max_tokens=max_tokens, source=sys.stdin,
@@ -188,7 +187,7 @@ def chat(
 @click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
 def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: int | None, as_json: bool) -> None:
     """Print a round's prompts of RUN, or one prompt's answers, rewards, scores, judgments and training group."""
-    from rayalign.show import show as shown
+    from rayalign.commands.show import show as shown
 
     click.echo(shown(run_dir, round_index, prompt_id, limit, as_json=as_json))
 
@@ -207,12 +206,12 @@ def score(
 
     Nothing is sampled, and what the run committed stays as it is. Interrupted, the same command goes on.
     """
-    from rayalign.config_file import load_scorers
+    from rayalign.config.file import load_scorers
 
     scorers = load_scorers(scorer, overrides)
-    from rayalign import rescore
-    from rayalign.console import Console
-    from rayalign.session import interruptible
+    from rayalign.commands import score as rescore
+    from rayalign.launch.session import interruptible
+    from rayalign.tracking.console import Console
 
     path = Path(scorer)
     with interruptible():
@@ -235,7 +234,7 @@ def score(
 @click.option("--on-bad-rows", type=click.Choice(["skip", "fail"]), default="skip", help="Default: skip and count.")
 def convert(source: str, to: str, format: str, out: str | None, on_bad_rows: Literal["skip", "fail"]) -> None:
     """Write the dataset SRC (a file, a folder, a URI or a hub id) in another format."""
-    from rayalign.data.convert import convert as convert_dataset
+    from rayalign.commands.convert import convert as convert_dataset
 
     stem = Path(source.partition("?")[0]).name.removesuffix(".gz").partition(":")[0]
     target = Path(out) if out else Path(f"{Path(stem).stem}.{to}.jsonl")
@@ -245,7 +244,7 @@ def convert(source: str, to: str, format: str, out: str | None, on_bad_rows: Lit
 @cli.command()
 def doctor() -> None:
     """Check this machine: packages, memory, disk, compiler, settings."""
-    from rayalign.doctor import diagnose
+    from rayalign.commands.doctor import diagnose
 
     raise click.exceptions.Exit(diagnose(click.echo))
 

@@ -8,28 +8,35 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.selection import build_group
 from rayalign.errors import AdapterVersionError
-from rayalign.evaluation.evaluator import HeldOutEvaluator
-from rayalign.group_parts import groups_of, write_part
+from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Run, Stages
-from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, Sample, Score, ScoredSample, TrainingGroup, prompt_id
-from rayalign.run_dir import RunDir
-from rayalign.stages import (
+from rayalign.records import (
+    ADAPTER_WEIGHTS,
     SHARD_PROMPTS,
+    Adapter,
     AdapterFiles,
     Groups,
+    Prompt,
     ReplicaState,
+    Sample,
     SampledShard,
     SamplingPlan,
+    Score,
+    ScoredSample,
     ScoredShard,
     Shard,
     Shards,
     TokenSequence,
+    TrainingGroup,
     UpdateResult,
+    prompt_id,
 )
+from rayalign.store.group_parts import groups_of, write_part
+from rayalign.store.run_dir import RunDir
 
 SCORE_CHECKS = 1 + 2
 """Shards that the scorers get in round 0 beside the evaluation's: canaries, and the anchors twice."""

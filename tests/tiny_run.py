@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.data.selection import build_group
 from rayalign.learning.folders import hash_model, load_tokenizer
 from rayalign.learning.model import Policy, build_policy
 from rayalign.records import (
     Adapter,
     EvalReport,
+    Groups,
     Metric,
     Prompt,
     Sample,
@@ -26,9 +27,9 @@ from rayalign.records import (
     prompt_id,
     weights_file,
 )
-from rayalign.run_dir import RunDir, parquet_bytes
-from rayalign.stages import Groups
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import parquet_bytes
 from tests.fakes import make_config
 
 TEMPLATE = "<bos>{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"

@@ -18,8 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rayalign import __version__
 from rayalign.actors.process import QUIET_ENV
 from rayalign.errors import ClusterError, RunFolderError, StageTimeoutError
-from rayalign.run_dir import RunDir
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
 
 ROLE_LABEL = "rayalign-role"
 PROBE_TIMEOUT_S = 120

@@ -20,11 +20,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from rayalign.actors.vllm_start import pack_head, start_vllm
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.merged import MergedWeights
-from rayalign.records import ADAPTER_WEIGHTS, FinishReason, Prompt, Sample, weights_file
-from rayalign.stages import AdapterFiles, ReplicaState, SamplingPlan, TokenSequence
+from rayalign.records import (
+    ADAPTER_WEIGHTS,
+    AdapterFiles,
+    FinishReason,
+    Prompt,
+    ReplicaState,
+    Sample,
+    SamplingPlan,
+    TokenSequence,
+    weights_file,
+)
 
 _log = logging.getLogger(__name__)
 

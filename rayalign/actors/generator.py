@@ -10,9 +10,18 @@ import ray
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
-from rayalign.config import RunConfig
-from rayalign.records import Adapter, Prompt, Sample
-from rayalign.stages import AdapterFiles, ReplicaState, SampledShard, SamplingPlan, Shard, TokenSequence
+from rayalign.config.run import RunConfig
+from rayalign.records import (
+    Adapter,
+    AdapterFiles,
+    Prompt,
+    ReplicaState,
+    Sample,
+    SampledShard,
+    SamplingPlan,
+    Shard,
+    TokenSequence,
+)
 
 
 class GeneratorActor:

@@ -17,12 +17,13 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
-from rayalign.config import RunConfig
-from rayalign.config_scoring import JudgeScoring, judges_of
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import judges_of
+from rayalign.config.services import JudgeScoring
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import Message
-from rayalign.scoring.calls import Failure
-from rayalign.scoring.services import Reply
+from rayalign.scoring.services.calls import Failure
+from rayalign.scoring.services.transport import Reply
 from rayalign.scoring.sources import ScorerSource
 
 MAX_RESTARTS = 3

@@ -23,13 +23,13 @@ from typing import Any
 from transformers import AutoConfig
 
 from rayalign.actors.vllm_start import start_engine
-from rayalign.config import RunConfig
-from rayalign.config_scoring import JudgeScoring
+from rayalign.config.run import RunConfig
+from rayalign.config.services import JudgeScoring
 from rayalign.records import Message
-from rayalign.scoring.calls import Failure
-from rayalign.scoring.judge_model import load_chat_tokenizer, question_tokens
-from rayalign.scoring.services import Reply
-from rayalign.scoring.text_model import load_part, longest_text
+from rayalign.scoring.judges.judge_model import load_chat_tokenizer, question_tokens
+from rayalign.scoring.models.text_model import load_part, longest_text
+from rayalign.scoring.services.calls import Failure
+from rayalign.scoring.services.transport import Reply
 
 _log = logging.getLogger(__name__)
 GPU_SHARE = 0.9

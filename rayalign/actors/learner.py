@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, ScalingConfig
-from ray.train import RunConfig as TrainRunConfig
+from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Coordinator, Failed, Task
 from rayalign.actors.learner_worker import train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
-from rayalign.run_dir import Place
-from rayalign.stages import AdapterFiles, Groups, TokenSequence, UpdateResult, Which
-from rayalign.storage import Folder
+from rayalign.records import AdapterFiles, Groups, TokenSequence, UpdateResult, Which
+from rayalign.store.files import Place
+from rayalign.store.folder import Folder
 
 MAX_WORKER_FAILURES = 3
 POLL_S = 2.0

@@ -17,15 +17,15 @@ import torch
 import torch.distributed as dist
 
 from rayalign.actors.coordinator import Failed
-from rayalign.actors.group_files import GroupFiles, GroupRows
 from rayalign.actors.model_source import local_folder
 from rayalign.actors.process import describe_process, redirect_output
 from rayalign.actors.zero import ZeroPolicy
-from rayalign.config import RunConfig
-from rayalign.config_objective import CUTObjective
+from rayalign.config.objective import CUTObjective
+from rayalign.config.run import RunConfig
 from rayalign.errors import GuardError, RayalignError
 from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
+from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.model import build_policy
 from rayalign.learning.objective import Means, count_units, streams_needed
 from rayalign.learning.packing import Row
@@ -42,9 +42,8 @@ from rayalign.learning.step import (
     reference_sums,
     token_logps_of,
 )
-from rayalign.records import weights_file
-from rayalign.stages import AdapterFiles, TokenSequence, UpdateResult, Which
-from rayalign.storage import Folder
+from rayalign.records import AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
+from rayalign.store.folder import Folder
 
 log = logging.getLogger(__name__)
 

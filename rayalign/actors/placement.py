@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster
-from rayalign.config import RunConfig
-from rayalign.config_scoring import judges_of
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
 
 NODE_ID_LABEL = "ray.io/node-id"

@@ -15,12 +15,11 @@ from rayalign.actors.judge import ActorTransport, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
-from rayalign.backends import Scorers
-from rayalign.config import RunConfig
-from rayalign.records import Prompt, Sample, ScoredSample
-from rayalign.scoring.cache import bypassed
+from rayalign.config.run import RunConfig
+from rayalign.records import Prompt, Sample, SampledShard, ScoredSample, ScoredShard
+from rayalign.scoring.scorers import Scorers
+from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
-from rayalign.stages import SampledShard, ScoredShard
 
 DEADLINE_SHARE = 0.9
 """Of `limits.score_timeout_s`: a shard's scores are back before the pool gives the scorer up."""

@@ -15,17 +15,16 @@ from typing import Any
 import pyarrow.parquet as pq
 import ray
 import ray.train
-from ray.train import FailureConfig, ScalingConfig
-from ray.train import RunConfig as TrainRunConfig
+from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import redirect_output, runtime_env
-from rayalign.config_scoring import RewardModelScoring
-from rayalign.config_stages import StageConfig, StageKind
+from rayalign.config.rewards import RewardModelScoring
+from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ActorFailedError, PlacementError, RayalignError, StageTimeoutError
-from rayalign.stage_dir import StageDir
+from rayalign.store.stage_dir import StageDir
 
 MAX_WORKER_FAILURES = 3
 POLL_S = 0.5
@@ -198,8 +197,8 @@ def train_rank(
 
 def _accuracy(config: StageConfig, stage: StageDir, holdout: list[dict[str, list[int]]]) -> float:
     """Share of held-out pairs in the right order, by the scorer that the rounds use."""
-    from rayalign.scoring.reward_model import RewardModelScorer
-    from rayalign.scoring.text_model import plan_batches
+    from rayalign.scoring.models.reward_model import RewardModelScorer
+    from rayalign.scoring.models.text_model import plan_batches
 
     folder = stage.root / "model"
     section = RewardModelScoring(type="reward_model", model=str(folder), dtype=config.model.dtype)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.learning.folders import adapted_modules
 
 

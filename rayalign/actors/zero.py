@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rayalign.config import TrainingSection
+from rayalign.config.training import TrainingSection
 from rayalign.learning.model import Policy, make_optimizer
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from rayalign.metrics import format_interval, format_value
+from rayalign.display import format_interval, format_value
 
 Style = Literal["percent", "number"]
 

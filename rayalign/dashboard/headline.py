@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rayalign.dashboard.readings import Reading, number
-from rayalign.metrics import Display, display, format_interval, format_value
+from rayalign.display import Display, display, format_interval, format_value
 
 Tone = Literal["good", "bad", "plain"]
 Readings = Sequence[tuple[int, Mapping[str, Reading]]]

@@ -19,7 +19,8 @@ from rayalign.dashboard.readings import Reading, clean, number, reading
 from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart, flagged_answers, training_charts
-from rayalign.metrics import MISSING, display, display_order, format_interval, format_value, json_value
+from rayalign.display import MISSING, display, display_order, format_interval, format_value
+from rayalign.store.files import json_value
 
 LONGEST_TEXT = 4000
 """Characters of one prompt or response that the page shows."""

@@ -9,7 +9,7 @@ from rayalign.dashboard.charts import Point, Series, line_chart
 from rayalign.dashboard.readings import number, reading
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart
-from rayalign.metrics import MISSING, format_interval, format_value
+from rayalign.display import MISSING, format_interval, format_value
 
 Rounds = Sequence[tuple[int, Mapping[str, Any]]]
 MOST_SERIES = 6

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from rayalign.dashboard.charts import Point, Series, line_chart
 from rayalign.dashboard.readings import number
-from rayalign.metrics import format_value
+from rayalign.display import format_value
 
 TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Training loss", ("loss",), "mean over the round's steps"),

@@ -14,8 +14,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from rayalign.config import ChatTemplate
-from rayalign.config_objective import (
+from rayalign.config.data import ChatTemplate
+from rayalign.config.objective import (
     ForwardPredictionObjective,
     HindsightObjective,
     JudgedObjective,
@@ -23,7 +23,7 @@ from rayalign.config_objective import (
     Objective,
     RevisionObjective,
 )
-from rayalign.data.chat import fill, tokenize_messages
+from rayalign.data.token_ids import fill, tokenize_messages
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from rayalign.config_objective import SelfContrastObjective
+from rayalign.config.objective import SelfContrastObjective
 from rayalign.errors import DataError
 from rayalign.records import Prompt, ScoredSample
 

@@ -12,9 +12,9 @@ from typing import Any
 from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
 from rayalign.data.fields import Row, answers, asked, number, objects, optional_text, prompt_messages, rest, text
-from rayalign.data.judgments import verdict_of
 from rayalign.errors import DataError
 from rayalign.records import Message, Verdict
+from rayalign.records.judgment import verdict_of
 
 CHOSEN_IS_REJECTED = "chosen equals rejected"
 

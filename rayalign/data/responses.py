@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from rayalign.config import ChatTemplate
-from rayalign.data.chat import tokenize_answer
+from rayalign.config.data import ChatTemplate
 from rayalign.data.dataset import Completion
 from rayalign.data.scratch_db import ScratchDb
+from rayalign.data.token_ids import tokenize_answer
 from rayalign.errors import DataError
 from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample
 

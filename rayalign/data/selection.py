@@ -8,7 +8,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from rayalign.config import GroupsSection
+from rayalign.config.data import GroupsSection
 from rayalign.records import Prompt, Score, ScoredSample, TrainingGroup
 
 REWARDS = frozenset({"rewards"})

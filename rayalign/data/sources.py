@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, NamedTuple
 from rayalign.data.json_rows import json_rows, jsonl_rows
 from rayalign.data.table_rows import csv_rows, parquet_rows
 from rayalign.errors import DataError, RunFolderError
-from rayalign.storage import Folder, is_uri
+from rayalign.store.folder import Folder
+from rayalign.store.object_store import is_uri
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}

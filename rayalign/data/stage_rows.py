@@ -6,21 +6,15 @@ DatasetRow ─► chosen tokens, rejected tokens    whole conversations, as the 
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rayalign.config import ChatTemplate
-from rayalign.data.chat import tokenize_answer, tokenize_conversation, tokenize_messages
+from rayalign.config.data import ChatTemplate
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.records import Message, prompt_id
-
-IGNORED = -100
-"""Label of a token that is not learned."""
-BUCKET = 16
-"""Batches whose rows are sorted by length together, where the data's order is kept."""
+from rayalign.data.token_ids import tokenize_answer, tokenize_conversation, tokenize_messages
+from rayalign.records import IGNORED, Message, prompt_id
 
 
 @dataclass(slots=True)
@@ -85,38 +79,6 @@ def pair_rows(
         else:
             found.rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
     return found
-
-
-def plan_order(lengths: Sequence[int], *, batch: int, epochs: int, seed: int, shuffled: bool) -> list[int]:
-    """Positions of the rows as they are trained on, `batch` to a step: a pure function of its arguments.
-
-    Rows of similar length share a batch: shuffled, of a whole epoch; else within buckets of some batches, which keeps
-    the data's order on the large. A last batch that is not full is filled up with the first rows again.
-    """
-    rng = random.Random(f"stage rows {seed}")
-    drawn: list[int] = []
-    for _ in range(epochs):
-        rows = list(range(len(lengths)))
-        if shuffled:
-            rng.shuffle(rows)
-        drawn += rows
-    short = -len(drawn) % batch
-    drawn += (drawn * (short // max(1, len(drawn)) + 1))[:short]
-    ordered = []
-    size = -(-len(lengths) // batch) * batch if shuffled else BUCKET * batch
-    for start in range(0, len(drawn), size):
-        bucket = sorted(drawn[start : start + size], key=lambda row: lengths[row])
-        batches = [bucket[place : place + batch] for place in range(0, len(bucket), batch)]
-        rng.shuffle(batches)
-        ordered += [row for rows_of_batch in batches for row in rows_of_batch]
-    return ordered
-
-
-def row_length(row: dict[str, list[int]]) -> int:
-    """By what rows are sorted: of an answer its prompt, since batches of answers of one length teach to stop badly."""
-    if "labels" in row:
-        return row["labels"].count(IGNORED)
-    return max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _answer(row: DatasetRow) -> str | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.judgments import verdict_of
 from rayalign.errors import DataError
 from rayalign.records import Message
+from rayalign.records.judgment import verdict_of
 
 Written = list[dict[str, Any]]
 Lost = Counter[str]

@@ -24,7 +24,12 @@ from rayalign.errors import ModelError
 Report = Callable[[int], object]
 """Called with the number of steps made."""
 LANGUAGE = ("rayalign.demo.world", "rayalign.demo.language")
-STAGES = ("rayalign.demo.stages", "rayalign.data.stage_rows", "rayalign.learning.stage_training")
+STAGES = (
+    "rayalign.demo.training_rows",
+    "rayalign.data.stage_rows",
+    "rayalign.learning.row_order",
+    "rayalign.learning.stage_training",
+)
 LIBRARIES = ("torch", "transformers", "tokenizers")
 _STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
 _STRIPPED_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} | {
@@ -64,9 +69,8 @@ class CachedModel:
         """
         from filelock import FileLock
 
-        root = cache or Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")
         name = f"demo-{self.what.replace(' ', '-')}-{self._digest(seed, threads)}"
-        folder = Path(root).expanduser().absolute() / name
+        folder = (cache or cache_folder()).expanduser().absolute() / name
         if folder.is_dir():
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -166,3 +170,8 @@ def _source(module: str) -> bytes:
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
     return Path(spec.origin).read_bytes()
+
+
+def cache_folder() -> Path:
+    """Where made demo models are kept: `$RAYALIGN_CACHE`, else `~/.cache/rayalign`."""
+    return Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.demo import world
-from rayalign.demo.stages import SFT_ROWS
+from rayalign.demo.training_rows import SFT_ROWS
 from rayalign.errors import DataError
 
 Kind = Literal["preference", "ultrafeedback", "judgments"]

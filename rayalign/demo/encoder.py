@@ -146,7 +146,7 @@ def _measure(folder: Path, seed: int) -> dict[str, float]:
     import numpy as np
     from scipy.stats import rankdata
 
-    from rayalign.scoring.encoder import Encoder
+    from rayalign.scoring.models.encoder import Encoder
 
     encoder = Encoder(folder, POOLING)
     correlations, right, compared = [], 0.0, 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.demo.cache import LANGUAGE, LIBRARIES, STAGES, CachedModel, Report, child_main
-from rayalign.demo.stages import MAX_TOKENS, SFT_ROWS, demo_job, sft_dataset
+from rayalign.demo.training_rows import MAX_TOKENS, SFT_ROWS, demo_job, sft_dataset
 
 TRAINING: dict[str, Any] = {
     "batch": 32,

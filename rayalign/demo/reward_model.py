@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rayalign.demo.cache import LANGUAGE, LIBRARIES, STAGES, CachedModel, Report, child_main
-from rayalign.demo.stages import PAIRS, demo_job, pair_dataset
+from rayalign.demo.training_rows import PAIRS, demo_job, pair_dataset
 
 TRAINING: dict[str, Any] = {
     "batch": 16,
@@ -54,9 +54,9 @@ def _fit(scratch: Path, seed: int, threads: int, report: Report) -> None:
 
 def _held_out_accuracy(folder: Path, seed: int) -> float:
     """Share of held-out pairs in the right order, measured the way answers are scored."""
-    from rayalign.config_scoring import RewardModelScoring
+    from rayalign.config.rewards import RewardModelScoring
     from rayalign.records import Prompt, Sample
-    from rayalign.scoring.reward_model import RewardModelScorer
+    from rayalign.scoring.models.reward_model import RewardModelScorer
 
     scorer = RewardModelScorer(RewardModelScoring(type="reward_model", model=str(folder)), folder, "")
     rows = pair_dataset(seed, HELD_OUT_PAIRS, "holdout")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rayalign.evaluation.canaries import score_value
 from rayalign.evaluation.statistics import clustered_mean
 from rayalign.records import Score, ScoredSample
-from rayalign.scoring.canaries import score_value
 
 ANSWERS_PER_PROMPT = 2
 """So that a judge that compares has something to compare."""

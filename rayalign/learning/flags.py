@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rayalign.config_objective import CUTObjective
+from rayalign.config.objective import CUTObjective
 from rayalign.learning.step import ScoreRows, rows_of
 from rayalign.learning.streams import Stream, streams_of
 from rayalign.losses.cut import flagged_tokens

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayalign.config import LoraSection
+from rayalign.config.model import LoraSection
 from rayalign.errors import ModelError
 
 if TYPE_CHECKING:

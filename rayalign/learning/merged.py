@@ -14,8 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save_file
+from safetensors.torch import load as load_safetensors, save_file
 
 from rayalign.errors import SyncError
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS

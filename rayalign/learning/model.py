@@ -12,10 +12,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
-from rayalign.learning.attention import NAME as ATTENTION
-from rayalign.learning.attention import make_layout, register
+from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
 from rayalign.learning.folders import first_line, load_with
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded

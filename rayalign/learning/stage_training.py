@@ -12,11 +12,11 @@ import torch.distributed as dist
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from rayalign.config_stages import StageConfig
-from rayalign.data.stage_rows import plan_order, row_length
+from rayalign.config.stages import StageConfig
 from rayalign.errors import GuardError
 from rayalign.learning.folders import load_with
 from rayalign.learning.model import load_options
+from rayalign.learning.row_order import plan_order, row_length
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOGGED_STEPS = 100

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 
-from rayalign.config import TrainingSection
-from rayalign.config_base import value_at
-from rayalign.config_objective import Objective
+from rayalign.config.base import value_at
+from rayalign.config.objective import Objective
+from rayalign.config.training import TrainingSection
 from rayalign.learning.objective import Means, objective_loss, streams_compared, streams_needed
 from rayalign.learning.packing import Batch, Row, collate_padded, packed_tokens, padded_tokens, split_per_row
 from rayalign.learning.streams import GroupLogps, Stream, streams_of

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
+from safetensors.torch import load as load_safetensors, save as save_safetensors
 from transformers import PreTrainedModel
 
 from rayalign.errors import ModelError

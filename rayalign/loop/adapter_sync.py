@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rayalign.errors import SyncError
-from rayalign.records import Adapter
-from rayalign.stages import AdapterFiles, Generator, Learner, SamplingPlan, Shard, TokenSequence
+from rayalign.parts import Generator, Learner
+from rayalign.records import Adapter, AdapterFiles, SamplingPlan, Shard, TokenSequence
 
 
 @dataclass(frozen=True, slots=True)

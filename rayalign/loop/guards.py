@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rayalign.errors import GuardError
-from rayalign.records import NOT_ASKED, ScoredSample
-from rayalign.stages import ScoredShard
+from rayalign.records import NOT_ASKED, ScoredSample, ScoredShard
 
 KEPT_REASONS = 1000
 """Different reasons of a scorer that are counted each; a scorer may name the answer in its own."""

@@ -19,27 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.data.drawing import draw_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.guards import ScoreErrorGuard
-from rayalign.records import Adapter, EvalReport, weights_file
-from rayalign.run_dir import RoundDir, RunDir
-from rayalign.sampling import Sampled, Source, Unscored, commit_shards, make_shards
-from rayalign.stages import (
-    AdapterFiles,
-    Evaluator,
-    Generator,
-    GroupBuilder,
-    Groups,
-    Learner,
-    Reporter,
-    SamplingPlan,
-    Scorer,
-    Shards,
-)
+from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards
+from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer
+from rayalign.records import Adapter, AdapterFiles, EvalReport, Groups, SamplingPlan, Shards, weights_file
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
 
 SHOWN_ANSWERS = 8
 

@@ -10,8 +10,7 @@ import dataclasses
 
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.round import Run, consume, finish_round, load_adapter, produce
-from rayalign.records import Adapter
-from rayalign.stages import SamplingPlan, Shard
+from rayalign.records import Adapter, SamplingPlan, Shard
 
 CANARIES = 8
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from rayalign.config_scoring import AnswerScoring
+from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.definitions import definitions_digest
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayalign.config_scoring import FittedCalibration, RuleScoring, Scoring, model_of
+from rayalign.config.rewards import FittedCalibration, RuleScoring
+from rayalign.config.scoring import Scoring, model_of
+from rayalign.config.services import JudgeScoring
 from rayalign.scoring.calibration import Line, read_line
 from rayalign.scoring.files import find_file
-from rayalign.scoring.rubrics import RubricSource, read_rubric
-from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule
-from rayalign.scoring.services import Transport
+from rayalign.scoring.judges.rubrics import RubricSource, read_rubric
+from rayalign.scoring.rules.file import RuleSource, compile_rule, read_rule
+from rayalign.scoring.services.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +34,42 @@ class ScorerSource:
     @property
     def version(self) -> str:
         """What a resumed run compares."""
-        files = [file and file.version for file in (self.rule, self.line, self.rubric)]
+        rule = None if self.rule and self.rule.shipped else self.rule
+        files = [file and file.version for file in (rule, self.line, self.rubric)]
         return "+".join(part for part in (*files, self.model_sha256) if part) or "demo"
 
 
-def read_sources(
-    sections: Sequence[Scoring], folder: Path, read_model: Callable[[Scoring], tuple[Path, str]]
-) -> list[ScorerSource]:
+@dataclass(frozen=True, slots=True)
+class SourceReaders:
+    """How the parts of a source are found that this room knows nothing of."""
+
+    model: Callable[[Scoring], tuple[Path, str]]
+    """(section) -> folder and checksum of its model, checked."""
+    demo_rule: Callable[[str], RuleSource]
+    """(function) -> the demo world's rule (`score`) or judge (`judge`)."""
+
+
+def read_sources(sections: Sequence[Scoring], folder: Path, readers: SourceReaders) -> list[ScorerSource]:
     """One per scorer. Users' scorer files are checked by importing them once here.
 
     Args:
         folder: where relative paths are looked up after the working directory.
-        read_model: folder and checksum of a section's model, checked.
 
     Raises:
         RayalignError: a file is missing or cannot be used.
     """
-    return [_read(section, folder, read_model) for section in sections]
+    return [_read(section, folder, readers) for section in sections]
 
 
-def _read(section: Scoring, folder: Path, read_model: Callable[[Scoring], tuple[Path, str]]) -> ScorerSource:
+def _read(section: Scoring, folder: Path, readers: SourceReaders) -> ScorerSource:
     rule = model = digest = line = None
-    if isinstance(section, RuleScoring) and section.function != "demo":
-        rule = read_rule(section.function, folder)
+    if isinstance(section, RuleScoring):
+        rule = readers.demo_rule("score") if section.function == "demo" else read_rule(section.function, folder)
         compile_rule(rule)
+    elif isinstance(section, JudgeScoring) and section.transport == "demo":
+        rule = readers.demo_rule("judge")
     if model_of(section) is not None:
-        model, digest = read_model(section)
+        model, digest = readers.model(section)
     if isinstance(section.calibration, FittedCalibration):
         line = read_line(find_file("scoring.calibration.file", Path(section.calibration.file).expanduser(), folder))
     return ScorerSource(rule, model, digest, line, read_rubric(section, folder))

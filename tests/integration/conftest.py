@@ -12,8 +12,8 @@ import pytest
 
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.model_source import ModelSource
-from rayalign.config import RunConfig
-from rayalign.run_dir import RunDir
+from rayalign.config.run import RunConfig
+from rayalign.store.run_dir import RunDir
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from rayalign.config import RunConfig
-from rayalign.records import TrainingGroup, weights_file
-from rayalign.run_dir import parquet_bytes
-from rayalign.stages import Groups
+from rayalign.config.run import RunConfig
+from rayalign.records import Groups, TrainingGroup, weights_file
+from rayalign.store.tables import parquet_bytes
 from tests.integration.conftest import small_config
 
 
@@ -55,8 +54,8 @@ def plain_torch_round(folder: Path, config: RunConfig, file: Path) -> tuple[dict
         token_logps_of,
     )
     from rayalign.learning.streams import streams_of
-    from rayalign.run_dir import read_parquet
-    from rayalign.storage import Folder
+    from rayalign.store.folder import Folder
+    from rayalign.store.tables import read_parquet
 
     torch.set_num_threads(1)
     groups = [TrainingGroup.from_row(row) for row in read_parquet(Folder(file))]

@@ -38,10 +38,10 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     import torch.distributed as dist
 
     from rayalign.actors.learner_worker import LearnerWorker
-    from rayalign.config import RunConfig
+    from rayalign.config.run import RunConfig
     from rayalign.errors import GuardError
-    from rayalign.stages import TokenSequence
-    from rayalign.storage import Folder
+    from rayalign.records import TokenSequence
+    from rayalign.store.folder import Folder
 
     worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
     sequences = [TokenSequence([5, 6, 7], [8, 9, 10]), TokenSequence([5, 6, 7], [11])]

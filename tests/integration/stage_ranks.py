@@ -21,8 +21,8 @@ def main() -> None:
     import torch.distributed as dist
 
     from rayalign.actors.stage_trainer import train_rank
-    from rayalign.config_stages import StageConfig
-    from rayalign.stage_dir import StageDir
+    from rayalign.config.stages import StageConfig
+    from rayalign.store.stage_dir import StageDir
 
     dist.init_process_group("gloo", rank=rank, world_size=world)
     job: dict[str, Any] = json.loads(Path(job_file).read_text())

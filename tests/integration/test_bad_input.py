@@ -98,8 +98,8 @@ def test_missing_rule_file(capfd, demo_folder, tmp_path: Path) -> None:
 
 
 def test_run_folder_of_another_config(capfd, demo_folder, tmp_path: Path) -> None:
-    from rayalign.config_file import load_config, redact
-    from rayalign.run_dir import RunDir
+    from rayalign.config.file import load_config, redact
+    from rayalign.store.run_dir import RunDir
 
     config = load_config(CONFIGS / "quickstart.yaml", [f"run.dir={tmp_path / 'runs'}"])
     RunDir(tmp_path / "runs" / "quickstart").open(redact(config.to_dict()))

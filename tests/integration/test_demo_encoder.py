@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayalign.demo.encoder import demo_encoder, judged_answers, quality
-from rayalign.scoring.encoder import Encoder, check_encoder
+from rayalign.scoring.models.encoder import Encoder, check_encoder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.config_scoring import RewardModelScoring
+from rayalign.config.rewards import RewardModelScoring
 from rayalign.demo import world
 from rayalign.demo.reward_model import accuracy, demo_reward_model
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model
+from rayalign.scoring.models.reward_model import RewardModelScorer, check_reward_model
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

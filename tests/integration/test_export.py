@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rayalign import cli
-from rayalign.run_dir import RunDir
+from rayalign.store.run_dir import RunDir
 from tests.integration.test_run import finish, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -43,8 +43,8 @@ def run_dir(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunD
 @pytest.fixture(scope="module")
 def asked(run_dir: RunDir, demo_folder: Path) -> list[tuple[list[int], list[int]]]:
     """(prompt, the run's greedy answer) as token ids."""
-    from rayalign.data.chat import tokenize_prompts
     from rayalign.data.prompts import rows_from_records
+    from rayalign.data.token_ids import tokenize_prompts
     from rayalign.demo import world
     from rayalign.learning.folders import load_tokenizer
 

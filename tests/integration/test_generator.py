@@ -11,8 +11,16 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
-from rayalign.records import ADAPTER_WEIGHTS, Adapter, Prompt, prompt_id
-from rayalign.stages import AdapterFiles, SamplingPlan, Shard, TokenSequence
+from rayalign.records import (
+    ADAPTER_WEIGHTS,
+    Adapter,
+    AdapterFiles,
+    Prompt,
+    SamplingPlan,
+    Shard,
+    TokenSequence,
+    prompt_id,
+)
 from tests.integration.conftest import model_source, small_config
 
 pytestmark = pytest.mark.integration
@@ -22,8 +30,8 @@ PLAN = SamplingPlan(1, "train", 0, 4, 1.0, 1.0, 32)
 
 @pytest.fixture(scope="module")
 def prompts(demo_folder: Path) -> list[Prompt]:
-    from rayalign.data.chat import tokenize_prompts
     from rayalign.data.prompts import rows_from_records
+    from rayalign.data.token_ids import tokenize_prompts
     from rayalign.demo import world
     from rayalign.learning.folders import load_tokenizer
 
@@ -141,7 +149,7 @@ def test_adapter_changes_log_probs_to_the_learners(generator, prompts, policy, a
 
 def test_adapter_of_another_shape_is_refused_and_nothing_is_served(generator, prompts, demo_folder) -> None:
     """Then the next version is served as if nothing had been."""
-    from rayalign.config import LoraSection, ModelSection
+    from rayalign.config.model import LoraSection, ModelSection
     from rayalign.learning.model import build_policy
 
     generator.load(BASE, None)

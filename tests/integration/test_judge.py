@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from rayalign.config import RunConfig
-from rayalign.config_scoring import Scoring
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import Scoring
 from rayalign.errors import ConfigError
-from rayalign.scoring.network import build_service, check_services
+from rayalign.scoring.service_scorers import build_service, check_services
 from rayalign.scoring.sources import ScorerSource
 from tests.integration.conftest import small_config
 from tests.integration.judge_server import KEY, MODEL, judge_server

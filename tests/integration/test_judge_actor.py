@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from rayalign.inputs import scorer_model
-from rayalign.records import ScoredSample
-from rayalign.scoring.sources import read_sources
-from rayalign.scoring.templates import make_template
-from rayalign.stages import SampledShard, Shard
+from rayalign.launch.models import read_scorers
+from rayalign.records import SampledShard, ScoredSample, Shard
+from rayalign.scoring.judges.templates import make_template
 from tests.integration.conftest import small_config
 from tests.unit.judge_cases import prompt, samples
 
@@ -39,7 +37,7 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
     from rayalign.actors.cluster import Cluster
     from rayalign.actors.scorer import RayScorer
 
-    sources = read_sources(CONFIG.scoring, Path(), lambda section: scorer_model(section, CONFIG))
+    sources = read_scorers(CONFIG, Path())
     cluster = Cluster(nodes=(), max_gpus=0, shared=False)
     scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
     assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]

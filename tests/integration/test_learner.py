@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import GuardError
-from rayalign.stages import TokenSequence
+from rayalign.records import TokenSequence
 from tests.integration.conftest import model_source
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from rayalign.records import ADAPTER_WEIGHTS
-from rayalign.run_dir import RunDir, read_parquet
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 from tests.integration.conftest import small_config
 from tests.object_store import ObjectStore
 

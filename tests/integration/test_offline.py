@@ -11,7 +11,9 @@ import pytest
 from rayalign.demo.policy import demo_policy
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import ADAPTER_WEIGHTS, FROM_DATASET
-from rayalign.run_dir import RoundDir, RunDir, read_parquet
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

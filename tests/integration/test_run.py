@@ -15,7 +15,8 @@ import pytest
 from safetensors.torch import load, load_file
 
 from rayalign.records import FULL_CONFIG, FULL_WEIGHTS
-from rayalign.run_dir import RunDir, read_parquet
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 
 pytestmark = pytest.mark.integration
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

@@ -9,10 +9,10 @@ import ray
 
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.scorer import RayScorer
-from rayalign.run_dir import RunDir
-from rayalign.scoring.cache import FILE
+from rayalign.records import SampledShard, Shard
+from rayalign.scoring.services.cache import FILE
 from rayalign.scoring.sources import ScorerSource
-from rayalign.stages import SampledShard, Shard
+from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config
 from tests.http_server import Request, Respond, Server
 from tests.unit.judge_cases import prompt, samples

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rayalign.demo import world
-from rayalign.run_dir import RunDir
+from rayalign.store.run_dir import RunDir
 from tests.integration.conftest import statuses
 from tests.integration.judge_server import KEY, MODEL, judge_server
 from tests.integration.ray_nodes import free_port

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rayalign.config_stages import StageConfig, StageKind
-from rayalign.console import Console
-from rayalign.demo.stages import write_untrained
-from rayalign.stage_dir import StageDir
-from rayalign.stage_inputs import read_stage_inputs
-from rayalign.stage_run import write_rows
+from rayalign.config.stages import StageConfig, StageKind
+from rayalign.demo.language import write_untrained
+from rayalign.launch.stage import write_rows
+from rayalign.launch.stage_inputs import read_stage_inputs
+from rayalign.store.stage_dir import StageDir
+from rayalign.tracking.console import Console
 from tests.object_store import free_port
 
 pytestmark = pytest.mark.integration

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.run_dir import RunDir
-from rayalign.stage_dir import StageDir
+from rayalign.store.run_dir import RunDir
+from rayalign.store.stage_dir import StageDir
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 CONFIG = Path(__file__).parents[2] / "configs" / "demo_all.yaml"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.records import FULL_WEIGHTS, TrainingGroup
-from rayalign.run_dir import read_parquet
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.tables import read_parquet
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 from tests.integration.ray_nodes import free_port
 

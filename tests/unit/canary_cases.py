@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from rayalign.evaluation.canaries import CANARIES, CanaryResult, canary_result, median, score_value
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.backend import Backend
-from rayalign.scoring.canaries import CANARIES, CanaryResult, canary_result, median, score_value
 
 
 def score_canaries(

@@ -226,7 +226,7 @@ def _group_pool(group: dict[str, Any]) -> dict[str, Any]:
 
 def _entrypoint(entrypoint: str, root: Path) -> Iterator[str]:
     """`rayalign run CONFIG --set ...`: a config that is there, with settings that it takes, on an object store."""
-    from rayalign.config_file import load_config
+    from rayalign.config.file import load_config
     from rayalign.errors import ConfigError
 
     words = shlex.split(entrypoint)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
 from tests.object_store import ObjectStore
 
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rayalign.config_scoring import CallLimits, Prices
+from rayalign.config.services import CallLimits, Prices
 from rayalign.records import Message, Prompt, Sample
-from rayalign.scoring.calls import Caller
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.services import Reply
-from rayalign.scoring.templates import TemplateName, make_template
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.judges.templates import TemplateName, make_template
+from rayalign.scoring.services.calls import Caller
+from rayalign.scoring.services.transport import Reply
 
 
 def prompt(text: str = "List two animals.", **metadata: Any) -> Prompt:

@@ -8,14 +8,14 @@ from typing import Any
 
 import openai  # noqa: F401 - takes seconds on a busy machine: not to be paid by a test's first call
 
-from rayalign.config_scoring import CallLimits, Prices
+from rayalign.config.services import CallLimits, Prices
 from rayalign.records import Score
-from rayalign.scoring.calls import Caller
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.openai_transport import OpenAITransport
-from rayalign.scoring.remote import RemoteScorer
-from rayalign.scoring.services import Key
-from rayalign.scoring.templates import make_template
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.services.calls import Caller
+from rayalign.scoring.services.openai_transport import OpenAITransport
+from rayalign.scoring.services.remote import RemoteScorer
+from rayalign.scoring.services.transport import Key
 from tests.http_server import Request, Respond, completion
 from tests.unit.judge_cases import prompt, samples
 

@@ -6,10 +6,9 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from rayalign.config_scoring import AnswerScoring
+from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.answer import (
     AnswerScorer,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rayalign.backends import Scorers
+from rayalign.demo.rules import demo_rule
 from rayalign.records import NOT_ASKED, Prompt, Sample, ScoredSample
-from rayalign.scoring.sources import read_sources
+from rayalign.scoring.scorers import Scorers
+from rayalign.scoring.sources import SourceReaders, read_sources
 from tests.fakes import make_config
 from tests.http_server import Request, Respond, Server
 from tests.unit.judge_cases import prompt, samples
@@ -38,7 +39,7 @@ def no_model(name: str) -> tuple[Path, str]:
 @contextmanager
 def scorers(folder: Path, *scoring: dict[str, Any], **sections: Any) -> Iterator[Scorers]:
     config = make_config(scoring=list(scoring), **sections)
-    made = Scorers(config, read_sources(config.scoring, folder, no_model))
+    made = Scorers(config, read_sources(config.scoring, folder, SourceReaders(no_model, demo_rule)))
     try:
         yield made
     finally:

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from rayalign.config_scoring import CallLimits
-from rayalign.scoring.calls import Caller, Failure, LoopThread, Window, retry_after_s
+from rayalign.config.services import CallLimits
+from rayalign.scoring.services.calls import Caller, Failure, LoopThread, Window, retry_after_s
 
 FAR = 1e9
 

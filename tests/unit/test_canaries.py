@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 import pytest
 
+from rayalign.evaluation.canaries import CANARIES
 from rayalign.records import Message
-from rayalign.scoring.canaries import CANARIES
-from rayalign.scoring.quoting import neutralise
-from rayalign.scoring.rule import RuleScorer
-from rayalign.scoring.services import Reply
-from rayalign.scoring.templates import TemplateName, make_template
+from rayalign.scoring.judges.quoting import neutralise
+from rayalign.scoring.judges.templates import TemplateName, make_template
+from rayalign.scoring.rules.scorer import RuleScorer
+from rayalign.scoring.services.transport import Reply
 from tests.unit.canary_cases import score_canaries
 from tests.unit.judge_cases import judge, prompt, samples, shown
 

@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rayalign.data.chat import AT_ONCE, fitting_prompts, tokenize_messages, tokenize_prompts
 from rayalign.data.prompts import PromptRow, rows_from_records
+from rayalign.data.token_ids import AT_ONCE, fitting_prompts, tokenize_messages, tokenize_prompts
 from rayalign.errors import DataError, ModelError
 
 WORDS = ["<unk>", "<s>", "</s>", "<user>", "<assistant>", "<system>", "list", "two", "animals", "be", "brief", "now"]

@@ -16,12 +16,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from rayalign.chat import Conversation, chat
+from rayalign.commands.chat import Conversation, chat
+from rayalign.commands.export import export
 from rayalign.errors import ModelError, RunFolderError
-from rayalign.export import export
-from rayalign.learning.chat import ChatModel
+from rayalign.learning.chat_model import ChatModel
 from rayalign.learning.folders import load_tokenizer
-from rayalign.run_dir import RunDir
+from rayalign.store.run_dir import RunDir
 from tests.tiny_run import make_base, make_saved_run
 
 torch.set_num_threads(1)

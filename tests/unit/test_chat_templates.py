@@ -9,9 +9,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rayalign.config import ChatTemplate
-from rayalign.data.chat import check_template, tokenize_answer, tokenize_messages
-from rayalign.data.templates import TEMPLATES
+from rayalign.config.data import ChatTemplate
+from rayalign.data.chat_templates import TEMPLATES
+from rayalign.data.token_ids import check_template, tokenize_answer, tokenize_messages
 from rayalign.errors import DataError, ModelError
 
 USER = {"role": "user", "content": "Name a fish."}

@@ -12,7 +12,7 @@ import pytest
 
 import rayalign
 from rayalign import cli
-from rayalign.doctor import Check, diagnose
+from rayalign.commands.doctor import Check, diagnose
 from rayalign.errors import DataError, GuardError
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +47,8 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         describe=lambda config: f"placed: {config.run.name}",
         write_report=lambda path: Path(path) / "report.html",
     )
-    monkeypatch.setitem(sys.modules, "rayalign.launch", fake)  # type: ignore[arg-type]
-    monkeypatch.setattr(rayalign, "launch", fake, raising=False)
+    monkeypatch.setitem(sys.modules, "rayalign.launch.run", fake)  # type: ignore[arg-type]
+    monkeypatch.setattr("rayalign.launch.run", fake, raising=False)
     return fake
 
 
@@ -133,15 +133,15 @@ def test_usage_errors(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("missing", 2)])
 def test_doctor_exit_code(monkeypatch: pytest.MonkeyPatch, status: str, code: int) -> None:
     check = Check(status, "ray", "2.60.0", "run: make setup")  # type: ignore[arg-type]
-    monkeypatch.setattr("rayalign.doctor.checks", lambda: iter([check]))
+    monkeypatch.setattr("rayalign.commands.doctor.checks", lambda: iter([check]))
     lines: list[str] = []
     assert diagnose(lines.append) == code
     assert lines[0].split() == [status, "ray", "2.60.0", "->", "run:", "make", "setup"]
 
 
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayalign.doctor._version", lambda package: None)
-    monkeypatch.setattr("rayalign.doctor._torch", lambda: Check("ok", "torch works", "faked"))
+    monkeypatch.setattr("rayalign.commands.doctor._version", lambda package: None)
+    monkeypatch.setattr("rayalign.commands.doctor._torch", lambda: Check("ok", "torch works", "faked"))
     lines: list[str] = []
     assert diagnose(lines.append) == 2
     assert any(line.startswith("missing") and "vLLM" in line and "make setup" in line for line in lines)

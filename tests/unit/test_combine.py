@@ -6,8 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.errors import DataError
 from rayalign.scoring.calibration import Line, calibrate, fit_line, rank, read_line, zscore

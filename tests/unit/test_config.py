@@ -7,17 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 import rayalign
-from rayalign.config import RunConfig
-from rayalign.config_base import RoundSchedule, value_at
-from rayalign.config_errors import is_secret
-from rayalign.config_file import load_config, load_config_of, redact, resolved_yaml
-from rayalign.config_objective import InfoNCAObjective, NCAObjective
-from rayalign.config_stages import AllConfig, StageConfig
+from rayalign.config.base import RoundSchedule, value_at
+from rayalign.config.file import load_config, load_config_of, redact, resolved_yaml
+from rayalign.config.mistakes import is_secret
+from rayalign.config.objective import InfoNCAObjective, NCAObjective
+from rayalign.config.run import RunConfig
+from rayalign.config.stages import AllConfig, StageConfig
 from rayalign.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from rayalign.config import RunConfig
-from rayalign.config_file import load_config, resolved_yaml
-from rayalign.config_scoring import JudgeScoring, Scoring
+from rayalign.config.file import load_config, resolved_yaml
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import Scoring
+from rayalign.config.services import JudgeScoring
+from rayalign.demo.rules import demo_rule
 from rayalign.errors import ConfigError, DataError
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.network import build_service, calls_a_service, check_services
-from rayalign.scoring.remote import RemoteScorer
-from rayalign.scoring.sources import ScorerSource, read_sources
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.service_scorers import build_service, calls_a_service, check_services
+from rayalign.scoring.services.remote import RemoteScorer
+from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
 
 RULE = {"type": "rule", "function": "demo"}
 DEMO = {"type": "judge", "transport": "demo"}
@@ -36,7 +38,7 @@ def sources_of(config: RunConfig, folder: Path) -> list[ScorerSource]:
     def no_model(section: Scoring) -> tuple[Path, str]:
         raise AssertionError(f"the model of {section.name} was asked for")
 
-    return read_sources(config.scoring, folder, no_model)
+    return read_sources(config.scoring, folder, SourceReaders(no_model, demo_rule))
 
 
 def load(tmp_path: Path, *scoring: dict[str, Any], **sections: Any) -> RunConfig:
@@ -187,7 +189,7 @@ def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(
 
 
 def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> None:
-    from rayalign.backends import build_backend
+    from rayalign.scoring.scorers import build_backend
 
     config = load(tmp_path, RULE, DEMO, {**RATING, "rubric": {"file": "rubric.md"}}, REMOTE)
     (tmp_path / "rubric.md").write_text("Count the animals.")
@@ -206,8 +208,8 @@ def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> No
 
 def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
     """Before the model is read and any actor starts."""
-    from rayalign.console import Console
-    from rayalign.inputs import read_inputs
+    from rayalign.launch.inputs import read_inputs
+    from rayalign.tracking.console import Console
 
     config = load(tmp_path, RATING, model={"base": str(tmp_path / "no model")})
     with (tmp_path / "console").open("w") as out, pytest.raises(ConfigError, match="judge's endpoint cannot be used"):

@@ -9,12 +9,12 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from rayalign.config import RunConfig
-from rayalign.config_file import load_config, resolved_yaml
-from rayalign.config_objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
-from rayalign.console import Console
+from rayalign.config.file import load_config, resolved_yaml
+from rayalign.config.objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
+from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
-from rayalign.inputs import _say_objectives
+from rayalign.launch.inputs import _say_objectives
+from rayalign.tracking.console import Console
 
 REFERENCE = {"weight": 1.0, "beta": 0.3, "reference": "round_start"}
 PAIRS = {**REFERENCE, "pairs": "best_worst"}

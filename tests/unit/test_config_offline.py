@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rayalign.config import RunConfig
-from rayalign.config_file import load_config
+from rayalign.config.file import load_config
+from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
 
 RULE = {"type": "rule", "function": "demo"}

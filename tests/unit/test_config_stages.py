@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.config_file import load_config_of
-from rayalign.config_stages import AllConfig, StageConfig
+from rayalign.config.file import load_config_of
+from rayalign.config.stages import AllConfig, StageConfig
 from rayalign.errors import ConfigError
-from rayalign.run_all import rounds_config, stage_config
+from rayalign.launch.all_stages import rounds_config, stage_config
 
 DEMO_ALL = Path(__file__).parents[2] / "configs" / "demo_all.yaml"
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from rayalign import console as console_module
-from rayalign.console import Console, RunReporter
-from rayalign.metrics import EventLog, read_events
+from rayalign.parts import Reporter
 from rayalign.records import EvalReport, Metric
-from rayalign.stages import Reporter
+from rayalign.store.event_log import EventLog, read_events
+from rayalign.tracking import console as console_module
+from rayalign.tracking.console import Console
+from rayalign.tracking.reporter import RunReporter
 
 
 class Clock:
@@ -251,6 +252,7 @@ def test_reporter_without_log_still_writes_the_report() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import rayalign.console, sys; print([m for m in ('torch', 'ray', 'rich', 'numpy') if m in sys.modules])"
+    heavy = "('torch', 'ray', 'rich', 'numpy')"
+    code = f"import rayalign.tracking.console, sys; print([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"

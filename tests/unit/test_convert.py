@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.cli import exit_code
 from rayalign.data import fields
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.formats import FORMATS, detect, read_record
-from rayalign.data.judgments import verdict_of
 from rayalign.data.writers import WRITERS
+from rayalign.records.judgment import verdict_of
 from tests.unit.format_cases import CAR, CASES, COD, FISH, Case, assistant, user
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.losses import cut_loss, flagged_tokens
 from tests.unit.cut_cases import LN2, ROWS, SETTINGS, Batch, batch_of, negative_row

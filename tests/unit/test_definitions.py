@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.scoring import template_version as versions
-from rayalign.scoring.cache import ScoreCache
 from rayalign.scoring.definitions import definitions_digest
-from rayalign.scoring.template_version import earlier_version, template_version
-from rayalign.scoring.templates import TemplateName, make_template
+from rayalign.scoring.judges import template_version as versions
+from rayalign.scoring.judges.template_version import earlier_version, template_version
+from rayalign.scoring.judges.templates import TemplateName, make_template
+from rayalign.scoring.services.cache import ScoreCache
 from tests.unit.judge_cases import judge, prompt, samples
 
 CODE = '''"""What it is."""
@@ -90,7 +90,7 @@ def test_the_earlier_version_is_what_it_was(name: TemplateName) -> None:
 def cached_under_the_earlier_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Judge three answers as the version before did."""
     with monkeypatch.context() as before:
-        before.setattr("rayalign.scoring.llm_judge.template_version", earlier_version)
+        before.setattr("rayalign.scoring.judges.llm_judge.template_version", earlier_version)
         made, transport = judge("rating", lambda m: {"rating": 7}, cache=ScoreCache(folder))
         made.score([prompt()] * 3, samples(prompt(), "a", "b", "c"))
         made.close()

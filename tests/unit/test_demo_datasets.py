@@ -6,7 +6,7 @@ import pytest
 
 from rayalign.demo import world
 from rayalign.demo.datasets import demo_dataset, prompts_with_targets
-from rayalign.demo.stages import SFT_ROWS
+from rayalign.demo.training_rows import SFT_ROWS
 from rayalign.errors import DataError
 
 TRAIN = {row["messages"][0]["content"] for row in world.prompts() if row["metadata"]["split"] == "train"}

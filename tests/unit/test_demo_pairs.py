@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rayalign.demo import world
-from rayalign.demo.stages import pair_dataset
+from rayalign.demo.training_rows import pair_dataset
 
 CONSTRAINTS = {row["messages"][0]["content"]: row["metadata"] for row in world.prompts(0)}
 

@@ -14,15 +14,15 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rayalign import cli
-from rayalign.config import LoraSection, ModelSection
+from rayalign.commands.export import export
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ExportError, ModelError, RunFolderError
-from rayalign.export import export
 from rayalign.learning import export as merging
 from rayalign.learning.model import build_policy
 from rayalign.learning.packing import collate_padded
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from rayalign.run_dir import RunDir
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
 from tests.tiny_run import make_base, make_saved_run
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from rayalign.config_objective import CUTObjective
+from rayalign.config.objective import CUTObjective
 from rayalign.learning.flags import flagged_examples
 from rayalign.learning.packing import Batch
 from rayalign.learning.step import token_logps_of

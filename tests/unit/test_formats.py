@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from rayalign.config import DatasetFormat
+from rayalign.config.base import DatasetFormat
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
 from rayalign.data.formats import FORMATS, detect, read_record
 from rayalign.data.loading import iter_dataset_rows, load_dataset_rows

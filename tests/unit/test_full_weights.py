@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load, load_file, save, save_file
 from transformers import AutoModelForCausalLM
 
-from rayalign.chat import chat
-from rayalign.config import ModelSection
-from rayalign.config_file import load_config
-from rayalign.config_objective import NCAObjective
+from rayalign.commands.chat import chat
+from rayalign.commands.export import export
+from rayalign.config.file import load_config
+from rayalign.config.model import ModelSection
+from rayalign.config.objective import NCAObjective
 from rayalign.errors import ConfigError, ModelError, SyncError
-from rayalign.export import export
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.merged import MergedWeights
 from rayalign.learning.model import Policy, build_policy
@@ -25,7 +25,7 @@ from rayalign.learning.packing import collate_padded
 from rayalign.learning.step import FiniteWatch, StepContext, micro_batch_loss
 from rayalign.losses import nca_loss
 from rayalign.records import FULL_CONFIG, FULL_WEIGHTS, TrainingGroup, weights_file
-from rayalign.run_dir import RunDir
+from rayalign.store.run_dir import RunDir
 from tests.tiny_run import change_all, make_base, make_saved_run
 
 torch.set_num_threads(1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from rayalign.group_parts import SHARDS_PER_PART, groups_of, parts_of, read_drop_reasons, write_part
-from rayalign.records import TrainingGroup
-from rayalign.run_dir import RunDir, read_parquet
-from rayalign.stages import Groups
+from rayalign.records import Groups, TrainingGroup
+from rayalign.store.group_parts import SHARDS_PER_PART, groups_of, parts_of, read_drop_reasons, write_part
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 
 
 def group(number: int, reason: str | None = None) -> TrainingGroup:

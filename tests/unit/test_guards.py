@@ -6,8 +6,7 @@ import pytest
 
 from rayalign.errors import GuardError
 from rayalign.loop.guards import KEPT_REASONS, ScoreErrorGuard
-from rayalign.records import NOT_ASKED, Sample, Score, ScoredSample
-from rayalign.stages import ScoredShard, Shard
+from rayalign.records import NOT_ASKED, Sample, Score, ScoredSample, ScoredShard, Shard
 
 
 def failed(*reasons: str) -> ScoredShard:

@@ -10,8 +10,8 @@ import huggingface_hub.constants
 import pytest
 
 from rayalign import cli
+from rayalign.commands.hub import push
 from rayalign.errors import ExportError
-from rayalign.hub import push
 from rayalign.records import ADAPTER_WEIGHTS
 from tests.hub_server import Hub
 from tests.tiny_run import make_base, make_saved_run

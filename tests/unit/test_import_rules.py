@@ -1,4 +1,4 @@
-"""The architecture holds: imports follow the table of DESIGN section 5, files and functions stay short."""
+"""The house stands: imports go down by the floors, files and functions stay short."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.unit.import_rules import check, module_name
 
 ROOT = Path(__file__).parents[2] / "rayalign"
 FILES = sorted(ROOT.rglob("*.py"))
-MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 50
 
 
 def name_of(path: Path) -> str:
@@ -42,21 +42,28 @@ def test_sizes(path: Path) -> None:
         ("loop.run", "from rayalign.actors.pool import Pool"),
         ("loop.run", "from rayalign import actors"),
         ("loop.run", "from ..actors import pool"),
-        ("loop.run", "def f():\n    from rayalign.learning import step"),
+        ("loop.run", "def f():\n    from rayalign.launch import run"),
         ("loop.run", "if TYPE_CHECKING:\n    from rayalign.actors import pool"),
         ("loop.run", "import importlib\nimportlib.import_module('vllm')"),
-        ("losses.nca", "from rayalign.records import Sample"),
+        ("losses.nca", "from rayalign.config import base"),
         ("losses.nca", "import transformers"),
         ("learning.step", "import deepspeed"),
         ("learning.step", "try:\n    import ray\nexcept ImportError:\n    pass"),
         ("actors.learner", "from rayalign.loop import run"),
         ("actors.learner", "from rayalign import launch"),
+        ("scoring.scorers", "def f():\n    from rayalign.demo import world"),
+        ("scoring.answer", "from rayalign.data.prompts import PromptRows"),
+        ("scoring.answer", "import torch"),
+        ("store.saved_run", "from rayalign.config.file import redact"),
+        ("records.rows", "from rayalign.parts import Scorer"),
+        ("errors", "from rayalign.records import Prompt"),
+        ("commands.export", "import ray"),
         ("data.prompts", "import transformers"),
         ("evaluation.alpaca", "import alpaca_eval"),
         ("evaluation.alpaca", "def f():\n    import torch"),
         ("cli", "from rayalign.launch import run"),
         ("cli", "def f():\n    import ray"),
-        ("", "from rayalign.config_file import load_config"),
+        ("__init__", "from rayalign.config.file import load_config"),
         ("newcomer", ""),
     ],
 )
@@ -67,12 +74,17 @@ def test_the_checker_catches(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("loop.run", "from rayalign.loop.round import produce\nfrom . import guards\nfrom ..stages import Shard"),
+        ("loop.run", "from rayalign.loop.round import produce\nfrom . import guards\nfrom ..parts import Scorer"),
         ("loop.run", "if TYPE_CHECKING:\n    import torch"),
         ("losses.nca", "import torch\nfrom rayalign.errors import ConfigError"),
         ("evaluation.alpaca", "def f():\n    import alpaca_eval"),
         ("actors.learner", "import ray, deepspeed\nfrom rayalign.learning import step"),
-        ("cli", "from rayalign import __version__\ndef f():\n    from rayalign import launch"),
+        ("scoring.models.encoder", "import torch\nfrom rayalign.store.folder import Folder"),
+        ("commands.submit", "from ray.job_submission import JobStatus"),
+        ("commands.score", "def f():\n    import torch"),
+        ("cli", "from rayalign import __version__\ndef f():\n    from rayalign.launch import run"),
+        ("__init__", "if TYPE_CHECKING:\n    from rayalign.launch.run import run"),
+        ("__main__", "from rayalign.cli import main"),
     ],
 )
 def test_the_checker_allows(module: str, source: str) -> None:

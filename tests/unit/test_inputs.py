@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rayalign.data.dataset import KEPT_NAMES
 from rayalign.data.prompts import load_prompt_rows
-from rayalign.inputs import _say_rows
+from rayalign.launch.inputs import _say_rows
 from tests.fakes import FakeReporter, make_config
 
 

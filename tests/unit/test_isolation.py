@@ -15,8 +15,8 @@ import pytest
 
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.rule import IsolatedRuleScorer
-from rayalign.scoring.rule_file import RuleSource
+from rayalign.scoring.rules.file import RuleSource
+from rayalign.scoring.rules.scorer import IsolatedRuleScorer
 
 AMPLE_S = 120.0
 """Only keeps a test from hanging: no answer gets near it, however busy the machine is."""
@@ -191,7 +191,7 @@ def test_a_thread_that_ends_the_process_does_not_hold_it_up_for_ever(make: Make)
 
 
 def test_a_file_that_does_not_start_says_so(make: Make) -> None:
-    text = "import os, sys\nif sys.argv[0].endswith('rule_worker.py'): os._exit(9)\n"
+    text = "import os, sys\nif sys.argv[0].endswith('rules/worker.py'): os._exit(9)\n"
     with pytest.raises(DataError) as caught:
         make(text + "def score(prompt, response): return 1.0\n")
     assert "does not start in a process of its own" in caught.value.found
@@ -202,7 +202,7 @@ def test_a_file_that_stops_starting_gives_errors_not_scores(make: Make, tmp_path
     flag = tmp_path / "started"
     text = f"""
     import os, sys
-    if sys.argv[0].endswith("rule_worker.py"):
+    if sys.argv[0].endswith("rules/worker.py"):
         if os.path.exists({str(flag)!r}): os._exit(9)
         open({str(flag)!r}, "w").close()
     def score(prompt, response):
@@ -222,8 +222,8 @@ def test_the_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     program = f"""
 import os, sys, threading
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.rule import IsolatedRuleScorer
-from rayalign.scoring.rule_file import RuleSource
+from rayalign.scoring.rules.scorer import IsolatedRuleScorer
+from rayalign.scoring.rules.file import RuleSource
 text = "import os\\ndef score(p, r):\\n  open({str(tmp_path / "pid")!r}, 'w').write(str(os.getpid()))\\n"
 text += "  while True: pass\\n"
 scorer = IsolatedRuleScorer("r", RuleSource("my.py", text, "score"), timeout_s=600)

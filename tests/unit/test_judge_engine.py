@@ -13,13 +13,13 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from rayalign.actors.judge_engine import EngineThread, JudgeModel
-from rayalign.config_scoring import CallLimits, JudgeScoring, Prices
+from rayalign.config.services import CallLimits, JudgeScoring, Prices
 from rayalign.demo.language import build_tokenizer
 from rayalign.records import Score
-from rayalign.scoring.calls import Caller, Failure
-from rayalign.scoring.judge_model import question_tokens
-from rayalign.scoring.llm_judge import LLMJudge
-from rayalign.scoring.templates import make_template
+from rayalign.scoring.judges.judge_model import question_tokens
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.services.calls import Caller, Failure
 from tests.unit.judge_cases import prompt, samples
 
 

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from transformers import BertConfig, LlamaConfig
 
-from rayalign.config import RunConfig
-from rayalign.config_scoring import JudgeScoring
+from rayalign.config.run import RunConfig
+from rayalign.config.services import JudgeScoring
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import ConfigError, ModelError
-from rayalign.scoring.judge_model import check_judge_model
+from rayalign.scoring.judges.judge_model import check_judge_model
 from tests.fakes import make_config
 
 HELD = {"type": "judge", "transport": "vllm", "model": "judge", "template": "rating", "max_tokens": 64}

@@ -6,13 +6,12 @@ import dataclasses
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import TypeAdapter
 
-from rayalign.config_objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
-from rayalign.data.chat import fill, tokenize_messages
+from rayalign.config.objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
 from rayalign.data.judged import JudgedStreams
+from rayalign.data.token_ids import fill, tokenize_messages
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.streams import streams_of
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from rayalign.data.judgments import verdict_of
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.judge import FunctionJudge
+from rayalign.records.judgment import verdict_of
+from rayalign.scoring.judges.function_judge import FunctionJudge
 
 CRITICISM = "The list is too long."
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rayalign import lease
 from rayalign.errors import RunFolderError, StoreError
-from rayalign.lease import Lease
-from rayalign.run_dir import RunDir
-from rayalign.storage import Folder
+from rayalign.store import lease
+from rayalign.store.folder import Folder
+from rayalign.store.lease import Lease
+from rayalign.store.run_dir import RunDir
 from tests.object_store import ObjectStore
 
 SECONDS = 1.0

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from rayalign.records import Message, Sample
-from rayalign.scoring.cache import ScoreCache
-from rayalign.scoring.calls import Failure
-from rayalign.scoring.pairs import pairs_of
-from rayalign.scoring.services import Reply
+from rayalign.scoring.judges.pairs import pairs_of
+from rayalign.scoring.services.cache import ScoreCache
+from rayalign.scoring.services.calls import Failure
+from rayalign.scoring.services.transport import Reply
 from tests.unit.judge_cases import judge, prompt, samples, shown
 
 PROMPT = prompt()

@@ -12,7 +12,8 @@ import pytest
 from rayalign.errors import AdapterVersionError, GuardError, RunFolderError, SyncError
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
-from rayalign.run_dir import RunDir, read_parquet
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
 
 

@@ -10,13 +10,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import SyncError
 from rayalign.learning.merged import MergedWeights
 from rayalign.learning.model import build_policy
 from rayalign.learning.packing import collate_padded
-from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from rayalign.stages import AdapterFiles
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFiles
 
 torch.set_num_threads(1)
 IDS = torch.tensor([[1, 2, 3, 4, 5]])

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rayalign.metrics import EventLog, display, display_order, format_interval, format_value, read_events
+from rayalign.display import display, display_order, format_interval, format_value
+from rayalign.store.event_log import EventLog, read_events
 
 
 def test_one_json_object_per_line_with_time_and_event(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from pydantic import TypeAdapter
 
-from rayalign.config_base import RoundSchedule
-from rayalign.config_objective import Objective
-from rayalign.learning.objective import FAMILIES, Means, count_units, reward_pairs, streams_compared, streams_needed
+from rayalign.config.base import RoundSchedule
+from rayalign.config.objective import Objective
+from rayalign.learning.families import FAMILIES, reward_pairs
+from rayalign.learning.objective import Means, count_units, streams_compared, streams_needed
 from rayalign.learning.packing import Batch
 from rayalign.learning.step import References, StepContext, micro_batch_loss, reference_sums, token_logps_of
 from rayalign.records import TrainingGroup

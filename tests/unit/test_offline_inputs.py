@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.data.judged import JudgedStreams
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError
-from rayalign.offline import Offline, read_offline
+from rayalign.launch.offline import Offline, read_offline
 from rayalign.records import Prompt
 from tests.fakes import make_config
 

@@ -14,13 +14,12 @@ from rayalign.data.dataset import Completion
 from rayalign.data.responses import CompletionTokens, Responses
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import GuardError
-from rayalign.evaluation.evaluator import HeldOutEvaluator
+from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
-from rayalign.records import FROM_DATASET, Prompt, ScoredSample
-from rayalign.run_dir import read_parquet
-from rayalign.sampling import Given
-from rayalign.stages import ScoredShard, Shard
+from rayalign.loop.sampling import Given
+from rayalign.records import FROM_DATASET, Prompt, ScoredSample, ScoredShard, Shard
+from rayalign.store.tables import read_parquet
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_prompts, make_run
 
 WORDS = ("bear", "cat", "dog", "fox", "goat", "horse", "lion", "wolf")

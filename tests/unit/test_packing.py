@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import DataError
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.packing import Batch, collate_padded, split_per_row

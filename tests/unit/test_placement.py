@@ -6,7 +6,7 @@ import pytest
 
 from rayalign.actors.cluster import Cluster, Node
 from rayalign.actors.placement import describe_placement, keep_off, place
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.errors import PlacementError
 
 

@@ -17,7 +17,7 @@ from peft import PeftModel
 from safetensors.torch import load as load_safetensors
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.folders import adapted_modules, context_length, hash_model, resolve_model
 from rayalign.learning.model import Policy, build_policy

@@ -3,8 +3,7 @@
 import threading
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.data.drawing import HOLDOUT, OTHER, TRAIN, UNMARKED
 from rayalign.data.prompt_store import PromptStore

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from rayalign.config import LoraSection, ModelSection
+from rayalign.config.model import LoraSection, ModelSection
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.packing import collate_padded
 

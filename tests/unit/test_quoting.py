@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from rayalign.scoring.quoting import Nonces, neutralise, quoted
+from rayalign.scoring.judges.quoting import Nonces, neutralise, quoted
 
 CONTROL = [
     "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<|start_header_id|>", "<|eos|>", "<|assistant|>",

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.records import Adapter, EvalReport, Metric, Prompt, Sample, Score, ScoredSample, TrainingGroup, prompt_id
 

@@ -18,7 +18,8 @@ import yaml
 from rayalign.cli import exit_code
 from rayalign.loop.run import run_rounds
 from rayalign.records import ScoredSample
-from rayalign.run_dir import RunDir, read_parquet
+from rayalign.store.run_dir import RunDir
+from rayalign.store.tables import read_parquet
 from tests.fakes import Fuse, Killed, make_config, make_prompts, make_run
 from tests.http_server import Request, Respond, Server
 

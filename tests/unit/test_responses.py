@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rayalign.data.chat import tokenize_answer
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.responses import Answer, CompletionTokens, Responses
+from rayalign.data.token_ids import tokenize_answer
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError, ModelError
 from rayalign.records import FROM_DATASET, Prompt, prompt_id

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -21,12 +20,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from rayalign.config_scoring import RewardModelScoring
+from rayalign.config.rewards import RewardModelScoring
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model
-from rayalign.scoring.text_model import plan_batches
+from rayalign.scoring.models.reward_model import RewardModelScorer, check_reward_model
+from rayalign.scoring.models.text_model import plan_batches
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXTS = ["apple", "lemon, plum. done", "", "a longer answer with many, many words in it", "cat and dog!", "x" * 40]

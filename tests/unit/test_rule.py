@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from rayalign.config_scoring import RuleScoring, Scoring
+from rayalign.config.rewards import RuleScoring
+from rayalign.config.scoring import Scoring
+from rayalign.demo.rules import demo_rule
 from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.rule import RuleScorer
-from rayalign.scoring.rule_file import RuleSource, compile_rule, read_rule, rule_version
-from rayalign.scoring.sources import ScorerSource, read_sources
+from rayalign.scoring.rules.file import RuleSource, compile_rule, read_rule
+from rayalign.scoring.rules.scorer import RuleScorer
+from rayalign.scoring.sources import SourceReaders, read_sources
 
 
 def no_model(section: Scoring) -> tuple[Path, str]:
@@ -156,7 +158,7 @@ def test_shapes_of_rules_that_work(text: str) -> None:
 
 
 def test_annotations_of_the_users_file_are_its_own() -> None:
-    """The future import of `scoring/rule.py` must not reach the user's file, where annotations would become strings."""
+    """The future import of `rules/scorer.py` must not reach the file, where annotations would become strings."""
     function = compile_rule(RuleSource("my.py", "def score(prompt: str, response: str) -> float: return 1.0", "score"))
     assert function.__annotations__ == {"prompt": str, "response": str, "return": float}
 
@@ -182,7 +184,7 @@ def test_a_bad_file_says_what_and_why_and_what_to_do(tmp_path: Path, text: str, 
     path = tmp_path / "my.py"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
-        read_sources([RuleScoring(type="rule", function=f"{path}:score")], tmp_path, no_model)
+        read_sources([RuleScoring(type="rule", function=f"{path}:score")], tmp_path, SourceReaders(no_model, demo_rule))
     assert caught.value.found.startswith("scoring.function: ")
     assert str(path) in caught.value.found
     assert found in caught.value.found
@@ -212,10 +214,11 @@ def test_a_spec_of_another_form_is_refused(spec: str, tmp_path: Path) -> None:
 def test_demo_has_no_file_and_order_is_kept(tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text("def score(prompt, response): return 1\n")
     sections = [RuleScoring(type="rule", function=name) for name in (f"{tmp_path}/my.py:score", "demo")]
-    first, second = read_sources(sections, tmp_path, no_model)
+    first, second = read_sources(sections, tmp_path, SourceReaders(no_model, demo_rule))
     assert first.rule is not None and first.rule.function == "score"
     assert first.version == first.rule.version
-    assert second == ScorerSource() and second.version == "demo"
+    assert second.rule is not None and (second.rule.function, second.rule.shipped) == ("score", True)
+    assert second.version == "demo", "what a run of before the rule travelled compares"
 
 
 def test_the_version_changes_with_text_and_function(tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_the_version_changes_with_text_and_function(tmp_path: Path) -> None:
         versions += [read_rule(f"{path}:{name}", tmp_path).version for name in ("a", "b", "a")]
     assert versions[0] == versions[2] and versions[3] == versions[5]
     assert len(set(versions)) == 4
-    assert versions[0] == rule_version("a", "def a(p, r): return 1\ndef b(p, r): return 1\n")
+    assert versions[0] == RuleSource("other.py", "def a(p, r): return 1\ndef b(p, r): return 1\n", "a").version
 
 
 def test_the_version_does_not_hang_on_where_the_file_lies() -> None:

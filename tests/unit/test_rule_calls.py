@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.rule import RuleScorer
+from rayalign.scoring.rules.scorer import RuleScorer
 
 
 def inputs(texts: Sequence[str]) -> tuple[list[Prompt], list[Sample]]:

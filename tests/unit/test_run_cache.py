@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from rayalign.backends import Scorers
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
-from rayalign.records import ScoredSample
-from rayalign.run_dir import RunDir
-from rayalign.scoring.cache import FILE, ScoreCache
+from rayalign.records import SampledShard, ScoredSample, ScoredShard
+from rayalign.scoring.scorers import Scorers
+from rayalign.scoring.services.cache import FILE, ScoreCache
 from rayalign.scoring.sources import ScorerSource
-from rayalign.stages import SampledShard, ScoredShard
+from rayalign.store.run_dir import RunDir
 from tests.fakes import Fuse, Killed, make_config, make_run
 from tests.http_server import Request, Respond, Server, completion
 from tests.unit.judge_cases import prompt, samples

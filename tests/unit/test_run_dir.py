@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rayalign.config_file import redact, with_defaults
+from rayalign.config.file import redact, with_defaults
 from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
 from rayalign.records import SCHEMA_VERSION
-from rayalign.run_dir import RunDir, refused_changes, write_file
-from rayalign.storage import Folder
+from rayalign.store.files import write_file
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir, refused_changes
 from tests.fakes import Fuse, Killed, make_config, make_run
 
 

@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rayalign import cli, launch
+from rayalign import cli
+from rayalign.commands.show import show
 from rayalign.errors import RunFolderError
+from rayalign.launch import run as launch
 from rayalign.loop.run import run_rounds
 from rayalign.records import SCHEMA_VERSION, TrainingGroup
-from rayalign.run_dir import RunDir, write_json
-from rayalign.saved_run import SavedRun
-from rayalign.show import show
-from rayalign.storage import Folder
+from rayalign.store.files import write_json
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
+from rayalign.store.saved_run import SavedRun
 from tests.fakes import make_config, make_run
 
 CONFIG = make_config(run={"name": "fake", "rounds": 1})
@@ -50,7 +52,7 @@ def test_schema_that_never_was(run: RunDir, version: object) -> None:
 
 def test_older_folder_is_read_and_resumed(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a later version will see today's: a lower number, no drop reasons, groups without a column of today's."""
-    monkeypatch.setattr("rayalign.run_dir.SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    monkeypatch.setattr("rayalign.store.run_dir.SCHEMA_VERSION", SCHEMA_VERSION + 1)
     round_dir = run.round(1)
     saved = json.loads((round_dir.root / "commits/groups.json").read_text())
     del saved["groups"]["drop_files"]

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.errors import ConfigError
-from rayalign.scoring.cache import FILE, ScoreCache, cache_key
+from rayalign.scoring.services.cache import FILE, ScoreCache, cache_key
 
 MESSAGES = [{"role": "user", "content": "List two animals."}]
 OWN: dict[str, Any] = {"template": "rating", "scorer": "judge", "version": "1", "seed": 0}
@@ -122,7 +121,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from rayalign.scoring.cache import ScoreCache
+from rayalign.scoring.services.cache import ScoreCache
 from tests.unit.test_score_cache import key
 cache, start = ScoreCache(sys.argv[1]), int(sys.argv[2])
 for i in range(start, start + 400):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 
 from rayalign.actors.scorer import ScorerActor
-from rayalign.config_scoring import Scoring
+from rayalign.config.scoring import Scoring
 from rayalign.demo import world
+from rayalign.demo.rules import demo_rule
 from rayalign.records import Prompt, Sample, ScoredSample
-from rayalign.scoring.rule_file import rule_version
-from rayalign.scoring.sources import read_sources
+from rayalign.scoring.sources import SourceReaders, read_sources
 from tests.fakes import make_config
 
 RULE = "def score(prompt, response): return None if response == 'skip' else float(len(response))\n"
@@ -34,7 +33,7 @@ def rule(tmp_path: Path) -> dict[str, Any]:
 
 def actor_of(tmp_path: Path, scoring: list[dict[str, Any]], **sections: Any) -> Iterator[ScorerActor]:
     config = make_config(scoring=scoring, **sections)
-    sources = read_sources(config.scoring, tmp_path, no_model)
+    sources = read_sources(config.scoring, tmp_path, SourceReaders(no_model, demo_rule))
     actor = ScorerActor("scorer-0", config, sources, [None] * len(sources), str(tmp_path / "no_such_folder"))
     yield actor
     actor.close()
@@ -73,7 +72,7 @@ def test_the_default_config_gives_what_the_rule_gives(tmp_path: Path) -> None:
     expected = [world.score(instruction, text, metadata) for text in texts]
     assert [row.reward for row in rows] == [row.scores[0].reward for row in rows] == expected
     assert [row.sample.text for row in rows] == texts
-    assert {row.scores[0].scorer_version for row in rows} == {rule_version("score", inspect.getsource(world))}
+    assert {row.scores[0].scorer_version for row in rows} == {demo_rule("score").version}
 
 
 def test_the_demo_rule_runs_isolated_too(tmp_path: Path) -> None:

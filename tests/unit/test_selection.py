@@ -6,10 +6,9 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from rayalign.config import GroupsSection
+from rayalign.config.data import GroupsSection
 from rayalign.data.selection import build_group, judged_score, normalise, positive_key, positive_limit
 from rayalign.records import Prompt, Sample, Score, ScoredSample, TrainingGroup
 

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from rayalign.actors import groups
-from rayalign.actors.groups import _Recipe, _shard_groups
-from rayalign.config_objective import SelfContrastObjective
-from rayalign.data.chat import tokenize_answer
+from rayalign.config.objective import SelfContrastObjective
+from rayalign.config.run import RunConfig
+from rayalign.data.group_recipe import GroupRecipe
 from rayalign.data.pools import choose_negatives
+from rayalign.data.token_ids import tokenize_answer
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.objective import count_units
-from rayalign.records import Prompt, Sample, Score, ScoredSample
-from rayalign.run_dir import RunDir
+from rayalign.records import SHARD_PROMPTS, Prompt, Sample, Score, ScoredSample, TrainingGroup
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config, make_prompts
 
 RULE, SIMILAR = "rule:demo", "similarity:demo"
@@ -87,22 +88,24 @@ def test_exact_duplicates() -> None:
 PROMPTS = [dataclasses.replace(p, target="cat, dog.") for p in make_prompts(3, "train")]
 
 
-def built(root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], rows: list[ScoredSample]) -> Any:
-    monkeypatch.setattr(groups, "_tokenizer", lambda folder: TOKENIZER)
-    monkeypatch.setattr(groups, "local_folder", lambda model: model)
+def built(root: Path, settings: dict[str, Any], rows: list[ScoredSample]) -> Any:
     config = make_config(objective={"type": "self_contrast", "similarity": RULE, **settings}, sampling={"responses": 8})
     round_dir = RunDir(root).round(1)
     round_dir.write_prompts([*PROMPTS[:2], dataclasses.replace(PROMPTS[2], target=None)])
     round_dir.commit_shard("train", 0, rows)
-    recipe = _Recipe(config, None)  # type: ignore[arg-type]
-    return config, {prompt.id: group for prompt, group in _shard_groups(round_dir, 0, recipe)}
+    return config, {prompt.id: group for prompt, group in stored_groups(round_dir, config)}
 
 
-def test_groups_hold_the_target_and_its_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def stored_groups(round_dir: RoundDir, config: RunConfig) -> list[tuple[Prompt, TrainingGroup]]:
+    rows, prompts = round_dir.read_shard("train", 0) or [], round_dir.read_prompts(0, SHARD_PROMPTS)
+    return GroupRecipe(config).groups_of_shard(rows, prompts, {}, TOKENIZER)
+
+
+def test_groups_hold_the_target_and_its_negatives(tmp_path: Path) -> None:
     """k = 4 of the six lowest rewards; too few distinct answers; no target."""
     rows = answers(PROMPTS[0]) + [sampled(PROMPTS[1], i, "fox.", 0.5) for i in range(8)] + answers(PROMPTS[2])
     settings = {"pool": "lastdedup", "ratio": 0.75, "negatives": 4}
-    config, found = built(tmp_path, monkeypatch, settings, rows)
+    config, found = built(tmp_path, settings, rows)
     full, same, bare = (found[prompt.id] for prompt in PROMPTS)
     assert len(full.response_indices) == 4 and set(full.response_indices) <= set(range(6))
     assert full.response_token_ids == [rows[i].sample.token_ids for i in full.response_indices]
@@ -111,22 +114,20 @@ def test_groups_hold_the_target_and_its_negatives(tmp_path: Path, monkeypatch: p
     assert count_units(config.objectives, [full]) == {"self_contrast": 1}
 
 
-def test_a_text_twice_where_the_pool_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_twice_where_the_pool_allows_it(tmp_path: Path) -> None:
     rows = [sampled(PROMPTS[0], i, "fox.", 0.5) for i in range(8)]
-    _, found = built(tmp_path / "all", monkeypatch, {"pool": "all", "negatives": 3}, rows)
+    _, found = built(tmp_path / "all", {"pool": "all", "negatives": 3}, rows)
     assert len(found[PROMPTS[0].id].response_indices) == 3
-    _, found = built(tmp_path / "default", monkeypatch, {}, rows)
+    _, found = built(tmp_path / "default", {}, rows)
     assert found[PROMPTS[0].id].response_indices == [0], "without a pool, groups.deduplicate decides"
 
 
-def test_spin_takes_one_unfiltered_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spin_takes_one_unfiltered_answer(tmp_path: Path) -> None:
     """Its negative is the first one, even where that is the most similar; k = 1 of all is the same draw by chance."""
-    monkeypatch.setattr(groups, "_tokenizer", lambda folder: TOKENIZER)
-    monkeypatch.setattr(groups, "local_folder", lambda model: model)
     config = make_config(objective={"type": "spin"}, sampling={"responses": 1})
     round_dir = RunDir(tmp_path).round(1)
     round_dir.write_prompts(PROMPTS[:1])
     round_dir.commit_shard("train", 0, [sampled(PROMPTS[0], 0, "fox.", 0.99)])
-    ((_, group),) = _shard_groups(round_dir, 0, _Recipe(config, None))  # type: ignore[arg-type]
+    ((_, group),) = stored_groups(round_dir, config)
     assert (group.response_indices, group.drop_reason) == ([0], None)
     assert count_units(config.objectives, [group]) == {"spin": 1}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import ConfigError
-from rayalign.scoring.services import Key
+from rayalign.scoring.services.transport import Key
 from tests.http_server import Respond, Server
 from tests.integration.ray_nodes import free_port
 from tests.unit.service_cases import KEY, judge, remote, results, rewards, score

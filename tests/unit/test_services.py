@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from rayalign.config_scoring import CallLimits
+from rayalign.config.services import CallLimits
 from rayalign.records import Score
-from rayalign.scoring.cache import ScoreCache
-from rayalign.scoring.templates import make_template
+from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.services.cache import ScoreCache
 from tests.http_server import Hang, Request, Reset, Respond, Server, completion
 from tests.integration.ray_nodes import free_port
 from tests.unit.service_cases import KEY, PATIENT, judge, rating, remote, results, rewards, score

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from rayalign import cli
-from rayalign.console import terminal_text
+from rayalign.commands.show import show
 from rayalign.errors import RunFolderError
 from rayalign.loop.run import run_rounds
-from rayalign.run_dir import RunDir
-from rayalign.saved_run import SavedRun
-from rayalign.show import find_id, read_round, show
-from rayalign.storage import Folder
+from rayalign.store.folder import Folder
+from rayalign.store.round_answers import find_id, read_round
+from rayalign.store.run_dir import RunDir
+from rayalign.store.saved_run import SavedRun
+from rayalign.tracking.console import terminal_text
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
 
 CONFIG = make_config(run={"name": "fake", "rounds": 1}, groups={"drop_equal_rewards": True})

@@ -13,12 +13,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, LlamaConfig, LlamaForCausalLM, LlamaModel
 
-from rayalign.config_scoring import SimilarityScoring
+from rayalign.config.rewards import SimilarityScoring
 from rayalign.demo.encoder import _tokenizer
 from rayalign.errors import DataError, ModelError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.encoder import Encoder, check_encoder
-from rayalign.scoring.similarity import SimilarityScorer
+from rayalign.scoring.models.encoder import Encoder, check_encoder
+from rayalign.scoring.models.similarity import SimilarityScorer
 from tests.fakes import make_config
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -128,7 +128,7 @@ def test_a_target_is_embedded_once(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_known_targets_do_not_grow_without_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rayalign.scoring.similarity.KNOWN_TARGETS", 2)
+    monkeypatch.setattr("rayalign.scoring.models.similarity.KNOWN_TARGETS", 2)
     one = scorer(folder)
     rewards = [score(one, target, target)[0].reward for target in ("apple", "plum", "lemon", "apple")]
     assert rewards == pytest.approx([1.0] * 4, abs=1e-6)
@@ -231,11 +231,10 @@ def test_weights_that_are_missing_are_refused_but_not_the_pooler(folder: Path, t
 
 def test_a_scorer_actor_hosts_it_from_a_folder_of_the_config(folder: Path, tmp_path: Path) -> None:
     from rayalign.actors.scorer import ScorerActor
-    from rayalign.inputs import scorer_model
-    from rayalign.scoring.sources import read_sources
+    from rayalign.launch.models import read_scorers, scorer_model
 
     config = make_config(scoring=[{"type": "similarity", "model": str(folder), "pooling": "mean"}])
-    sources = read_sources(config.scoring, tmp_path, lambda section: scorer_model(section, config))
+    sources = read_scorers(config, tmp_path)
     actor = ScorerActor("scorer-0", config, sources, [None], str(tmp_path / "no_such_folder"))
     (row,) = actor.score([prompt("apple")], [Sample("p", 0, "apple", [5], [-1.0], "stop", 0, 0)])
     actor.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import RunFolderError
-from rayalign.stage_dir import StageDir
+from rayalign.store.stage_dir import StageDir
 
 
 def checkpoint(stage: StageDir, step: int, *, committed: bool = True) -> Path:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.stage_rows import BUCKET, IGNORED, answer_rows, pair_rows, plan_order, row_length
+from rayalign.data.stage_rows import answer_rows, pair_rows
 from rayalign.demo.language import build_tokenizer
+from rayalign.learning.row_order import BUCKET, plan_order, row_length
+from rayalign.records import IGNORED
 
 ASKED = [{"role": "user", "content": "Name two fruits."}]
 

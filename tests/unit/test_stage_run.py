@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from rayalign.cli import exit_code
-from rayalign.config_stages import StageConfig, StageKind
-from rayalign.demo.stages import write_untrained
+from rayalign.config.stages import StageConfig, StageKind
+from rayalign.demo.language import write_untrained
 from rayalign.errors import ConfigError, DataError, RunFolderError
-from rayalign.run_dir import RunDir
-from rayalign.stage_dir import StageDir
-from rayalign.stage_inputs import StageInputs, read_stage_inputs
-from rayalign.stage_run import run_stage, stage_folder
+from rayalign.launch.stage import run_stage, stage_folder
+from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
+from rayalign.store.run_dir import RunDir
+from rayalign.store.stage_dir import StageDir
 
 PAIRS = [
     {"prompt": f"Name {n} fruits.", "chosen": f"apple, plum, fig {n}", "rejected": f"{'car, ' * n}plane"}

@@ -10,18 +10,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from rayalign.config_scoring import RewardModelScoring
-from rayalign.config_stages import StageConfig
-from rayalign.data.stage_rows import answer_rows, pair_rows, plan_order, row_length
-from rayalign.demo import stages
+from rayalign.config.rewards import RewardModelScoring
+from rayalign.config.stages import StageConfig
+from rayalign.data.stage_rows import answer_rows, pair_rows
+from rayalign.demo import training_rows as stages
 from rayalign.demo.language import SPECIAL_TOKENS, build_tokenizer
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.model import load_options
 from rayalign.learning.reward_modelling import train_reward_model
+from rayalign.learning.row_order import plan_order, row_length
 from rayalign.learning.sft import train_sft
 from rayalign.learning.stage_training import StageJob
 from rayalign.records import Prompt, Sample
-from rayalign.scoring.reward_model import RewardModelScorer, check_reward_model
+from rayalign.scoring.models.reward_model import RewardModelScorer, check_reward_model
 
 pytestmark = pytest.mark.integration
 STEPS, BATCH, SAVED = 6, 4, 4

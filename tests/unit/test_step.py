@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from rayalign.config import LoraSection, ModelSection, TrainingSection
-from rayalign.config_base import RoundSchedule
-from rayalign.config_objective import InfoNCAObjective, NCAObjective
+from rayalign.config.base import RoundSchedule
+from rayalign.config.model import LoraSection, ModelSection
+from rayalign.config.objective import InfoNCAObjective, NCAObjective
+from rayalign.config.training import TrainingSection
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.objective import count_units, objective_loss
 from rayalign.learning.packing import Batch

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import RunFolderError, StoreError
-from rayalign.storage import Folder, is_uri
+from rayalign.store.folder import Folder
+from rayalign.store.object_store import is_uri
 from tests.object_store import ObjectStore, free_port, s3_uri
 
 

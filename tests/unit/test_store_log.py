@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from rayalign import launch, session
-from rayalign.config_file import redact
+from rayalign.config.file import redact
+from rayalign.dashboard.page import write_report
 from rayalign.errors import RunFolderError
+from rayalign.launch import session
+from rayalign.launch.fork import fork_run
 from rayalign.loop.run import run_rounds
-from rayalign.metrics import EventLog, StoreEventLog, open_log
-from rayalign.run_dir import RunDir
-from rayalign.storage import Folder
+from rayalign.store.event_log import EventLog, StoreEventLog, open_log
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config, make_run
 from tests.object_store import ObjectStore, free_port, s3_uri
 
@@ -102,9 +104,9 @@ def test_report_and_fork(remote: Folder) -> None:
     run_rounds(make_run(remote / "old", config))
     RunDir(remote / "old").save_config(redact(config.to_dict()))
     RunDir(remote / "old").update_info(inputs={"model_sha256": "m"})
-    page = launch.write_report(str(remote / "old"))
+    page = write_report(str(remote / "old"))
     assert "<svg" in page.read_text()
-    forked = launch._fork(config, "new")
+    forked = fork_run(config, "new")
     new = RunDir(session.run_folder(forked.run.dir, forked.run.name))
     assert str(new.root) == str(remote / "new")
     assert [r.index for r in new.rounds()] == [0, 1]
@@ -114,4 +116,4 @@ def test_report_and_fork(remote: Folder) -> None:
 
 def test_no_run_on_the_store(remote: Folder) -> None:
     with pytest.raises(RunFolderError, match="has no config"):
-        launch.write_report(str(remote))
+        write_report(str(remote))

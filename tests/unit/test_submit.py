@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rayalign import submit
+from rayalign.commands import submit
 from rayalign.errors import ClusterError
 
 NO_AGENT = "Request failed with status code 500: No available agent to submit job, please try again later.."

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from rayalign.storage import Folder
-from rayalign.tables import read_slice, write_table
+from rayalign.store.folder import Folder
+from rayalign.store.tables import read_slice, write_table
 
 SCHEMA = pa.schema([("n", pa.int64())])
 

@@ -10,8 +10,8 @@ import pytest
 
 from rayalign.errors import DataError
 from rayalign.records import Prompt
-from rayalign.scoring.template_version import template_version
-from rayalign.scoring.templates import Reading, TemplateName, make_template
+from rayalign.scoring.judges.template_version import template_version
+from rayalign.scoring.judges.templates import Reading, TemplateName, make_template
 from tests.unit.judge_cases import prompt
 
 NONCE = "0123456789abcdef"

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from rayalign.config import LoraSection, ModelSection
-from rayalign.config_objective import Objective
+from rayalign.config.model import LoraSection, ModelSection
+from rayalign.config.objective import Objective
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.objective import count_units
 from rayalign.learning.step import StepContext, micro_batch_loss, reference_sums, token_logps_of

@@ -10,21 +10,19 @@ from typing import Any
 
 import pytest
 
-from rayalign.config import RunConfig
+from rayalign.config.run import RunConfig
 from rayalign.errors import StageTimeoutError
-from rayalign.evaluation.canaries import COMBINED, CanaryBattery, comparing_scorers
+from rayalign.evaluation.alarms import alarms
+from rayalign.evaluation.canaries import CANARIES, COMBINED, CanaryBattery, comparing_scorers
 from rayalign.evaluation.counts import OTHER, ScoreCounter, plain_reason
 from rayalign.evaluation.drift import drift
 from rayalign.evaluation.gap import proxy_gap
-from rayalign.evaluation.trust import alarms
 from rayalign.loop.run import run_rounds
-from rayalign.records import Message, Prompt, Sample, Score, ScoredSample
-from rayalign.run_dir import read_parquet
+from rayalign.records import Message, Prompt, Sample, SampledShard, Score, ScoredSample, ScoredShard, Shard
 from rayalign.scoring.backend import Backend
-from rayalign.scoring.cache import ScoreCache, bypassed
-from rayalign.scoring.canaries import CANARIES
-from rayalign.scoring.rule import RuleScorer
-from rayalign.stages import SampledShard, ScoredShard, Shard
+from rayalign.scoring.rules.scorer import RuleScorer
+from rayalign.scoring.services.cache import ScoreCache, bypassed
+from rayalign.store.tables import read_parquet
 from tests.fakes import make_config, make_run
 from tests.unit.judge_cases import judge, prompt, samples, shown
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from rayalign.config_scoring import UnitTestScoring
+from rayalign.config.rewards import UnitTestScoring
 from rayalign.errors import PlacementError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring import sandbox
-from rayalign.scoring.sandbox import Limits, run_tests
-from rayalign.scoring.unit_test import UnitTestScorer, extract_code
+from rayalign.scoring.sandbox import sandbox
+from rayalign.scoring.sandbox.sandbox import Limits, run_tests
+from rayalign.scoring.sandbox.unit_test import UnitTestScorer, extract_code
 
 LIMITS = Limits(timeout_s=120, memory_mb=512, file_mb=1, processes=8, network="none")
 

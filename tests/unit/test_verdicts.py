@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rayalign.errors import DataError
-from rayalign.scoring.verdicts import last_object, read_fields, sole_object
+from rayalign.scoring.judges.verdicts import last_object, read_fields, sole_object
 
 OBJECT = '{"rating": 3}'
 

@@ -1,0 +1,141 @@
+"""`rayalign chat`: talk to any round's adapter in the terminal, or through a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TextIO
+
+from rayalign.data.token_ids import tokenize_messages
+from rayalign.launch.models import base_of
+from rayalign.records import Message
+from rayalign.store.saved_run import SavedRun
+from rayalign.tracking.console import terminal_text
+
+if TYPE_CHECKING:
+    from rayalign.learning.chat_model import ChatModel
+
+Say = Callable[[str], object]
+PROMPT = "> "
+
+
+class Conversation:
+    """Turns in the template of the run's prompts, as many as the model's context takes.
+
+    Args:
+        template: `none` gives the model the bare text of one message, so that it sees no earlier turns.
+        say: gets what is not part of an answer.
+    """
+
+    def __init__(
+        self, model: ChatModel, template: str, *, max_tokens: int, temperature: float, top_p: float, say: Say
+    ) -> None:
+        self._model, self._template, self._say = model, template, say
+        self._max_tokens, self._temperature, self._top_p = max_tokens, temperature, top_p
+        self.messages: list[Message] = []
+
+    def answer(self, text: str) -> Iterator[str]:
+        """The answer to `text`, piece by piece; nothing where it does not fit into the context."""
+        turn: Message = {"role": "user", "content": text}
+        prompt_T, room = self._prompt([*self.messages, turn])
+        if room < 1 and self.messages:
+            self._say(f"the context of {self._model.context} tokens is full: starting again, without the earlier turns")
+            self.messages = []
+            prompt_T, room = self._prompt([turn])
+        if room < 1:
+            self._say(f"{len(prompt_T)} tokens do not fit into the context of {self._model.context}: shorten them")
+            return
+        pieces = []
+        for piece in self._model.stream(
+            prompt_T, max_tokens=min(room, self._max_tokens), temperature=self._temperature, top_p=self._top_p
+        ):
+            pieces.append(piece)
+            yield piece
+        self.messages += [turn, {"role": "assistant", "content": "".join(pieces)}]
+        if not self._model.stopped:
+            self._say("(cut: the context is full)" if room < self._max_tokens else "(cut at --max-tokens)")
+
+    def _prompt(self, messages: list[Message]) -> tuple[list[int], int]:
+        """Token ids, and how many more the context takes."""
+        template = "none" if self._template == "none" else "auto"
+        prompt_T = tokenize_messages(messages, self._model.tokenizer, template, "this conversation")
+        limit = self._model.context
+        return prompt_T, self._max_tokens if limit is None else limit - len(prompt_T)
+
+
+def chat(
+    place: str,
+    round_index: int | None,
+    *,
+    base: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    source: TextIO,
+    out: TextIO,
+    say: Say,
+) -> None:
+    """Answer every line of `source` until it ends, or until Ctrl-C.
+
+    Args:
+        round_index: whose adapter; 0 is the base model, None the last finished round.
+        temperature: None takes the run's, as does `max_tokens`.
+
+    Raises:
+        RayalignError: no such round, damaged files, or another base model.
+    """
+    try:
+        conversation = _open(place, round_index, base, temperature, max_tokens, say)
+        for line in _lines(source, out):
+            if text := line.strip():
+                for piece in conversation.answer(text):
+                    out.write(terminal_text(piece, out.encoding))
+                    out.flush()
+                out.write("\n")
+                out.flush()
+    except KeyboardInterrupt:
+        say("")
+
+
+def _open(
+    place: str, round_index: int | None, base: str | None, temperature: float | None, max_tokens: int | None, say: Say
+) -> Conversation:
+    run = SavedRun.at(place)
+    round_dir = run.finished(round_index)
+    if round_dir.index == 0:
+        adapter, expected = None, run.run_dir.info["inputs"]["model_sha256"]
+        shown = f"round 0: the base model, checksum {expected}"
+    else:
+        _, record, adapter = run.adapter(round_dir.index)
+        expected = record.base_model_sha256
+        shown = f"round {round_dir.index}: adapter of checksum {record.sha256}"
+    folder, name = base_of(run, base, expected)
+    say(f"{run.name}, {shown}\nbase model: {name}")
+    from rayalign.learning.chat_model import ChatModel
+
+    model = ChatModel(folder, adapter, run.config["model"].get("dtype", "float32"))
+    sampling, template = run.config.get("sampling", {}), run.config["prompts"].get("template", "auto")
+    if template == "none":
+        say("prompts.template is none: the model sees each message alone, as bare text")
+    say("one line is one message; Ctrl-D ends")
+    return Conversation(
+        model,
+        template,
+        max_tokens=sampling.get("max_tokens", 64) if max_tokens is None else max_tokens,
+        temperature=sampling.get("temperature", 1.0) if temperature is None else temperature,
+        top_p=sampling.get("top_p", 1.0),
+        say=say,
+    )
+
+
+def _lines(source: TextIO, out: TextIO) -> Iterator[str]:
+    if not (source is sys.stdin and source.isatty()):
+        yield from source
+        return
+    import readline  # noqa: F401 - line editing for input()
+
+    while True:
+        try:
+            yield input(PROMPT)
+        except EOFError:
+            out.write("\n")
+            return

@@ -1,0 +1,236 @@
+"""`rayalign export`: a round's adapter, or the model with it merged in, as a folder that others can load.
+
+Everything is made in a folder beside the target, checked there, and then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rayalign.commands.model_card import CardFacts, render_card, serve_line
+from rayalign.errors import ExportError, RunFolderError
+from rayalign.launch.models import base_of
+from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.saved_run import SavedRun
+
+RECORD = "export.json"
+"""What an export says of itself: whose it is, and the SHA-256 of its files."""
+COMPARED = 8
+"""Stored sequences of the round on which logits are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Where on the hub an export goes."""
+
+    hub_id: str
+    update: bool = False
+    """Add a commit to a repository that exists."""
+    public: bool = False
+
+
+def export(
+    place: str,
+    to: str | os.PathLike[str],
+    *,
+    round_index: int | None = None,
+    merge: bool = False,
+    base: str | None = None,
+    push: Push | None = None,
+    say: Callable[[str], object],
+) -> Path:
+    """Write a finished round's adapter, or the merged model, with its model card to the folder `to`.
+
+    A round that trained all weights has no adapter: the model is written, with `merge` or without.
+
+    Args:
+        place: the run's folder or URI.
+        round_index: None takes the last finished round.
+        merge: write base + adapter instead.
+        base: folder or id of the base model, where it is not what the run's config says.
+        push: also upload it.
+
+    Raises:
+        RunFolderError: no such run or round, or damaged files.
+        ModelError: the base model is not there, is another one, or merging changes its logits.
+        ExportError: `to` cannot be written or holds something else, or the hub does not take it.
+    """
+    run = SavedRun.at(place)
+    round_dir, record, files = run.adapter(round_index)
+    merge = merge or FULL_WEIGHTS in files
+    target = Path(to).expanduser().absolute()
+    identity = _identity(run, record, merge)
+    _check_target(target, identity)
+    folder, name = base_of(run, base, record.base_model_sha256)
+    files, rank = _naming_base(files, name)
+    facts = _facts(run, round_dir, record, name, merge, rank)
+    facts = replace(facts, place=push.hub_id if push else target.name, for_hub=push is not None)
+    with _beside(target, identity) as half:
+        if merge:
+            facts = replace(facts, notes=[*facts.notes, *_merge(folder, files, half, round_dir)])
+        else:
+            _write(half, files)
+        _describe(half, facts, identity)
+    for note in facts.notes:
+        say(note)
+    say(f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}")
+    if push is not None:
+        say(f"pushed: {_push(target, push, f'{run.name}, round {round_dir.index}')}")
+    return target
+
+
+def _identity(run: SavedRun, record: Adapter, merged: bool) -> dict[str, Any]:
+    """What an export is of: two of the same are equal in all of these."""
+    return {
+        "run": run.name,
+        "round": record.version,
+        "adapter_sha256": record.sha256,
+        "base_model_sha256": record.base_model_sha256,
+        "merged": merged,
+    }
+
+
+def _push(target: Path, push: Push, message: str) -> str:
+    """Upload an export; returns where it is then."""
+    from rayalign.commands import hub
+
+    return hub.push(target, push.hub_id, message, update=push.update, public=push.public)
+
+
+def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], int]:
+    """(an adapter's files with its base's name in the config, its rank); all weights have neither and stay."""
+    if FULL_WEIGHTS in files:
+        return files, 0
+    config = {**json.loads(files[ADAPTER_CONFIG]), "base_model_name_or_path": base}
+    return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
+
+
+def _describe(half: Path, facts: CardFacts, identity: dict[str, Any]) -> None:
+    """Write the model card, and what the export says of itself."""
+    (half / "README.md").write_text(render_card(facts), encoding="utf-8")
+    digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
+    text = json.dumps({**identity, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
+    (half / RECORD).write_text(text + "\n", encoding="utf-8")
+
+
+def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge: bool, rank: int) -> CardFacts:
+    """What the card says, but for what is known only later."""
+    report = round_dir.report()
+    if report is None:
+        raise RunFolderError(f"{round_dir.root} has no report.json", "the round's commit names one",
+                             "restore the folder from a copy")  # fmt: skip
+    round_dir.committed("report")
+    hashes = {
+        f"adapter ({ADAPTER_WEIGHTS if rank else FULL_WEIGHTS} of the run)": str(record.sha256),
+        "base model (names and contents of its weights and config.json)": record.base_model_sha256,
+        "the round's COMMIT.json": hashlib.sha256((round_dir.root / "COMMIT.json").read_bytes()).hexdigest(),
+        "the run's config.yaml": hashlib.sha256((run.run_dir.root / "config.yaml").read_bytes()).hexdigest(),
+    }
+    notes = []
+    quantised = run.config["model"].get("quantization", "none")
+    if merge and quantised != "none":
+        notes.append(f"the adapter was trained on the base in {quantised} and is merged into the base as it is stored")
+    on_hub = not Path(base).expanduser().is_dir()
+    return CardFacts(
+        run.name, round_dir.index, base, on_hub, merge, "", rank, run.config, EvalReport.from_dict(report), hashes,
+        notes,
+    )  # fmt: skip
+
+
+def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir) -> list[str]:
+    """Write the merged model; returns what is to be said of it."""
+    from rayalign.learning.export import write_full, write_merged
+
+    if FULL_WEIGHTS in files:
+        proof = write_full(base, files, half, _sequences(round_dir))
+        return [f"all weights were trained: logits of {proof.sequences} sequences of the run differ from those of the "
+                f"run's weights by at most {proof.float32_gap:.1e}"]  # fmt: skip
+    adapter = half / ".adapter"
+    adapter.mkdir()
+    _write(adapter, files)
+    proof = write_merged(base, files, adapter, half, _sequences(round_dir))
+    shutil.rmtree(adapter)
+    notes = [f"merged in float32: logits of {proof.sequences} sequences of the run differ from those of base and "
+             f"adapter by at most {proof.float32_gap:.1e}"]  # fmt: skip
+    if proof.dtype != "float32":
+        notes.append(f"saved in {proof.dtype}, the base's dtype: logits then differ by at most {proof.saved_gap:.1e}")
+    return notes
+
+
+def _sequences(round_dir: RoundDir) -> list[list[int]]:
+    """Token ids of some prompts of the round with an answer each."""
+    first = round_dir.read_prompts(0, SHARD_PROMPTS) if round_dir.committed("prompts") else []
+    prompts = {prompt.id: prompt for prompt in first}
+    found: dict[str, list[int]] = {}
+    for row in round_dir.read_shard("train", 0) or []:
+        sample = row.sample
+        found.setdefault(sample.prompt_id, [*prompts[sample.prompt_id].token_ids, *sample.token_ids])
+    if not found:
+        raise RunFolderError(f"{round_dir.root} has no samples", "the merged model is checked on some of them",
+                             "export the adapter itself, without --merge")  # fmt: skip
+    return list(found.values())[:COMPARED]
+
+
+def _check_target(target: Path, identity: dict[str, Any]) -> None:
+    """Refuse a folder that holds anything but an earlier export of the same."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir():
+        raise ExportError(f"--to {target}", "there is a file, and an export is a folder", "give another place")
+    present = {path.name for path in target.iterdir()}
+    if not present:
+        return
+    remedy = "give an empty or new folder, or remove this one"
+    try:
+        saved = json.loads((target / RECORD).read_text(encoding="utf-8"))
+        expected = {*saved["files"], RECORD}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ExportError(f"--to {target}", "the folder is not empty and holds no export", remedy) from None
+    if different := [key for key, value in identity.items() if saved.get(key) != value]:
+        raise ExportError(f"--to {target}", f"it holds another export ({', '.join(different)} differ)", remedy)
+    changed = sorted(name for name, digest in saved["files"].items()
+                     if name in present and _sha256(target / name) != digest)  # fmt: skip
+    if foreign := sorted(present - expected) + changed:
+        raise ExportError(f"--to {target}", f"{', '.join(foreign)} were added or changed since it was exported",
+                          remedy)  # fmt: skip
+
+
+@contextmanager
+def _beside(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """A folder that becomes `target` when all went well, and is removed else."""
+    half, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
+    try:
+        half.mkdir(parents=True)
+        yield half
+        _check_target(target, identity)
+        if target.exists():
+            target.rename(old)
+        half.rename(target)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise ExportError(f"--to {target}: {error.strerror or error}", "the folder cannot be written",
+                          "give a place that may be written and has room") from error  # fmt: skip
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""The model card of an export: what was trained on what, with which result, and how to use it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from rayalign.display import display, display_order, format_interval, format_value
+from rayalign.records import EvalReport
+
+SECTIONS = ("model", "prompts", "samples", "sampling", "scoring", "combine", "groups", "objective", "training")
+"""Of the run's config, as the card shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card says."""
+
+    run: str
+    round_index: int
+    base: str
+    """Id or path of the base model, as the user gave it."""
+    base_on_hub: bool
+    """Whether `base` is a hub id. The hub refuses cards whose base model is a path."""
+    merged: bool
+    place: str
+    """Hub id or folder of this export."""
+    rank: int
+    """Of the LoRA adapter; 0 where all weights were trained."""
+    config: dict[str, Any]
+    """The run's, secrets redacted."""
+    report: EvalReport
+    hashes: dict[str, str]
+    notes: list[str]
+    for_hub: bool = False
+
+
+def serve_line(facts: CardFacts, place: str) -> str:
+    """The command that serves the export, which lies at `place`, with vLLM."""
+    dtype = facts.config["model"].get("dtype", "float32")
+    if facts.merged:
+        return shlex.join(["vllm", "serve", place, "--dtype", dtype])
+    module = f"{facts.run}-round-{facts.round_index}={place}"
+    options = ["--enable-lora", "--max-lora-rank", str(max(facts.rank, 8)), "--lora-modules", module]
+    return shlex.join(["vllm", "serve", facts.base, "--dtype", dtype, *options])
+
+
+def render_card(facts: CardFacts) -> str:
+    """README.md, YAML front matter included."""
+    what = "LoRA adapter for" if not facts.merged else "Merged model for" if facts.rank else "All weights of"
+    objectives = facts.config["objective"]
+    objectives = objectives if isinstance(objectives, list) else [objectives]
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(facts, objectives), sort_keys=False)}---",
+        f"# {facts.run}, round {facts.round_index}",
+        f"{what} `{facts.base}`, trained by rayalign in {facts.round_index} rounds of sampling, scoring and "
+        f"training with the objective {' + '.join(one['type'] for one in objectives)}.",
+        *(f"**Note:** {note}" for note in facts.notes),
+        f"## Data\n\n{_data(facts)}",
+        f"## Results\n\n{_metrics(facts)}",
+        f"## Use\n\n{_use(facts)}",
+        "## Settings\n\nOf the run's config:\n\n" + _code(_settings(facts.config)),
+        "## Hashes\n\nSHA-256:\n\n" + "\n".join(f"* {name}: `{value}`" for name, value in facts.hashes.items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(facts: CardFacts, objectives: list[dict[str, Any]]) -> dict[str, Any]:
+    base = {"base_model": facts.base, "base_model_relation": "finetune" if facts.merged else "adapter"}
+    return {
+        **(base if facts.base_on_hub or not facts.for_hub else {}),
+        "library_name": "transformers" if facts.merged else "peft",
+        "pipeline_tag": "text-generation",
+        "tags": [*dict.fromkeys(["rayalign", *(["lora"] if facts.rank else []), *(one["type"] for one in objectives)])],
+    }
+
+
+def _data(facts: CardFacts) -> str:
+    prompts, sampling = facts.config["prompts"], facts.config.get("sampling", {})
+    scorers = ", ".join(f"`{one['type']}`" for one in facts.config["scoring"])
+    return (
+        f"Prompts: `{prompts['source']}`, up to {prompts.get('per_round')} a round, {prompts.get('holdout')} held out. "
+        f"The model's own {sampling.get('responses')} answers to each, scored by {scorers}."
+    )
+
+
+def _metrics(facts: CardFacts) -> str:
+    metrics = facts.report.metrics
+    if not metrics:
+        return "This round was not evaluated."
+    lines = ["On the held-out prompts, with 95 % intervals (bootstrap over prompts):", ""]
+    lines += ["| metric | value | 95 % interval | n |", "|---|---|---|---|"]
+    for name in display_order(set(metrics)):
+        metric, shown = metrics[name], display(name)
+        unit = f" {shown.unit}" if shown.unit else ""
+        value, interval = format_value(metric.value, shown.style), format_interval(*metric.ci95, shown.style)
+        lines.append(f"| {shown.label} | {value}{unit} | {interval} | {metric.n} |")
+    return "\n".join(lines)
+
+
+def _use(facts: CardFacts) -> str:
+    dtype = facts.config["model"].get("dtype", "float32")
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer", ""]
+    loaded = facts.place if facts.merged else facts.base
+    load = f'AutoModelForCausalLM.from_pretrained({loaded!r}, dtype="{dtype}")'
+    if facts.merged:
+        code = [*imports, f"tokenizer = AutoTokenizer.from_pretrained({facts.place!r})", f"model = {load}"]
+    else:
+        code = [
+            "from peft import PeftModel", *imports, f"tokenizer = AutoTokenizer.from_pretrained({facts.base!r})",
+            f"base = {load}", f"model = PeftModel.from_pretrained(base, {facts.place!r})",
+        ]  # fmt: skip
+    bare = facts.config["prompts"].get("template", "auto") == "none"
+    prompt = "the bare text of a prompt, without a chat template" if bare else "the base model's own chat template"
+    return (
+        f"Serve with vLLM:\n\n{_code(serve_line(facts, facts.place))}\n\n"
+        f"Load in Python:\n\n{_code(chr(10).join(code))}\n\nIt was trained on {prompt}."
+    )
+
+
+def _settings(config: dict[str, Any]) -> str:
+    return yaml.safe_dump({name: config[name] for name in SECTIONS if name in config}, sort_keys=False).rstrip()
+
+
+def _code(text: str) -> str:
+    """Indented, because no text can end such a block early."""
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())

@@ -1,0 +1,234 @@
+"""Scoring a round's stored answers again with other scorers (`rayalign score`): nothing is sampled, nothing committed.
+
+rounds/0003/{prompts, samples} ─► Scorers, shard by shard ─► rescored/NAME/round-0003/train/00000.parquet ...
+rounds/0003/scores ──────────────── agreement ◄──────────┘─► rescored/NAME/round-0003/train.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from rayalign.commands.score_table import agreement_rows, scorer_rows, show_scores
+from rayalign.config.cluster import ClusterSection, ScorerPool
+from rayalign.config.file import redact
+from rayalign.config.rewards import ModelScoring
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import ScorerFile
+from rayalign.data.prompt_store import PromptStore
+from rayalign.errors import ConfigError, DataError, RunFolderError
+from rayalign.launch.inputs import prompt_rows
+from rayalign.launch.models import read_scorers
+from rayalign.loop.guards import ScoreErrorGuard
+from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
+from rayalign.scoring.scorers import Scorers
+from rayalign.scoring.service_scorers import check_services
+from rayalign.scoring.sources import ScorerSource
+from rayalign.store.files import Place, write_file, write_json
+from rayalign.store.folder import Folder
+from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir, shard_path
+from rayalign.store.run_dir import RunDir
+from rayalign.store.saved_run import SavedRun
+from rayalign.store.tables import parquet_bytes, read_parquet
+from rayalign.tracking.console import Console
+
+Purpose = Literal["train", "evaluation", "greedy"]
+FAILED = ("error", "timeout")
+PATIENCE_S = 7 * 24 * 3600.0
+"""For a shard: nobody waits for it, and each request has a limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """A round's stored answers, in shards, with the scores that the run gave them."""
+
+    prompts: PromptStore
+    """At least those that were answered."""
+    shards: dict[int, list[ScoredSample]]
+    samples_sha256: dict[int, str]
+    """Of each shard's file of samples."""
+
+
+def rescore(
+    root: Place | str,
+    round_index: int,
+    scorers: ScorerFile,
+    *,
+    folder: Path,
+    console: Console,
+    purpose: Purpose = "train",
+    name: str = "scorer",
+) -> Folder:
+    """Score all committed answers of a round, write the scores, and print how they agree with the stored ones.
+
+    Shards that were scored before by the same scorers, without failures, are not scored again.
+
+    Args:
+        root: the run folder.
+        folder: where scorers' files are looked up after the working directory.
+        purpose: of the answers: training's, or the evaluation's.
+        name: of the folder below `rescored/`.
+
+    Returns:
+        The folder of the round's scores.
+
+    Raises:
+        RayalignError: run, round or scorers cannot be used; a scorer failed more often than `limits.score_errors`
+            allows.
+    """
+    _check_name(name)
+    saved = SavedRun.at(root)
+    run_dir, config = saved.run_dir, _config(saved, scorers)
+    answers = _answers(run_dir, round_index, purpose, config, folder)
+    sources = read_scorers(config, folder)
+    check_services(config, sources)
+    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
+    backends = Scorers(config, sources, run_dir.cache)
+    try:
+        rows = _score(answers, backends, _identity(config, sources, backends), target, round_index, console)
+    finally:
+        backends.close()
+    stored = [row for shard in answers.shards.values() for row in shard]
+    summary = scorer_rows(rows), agreement_rows(rows, stored)
+    facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
+    scoring = redact({"scoring": config.to_dict()["scoring"], "combine": config.to_dict()["combine"]})
+    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **scoring})
+    show_scores(console, *summary)
+    console.say(f"scores: {target}")
+    guard = ScoreErrorGuard(config.limits.score_errors, len(rows))
+    guard.count(rows)
+    guard.check("", "mend the scorer and run the same command again; what succeeded is kept")
+    return target
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
+
+
+def _config(saved: SavedRun, scorers: ScorerFile) -> RunConfig:
+    """The run's config with other scorers, in this process alone."""
+    try:
+        run = RunConfig.model_validate(saved.config, strict=True)
+    except ValidationError as error:
+        found = f"{saved.run_dir.root}/config.yaml: {error.errors()[0]['msg']}"
+        remedy = "use the rayalign version that made it"
+        raise RunFolderError(found, "this version cannot read it", remedy) from None
+    gpus = 1 if any(isinstance(one, ModelScoring) for one in scorers.scoring) and _sees_gpu() else 0
+    cluster = ClusterSection(scorers=ScorerPool(gpus=gpus))
+    # Not validated: its objectives need not fit these scorers.
+    return run.model_copy(update={"scoring": scorers.scoring, "combine": scorers.combine, "cluster": cluster})
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _answers(run_dir: RunDir, round_index: int, purpose: Purpose, config: RunConfig, folder: Path) -> Answers:
+    round_dir = run_dir.round(round_index)
+    numbers = round_dir.shards(purpose)
+    if not numbers:
+        raise _nothing_there(run_dir, round_dir, purpose)
+    shards, digests = {}, {}
+    for number in numbers:
+        shards[number] = round_dir.read_shard(purpose, number) or []
+        commit = round_dir.committed(f"{purpose}-{number:05d}") or {}
+        digests[number] = commit["files"][shard_path(purpose, "samples", number)]["sha256"]
+    prompts = PromptStore()
+    prompts.add(_drawn(round_dir) if purpose == "train" else _held_out(config, folder))
+    wanted = {row.sample.prompt_id.encode() for rows in shards.values() for row in rows}
+    if lost := [name.decode() for name in wanted - set(prompts.ids()[0].tolist())]:
+        where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else config.prompts.source
+        raise DataError(f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
+                        "scorers read the prompt too", "restore it as it was when the run began")  # fmt: skip
+    return Answers(prompts, shards, digests)
+
+
+def _nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> RunFolderError:
+    """Why a round has no answers of this purpose."""
+    rounds = run_dir.root / "rounds"
+    if (number := round_dir.root.name) not in rounds.names():
+        there = ", ".join(str(int(name)) for name in rounds.names() if name.isdecimal()) or "none"
+        return RunFolderError(
+            f"{run_dir.root} has no round {int(number)}", f"its rounds: {there}", "set --round to one"
+        )
+    others = [other for other in ("train", "evaluation", "greedy") if round_dir.shards(other)]
+    remedy = f"add --samples {others[0]}" if others else "let the run go on until a shard is committed"
+    return RunFolderError(f"round {int(number)} of {run_dir.root} has no {purpose} samples",
+                          f"it has {' and '.join(others) or 'no samples at all'}", remedy)  # fmt: skip
+
+
+def _drawn(round_dir: RoundDir) -> Iterator[Prompt]:
+    commit = round_dir.committed("prompts")
+    for start in range(0, commit["files"]["prompts.parquet"]["rows"] if commit else 0, PROMPTS_PER_ROW_GROUP):
+        yield from round_dir.read_prompts(start, PROMPTS_PER_ROW_GROUP)
+
+
+def _held_out(config: RunConfig, folder: Path) -> Iterator[Prompt]:
+    try:
+        for row in prompt_rows(config, folder).rows:
+            yield Prompt(row.id, row.messages, [], row.target, row.metadata)
+    except DataError as error:
+        why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
+        raise DataError(error.found, why, "run this where the run was started, or put the file back") from None
+
+
+def _identity(config: RunConfig, sources: Sequence[ScorerSource], scorers: Scorers) -> str:
+    """All that decides the scores of given answers."""
+    sections = [section.model_dump(mode="json") for section in config.scoring]
+    versions = [*(source.version for source in sources), scorers.versions]
+    return json.dumps([sections, config.combine.model_dump(mode="json"), versions, config.run.seed], sort_keys=True)
+
+
+def _score(
+    answers: Answers, scorers: Scorers, identity: str, target: Folder, round_index: int, console: Console
+) -> list[ScoredSample]:
+    """Every answer with its new scores; each shard's scores are in the folder as soon as they are there."""
+    rows: list[ScoredSample] = []
+    total = sum(map(len, answers.shards.values()))
+    with console.stage("score", round_index, total) as stage:
+        for number, stored in answers.shards.items():
+            mark = hashlib.sha256(f"{identity}\n{answers.samples_sha256[number]}".encode()).hexdigest()
+            path = target / f"{number:05d}.parquet"
+            scored = _scored_before(path, mark, stored)
+            if scored is None:
+                asked = dict.fromkeys(row.sample.prompt_id for row in stored)
+                prompts = answers.prompts.take([name.encode() for name in asked])
+                scored = scorers.score(prompts, [row.sample for row in stored], PATIENCE_S)
+                schema = ScoredSample.schema().with_metadata({"scored_by": mark})
+                write_file(path, parquet_bytes([row.to_row() for row in scored], schema))
+            rows += scored
+            stage.advance(len(scored))
+    return rows
+
+
+def _scored_before(path: Folder, mark: str, stored: Sequence[ScoredSample]) -> list[ScoredSample] | None:
+    """The scores in a file of an earlier call, if all of them are what this call would give."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = path.find_bytes()
+    if content is None:
+        return None
+    try:
+        metadata = pq.read_schema(pa.BufferReader(content)).metadata or {}
+    except pa.ArrowInvalid:
+        return None
+    if metadata.get(b"scored_by") != mark.encode():
+        return None
+    pairs = zip(read_parquet(path), stored, strict=True)
+    rows = [ScoredSample.from_row(row, one.sample) for row, one in pairs]
+    return None if _failures(rows) else rows
+
+
+def _failures(rows: Sequence[ScoredSample]) -> list[str]:
+    return [f"{score.scorer}: {score.reason}" for row in rows for score in row.scores if score.status in FAILED]

@@ -1,0 +1,239 @@
+"""The round config: one YAML file per run, checked whole before anything heavy is imported.
+
+`load_config` reads the file, applies `--set a.b=c`, and reports every mistake at once. All models are frozen and
+refuse unknown keys. A key that is here does what it says; values that later versions will add are refused today.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayalign.config.base import Section
+from rayalign.config.cluster import ClusterSection, LimitsSection
+from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
+from rayalign.config.model import LoraSection as LoraSection, ModelSection
+from rayalign.config.objective import (
+    TEMPLATE_TOKENS,
+    JudgedObjective,
+    KWayObjective,
+    Objective,
+    PairObjective,
+    ReferenceObjective,
+    RevisionObjective,
+    SelfContrastObjective,
+    check_together,
+)
+from rayalign.config.rewards import RuleScoring
+from rayalign.config.scoring import CombineSection, Scoring, check_scorers
+from rayalign.config.services import JudgeScoring
+from rayalign.config.training import LoopSection, SyncSection, TrainingSection
+
+
+class RunSection(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = "run"
+    dir: str = "runs"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    rounds: Annotated[int, Field(ge=1, le=9999)] = 5
+
+
+class EvaluationSection(Section):
+    every: Annotated[int, Field(ge=1)] = 1
+    baselines: list[Literal["round_0", "previous", "target"]] = Field(default=["round_0", "previous"])
+    responses: Annotated[int, Field(ge=1)] = 4
+    """Answers per held-out prompt."""
+    greedy: bool = False
+    """Also answer each held-out prompt once at temperature 0: `pass_rate/greedy`."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    canaries: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts to which every scorer also gets answers that deserve nothing; 0 is none."""
+    anchors: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts of which two answers of round 0 are scored again in every evaluation; 0 is none."""
+    gold: str | None = None
+    """Name of the scorer that says what is true; null: the demo world's rule where it is there, else none."""
+
+
+class TrackingSection(Section):
+    jsonl: bool = True
+
+
+class RunConfig(Section):
+    """Everything one run needs. Everything has a default except model, prompts, scoring and objective."""
+
+    run: RunSection = RunSection()
+    model: ModelSection
+    prompts: PromptsSection
+    sampling: SamplingSection = SamplingSection()
+    samples: SamplesSection | None = None
+    scoring: list[Scoring]
+    combine: CombineSection = CombineSection()
+    groups: GroupsSection = GroupsSection()
+    objective: Objective | Annotated[list[Objective], Field(min_length=1)]
+    training: TrainingSection = TrainingSection()
+    sync: SyncSection = SyncSection()
+    loop: LoopSection = LoopSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    cluster: ClusterSection = ClusterSection()
+    limits: LimitsSection = LimitsSection()
+    tracking: TrackingSection = TrackingSection()
+
+    @property
+    def objectives(self) -> list[Objective]:
+        return self.objective if isinstance(self.objective, list) else [self.objective]
+
+    @property
+    def reference(self) -> Literal["round_start", "base"] | None:
+        """The frozen policy that the objectives compare with; None where none does."""
+        return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
+
+    @property
+    def gold(self) -> str | None:
+        """Name of the scorer that the others are measured against."""
+        demo = (s.name for s in self.scoring if isinstance(s, RuleScoring) and s.function == "demo")
+        return self.evaluation.gold or next(demo, None)
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether anything is done with the prompts' reference answers."""
+        learns = any("targets" in objective.needs for objective in self.objectives)
+        return learns or "target" in self.evaluation.baselines or self.similarity_scorer is not None
+
+    @property
+    def similarity_scorer(self) -> str | None:
+        """Name of the scorer that says how similar a response is to its prompt's target; None where none does."""
+        named = next((o.similarity for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
+        return named or next((section.name for section in self.scoring if section.type == "similarity"), None)
+
+    @property
+    def merges(self) -> bool:
+        """Whether generators serve the adapter merged into their weights."""
+        exact_on_cpu = self.model.dtype == "float32" and self.cluster.generators.gpus == 0
+        return self.sync.mode == "merged" or (self.sync.mode == "auto" and exact_on_cpu)
+
+    @property
+    def max_sequence_tokens(self) -> int:
+        """Longest prompt plus longest response that the generator gets."""
+        plain = self.prompts.max_tokens + self.sampling.max_tokens
+        revises = any(isinstance(objective, RevisionObjective) for objective in self.objectives)
+        return self.max_judged_tokens + self.sampling.max_tokens if revises else plain
+
+    @property
+    def max_response_tokens(self) -> int:
+        """Longest response that the learner gets, whether sampled or read."""
+        read = self.samples.max_tokens if self.samples is not None else None
+        return read or self.sampling.max_tokens
+
+    @property
+    def max_judged_tokens(self) -> int:
+        """Longest prompt, response and, where there are any, judgment and its template: what the learner may get."""
+        judgments = [o.judgment_max_tokens for o in self.objectives if isinstance(o, JudgedObjective)]
+        extra = max(judgments) + TEMPLATE_TOKENS if judgments else 0
+        return self.prompts.max_tokens + max(self.max_response_tokens, self.sampling.max_tokens) + extra
+
+    @model_validator(mode="after")
+    def _scorers_fit(self) -> Self:
+        check_scorers(self.scoring)
+        return self
+
+    @model_validator(mode="after")
+    def _gold_is_a_scorer(self) -> Self:
+        names = [scoring.name for scoring in self.scoring]
+        if self.evaluation.gold is not None and self.evaluation.gold not in names:
+            raise ValueError(
+                f"evaluation.gold {self.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
+                "add it to scoring with weight: 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        check_together(self.objectives)
+        if self.samples is not None:
+            return self  # a dataset's content is known when it is read
+        needs = {need for objective in self.objectives for need in objective.needs}
+        if not self.scoring:
+            raise ValueError("scoring is empty and nothing else scores the responses: add {type: rule, function: demo}")
+        if "judgments" in needs and not any(
+            isinstance(section, JudgeScoring) and section.template == "cut" for section in self.scoring
+        ):
+            raise ValueError(
+                "an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)"
+            )
+        if "rewards" in needs and not any(section.weight for section in self.scoring):
+            raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
+        if "rewards" in needs and self.sampling.responses < 2:
+            raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _negatives_can_be_found(self) -> Self:
+        contrast = next((o for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
+        if contrast is None:
+            return self
+        names = [section.name for section in self.scoring]
+        if contrast.ranks and self.samples is not None:
+            raise ValueError(f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: "
+                             "set pool: alldedup")  # fmt: skip
+        if contrast.ranks and self.similarity_scorer not in names:
+            raise ValueError(f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
+                             f"type similarity, or name one of {', '.join(names)} in objective.similarity")  # fmt: skip
+        if self.samples is None and contrast.negatives != "all" and contrast.negatives > self.sampling.responses:
+            raise ValueError(f"objective.negatives {contrast.negatives} of sampling.responses "
+                             f"{self.sampling.responses}: sample more")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _sampled_or_read(self) -> Self:
+        if self.samples is None:
+            return self
+        plain = SamplingSection()
+        changed = [name for name in ("responses", "temperature", "top_p")
+                   if getattr(self.sampling, name) != getattr(plain, name)]  # fmt: skip
+        if changed:
+            raise ValueError(
+                f"samples.source gives the training responses and sampling.{changed[0]} would sample them: remove one"
+            )
+        if self.training.reference_logps == "generator":
+            raise ValueError(
+                "training.reference_logps generator: the generator did not sample a dataset's responses and does not "
+                "know their log-probabilities; set it to learner"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _generator_can_be_reference(self) -> Self:
+        compared = [o for o in self.objectives if isinstance(o, ReferenceObjective)]
+        known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
+        if self.training.reference_logps == "generator" and not (compared and known):
+            raise ValueError(
+                "training.reference_logps generator: the generator knows the log-probabilities of what it sampled, "
+                "under the round's start; use objectives that compare just these with reference round_start, "
+                "or set it to learner"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantized_weights_stay_whole(self) -> Self:
+        if self.model.quantization != "none" and self.training.zero_stage == 3:
+            raise ValueError(
+                f"model.quantization {self.model.quantization} with training.zero_stage 3 trains wrongly and says "
+                "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _all_weights_can_be_served(self) -> Self:
+        if not self.model.full:
+            return self
+        if self.sync.mode == "adapter":
+            raise ValueError("model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
+                             "beside the base; set sync.mode to auto or merged")  # fmt: skip
+        if self.training.zero_stage == 3:
+            raise ValueError("model.full with training.zero_stage 3: the base's weights, which are compared with, are "
+                             "kept whole on every worker; set training.zero_stage to 1 or 2")  # fmt: skip
+        if self.cluster.generators.gpus or self.cluster.learner.gpus:
+            raise ValueError("model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
+                             "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
+                             "model.full: false")  # fmt: skip
+        return self

@@ -1,0 +1,162 @@
+"""Scorers that call a service or a model behind an endpoint: judges and remote scorers."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rayalign.config.base import NotNegative, Positive, Section
+from rayalign.config.rewards import RewardScoring, Weight, last_part
+
+
+class CallLimits(Section):
+    """Of the calls of one scorer, over all scorer actors of the run."""
+
+    concurrency: Annotated[int, Field(ge=1)] = 32
+    requests_per_minute: Positive | None = None
+    tokens_per_minute: Positive | None = None
+    timeout_s: Positive = 60
+    """Of one request, until its reply is complete."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """Attempts after the first one."""
+
+    def share(self, actors: int) -> CallLimits:
+        """The limits of one of several actors."""
+        per = {name: value / actors for name in ("requests_per_minute", "tokens_per_minute")
+               if (value := getattr(self, name)) is not None}  # fmt: skip
+        return self.model_copy(update={"concurrency": max(1, self.concurrency // actors), **per})
+
+
+class Prices(Section):
+    """US dollars per million tokens."""
+
+    input: NotNegative = 0.0
+    output: NotNegative = 0.0
+
+
+class RubricFile(Section):
+    file: Annotated[str, Field(min_length=1)]
+
+
+def _variable(name: str) -> str:
+    # A key pasted here by mistake must not be shown, so the message does not repeat the value.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("it must be the name of an environment variable, such as JUDGE_API_KEY, and not the key")
+    return name
+
+
+Variable = Annotated[str, AfterValidator(_variable)]
+
+
+class ServiceScoring(RewardScoring):
+    """What the scorers that call a service share."""
+
+    api_key_env: Variable | None = None
+    """Name of the environment variable that holds the key; never the key."""
+    limits: CallLimits = CallLimits()
+    cache: Annotated[str, Field(min_length=1)] | None = None
+    """Folder of results that are not asked for twice; several runs and processes may share it. Null: the run's own."""
+
+
+_FOREIGN = {"demo": None, "openai": ("dtype", "context"), "vllm": ("base_url", "api_key_env")}
+"""Keys of a judge that a transport does not take; null: it takes none."""
+
+
+class JudgeScoring(ServiceScoring):
+    """A judge that writes what is wrong, rates, or compares. `cut` gives judgments; the others give rewards."""
+
+    type: Literal["judge"]
+    transport: Literal["demo", "openai", "vllm"]
+    """`demo`: the demo world's own judge. `openai`: any OpenAI-compatible endpoint. `vllm`: an actor of the run."""
+    base_url: str | None = None
+    model: Annotated[str, Field(min_length=1)] | None = None
+    """`openai`: name under which the endpoint serves the judge. `vllm`: `demo` (the demo policy, which cannot judge),
+    a local Hugging Face folder, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """`vllm`: of the judge's weights."""
+    context: Annotated[int, Field(ge=64)] | None = None
+    """`vllm`: longest question and reply together, in tokens, for which room is kept; null is the model's context."""
+    template: Literal["cut", "rating", "pairwise"] = "cut"
+    rubric: Annotated[str, Field(min_length=1)] | RubricFile | None = None
+    reasons: bool = True
+    """The judge writes its reasons before a rating or a choice."""
+    structured: bool = True
+    """Ask the endpoint to constrain replies to the template's JSON schema."""
+    opponents: Annotated[int, Field(ge=0)] = 0
+    """`pairwise`: how many of the following answers each answer meets; 0 is every other one."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    prices: Prices = Prices()
+    weight: Weight = 0.0
+    """1 where the template gives rewards, 0 where it gives judgments alone."""
+
+    @property
+    def name(self) -> str:
+        if self.model is None:
+            return f"judge:{self.transport}"
+        return f"judge:{self.template}:{last_part(self.model)}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weigh(cls, data: Any) -> Any:
+        rewards = isinstance(data, dict) and data.get("template") in ("rating", "pairwise")
+        return {"weight": 1.0, **data} if rewards else data
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        foreign = _FOREIGN[self.transport]
+        for name in type(self).model_fields if foreign is None else foreign:
+            if getattr(self, name) != type(self).model_fields[name].default and name not in ("type", "transport"):
+                raise ValueError(f"transport: {self.transport} takes no {name}: remove it, or set transport: "
+                                 f"{'openai' if self.transport != 'openai' else 'vllm'}")  # fmt: skip
+        if self.transport == "demo":
+            return self
+        if self.model is None:
+            raise ValueError(f"transport: {self.transport} needs model")
+        if self.transport == "openai":
+            if self.base_url is None:
+                raise ValueError("transport: openai needs base_url, for example http://127.0.0.1:8000/v1")
+            check_url("base_url", self.base_url)
+        if self.template == "cut" and self.weight:
+            raise ValueError("template: cut gives judgments and no reward: set weight: 0, or template: rating")
+        if self.template == "cut" and self.calibration != "none":
+            raise ValueError("template: cut gives no reward to calibrate: remove calibration, or set template: rating")
+        return self
+
+
+class RemoteScoring(ServiceScoring):
+    """An HTTP service of the user's own that gives rewards (docs/judges.md has its wire format)."""
+
+    type: Literal["remote"]
+    url: str
+    version: str = "1"
+    """Of what the service computes: raise it when that changes, so that cached rewards no longer count."""
+    batch: Annotated[int, Field(ge=1)] = 16
+    """Responses per request."""
+
+    @property
+    def name(self) -> str:
+        parts = urlsplit(self.url)
+        return f"remote:{parts.netloc}{parts.path.rstrip('/')}"
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        check_url("url", self.url)
+        return self
+
+
+def check_url(key: str, url: str) -> None:
+    """Raises: ValueError: not an http(s) URL, or one with credentials, which would stand in logs and run folders."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(f"{key} is not a URL; write it as in http://127.0.0.1:8000/v1") from None
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"{key} holds a user, a query or a fragment: put the key into an environment variable and "
+                         "name it in api_key_env")  # fmt: skip
+    if not usable:
+        raise ValueError(f"{key} is not an http or https URL; write it as in http://127.0.0.1:8000/v1")

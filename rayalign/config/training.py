@@ -1,0 +1,51 @@
+"""Sections `training`, `sync` and `loop`: how the learner steps and how its result is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rayalign.config.base import Positive, Scheduled, Section
+
+
+class LearningRateSchedule(Section):
+    type: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a round's steps."""
+    round_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Factor on the learning rate from one round to the next."""
+
+
+class TrainingSection(Section):
+    epochs: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Scheduled = 3.0e-3
+    schedule: LearningRateSchedule = LearningRateSchedule()
+    group_batch: Annotated[int, Field(ge=1)] = 8
+    """Groups (prompts) per optimizer step, over all workers."""
+    tokens_per_micro_batch: Annotated[int, Field(ge=1)] = 4096
+    max_grad_norm: Positive = 1.0
+    zero_stage: Literal[1, 2, 3] = 1
+    """DeepSpeed ZeRO: what is shared out over the workers. 1: optimizer state, 2: gradients too, 3: parameters too."""
+    reference_logps: Literal["learner", "generator"] = "learner"
+    """Who gives the reference log-probabilities: the learner in a pass of its own, or the generator, which has them
+    from sampling; the round's report then says how far the two are apart."""
+    gradient_checkpointing: bool = False
+    """Remake each layer's activations in the backward pass: less memory, about a third more work."""
+    optimizer: Literal["adamw", "paged_adamw"] = "adamw"
+    """`paged_adamw` is bitsandbytes' 32-bit AdamW, whose state may leave the GPU."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    keep_optimizer: Literal[False] = False
+
+
+class SyncSection(Section):
+    mode: Literal["auto", "adapter", "merged"] = "auto"
+    """How the generator gets a new adapter: as a LoRA beside the base, or added to the base's weights. `auto` is merged
+    for float32 on CPU, where LoRA kernels halve its speed, else adapter."""
+    tolerance: Positive = 0.02
+    """Nats per token by which the canary gap may exceed the gap at version 0."""
+
+
+class LoopSection(Section):
+    max_staleness: Literal[0] = 0
+    deterministic: bool = False

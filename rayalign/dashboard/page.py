@@ -1,0 +1,25 @@
+"""Writes a run folder's `report.html`."""
+
+from __future__ import annotations
+
+from rayalign.store.files import Place
+from rayalign.store.folder import Folder
+from rayalign.store.saved_run import SavedRun
+
+
+def write_report(root: Place | str) -> Folder:
+    """Rewrite `report.html` from the run folder.
+
+    Raises:
+        RunFolderError: the folder holds no run, or one of another schema version.
+    """
+    from rayalign.dashboard.report import ReportData, render_report
+    from rayalign.store.files import write_file
+
+    run = SavedRun.at(root)
+    run_dir, config = run.run_dir, run.config
+    rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
+    status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
+    page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds))
+    write_file(run_dir.root / "report.html", page.encode("utf-8", "replace"))
+    return run_dir.root / "report.html"

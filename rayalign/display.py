@@ -1,0 +1,86 @@
+"""How metrics are named and written for people: names, numbers, intervals, excerpts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+MISSING = "–"  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """How one metric is shown to people."""
+
+    label: str
+    style: Literal["percent", "number"] = "number"
+    unit: str = ""
+
+
+DISPLAYS = {
+    "pass_rate": Display("pass rate", "percent"),
+    "pass_rate/greedy": Display("pass rate, greedy", "percent"),
+    "mean_reward/greedy": Display("mean reward, greedy"),
+    "mean_reward": Display("mean reward"),
+    "win_rate/round_0": Display("win rate vs round 0", "percent"),
+    "win_rate/previous": Display("win rate vs previous", "percent"),
+    "kl_base": Display("KL to base", unit="nats"),
+    "length_tokens": Display("length", unit="tokens"),
+    "truncation_rate": Display("truncated", "percent"),
+    "distinct_2": Display("distinct bigrams", "percent"),
+    "duplicate_rate": Display("duplicates", "percent"),
+}
+"""In the order in which they are shown; `mean_reward/<scorer>` comes after `mean_reward`."""
+
+
+def display(name: str) -> Display:
+    """How the metric of that name is shown; a name that is not known is its own label."""
+    if name.startswith("mean_reward/"):
+        return Display(f"reward {name.removeprefix('mean_reward/')}")
+    if name.startswith("win_rate/") and name not in DISPLAYS:
+        return Display(f"win rate vs {name.removeprefix('win_rate/')}", "percent")
+    return DISPLAYS.get(name, Display(name))
+
+
+def display_order(names: set[str]) -> list[str]:
+    """Names in the order in which people should see them, unknown ones last."""
+    known = list(DISPLAYS)
+
+    def rank(name: str) -> tuple[int, str]:
+        family = name if name in DISPLAYS else "mean_reward" if name.startswith("mean_reward/") else ""
+        return (known.index(family) if family else len(known), "" if name in DISPLAYS else name)
+
+    return sorted(names, key=rank)
+
+
+def format_value(value: float | None, style: Literal["percent", "number"] = "number") -> str:
+    """A number for people; `MISSING` where there is none.
+
+    >>> format_value(0.5312, "percent"), format_value(0.5312), format_value(23.44), format_value(1.2e-5)
+    ('53.1%', '0.531', '23.4', '1.2e-05')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    if style == "percent":
+        return f"{100 * value:.1f}%"
+    size = abs(value)
+    if size >= 1e6 or 0 < size < 5e-4:
+        return f"{value:.1e}"
+    if 0 < size < 0.01:
+        return f"{value:.2g}"
+    return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 1000 else f"{value:.0f}"
+
+
+def format_interval(low: float, high: float, style: Literal["percent", "number"] = "number") -> str:
+    """`[50.1, 56.2]`, in percent where the style says so."""
+    return f"[{format_value(low, style).rstrip('%')}, {format_value(high, style).rstrip('%')}]"
+
+
+_EXCERPT = 80
+
+
+def excerpt(text: str) -> str:
+    """The start of a text on one line, for a reason or a message."""
+    line = " ".join(text.split())
+    return repr(line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}...")

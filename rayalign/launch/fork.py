@@ -1,0 +1,37 @@
+"""A new run that goes on from another run's finished rounds (`--fork`)."""
+
+from __future__ import annotations
+
+from rayalign.config.file import redact
+from rayalign.config.run import RunConfig
+from rayalign.errors import RunFolderError
+from rayalign.launch.session import run_folder
+from rayalign.records import SCHEMA_VERSION
+from rayalign.store.folder import Folder
+from rayalign.store.run_dir import RunDir
+
+
+def fork_run(config: RunConfig, name: str) -> RunConfig:
+    """Copy the finished rounds of the config's run folder to a new run, which then takes the config as it is now."""
+    source = RunDir(run_folder(config.run.dir, config.run.name))
+    forked = RunConfig.model_validate({**config.to_dict(), "run": {**config.to_dict()["run"], "name": name}})
+    target = RunDir(run_folder(forked.run.dir, forked.run.name))
+    if source.saved_config() is None:
+        raise RunFolderError(f"--fork {name}: {source.root} is not a run", "there is nothing to go on from",
+                             "set run.name to the run that you want to fork")  # fmt: skip
+    source.check_schema()
+    if target.saved_config() is not None:
+        return forked
+    for finished in source.rounds():
+        _copy_files(finished.root, target.round(finished.index).root)
+    # Other prompts and scorers are what a fork is for; another base model would not fit the adapters.
+    inputs = {"model_sha256": source.info["inputs"]["model_sha256"]}
+    target.update_info(schema_version=SCHEMA_VERSION, inputs=inputs, forked_from=str(source.root), attempts=[])
+    target.save_config(redact(forked.to_dict()))
+    return forked
+
+
+def _copy_files(source: Folder, target: Folder) -> None:
+    """Copy all files of a folder; the round's own commit comes last, so that a copy cut short is no round."""
+    for name in sorted(source.files(), key=lambda name: (name == "COMMIT.json", name)):
+        (target / name).write_bytes((source / name).read_bytes())

@@ -1,0 +1,164 @@
+"""What a run reads: model, prompts and scorer files, each checked before an actor starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayalign.config.objective import TEMPLATE_TOKENS, CUTObjective
+from rayalign.config.run import RunConfig
+from rayalign.data.drawing import Split, hold_out, split_prompts
+from rayalign.data.prompt_store import PromptStore
+from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
+from rayalign.data.responses import Responses
+from rayalign.data.sources import locate
+from rayalign.errors import ConfigError
+from rayalign.launch.models import find_base, read_scorers
+from rayalign.launch.offline import Offline, read_offline
+from rayalign.records import Prompt
+from rayalign.scoring.service_scorers import check_services
+from rayalign.scoring.sources import ScorerSource
+from rayalign.store.files import write_json
+from rayalign.tracking.console import Console
+
+NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a run reads, checked before an actor starts."""
+
+    model: Path
+    model_sha256: str
+    prompts: PromptStore
+    train_ids_N: np.ndarray
+    """Ids of the prompts to train on, in the source's order."""
+    holdout: list[Prompt]
+    scorer_sources: list[ScorerSource]
+    responses: Responses | None = None
+    """Offline: those of the training prompts."""
+
+
+def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
+    """Model folder, prompts and scorer files, each checked.
+
+    Raises:
+        RayalignError: one of them cannot be used.
+    """
+    rows = None if _from_dataset(config) else prompt_rows(config, config_dir)
+    sources = read_scorers(config, config_dir)
+    check_services(config, sources)
+    from rayalign.data.token_ids import fitting_prompts
+    from rayalign.learning.folders import hash_model, load_tokenizer
+
+    model = find_base(config.model.base)
+    tokenizer = load_tokenizer(model)
+    _check_context(config, model, tokenizer)
+    offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
+    own = PromptStore()
+    if rows is not None:
+        own.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
+        _say_rows(config, console, rows, own.duplicates, logs)
+    store = own if offline is None else offline.prompts
+    if offline is not None:
+        _say_offline(console, offline, logs)
+    if offline is None or rows is None:
+        own = store
+        split = split_prompts(*store.ids(), config.prompts.holdout)
+    else:
+        split = hold_out(*own.ids(), config.prompts.holdout, store.ids()[0])
+    _say_split(config, console, split)
+    _say_objectives(config, console)
+    holdout = own.take(split.holdout_N)
+    if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
+        raise ConfigError("evaluation.baselines has target", "no held-out prompt has a reference answer",
+                          "give them in prompts.source, as target, output or a closing turn, or remove it")  # fmt: skip
+    responses = offline.responses if offline is not None else None
+    return Inputs(model, hash_model(model), store, split.train_N, holdout, sources, responses)
+
+
+def _from_dataset(config: RunConfig) -> bool:
+    """Whether held-out prompts are some of an offline run's own dataset."""
+    return config.samples is not None and config.samples.source == config.prompts.source != "demo"
+
+
+def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
+    from rayalign.data.judged import JudgedStreams
+    from rayalign.learning.folders import context_length, has_rotary_positions
+
+    length = config.model.context or context_length(model)
+    if config.model.context is not None and not has_rotary_positions(model):
+        raise ConfigError(f"model.context {config.model.context}", "the model learned a table of positions, which ends "
+                          "at its own context", "remove model.context")  # fmt: skip
+    longest = max(config.max_sequence_tokens, config.max_judged_tokens)
+    answer = max(config.max_response_tokens, config.sampling.max_tokens)
+    judged = config.max_judged_tokens > config.prompts.max_tokens + answer
+    parts = "prompts.max_tokens + " + ("sampling" if answer == config.sampling.max_tokens else "samples")
+    parts += ".max_tokens" + (" + judgment and its template" if judged else "")
+    if length is not None and length < longest + 1:
+        raise ConfigError(f"{parts} + 1 = {longest + 1}", f"the model's context is {length} tokens",
+                          "lower one of them" if judged else "lower one of the two")  # fmt: skip
+    overhead = JudgedStreams(config.objectives, tokenizer, config.prompts.template).overhead()
+    if overhead > TEMPLATE_TOKENS:
+        raise ConfigError(f"objective: a template of {overhead} tokens", f"{TEMPLATE_TOKENS} are reserved for one",
+                          "shorten it")  # fmt: skip
+
+
+def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
+    """The prompts of the source, one at a time, before tokenising.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    section = config.prompts
+    if section.source == "demo":
+        from rayalign.demo import world
+        from rayalign.demo.datasets import prompts_with_targets
+
+        records = prompts_with_targets() if config.reads_targets else world.prompts()
+        return rows_from_records(records, "the demo world", "messages")
+    return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
+
+
+def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates: int, logs: Path) -> None:
+    if config.prompts.source != "demo":
+        console.say(f"{config.prompts.source}: format {rows.found.format} ({rows.found.reason})")
+    if duplicates:
+        console.say(f"{duplicates} duplicate prompts merged")
+    for reason, count in rows.left_out.counts.items():
+        first = rows.left_out.names[reason][:NAMED]
+        _say_left_out(console, f"prompts left out, {reason}", count, first, "more in logs/skipped_prompts.json")
+    write_json(logs / "skipped_prompts.json", rows.left_out.to_dict())
+
+
+def _say_offline(console: Console, offline: Offline, logs: Path) -> None:
+    for notice in offline.notices:
+        console.say(notice)
+    for reason, names in offline.skipped.items():
+        _say_left_out(console, f"left out: {reason}", len(names), names[:NAMED], "all in logs/skipped_samples.json")
+    write_json(logs / "skipped_samples.json", offline.skipped)
+
+
+def _say_left_out(console: Console, what: str, count: int, first: list[str], where: str) -> None:
+    more = f", ... ({where})" if count > len(first) else ""
+    console.say(f"{count} {what}: {', '.join(first)}{more}")
+
+
+def _say_split(config: RunConfig, console: Console, split: Split) -> None:
+    console.say(f"prompts: {len(split.train_N)} to train on, {len(split.holdout_N)} held out")
+    if split.notice:
+        console.say(split.notice)
+    if config.prompts.per_round > len(split.train_N):
+        console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train_N)} prompts once")
+
+
+def _say_objectives(config: RunConfig, console: Console) -> None:
+    for objective in config.objectives:
+        if isinstance(objective, CUTObjective) and objective.threshold <= 1:
+            console.say(
+                f"objective.threshold {objective.threshold}: nothing bounds the loss of a flagged token; the paper "
+                "uses 1.1 to 1.2"
+            )

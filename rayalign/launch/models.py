@@ -1,0 +1,114 @@
+"""The folders of the models that a run loads: the base, and those of its scorers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rayalign.config.rewards import SimilarityScoring
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import Scoring, model_of
+from rayalign.config.services import JudgeScoring
+from rayalign.demo.rules import demo_rule
+from rayalign.errors import ModelError
+from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
+from rayalign.store.saved_run import SavedRun
+
+
+def find_base(name: str, key: str = "model.base") -> Path:
+    """The folder of a base model, by path, by hub id, or `demo`: the demo world's, made where it is not cached.
+
+    Args:
+        key: what gave the name, for errors.
+
+    Raises:
+        ModelError: it cannot be found or made.
+    """
+    if name == "demo":
+        from rayalign.demo.policy import demo_policy
+
+        return demo_policy()
+    from rayalign.learning.folders import resolve_model
+
+    return resolve_model(name, key)
+
+
+def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
+    """The folder of the base that a run trained on, and its id or path as the user gave it (of `demo`: its folder).
+
+    Args:
+        given: where the model is now; None looks where the run's config says.
+        sha256: of the base that the run trained on.
+
+    Raises:
+        ModelError: it is not there, or it is another model.
+    """
+    from rayalign.learning.folders import be_quiet, hash_model
+
+    be_quiet()
+    name = given or str(run.config["model"]["base"])
+    folder = find_base(name, "--base" if given else "model.base")
+    name = str(folder) if name == "demo" else name
+    if (found := hash_model(folder)) != sha256:
+        raise ModelError(f"base model {name}: checksum {found[:16]}...",
+                         f"the run trained on a model of checksum {sha256[:16]}..., and its adapters fit no other",
+                         "give the model of the run with --base (of a hub id: a folder with the revision that was "
+                         "used then)")  # fmt: skip
+    return folder, name
+
+
+def make_demo_models(config: RunConfig) -> None:
+    """Train the demo world's models that the config names and that are not in the cache."""
+    if config.model.base == "demo":
+        find_base("demo")
+    for section in config.scoring:
+        if model_of(section) == "demo":
+            _demo_model_of(section)
+
+
+def _demo_model_of(section: Scoring) -> Path:
+    if isinstance(section, JudgeScoring):
+        return find_base("demo")
+    if isinstance(section, SimilarityScoring):
+        from rayalign.demo.encoder import demo_encoder
+
+        return demo_encoder()
+    from rayalign.demo.reward_model import demo_reward_model
+
+    return demo_reward_model()
+
+
+def read_scorers(config: RunConfig, folder: Path) -> list[ScorerSource]:
+    """What the config's scorers read, one source per scorer, each checked.
+
+    Args:
+        folder: where relative paths are looked up after the working directory.
+
+    Raises:
+        RayalignError: a file or a model is missing or cannot be used.
+    """
+    readers = SourceReaders(lambda section: scorer_model(section, config), demo_rule)
+    return read_sources(config.scoring, folder, readers)
+
+
+def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
+    """Folder and checksum of the model that the run loads for a scorer, checked.
+
+    Raises:
+        ModelError: it cannot be found, or is of another kind.
+        ConfigError: a judge's context is too short for what it is to read.
+    """
+    from rayalign.learning.folders import hash_folder, resolve_model
+    from rayalign.scoring.judges.judge_model import check_judge_model
+    from rayalign.scoring.models.encoder import check_encoder
+    from rayalign.scoring.models.reward_model import check_reward_model
+
+    name = model_of(section)
+    assert name is not None
+    folder = _demo_model_of(section) if name == "demo" else resolve_model(name, "scoring.model")
+    if isinstance(section, JudgeScoring):
+        check_judge_model(folder, section, config)
+    elif isinstance(section, SimilarityScoring):
+        check_encoder(folder, section.pooling)
+    else:
+        check_reward_model(folder)
+    return folder, hash_folder(folder)

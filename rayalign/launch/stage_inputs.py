@@ -1,0 +1,119 @@
+"""What a training stage reads: its base model and its rows, tokenised, each checked before a worker starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayalign.config.stages import StageConfig, StageKind
+from rayalign.data.dataset import DatasetRow
+from rayalign.data.drawing import as_ids, mark_of, split_prompts
+from rayalign.data.loading import load_dataset_rows
+from rayalign.data.sources import locate
+from rayalign.data.stage_rows import StageRows, answer_rows, pair_rows
+from rayalign.errors import ConfigError, DataError
+from rayalign.launch.models import find_base
+from rayalign.records import prompt_id
+from rayalign.store.stage_dir import StageDir
+
+UNTRAINED = "demo_untrained"
+HOLDOUT_SEED = 1_000_003
+"""Added to the seed where the demo world makes the held-out answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    base: Path
+    model_sha256: str
+    train: StageRows
+    holdout: StageRows
+
+    def digests(self) -> dict[str, Any]:
+        """What a resumed stage must read again."""
+        return {
+            "model_sha256": self.model_sha256,
+            **{name: _digest(rows) for name, rows in (("train", self.train), ("holdout", self.holdout))},
+        }
+
+
+def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, stage: StageDir) -> StageInputs:
+    """Base model and rows, each checked.
+
+    Raises:
+        RayalignError: one of them cannot be used.
+    """
+    from rayalign.data.token_ids import check_template
+    from rayalign.learning.folders import context_length, hash_model, load_tokenizer
+
+    train, holdout, unread = _dataset(kind, config, config_dir)
+    base = _base(kind, config, stage)
+    tokenizer: Any = load_tokenizer(base)
+    data, length = config.data, context_length(base)
+    check_template(tokenizer, data.template)
+    if length is not None and length < data.max_tokens:
+        raise ConfigError(f"data.max_tokens = {data.max_tokens}", f"the model's context is {length} tokens", "lower it")
+    if kind == "reward_model" and tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise DataError(f"the tokenizer of {base} has neither padding token nor EOS", "pairs are padded to one length")
+    parts = [_tokenize(kind, config, rows, tokenizer) for rows in (train, holdout)]
+    for reason, names in unread.items():
+        parts[0].skipped[reason] += names
+    if not all(part.rows for part in parts):
+        why = "; ".join(f"{len(names)} {reason}" for part in parts for reason, names in part.skipped.items())
+        found = f"{len(parts[0].rows)} rows to train on, {len(parts[1].rows)} held out"
+        raise DataError(f"data.source {data.source}: {found}", why or "each part needs at least one",
+                        "look at those rows, or raise data.max_tokens")  # fmt: skip
+    return StageInputs(base, hash_model(base), *parts)
+
+
+def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], tokenizer: Any) -> StageRows:
+    template, limit = config.data.template, config.data.max_tokens
+    if kind == "sft":
+        return answer_rows(rows, tokenizer, template, limit)
+    if template not in ("auto", "none"):
+        raise ConfigError(f"data.template: {template}", "reward models are asked with their own template, or with none",
+                          "set data.template to auto or none")  # fmt: skip
+    return pair_rows(rows, tokenizer, template, limit)
+
+
+def _base(kind: StageKind, config: StageConfig, stage: StageDir) -> Path:
+    if config.model.base != UNTRAINED:
+        return find_base(config.model.base)
+    from rayalign.demo.language import write_untrained
+
+    write_untrained(stage.root / "base", config.run.seed, rewards=kind == "reward_model")
+    return stage.root / "base"
+
+
+def _dataset(
+    kind: StageKind, config: StageConfig, config_dir: Path
+) -> tuple[list[DatasetRow], list[DatasetRow], dict[str, list[str]]]:
+    """(rows to train on, held-out rows, what could not be read by reason)."""
+    data, seed = config.data, config.run.seed
+    if data.source == "demo":
+        from rayalign.demo.training_rows import pair_dataset, sft_dataset
+
+        if kind == "sft":
+            return sft_dataset(seed, data.rows), sft_dataset(seed + HOLDOUT_SEED, data.holdout), {}
+        return pair_dataset(seed, data.rows), pair_dataset(seed, data.holdout, "holdout"), {}
+    found = load_dataset_rows(locate(data.source, config_dir), data.format)
+    ids = [prompt_id(row.messages) for row in found.rows]
+    # A prompt may have several rows: all of them are held out, or none.
+    marks = {identity: mark_of(row.metadata.get("split")) for identity, row in zip(ids, found.rows, strict=True)}
+    split = split_prompts(as_ids(marks), np.array(list(marks.values())), data.holdout)
+    held = {identity.decode() for identity in split.holdout_N.tolist()}
+    train, holdout = [], []
+    for identity, row in zip(ids, found.rows, strict=True):
+        (holdout if identity in held else train).append(row)
+    return train[: data.rows], holdout, found.skipped
+
+
+def _digest(rows: StageRows) -> str:
+    digest = hashlib.sha256()
+    for row in rows.rows:
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()

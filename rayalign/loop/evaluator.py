@@ -1,0 +1,150 @@
+"""A round's evaluation: sample and score the held-out prompts, and measure them against the baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from rayalign.config.run import RunConfig
+from rayalign.evaluation.metrics import measure
+from rayalign.loop.sampling import (
+    Advance,
+    StageTotals,
+    commit_shards,
+    count_one_by_one,
+    make_shards,
+    read_rows,
+    sample_and_score,
+)
+from rayalign.loop.trust import TrustChecks
+from rayalign.parts import Generator, Learner, Reporter, Scorer
+from rayalign.records import (
+    FROM_DATASET,
+    Adapter,
+    AdapterFiles,
+    EvalReport,
+    Prompt,
+    Sample,
+    SampledShard,
+    SamplingPlan,
+    ScoredSample,
+    ScoredShard,
+    Shard,
+    Shards,
+    TokenSequence,
+)
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
+
+VERIFIERS = ("rule", "answer", "unit_test")
+"""Scorers whose score of 1 says that an answer is right."""
+
+
+class HeldOutEvaluator:
+    """`Evaluator` on held-out prompts; every round uses the same prompts and its own seeds."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: RunDir,
+        prompts: Sequence[Prompt],
+        generator: Generator,
+        scorer: Scorer,
+        learner: Learner,
+        reporter: Reporter,
+    ) -> None:
+        self._config, self._run_dir = config, run_dir
+        self._prompts = {prompt.id: prompt for prompt in prompts}
+        self._shards = make_shards(list(prompts), list)
+        self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
+        self._verifiers = {section.name for section in config.scoring if section.type in VERIFIERS}
+        self._trust = TrustChecks(config, run_dir, self._prompts, self._verifiers, scorer, reporter)
+
+    def prompt_text(self, prompt_id: str) -> str:
+        return self._prompts[prompt_id].text
+
+    def trust(self, round_index: int) -> dict[str, Any]:
+        return self._trust.report(round_index)
+
+    def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
+        round_dir = self._run_dir.round(round_index)
+        totals = self._sample(round_dir, self._plan(round_index), adapter, "evaluate")
+        rows = read_rows(round_dir, "evaluation", self._shards)
+        if self._config.evaluation.greedy:
+            plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
+            self._sample(round_dir, plan, adapter, "evaluate greedily")
+        if round_index == 0 and "target" in self._config.evaluation.baselines:
+            source = Targets(self._scorer)
+            commit_shards(round_dir, self._shards, source, "target", self._reporter, stage="score targets")
+        round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
+        seed = self._config.run.seed
+        metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), self._verifiers, seed)
+        if self._config.evaluation.greedy:
+            greedy = measure(read_rows(round_dir, "greedy", self._shards), None, {}, self._verifiers, seed)
+            metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
+        return EvalReport(round_index, adapter.version, metrics)
+
+    def _sample(self, round_dir: RoundDir, plan: SamplingPlan, adapter: Adapter, stage: str) -> StageTotals:
+        parts = (self._generator, self._scorer, self._reporter)
+        return sample_and_score(round_dir, self._shards, plan, adapter, *parts, stage=stage)
+
+    def _plan(self, round_index: int) -> SamplingPlan:
+        section = self._config.evaluation
+        return SamplingPlan(
+            round_index=round_index,
+            purpose="evaluation",
+            seed=self._config.run.seed,
+            responses=section.responses,
+            temperature=section.temperature,
+            top_p=1.0,
+            max_tokens=self._config.sampling.max_tokens,
+        )
+
+    def _kl_sums(self, rows: Sequence[ScoredSample], files: AdapterFiles | None) -> dict[tuple[str, int], float]:
+        """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself."""
+        keys = [(row.sample.prompt_id, row.sample.index) for row in rows]
+        if files is None:
+            return dict.fromkeys(keys, 0.0)
+        sequences = [TokenSequence(self._prompts[r.sample.prompt_id].token_ids, r.sample.token_ids) for r in rows]
+        policy = self._learner.logps(sequences, "current", files)
+        base = self._learner.logps(sequences, "base", files)
+        return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}
+
+    def _baselines(self, round_index: int) -> dict[str, list[ScoredSample]]:
+        """Rows of the baselines: round 0, the last round before this one that was evaluated, and the targets."""
+        evaluated = [r for r in self._run_dir.rounds() if r.index < round_index and r.committed("evaluation")]
+        rounds = {"round_0": evaluated[:1], "previous": evaluated[-1:]}
+        return {
+            name: read_rows(found[0], "evaluation", self._shards)
+            for name in self._config.evaluation.baselines
+            if (found := rounds.get(name))
+        } | self._targets()
+
+    def _targets(self) -> dict[str, list[ScoredSample]]:
+        if "target" not in self._config.evaluation.baselines:
+            return {}
+        return {"target": read_rows(self._run_dir.round(0), "target", self._shards)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Targets:
+    """`Source`: the prompts' own reference answers, scored like any answer. They have no tokens: nothing reads them."""
+
+    scorer: Scorer
+
+    def count(self, prompt: Prompt) -> int:
+        return int(prompt.target is not None)
+
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        return self.scorer.score(self._answers(shards, advance))
+
+    def _answers(self, shards: Iterable[Shard], advance: Advance) -> Iterator[SampledShard]:
+        for shard in shards:
+            prompts = tuple(prompt for prompt in shard.prompts if prompt.target is not None)
+            samples = [Sample(p.id, 0, p.target or "", [], [], "stop", FROM_DATASET, 0) for p in prompts]
+            advance(len(samples), 0)
+            yield SampledShard(Shard(shard.index, prompts), samples)

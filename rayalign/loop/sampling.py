@@ -1,0 +1,184 @@
+"""A round's scored responses, sampled or read from a dataset: shard by shard, each committed as soon as it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rayalign.parts import Generator, Reporter, Scorer
+from rayalign.records import (
+    SHARD_PROMPTS,
+    Adapter,
+    Prompt,
+    Purpose,
+    SampledShard,
+    SamplingPlan,
+    ScoredSample,
+    ScoredShard,
+    Shard,
+    Shards,
+)
+from rayalign.store.round_dir import RoundDir
+
+
+def make_shards(ids: Sequence[Any] | np.ndarray, take: Callable[[Any], Sequence[Prompt]]) -> Shards:
+    """Shards of the prompts with these ids, in this order.
+
+    Args:
+        take: the prompts of some of the ids (`PromptStore.take`).
+    """
+
+    def make(index: int) -> Shard:
+        return Shard(index, tuple(take(ids[index * SHARD_PROMPTS : (index + 1) * SHARD_PROMPTS])))
+
+    starts = range(0, len(ids), SHARD_PROMPTS)
+    return Shards({i: min(SHARD_PROMPTS, len(ids) - start) for i, start in enumerate(starts)}, make)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """What one sampling stage did in this process; committed shards of an earlier attempt do not count."""
+
+    seconds: float
+    items: int
+    tokens: int
+
+
+Advance = Callable[[int, int], None]
+"""Takes how many responses came in, and their tokens."""
+
+
+class Source(Protocol):
+    """Where the scored responses of a round's prompts come from."""
+
+    def count(self, prompt: Prompt) -> int:
+        """How many responses a prompt has."""
+        ...
+
+    def total(self, shards: Shards) -> int:
+        """How many responses all prompts of some shards have."""
+        ...
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        """Finished shards in the order they finish."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """`Source`: a generator samples, a scorer scores."""
+
+    plan: SamplingPlan
+    adapter: Adapter
+    generator: Generator
+    scorer: Scorer
+
+    def count(self, prompt: Prompt) -> int:
+        return self.plan.responses
+
+    def total(self, shards: Shards) -> int:
+        return shards.prompts * self.plan.responses
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        return self.scorer.score(_counted(self.generator.sample(shards, self.plan, self.adapter), advance))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """`Source`: responses that are there already, with their scores."""
+
+    rows_of: Callable[[Prompt], list[ScoredSample]]
+    """A prompt's responses, by index."""
+    count_of: Callable[[Prompt], int]
+    """How many these are."""
+
+    def count(self, prompt: Prompt) -> int:
+        return self.count_of(prompt)
+
+    def total(self, shards: Shards) -> int:
+        return count_one_by_one(shards, self.count_of)
+
+    def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
+        for shard in shards:
+            rows = [row for prompt in shard.prompts for row in self.rows_of(prompt)]
+            advance(len(rows), sum(len(row.sample.token_ids) for row in rows))
+            yield ScoredShard(shard, rows)
+
+
+def sample_and_score(
+    round_dir: RoundDir,
+    shards: Shards,
+    plan: SamplingPlan,
+    adapter: Adapter,
+    generator: Generator,
+    scorer: Scorer,
+    reporter: Reporter,
+    *,
+    stage: str,
+) -> StageTotals:
+    """Sample, score and commit every shard that is not committed yet."""
+    source = Sampled(plan, adapter, generator, scorer)
+    return commit_shards(round_dir, shards, source, plan.purpose, reporter, stage=stage)
+
+
+def commit_shards(
+    round_dir: RoundDir,
+    shards: Shards,
+    source: Source,
+    purpose: Purpose,
+    reporter: Reporter,
+    *,
+    stage: str,
+    check: Callable[[ScoredShard], None] | None = None,
+) -> StageTotals:
+    """Commit every shard that is not committed yet.
+
+    Args:
+        stage: name of the stage on the console.
+        check: called on each scored shard before it is committed; may raise to stop the round.
+    """
+    missing = shards.only(i for i in shards.indices if round_dir.committed(f"{purpose}-{i:05d}") is None)
+    total, todo = source.total(shards), source.total(missing)
+    with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
+        if missing.indices:
+            for scored in source.scored(map(missing.make, missing.indices), progress.advance):
+                _check_complete(scored, source)
+                if check is not None:
+                    check(scored)
+                round_dir.commit_shard(purpose, scored.shard.index, scored.rows)
+    return StageTotals(progress.seconds, progress.items, progress.tokens)
+
+
+def count_one_by_one(shards: Shards, count: Callable[[Prompt], int]) -> int:
+    """`Source.total` where prompts differ."""
+    return sum(count(prompt) for index in shards.indices for prompt in shards.make(index).prompts)
+
+
+def _counted(sampled: Iterator[SampledShard], advance: Advance) -> Iterator[SampledShard]:
+    for item in sampled:
+        advance(len(item.samples), sum(len(sample.token_ids) for sample in item.samples))
+        yield item
+
+
+def _check_complete(scored: ScoredShard, source: Source) -> None:
+    """Every (prompt, index) of the shard once, in order: a misaligned score must never be stored."""
+    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(source.count(prompt))]
+    found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
+    if found != expected:
+        raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")
+
+
+class Unscored:
+    """`Scorer` of samples that nobody scores."""
+
+    def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
+        for item in sampled:
+            yield ScoredShard(item.shard, [ScoredSample(sample, [], None) for sample in item.samples])
+
+
+def read_rows(round_dir: RoundDir, purpose: str, shards: Shards) -> list[ScoredSample]:
+    """All committed rows of a stage, in shard order."""
+    return [row for index in shards.indices for row in round_dir.read_shard(purpose, index) or []]

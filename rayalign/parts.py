@@ -1,0 +1,118 @@
+"""What the loop knows of its parts: Protocols and the small values they exchange. No ray, torch or vllm here.
+
+The loop drives these six parts; `launch` wires the real ones from `actors/`, tests pass hand-written fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from rayalign.records import (
+    Adapter,
+    AdapterFiles,
+    EvalReport,
+    Groups,
+    ReplicaState,
+    SampledShard,
+    SamplingPlan,
+    ScoredShard,
+    Shard,
+    Shards,
+    TokenSequence,
+    UpdateResult,
+    Which,
+)
+
+
+class Generator(Protocol):
+    def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
+        """Make every replica hold `adapter` (files are null for the base); each says what it then holds."""
+        ...
+
+    def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
+        """Finished shards in the order they finish.
+
+        Raises:
+            AdapterVersionError: a replica does not hold `adapter`.
+        """
+        ...
+
+    def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
+        """Per replica, the raw log-probability of every response token (nats), computed by that replica."""
+        ...
+
+
+class Scorer(Protocol):
+    def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
+        """Scored shards in the order they finish; starts while `sampled` still goes on."""
+        ...
+
+
+class GroupBuilder(Protocol):
+    def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
+        """Build and write the round's groups from its committed shards."""
+        ...
+
+    def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
+        """Of each committed shard that has flawed responses, the prompts that ask for better ones."""
+        ...
+
+
+class Learner(Protocol):
+    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+        """Train one round from `parent` (null: from the base) and give the new adapter."""
+        ...
+
+    def logps(
+        self,
+        sequences: Sequence[TokenSequence],
+        which: Which,
+        current: AdapterFiles | None,
+        round_start: AdapterFiles | None = None,
+    ) -> list[list[float]]:
+        """The log-probability of every response token (nats, temperature 1) under one of three policies."""
+        ...
+
+
+class Evaluator(Protocol):
+    def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
+        """Sample and score the held-out prompts and measure them against the baselines."""
+        ...
+
+    def trust(self, round_index: int) -> dict[str, Any]:
+        """How far the round's scores can be trusted, for its report; after `evaluate` where that is due."""
+        ...
+
+    def prompt_text(self, prompt_id: str) -> str:
+        """What a held-out prompt asks, for display."""
+        ...
+
+
+class StageProgress(Protocol):
+    items: int
+    tokens: int
+
+    @property
+    def seconds(self) -> float: ...
+
+    def advance(self, items: int, tokens: int = 0) -> None: ...
+
+
+class Reporter(Protocol):
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        ...
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """One line of `metrics.jsonl`."""
+        ...
+
+    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> AbstractContextManager[StageProgress]:
+        """A progress bar over one stage of a round; its end is an event with seconds, items and tokens."""
+        ...
+
+    def write(self) -> None:
+        """Rewrite the report from the run folder."""
+        ...

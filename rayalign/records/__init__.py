@@ -1,0 +1,46 @@
+"""Everything that crosses a process, as frozen records.
+
+    Prompt ─► Sample ─► ScoredSample ─► TrainingGroup ─► Adapter ─► EvalReport
+
+`rows`: what is stored row by row. `group`: a prompt with its answers, ready to train on. `shards`: a slice of a round
+on its way. `adapter`: what a round made, and what travels to and from the learner. `report`: what it measured.
+"""
+
+from rayalign.records.adapter import (
+    ADAPTER_CONFIG as ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS as ADAPTER_WEIGHTS,
+    FULL_CONFIG as FULL_CONFIG,
+    FULL_WEIGHTS as FULL_WEIGHTS,
+    Adapter as Adapter,
+    AdapterFiles as AdapterFiles,
+    ReplicaState as ReplicaState,
+    TokenSequence as TokenSequence,
+    UpdateResult as UpdateResult,
+    Which as Which,
+    weights_file as weights_file,
+)
+from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
+from rayalign.records.report import SCHEMA_VERSION as SCHEMA_VERSION, EvalReport as EvalReport, Metric as Metric
+from rayalign.records.rows import (
+    FROM_DATASET as FROM_DATASET,
+    IGNORED as IGNORED,
+    NOT_ASKED as NOT_ASKED,
+    FinishReason as FinishReason,
+    Message as Message,
+    Prompt as Prompt,
+    Sample as Sample,
+    Score as Score,
+    ScoredSample as ScoredSample,
+    ScoreStatus as ScoreStatus,
+    Verdict as Verdict,
+    prompt_id as prompt_id,
+)
+from rayalign.records.shards import (
+    SHARD_PROMPTS as SHARD_PROMPTS,
+    Purpose as Purpose,
+    SampledShard as SampledShard,
+    SamplingPlan as SamplingPlan,
+    ScoredShard as ScoredShard,
+    Shard as Shard,
+    Shards as Shards,
+)

@@ -1,0 +1,52 @@
+"""What a round measured: metrics with intervals, in one report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measured value with its 95 % interval.
+
+    Example:
+        >>> Metric(value=0.5, n=256, ci95=(0.45, 0.55)).to_dict()
+        {'value': 0.5, 'n': 256, 'ci95': [0.45, 0.55]}
+    """
+
+    value: float
+    n: int
+    """How many answers (or pairs) it was measured on."""
+    ci95: tuple[float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "n": self.n, "ci95": list(self.ci95)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        return cls(value=data["value"], n=data["n"], ci95=(data["ci95"][0], data["ci95"][1]))
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """One round's evaluation on the held-out prompts: metric name -> `Metric` (names: DESIGN section 6)."""
+
+    round_index: int
+    adapter_version: int
+    metrics: dict[str, Metric]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "round": self.round_index,
+            "adapter_version": self.adapter_version,
+            "metrics": {name: metric.to_dict() for name, metric in self.metrics.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        metrics = {name: Metric.from_dict(metric) for name, metric in data["metrics"].items()}
+        return cls(data["round"], data["adapter_version"], metrics)

@@ -1,0 +1,75 @@
+"""Judges whose model the run holds itself: what is checked before an actor starts, and the text that the model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import AutoConfig, AutoTokenizer
+
+from rayalign.config.run import RunConfig
+from rayalign.config.services import JudgeScoring
+from rayalign.errors import ConfigError, ModelError
+from rayalign.records import Message, Prompt
+from rayalign.scoring.judges.quoting import NONCE_DIGITS
+from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.models.text_model import load_part, longest_text
+
+_KINDS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+
+
+def load_chat_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a judge's model.
+
+    Raises:
+        ModelError: it has no chat template.
+    """
+    tokenizer = load_part(AutoTokenizer, folder)
+    if not tokenizer.chat_template:
+        raise ModelError(f"scoring.model: {folder} has no chat template",
+                         "a judge gets a system and a user message, which only its own template can put together",
+                         "name an instruction-tuned model")  # fmt: skip
+    return tokenizer
+
+
+def question_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Token ids of the messages in the chat template, up to where the reply begins."""
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    # The template has written BOS itself.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) -> None:
+    """Refuse a model that cannot be the judge of this run, without loading its weights.
+
+    Raises:
+        ModelError: no generative model, no chat template, or one that takes no system message.
+        ConfigError: question and reply do not fit into its context.
+    """
+    model_config = load_part(AutoConfig, folder)
+    kinds = model_config.architectures or []
+    if not any(kind.endswith(_KINDS) for kind in kinds):
+        raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
+                         "a judge writes its verdict, so it must be a language model (...ForCausalLM)",
+                         "name one; a classifier is a scorer of type reward_model")  # fmt: skip
+    tokenizer = load_chat_tokenizer(folder)
+    # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
+    rubric = section.rubric if isinstance(section.rubric, str) else None
+    template = make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)
+    responses = [""] * (2 if section.template == "pairwise" else 1)
+    try:
+        messages = template.messages(Prompt("", [{"role": "user", "content": ""}], []), responses, "0" * NONCE_DIGITS)
+        own = len(question_tokens(tokenizer, messages))
+    except TemplateError as error:
+        raise ModelError(f"scoring.model: the chat template of {folder} refuses a system and a user message",
+                         str(error), "name another judge, or mend its chat template") from None  # fmt: skip
+    longest = min(section.context or longest_text(model_config, tokenizer), longest_text(model_config, tokenizer))
+    texts = config.prompts.max_tokens + len(responses) * config.sampling.max_tokens
+    needed = own + texts + section.max_tokens
+    if longest < needed:
+        raise ConfigError(f"{section.name}: template {own} + prompt and answers {texts} + max_tokens "
+                          f"{section.max_tokens} = {needed} tokens",
+                          f"the judge's context is {longest} tokens", "lower prompts.max_tokens, sampling.max_tokens "
+                          "or the judge's max_tokens, or name a judge with a longer context")  # fmt: skip

@@ -1,0 +1,261 @@
+"""Judges that are language models behind a transport: each answer alone, or each pair of answers in both orders."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rayalign.config.services import Prices
+from rayalign.errors import DataError
+from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.judges.pairs import Outcome, pairs_of, tally
+from rayalign.scoring.judges.quoting import Nonces
+from rayalign.scoring.judges.template_version import earlier_version, template_version
+from rayalign.scoring.judges.templates import Reading, Template, schema_text
+from rayalign.scoring.services.cache import ScoreCache, cache_key
+from rayalign.scoring.services.calls import Caller, Failure, LoopThread
+from rayalign.scoring.services.transport import Reply, Transport
+
+CHARACTERS_PER_TOKEN = 3.0
+"""For estimates of a prompt's tokens before it is sent; English has about 4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of one question to the judge: a reading, or why there is none."""
+
+    status: Literal["ok", "error", "timeout"]
+    reading: Reading | None = None
+    reason: str | None = None
+    latency_s: float = 0.0
+    cost: float = 0.0
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    prompt: Prompt
+    samples: tuple[Sample, ...]
+    """One, or the two of a comparison in the order in which they are shown."""
+
+
+class LLMJudge:
+    """Asks a judge for every sample (`cut`, `rating`) or for pairs of a prompt's samples (`pairwise`).
+
+    Args:
+        identity: what else decides a reply: endpoint, model, sampling settings.
+        seed: of the delimiters and of the judge's sampling; the same seed asks the same questions.
+        max_tokens: of a reply, for the token limit.
+        opponents: see `pairs_of`.
+        cache: gets every reading as it comes, so that a process that is killed has lost none.
+        deadline_s: of a `score` call that sets no limit itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        template: Template,
+        transport: Transport,
+        caller: Caller,
+        *,
+        identity: str,
+        seed: int,
+        max_tokens: int,
+        prices: Prices,
+        opponents: int = 0,
+        cache: ScoreCache | None = None,
+        deadline_s: float = 3600.0,
+    ) -> None:
+        self.name = name
+        self.version = _version(template_version(template), identity)
+        earlier = earlier_version(template)
+        self._versions = [self.version, *([_version(earlier, identity)] if earlier else [])]
+        self._template, self._transport, self._caller = template, transport, caller
+        self._nonces, self._seed = Nonces(seed, template.name), seed
+        self._max_tokens, self._prices, self._opponents = max_tokens, prices, opponents
+        self._cache, self._deadline_s = cache, deadline_s
+        self._overhead = len(schema_text(template))
+        self._thread = LoopThread(name)
+
+    def check(self) -> None:
+        """See that the judge can be asked; to be called before anything is sampled.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        self._thread.run(self._transport.check())
+
+    def close(self) -> None:
+        self._thread.run(self._transport.close())
+        self._thread.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None) -> list[Score]:
+        """One score per sample; with `pairwise`, `samples` holds all samples of each of its prompts.
+
+        Args:
+            within_s: time limit; what is not answered by then is `timeout`.
+        """
+        items = list(zip(prompts, samples, strict=True))
+        if self._template.name != "pairwise":
+            judged = self._ask([Question(prompt, (sample,)) for prompt, sample in items], within_s)
+            return [self._single(one) for one in judged]
+        groups: dict[str, list[int]] = {}
+        for position, (prompt, _) in enumerate(items):
+            groups.setdefault(prompt.id, []).append(position)
+        scores: dict[int, Score] = {}
+        for positions, outcomes in self._compare(items, list(groups.values()), within_s):
+            for position, score in zip(positions, self._tallied(samples, positions, outcomes), strict=True):
+                scores[position] = score
+        return [scores[position] for position in range(len(items))]
+
+    def _single(self, judged: Judged) -> Score:
+        reading = judged.reading or Reading()
+        return Score(
+            *(self.name, self.version, judged.status, reading.reward, reading.judgment, reading.verdict),
+            aspects={"cached": 1.0} if judged.cached else {},
+            latency_s=judged.latency_s,
+            cost=judged.cost,
+            reason=judged.reason,
+        )
+
+    def _compare(
+        self, items: Sequence[tuple[Prompt, Sample]], groups: Sequence[list[int]], within_s: float | None
+    ) -> list[tuple[list[int], list[Outcome]]]:
+        """The outcome of every pair of each group; all questions of all groups are asked at once."""
+        pairs = [(group, pairs_of(len(group), self._opponents)) for group in groups]
+        questions = []
+        for group, chosen in pairs:
+            for a, b in chosen:
+                (prompt, first), (_, second) = items[group[a]], items[group[b]]
+                if first.text != second.text:
+                    questions += [Question(prompt, (first, second)), Question(prompt, (second, first))]
+        answers = iter(self._ask(questions, within_s))
+        compared = []
+        for group, chosen in pairs:
+            outcomes = []
+            for a, b in chosen:
+                equal = items[group[a]][1].text == items[group[b]][1].text
+                outcomes.append(Outcome.equal(a, b) if equal else _outcome(a, b, next(answers), next(answers)))
+            compared.append((group, outcomes))
+        return compared
+
+    def _tallied(self, samples: Sequence[Sample], positions: list[int], outcomes: list[Outcome]) -> list[Score]:
+        scores = []
+        for standing in tally(len(positions), outcomes):
+            over = standing.preferred_over
+            scores.append(
+                Score(
+                    *(self.name, self.version, standing.status, standing.share),
+                    preferred_over=None if over is None else samples[positions[over]].index,
+                    aspects=standing.aspects,
+                    latency_s=standing.latency_s,
+                    cost=standing.cost,
+                    reason=standing.reason,
+                )
+            )
+        return scores
+
+    def _ask(self, questions: Sequence[Question], within_s: float | None) -> list[Judged]:
+        judged = self._remembered(questions)
+        missing = [i for i in range(len(questions)) if i not in judged]
+        limit_s = self._deadline_s if within_s is None else within_s
+        fresh = self._thread.run(self._ask_all([questions[i] for i in missing], limit_s)) if missing else []
+        judged |= zip(missing, fresh, strict=True)
+        return [judged[i] for i in range(len(questions))]
+
+    def _remembered(self, questions: Sequence[Question]) -> dict[int, Judged]:
+        """What the cache knows, by the question's place: under this version, or under the one that it had earlier."""
+        found: dict[int, Judged] = {}
+        if self._cache is None:
+            return found
+        for version in self._versions:
+            missing = [i for i in range(len(questions)) if i not in found]
+            known = self._cache.get([self._key(questions[i], version) for i in missing])
+            for i, fields in zip(missing, known, strict=True):
+                if fields is not None:
+                    found[i] = Judged("ok", Reading(**fields), cached=True)
+        return found
+
+    async def _ask_all(self, questions: Sequence[Question], limit_s: float) -> list[Judged]:
+        deadline = asyncio.get_running_loop().time() + limit_s
+        return await asyncio.gather(*(self._ask_and_keep(question, deadline) for question in questions))
+
+    async def _ask_and_keep(self, question: Question, deadline: float) -> Judged:
+        judged = await self._ask_one(question, deadline)
+        if self._cache is not None and judged.reading is not None:
+            # In another thread: a cache that another process is writing to must not hold up the replies.
+            await asyncio.to_thread(self._cache.put, {self._key(question): dataclasses.asdict(judged.reading)})
+        return judged
+
+    async def _ask_one(self, question: Question, deadline: float) -> Judged:
+        started = time.perf_counter()
+        nonce = self._nonce(question)
+        messages = self._template.messages(question.prompt, [sample.text for sample in question.samples], nonce)
+        characters = sum(len(message["content"]) for message in messages) + self._overhead
+        tokens = characters / CHARACTERS_PER_TOKEN + self._max_tokens
+        seed = int.from_bytes(self._key(question)[:4], "big") >> 1
+
+        async def attempt() -> Reply:
+            return await self._transport.complete(messages, self._template.schema, seed)
+
+        try:
+            reply = await self._caller.run(attempt, deadline, tokens, _tokens_used)
+        except Failure as failure:
+            return Judged(failure.status, None, failure.reason, time.perf_counter() - started)
+        took, cost = time.perf_counter() - started, self._cost(reply)
+        try:
+            if reply.truncated:
+                raise DataError(f"a reply cut at {self._max_tokens} tokens", "it may lack its end")
+            return Judged("ok", self._template.parse(reply.text, nonce), None, took, cost)
+        except DataError as error:
+            return Judged("error", None, f"{error.found}: {error.why}", took, cost)
+
+    def _nonce(self, question: Question) -> str:
+        samples = question.samples
+        texts = [message["content"] for message in question.prompt.messages] + [sample.text for sample in samples]
+        key = [question.prompt.id, *((sample.index, sample.adapter_version) for sample in samples)]
+        return self._nonces.nonce(key, texts)
+
+    def _key(self, question: Question, version: str | None = None) -> bytes:
+        texts = [sample.text for sample in question.samples]
+        return cache_key(
+            question.prompt.messages,
+            texts,
+            template=self._template.name,
+            scorer=self.name,
+            version=version or self.version,
+            seed=self._seed,
+        )
+
+    def _cost(self, reply: Reply) -> float:
+        bought = (reply.input_tokens or 0) * self._prices.input + (reply.output_tokens or 0) * self._prices.output
+        return bought / 1e6
+
+
+def _version(template: str, identity: str) -> str:
+    return hashlib.sha256(f"{template}\n{identity}".encode()).hexdigest()[:16]
+
+
+def _tokens_used(reply: Reply) -> float | None:
+    if reply.input_tokens is None or reply.output_tokens is None:
+        return None
+    return float(reply.input_tokens + reply.output_tokens)
+
+
+def _outcome(a: int, b: int, forth: Judged, back: Judged) -> Outcome:
+    """What both orders together say of answers `a` (shown first in `forth`) and `b` (shown first in `back`)."""
+    paid = (max(forth.latency_s, back.latency_s), forth.cost + back.cost)
+    if forth.reading is None or back.reading is None:
+        failed = forth if forth.reading is None else back
+        return Outcome(a, b, None, False, failed.status, failed.reason, *paid)
+    first = {"first": a, "second": b}.get(forth.reading.choice or "tie")
+    second = {"first": b, "second": a}.get(back.reading.choice or "tie")
+    winner, cached = first if first == second else None, forth.cached + back.cached
+    return Outcome(a, b, winner, first != second, "ok", None, *paid, cached=cached)

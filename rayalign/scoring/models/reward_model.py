@@ -1,0 +1,118 @@
+"""Reward models: Hugging Face sequence-classification models with one label.
+
+prompt + response ─► chat template ─► tokens ─► batches of similar length ─► one logit each = the reward
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from rayalign.config.rewards import RewardModelScoring
+from rayalign.errors import ModelError
+from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.definitions import definitions_digest
+from rayalign.scoring.models.text_model import batches, load_model, load_part, longest_text, padded
+
+
+def check_reward_model(folder: Path) -> None:
+    """Refuse, from the folder's config alone, what cannot give one reward per text.
+
+    Raises:
+        ModelError: not a sequence-classification model, or one with several labels.
+    """
+    config = load_part(AutoConfig, folder)
+    kinds = config.architectures or []
+    if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
+        raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
+                         "a reward model ends in a head that gives one number (...ForSequenceClassification); another "
+                         "kind would get a random one", "train it as a reward model first, or name one")  # fmt: skip
+    if config.num_labels != 1:
+        raise ModelError(f"scoring.model: {folder} has {config.num_labels} labels",
+                         "a reward is one number, and which label would be the reward cannot be known",
+                         "use a model with num_labels = 1")  # fmt: skip
+
+
+class RewardModelScorer:
+    """Scores with a reward model; a reward that is not finite is that answer's `error`.
+
+    A text longer than the limit keeps its first token and its end (the response, where the model reads the reward)
+    and loses the start of its prompt; its score has the aspect `truncated`.
+    """
+
+    def __init__(self, section: RewardModelScoring, folder: Path, sha256: str, device: str = "cpu") -> None:
+        """Load the model.
+
+        Raises:
+            ModelError: it cannot be loaded, has several labels, or weights of it are missing.
+        """
+        check_reward_model(folder)
+        self.name = section.name
+        self._section, self._device = section, device
+        self._tokenizer = load_part(AutoTokenizer, folder)
+        self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype).to(device)
+        self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
+        self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
+        self._pad = self._model.config.get_text_config().pad_token_id
+        settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {definitions_digest(RewardModelScorer)}"
+        self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
+        """One score per sample; `prompts` holds the prompt of each."""
+        if not samples:
+            return []
+        whole = self.tokens(prompts, samples)
+        rows = [self._cut(ids) for ids in whole]
+        rewards, seconds = [math.nan] * len(rows), [0.0] * len(rows)
+        for places, batch in batches(rows, self._budget()):
+            started = time.perf_counter()
+            values = self.forward(batch)
+            took = (time.perf_counter() - started) / len(places)
+            for place, value in zip(places, values, strict=True):
+                rewards[place], seconds[place] = value, took
+        longer = [len(ids) > len(row) for ids, row in zip(whole, rows, strict=True)]
+        return [self._record(*facts) for facts in zip(rewards, longer, seconds, strict=True)]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def tokens(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[list[int]]:
+        """Token ids of each conversation with its response, in the model's own form, uncut."""
+        pairs = list(zip(prompts, samples, strict=True))
+        if not self._templated:
+            return self._tokenizer([f"{prompt.text}\n{sample.text}" for prompt, sample in pairs])["input_ids"]
+        chats = [[*prompt.messages, {"role": "assistant", "content": sample.text}] for prompt, sample in pairs]
+        texts = self._tokenizer.apply_chat_template(chats, tokenize=False)
+        # The template has written BOS and EOS itself.
+        return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    @torch.inference_mode()
+    def forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        """One reward per row of token ids, in one forward pass."""
+        ids_BT, mask_BT = padded(rows, self._pad or 0, self._device)
+        logits = self._model(input_ids=ids_BT, attention_mask=mask_BT).logits
+        return logits.float().squeeze(-1).tolist()
+
+    def _budget(self) -> int:
+        # Without a padding token such a model cannot tell where a text ends: one at a time.
+        return 1 if self._pad is None else self._section.tokens_per_batch
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if not ids:
+            # A response of nothing after a prompt of nothing, in a tokenizer that adds nothing.
+            return [self._tokenizer.eos_token_id or 0]
+        return ids if len(ids) <= self._limit else [ids[0], *ids[len(ids) - self._limit + 1 :]]
+
+    def _record(self, reward: float, truncated: bool, seconds: float) -> Score:
+        aspects = {"truncated": 1.0} if truncated else {}
+        known: dict[str, Any] = {"aspects": aspects, "latency_s": seconds}
+        if not math.isfinite(reward):
+            return Score(self.name, self.version, "error", reason=f"the model's reward is {reward}", **known)
+        return Score(self.name, self.version, "ok", reward, **known)

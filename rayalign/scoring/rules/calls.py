@@ -1,0 +1,192 @@
+"""Calls of a rule, in whatever process: one item at a time, many at once in an event loop, or a whole batch.
+
+What a rule returns or raises becomes an outcome; what is not a finite number is never a reward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import numbers
+import time
+import types
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from rayalign.records import ScoreStatus
+from rayalign.scoring.rules.file import RuleFunction
+
+Item = tuple[str, str, dict[str, Any] | None]
+"""Prompt, response, and the prompt's metadata where the rule asks for it."""
+Outcome = tuple[ScoreStatus, float | None, str | None, float]
+"""Status, reward, reason, seconds."""
+Mark = Callable[[int], None]
+"""Told the place of the item that runs from now on, or `IDLE`."""
+IDLE = -1
+
+
+def is_async(function: RuleFunction) -> bool:
+    """Whether calling it gives something to await; also of an object whose `__call__` is async."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def outcome_of(value: Any, seconds: float) -> Outcome:
+    """What a returned value means."""
+    if value is None:
+        return "abstain", None, "the rule returned None", seconds
+    # The abstract class is slow to ask, and most rules return a float.
+    number = type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+    if not number or not math.isfinite(value):
+        return "error", None, f"the rule returned {value!r}, which is not a finite number", seconds
+    return "ok", float(value), None, seconds
+
+
+def failure(error: BaseException, seconds: float) -> Outcome:
+    return "error", None, f"{type(error).__name__}: {error}", seconds
+
+
+def late(timeout_s: float, seconds: float) -> Outcome:
+    return "timeout", None, f"the rule took longer than timeout_s = {timeout_s:g}", seconds
+
+
+def _call(function: RuleFunction, prompt: Any, response: Any, metadata: Any) -> Any:
+    return function(prompt, response) if metadata is None else function(prompt, response, metadata=metadata)
+
+
+def call_each(function: RuleFunction, items: Sequence[Item], mark: Mark | None = None) -> Iterator[Outcome]:
+    """Outcomes in order, each as soon as it is there; an item that raises fails alone."""
+    for place, item in enumerate(items):
+        if mark:
+            mark(place)
+        started = time.perf_counter()
+        try:
+            value = _call(function, *item)
+            outcome = outcome_of(value, time.perf_counter() - started)
+        except (Exception, SystemExit) as error:
+            outcome = failure(error, time.perf_counter() - started)
+        yield outcome
+
+
+class AsyncCalls:
+    """Calls of an async rule, at most `concurrency` at once; belongs to one event loop."""
+
+    def __init__(
+        self, function: RuleFunction, concurrency: int, timeout_s: float | None = None, mark: Mark | None = None
+    ) -> None:
+        self._function, self._timeout_s, self._mark = function, timeout_s, mark
+        self._gate = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+
+    async def each(self, items: Sequence[Item], done: Callable[[int, Outcome], None]) -> None:
+        """Run all items; `done` gets each one's place and outcome as it ends."""
+        todo = iter(enumerate(items))
+
+        async def take() -> None:
+            for place, item in todo:
+                async with self._gate:
+                    done(place, await self._one(place, item))
+
+        # A task for each of the bound, not for each item: tasks cost more than a trivial rule.
+        await asyncio.gather(*(take() for _ in range(min(self._concurrency, len(items)))))
+
+    async def _one(self, place: int, item: Item) -> Outcome:
+        started = time.perf_counter()
+        try:
+            coroutine = _call(self._function, *item)
+            if self._mark:
+                coroutine = traced(coroutine, self._mark, place)
+            value = await coroutine if self._timeout_s is None else await within(coroutine, self._timeout_s)
+            return outcome_of(value, time.perf_counter() - started)
+        except _LateError:
+            return late(self._timeout_s or 0.0, time.perf_counter() - started)
+        except (Exception, SystemExit) as error:
+            return failure(error, time.perf_counter() - started)
+
+
+class _LateError(Exception):
+    """Not TimeoutError, which the user's function may raise for reasons of its own."""
+
+
+async def within(awaitable: Any, timeout_s: float) -> Any:
+    """The awaitable's result. It is cancelled when it is late, and not waited for: it may refuse to end."""
+
+    async def run() -> Any:
+        # An exception is handed over as a value: a late one that nobody awaits must not be reported as lost, and
+        # SystemExit must not reach the event loop.
+        try:
+            return True, await awaitable
+        except (Exception, SystemExit) as error:
+            return False, error
+
+    task = asyncio.ensure_future(run())
+    finished, _ = await asyncio.wait({task}, timeout=timeout_s)
+    if not finished:
+        task.cancel()
+        raise _LateError
+    returned, value = task.result()
+    if not returned:
+        raise value
+    return value
+
+
+@types.coroutine
+def traced(coroutine: Coroutine[Any, Any, Any], mark: Mark, place: int) -> Any:
+    """Drive a coroutine and mark when its own code runs, so that one that blocks the event loop can be named."""
+    step: Callable[[Any], Any] = coroutine.send
+    value: Any = None
+    while True:
+        mark(place)
+        try:
+            waits_for = step(value)
+        except StopIteration as end:
+            return end.value
+        finally:
+            mark(IDLE)
+        try:
+            step, value = coroutine.send, (yield waits_for)
+        except BaseException as error:
+            step, value = coroutine.throw, error
+
+
+def call_batch(function: RuleFunction, items: Sequence[Item]) -> list[Outcome]:
+    """One call with all items; what goes wrong with it goes wrong for all of them."""
+    started = time.perf_counter()
+    try:
+        values = _call(function, *_columns(items))
+    except (Exception, SystemExit) as error:
+        return [failure(error, time.perf_counter() - started)] * len(items)
+    return _batch_outcomes(values, len(items), time.perf_counter() - started)
+
+
+async def call_batch_async(function: RuleFunction, items: Sequence[Item], timeout_s: float | None) -> list[Outcome]:
+    """The same of an async rule; `timeout_s` counts per item."""
+    started = time.perf_counter()
+    limit = None if timeout_s is None else timeout_s * len(items)
+    try:
+        call = _call(function, *_columns(items))
+        values = await call if limit is None else await within(call, limit)
+    except _LateError:
+        return [late_batch(limit or 0.0, len(items))] * len(items)
+    except (Exception, SystemExit) as error:
+        return [failure(error, time.perf_counter() - started)] * len(items)
+    return _batch_outcomes(values, len(items), time.perf_counter() - started)
+
+
+def late_batch(limit: float, count: int) -> Outcome:
+    return "timeout", None, f"the rule took longer than {limit:g} s for a batch of {count}", limit
+
+
+def _columns(items: Sequence[Item]) -> tuple[list[str], list[str], list[dict[str, Any]] | None]:
+    metadata = [item[2] for item in items if item[2] is not None]
+    return [item[0] for item in items], [item[1] for item in items], metadata or None
+
+
+def _batch_outcomes(values: Any, count: int, seconds: float) -> list[Outcome]:
+    if not isinstance(values, list | tuple):
+        reason = f"the rule returned a {type(values).__name__} for a batch of {count}, not a list"
+        return [("error", None, reason, seconds)] * count
+    if len(values) != count:
+        # Which answer each value belongs to cannot be known.
+        return [("error", None, f"the rule returned {len(values)} scores for a batch of {count}", seconds)] * count
+    return [outcome_of(value, seconds / count) for value in values]

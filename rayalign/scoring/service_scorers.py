@@ -1,0 +1,115 @@
+"""From a config section to a scorer that calls a service, and the check of all of them before a run samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import Scoring
+from rayalign.config.services import JudgeScoring, RemoteScoring
+from rayalign.errors import ConfigError
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.judges.rubrics import rubric_text
+from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.services.cache import ScoreCache
+from rayalign.scoring.services.calls import Caller
+from rayalign.scoring.services.openai_transport import OpenAITransport
+from rayalign.scoring.services.remote import RemoteScorer
+from rayalign.scoring.services.transport import Key, Transport
+from rayalign.scoring.sources import ScorerSource
+
+_log = logging.getLogger(__name__)
+Service = LLMJudge | RemoteScorer
+
+
+def calls_a_service(section: Scoring) -> bool:
+    return isinstance(section, RemoteScoring) or (isinstance(section, JudgeScoring) and section.transport == "openai")
+
+
+def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run_cache: Path | None = None) -> Service:
+    """The scorer of a section for which `calls_a_service`, or of a judge in an actor, with this actor's share of its
+    limits.
+
+    Args:
+        run_cache: folder for its results where the section names none; null for no cache.
+
+    Raises:
+        ConfigError: its key's variable is not set, or the cache that it names cannot be used.
+    """
+    if isinstance(section, RemoteScoring):
+        key, caller, cache = _parts(section, config, run_cache)
+        return RemoteScorer(section.name, section.url, section.version, key, caller, batch=section.batch, cache=cache)
+    if not isinstance(section, JudgeScoring):
+        raise ConfigError(f"scoring: {section.name}", "it calls no service")
+    key, caller, cache = _parts(section, config, run_cache)
+    settings: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
+    settings["structured"] = section.structured
+    transport, model = _transport(section, source, key, settings)
+    return LLMJudge(
+        section.name,
+        make_template(
+            section.template,
+            rubric_text(section, source.rubric),
+            reasons=section.reasons,
+            structured=section.structured,
+        ),
+        transport,
+        caller,
+        identity=json.dumps([*model, settings, section.opponents]),
+        seed=config.run.seed,
+        max_tokens=section.max_tokens,
+        prices=section.prices,
+        opponents=section.opponents,
+        cache=cache,
+    )
+
+
+def _transport(
+    section: JudgeScoring, source: ScorerSource, key: Key, settings: dict[str, Any]
+) -> tuple[Transport, list[str | int | None]]:
+    """How the judge is asked, and what names its model."""
+    if section.transport == "openai" and section.base_url is not None and section.model is not None:
+        own = OpenAITransport(section.base_url, section.model, key, **settings)
+        return own, [section.base_url, section.model]
+    if source.transport is None:
+        raise ConfigError(f"scoring: {section.name}: transport {section.transport}", "no actor of a run holds it here",
+                          "serve its model and set transport: openai")  # fmt: skip
+    return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
+
+
+def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
+    """Call every service of the config once.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for section, source in zip(config.scoring, sources, strict=True):
+        if calls_a_service(section):
+            service = build_service(section, source, config)
+            try:
+                service.check()
+            finally:
+                service.close()
+
+
+def _parts(
+    section: JudgeScoring | RemoteScoring, config: RunConfig, run_cache: Path | None
+) -> tuple[Key, Caller, ScoreCache | None]:
+    key = Key(section.api_key_env)
+    caller = Caller(section.limits.share(config.cluster.scorers.min), config.run.seed)
+    if section.cache is not None:
+        return key, caller, ScoreCache(Path(section.cache))
+    return key, caller, None if run_cache is None else _run_cache(run_cache)
+
+
+def _run_cache(folder: Path) -> ScoreCache | None:
+    """Nobody asked for it, so that a file system that cannot hold it costs a warning and not the run."""
+    try:
+        return ScoreCache(folder)
+    except ConfigError as error:
+        _log.warning("no cache in the run folder: %s", error)
+        return None

@@ -1,0 +1,67 @@
+"""What all services that score over the network share: keys, failures in words, and the check at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rayalign.display import excerpt
+from rayalign.errors import ConfigError
+from rayalign.records import Message
+
+CHECK_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered to one request."""
+
+    text: str
+    truncated: bool
+    """It reached the token limit; a reply that was cut is no verdict."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    """None where the endpoint does not say."""
+
+
+class Transport(Protocol):
+    """Brings messages to a model and its reply back; one request per call, without retries."""
+
+    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+        """Raises: Failure: there is no reply."""
+        ...
+
+    async def check(self) -> None:
+        """Raises: ConfigError: the model cannot be reached."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Key:
+    """An API key from the environment. Neither `repr` nor an error shows it.
+
+    Raises:
+        ConfigError: the variable is not set, or empty.
+    """
+
+    def __init__(self, variable: str | None) -> None:
+        self._value = ""
+        if variable is not None:
+            self._value = os.environ.get(variable, "").strip()
+            if not self._value:
+                raise ConfigError(f"api_key_env: {variable}", "no such environment variable is set, or it is empty",
+                                  f"set {variable} to the key where the driver and every scorer actor run")  # fmt: skip
+
+    def reveal(self) -> str:
+        return self._value
+
+    def hide(self, text: str) -> str:
+        """`text` with the key, which a service may echo in its complaint, taken out."""
+        return text.replace(self._value, "***") if self._value else text
+
+    def reason(self, text: str) -> str:
+        """What a service said, short enough for a score's reason, on one line, without the key."""
+        return excerpt(self.hide(text))

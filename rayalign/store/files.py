@@ -1,0 +1,56 @@
+"""One file that appears whole or not at all, with its size and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rayalign.errors import RunFolderError
+from rayalign.store.folder import Folder
+
+
+def json_value(value: Any) -> Any:
+    """`value` with plain JSON types only: non-finite floats as None, numpy scalars and arrays unwrapped, keys text."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((json_value(item) for item in value), key=str)
+    unwrapped = value.tolist() if hasattr(value, "tolist") else str(value)
+    return json_value(unwrapped)
+
+
+Place = Folder | Path
+
+
+def write_file(path: Place, content: bytes) -> dict[str, Any]:
+    """Write atomically and durably; return what a commit says of the file."""
+    Folder(path).write_bytes(content)
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_json(path: Place, data: Any) -> None:
+    write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def verify_file(path: Folder, facts: dict[str, Any]) -> None:
+    """Raises:
+    RunFolderError: the file is missing or is not what its commit says.
+    """
+    found = path.sha256() or "no file"
+    if found != facts["sha256"]:
+        raise RunFolderError(
+            f"{path}: {found}, but the commit says {facts['sha256']}",
+            "the run folder was changed or damaged after the commit",
+            "restore the file, or start a new run with another run.name",
+        )

@@ -1,0 +1,232 @@
+"""A folder that is local or a prefix of an object store, behind one small class.
+
+On a local disk a file is written under a temporary name, flushed, renamed, and its folder flushed. On an object store
+one put makes the whole object visible or nothing; there are no folders, only names with slashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rayalign.errors import RunFolderError
+from rayalign.store.object_store import explain, is_uri, open_filesystem, refuse_credentials
+
+PIECE = 1 << 20
+
+
+class Folder:
+    """A folder, or a file in one. Only the location is pickled; the file system is made where it is used.
+
+    Args:
+        location: a local path, or a URI that `pyarrow.fs` or fsspec understands. Options in a URI's query
+            (`s3://bucket/runs?endpoint_override=http://host:9000`) belong to the store and stay at the end.
+
+    Raises:
+        RunFolderError: the URI holds credentials.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] | Folder) -> None:
+        text = str(location)
+        self._query = ""
+        if text.startswith("file://"):
+            text = urlsplit(text).path
+        if is_uri(text):
+            refuse_credentials(text)
+            if not urlsplit(text).netloc:
+                raise RunFolderError(f"run folder {text}", "the URI names no bucket", "write s3://bucket/prefix")
+            text, _, self._query = text.partition("?")
+            text = text.rstrip("/")
+        self._base = text
+
+    def __truediv__(self, name: str) -> Folder:
+        joined = Folder(self)
+        joined._base = f"{self._base}/{name}" if not self.is_local else str(Path(self._base) / name)
+        return joined
+
+    def __str__(self) -> str:
+        return f"{self._base}?{self._query}" if self._query else self._base
+
+    def __repr__(self) -> str:
+        return f"Folder({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self._base)
+
+    @property
+    def is_local(self) -> bool:
+        return not is_uri(self._base)
+
+    def local_path(self) -> Path:
+        if not self.is_local:
+            raise ValueError(f"{self} is on an object store and has no local path")
+        return Path(self._base)
+
+    def filesystem_and_path(self) -> tuple[Any, str]:
+        """What pyarrow wants: a file system, and the path in it."""
+        root, _, rest = self._base.partition("://")
+        if self.is_local:
+            from pyarrow.fs import LocalFileSystem
+
+            return LocalFileSystem(), str(Path(self._base).absolute())
+        bucket, slash, key = rest.partition("/")
+        with self.explained():
+            filesystem, base = open_filesystem(f"{root}://{bucket}", self._query)
+        return filesystem, f"{base}{slash}{key}"
+
+    # -- content
+
+    def read_bytes(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            RunFolderError: the store cannot be used.
+        """
+        if self.is_local:
+            return self.local_path().read_bytes()
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_input_stream(path) as stream:
+            return stream.read()
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode()
+
+    def find_bytes(self) -> bytes | None:
+        """The whole file; None where there is none."""
+        try:
+            return self.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def find_text(self) -> str | None:
+        content = self.find_bytes()
+        return None if content is None else content.decode()
+
+    def write_bytes(self, content: bytes) -> None:
+        """Write atomically and durably."""
+        with self.writing() as file:
+            file.write(content)
+
+    @contextmanager
+    def writing(self) -> Iterator[Any]:
+        """A binary file to write in pieces. On a local disk it appears whole, and durably, when the block ends; on an
+        object store what was written until an error may stay, which no commit then names."""
+        if self.is_local:
+            with _writing_local(self.local_path()) as file:
+                yield file
+            return
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_output_stream(path) as stream:
+            yield stream
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """A binary file to read and seek in.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        filesystem, path = self.filesystem_and_path()
+        with self.explained(), filesystem.open_input_file(path) as file:
+            yield file
+
+    def sha256(self) -> str | None:
+        """Of the whole file, read in pieces; None where there is none."""
+        digest = hashlib.sha256()
+        try:
+            with self.reading() as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return digest.hexdigest()
+
+    def exists(self) -> bool:
+        """Whether a file is here; on a local disk also whether a folder is."""
+        if self.is_local:
+            return self.local_path().exists()
+        return self._type().name == "File"
+
+    def names(self) -> list[str]:
+        """What lies directly below, sorted; nothing where there is no such folder."""
+        if self.is_local:
+            path = self.local_path()
+            return sorted(os.listdir(path)) if path.is_dir() else []
+        from pyarrow.fs import FileSelector
+
+        filesystem, path = self.filesystem_and_path()
+        with self.explained():
+            found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+        return sorted({info.base_name for info in found if info.base_name})
+
+    def files(self) -> Iterator[str]:
+        """All files below, as relative paths, sorted within each folder."""
+        for name in self.names():
+            child = self / name
+            if child.local_path().is_dir() if self.is_local else child._type().name == "Directory":
+                yield from (f"{name}/{below}" for below in child.files())
+            else:
+                yield name
+
+    def delete(self) -> None:
+        """Remove this file, if it is there."""
+        if self.is_local:
+            self.local_path().unlink(missing_ok=True)
+            return
+        filesystem, path = self.filesystem_and_path()
+        try:
+            with self.explained():
+                filesystem.delete_file(path)
+        except FileNotFoundError:
+            return
+
+    def _type(self) -> Any:
+        filesystem, path = self.filesystem_and_path()
+        with self.explained():
+            return filesystem.get_file_info(path).type
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what a store's client raises into errors with a remedy; a file that is not there stays as it is."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError, RunFolderError):
+            raise
+        except (OSError, ValueError, ImportError) as error:
+            if self.is_local:
+                raise
+            raise explain(str(self), error) from error
+
+
+@contextmanager
+def _writing_local(path: Path) -> Iterator[Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,108 @@
+"""One process at a time on a run folder of an object store, where there is no flock: a lease that its holder renews."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from typing import Any
+
+from rayalign.errors import RunFolderError, StoreError
+from rayalign.store.folder import Folder
+
+LEASE_S = 20.0
+"""A lock that is not renewed for so long may be taken over; it is renewed five times as often."""
+
+
+class Lease:
+    """The lock object `{owner, host, pid, counter}`.
+
+    Object stores promise no compare-and-swap through `pyarrow.fs`. So whoever finds a lock waits a little longer than
+    a lease to see its counter move, and whoever takes one over reads it back after a moment. A holder that was held up
+    for longer than a lease finds the other's name at its next commit, and stops.
+
+    Raises:
+        RunFolderError: from `take`: another process holds it; from `check`: another process took it over.
+    """
+
+    def __init__(self, path: Folder, folder: Folder, seconds: float | None = None) -> None:
+        self._path, self._folder = path, folder
+        self._seconds = LEASE_S if seconds is None else seconds
+        self._own = {"owner": uuid.uuid4().hex, "host": platform.node(), "pid": os.getpid(), "counter": 0}
+        self._lost = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True, name="run-folder-lease")
+
+    def take(self) -> None:
+        """Take the lock, waiting for a dead holder's to run out."""
+        found = self._read()
+        deadline = time.monotonic() + 1.2 * self._seconds
+        while found is not None and time.monotonic() < deadline:
+            time.sleep(self._seconds / 10)
+            now = self._read()
+            if now is not None and now != found:
+                raise self._in_use(now)
+            found = now
+        self._write()
+        time.sleep(self._seconds / 10)
+        now = self._read()
+        if now is None or now["owner"] != self._own["owner"]:
+            raise self._in_use(now)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Called before every commit. A lock that is gone counts as lost: another may have come, written and left."""
+        found = self._read()
+        if found is None or found["owner"] != self._own["owner"]:
+            self._lost = True
+        if self._lost:
+            raise StoreError(
+                f"{self._folder} was taken over by {_who(found)}",
+                f"this process did not renew its lock for {self._seconds:g} s, or somebody removed the lock",
+                "see that only one process works on the folder, then run the same command again to go on",
+            )
+
+    def release(self) -> None:
+        """Stop renewing, and remove the lock if it is still this process's."""
+        self._stop.set()
+        self._thread.join()
+        found = self._read()
+        if found is not None and found["owner"] == self._own["owner"]:
+            self._path.delete()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(self._seconds / 5):
+            try:
+                self.check()
+                self._own["counter"] += 1
+                self._write()
+            except RunFolderError:
+                # A store that is away for a moment is tried again; a lock that is lost is told at the next commit.
+                continue
+
+    def _read(self) -> dict[str, Any] | None:
+        """The lock that stands there; None where there is none, or none that can be read."""
+        try:
+            found = json.loads(self._path.find_text() or "null")
+        except ValueError as error:
+            if isinstance(error, RunFolderError):
+                raise
+            return None
+        return found if isinstance(found, dict) and {"owner", "host", "pid"} <= found.keys() else None
+
+    def _write(self) -> None:
+        self._path.write_bytes(json.dumps(self._own).encode())
+
+    def _in_use(self, found: dict[str, Any] | None) -> RunFolderError:
+        return RunFolderError(
+            f"{self._folder} is in use by {_who(found)}",
+            "two writers would mix their rounds",
+            "wait for it to end, stop it, or set another run.name",
+        )
+
+
+def _who(found: dict[str, Any] | None) -> str:
+    return "another process" if found is None else f"another process: pid {found['pid']} on {found['host']}"

@@ -1,0 +1,162 @@
+"""One round's part of the run folder: its files, and the commits that name them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rayalign.records import SCHEMA_VERSION, Adapter, Prompt, Sample, ScoredSample
+from rayalign.store.files import Place, verify_file, write_file, write_json
+from rayalign.store.folder import Folder
+from rayalign.store.tables import parquet_bytes, read_parquet, read_slice, write_table
+
+PROMPTS_PER_ROW_GROUP = 1024
+
+
+class RoundDir:
+    """One round's folder.
+
+    Args:
+        before_commit: called before every commit; raises where this process may no longer write.
+    """
+
+    def __init__(self, root: Place, index: int, before_commit: Callable[[], None] | None = None) -> None:
+        self.root = Folder(root)
+        self.index = index
+        self._before_commit = before_commit
+
+    @property
+    def relative(self) -> str:
+        """This folder as seen from the run folder."""
+        return f"rounds/{self.index:04d}"
+
+    def _check_may_write(self) -> None:
+        if self._before_commit is not None:
+            self._before_commit()
+
+    def for_reading(self) -> RoundDir:
+        """The same folder without this process's lock, so that it can travel to processes that only read."""
+        return RoundDir(self.root, self.index)
+
+    # -- commits
+
+    def commit(self, name: str, files: dict[str, dict[str, Any]], **facts: Any) -> None:
+        """Make `files` (relative path -> size and hash) and `facts` part of the run, under `name`."""
+        self._check_may_write()
+        write_json(self.root / "commits" / f"{name}.json", {"files": files, **facts})
+
+    def committed(self, name: str) -> dict[str, Any] | None:
+        """What was committed under `name`, its files verified; None where nothing was.
+
+        Raises:
+            RunFolderError: a committed file is missing or has other content.
+        """
+        text = (self.root / "commits" / f"{name}.json").find_text()
+        if text is None:
+            return None
+        data = json.loads(text)
+        for relative, facts in data["files"].items():
+            verify_file(self.root / relative, facts)
+        return data
+
+    def finish(self, **facts: Any) -> None:
+        """Write `COMMIT.json`: the round is done."""
+        self._check_may_write()
+        head = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, sort_keys=True, allow_nan=False)
+        with (self.root / "COMMIT.json").writing() as file:
+            # One commit at a time: a round may have many thousands.
+            file.write(f'{head[:-1]}, "commits": {{'.encode())
+            for place, name in enumerate(self.commits()):
+                text = (self.root / "commits" / f"{name}.json").read_text()
+                file.write(f"{',' if place else ''}\n{json.dumps(name)}: {text.rstrip()}".encode())
+            file.write(b"\n}}\n")
+
+    def commits(self) -> list[str]:
+        """Names of all commits, sorted."""
+        names = (self.root / "commits").names()
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
+
+    def commit_facts(self) -> dict[str, Any]:
+        """`COMMIT.json` of a finished round."""
+        return json.loads((self.root / "COMMIT.json").read_text())
+
+    @property
+    def finished(self) -> bool:
+        return (self.root / "COMMIT.json").exists()
+
+    # -- content
+
+    def write(self, relative: str, content: bytes, rows: int | None = None) -> dict[str, dict[str, Any]]:
+        """Write one file; returns the entry for `commit`."""
+        facts = write_file(self.root / relative, content)
+        return {relative: facts if rows is None else {**facts, "rows": rows}}
+
+    def describe(self, relative: str) -> dict[str, dict[str, Any]]:
+        """The entry for `commit` of a file that is already there."""
+        content = (self.root / relative).read_bytes()
+        return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
+
+    def write_prompts(self, prompts: Iterable[Prompt]) -> None:
+        rows = (prompt.to_row() for prompt in prompts)
+        facts = write_table(self.root / "prompts.parquet", rows, Prompt.schema(), PROMPTS_PER_ROW_GROUP)
+        self.commit("prompts", {"prompts.parquet": facts})
+
+    def read_prompts(self, start: int, count: int) -> list[Prompt]:
+        """A slice of the round's prompts, in the order they were drawn."""
+        return [Prompt.from_row(row) for row in read_slice(self.root / "prompts.parquet", start, count)]
+
+    def prompt_ids(self) -> list[str]:
+        """Of all prompts of the round, in the order they were drawn."""
+        import pyarrow.parquet as pq
+
+        with (self.root / "prompts.parquet").reading() as file:
+            return pq.ParquetFile(file).read(["id"])["id"].to_pylist()
+
+    def commit_shard(self, purpose: str, shard: int, rows: Sequence[ScoredSample]) -> None:
+        """Write a shard's samples and scores, then its commit."""
+        files = {}
+        for kind, table, schema in (
+            ("samples", [row.sample.to_row() for row in rows], Sample.schema()),
+            ("scores", [row.to_row() for row in rows], ScoredSample.schema()),
+        ):
+            files |= self.write(shard_path(purpose, kind, shard), parquet_bytes(table, schema), len(rows))
+        self.commit(f"{purpose}-{shard:05d}", files, rows=len(rows))
+
+    def read_shard(self, purpose: str, shard: int) -> list[ScoredSample] | None:
+        """A committed shard; None where it is not committed."""
+        if self.committed(f"{purpose}-{shard:05d}") is None:
+            return None
+        return read_scored(
+            self.root / shard_path(purpose, "samples", shard), self.root / shard_path(purpose, "scores", shard)
+        )
+
+    def adapter(self) -> tuple[Adapter, dict[str, bytes]] | None:
+        """The round's adapter and its files by name; None where none is committed. Raises as `committed`."""
+        saved = None if self.index == 0 else self.committed("adapter")
+        if saved is None:
+            return None
+        files = {posixpath.basename(name): (self.root / name).read_bytes() for name in saved["files"]}
+        return Adapter(**saved["adapter"]), files
+
+    def shards(self, purpose: str) -> list[int]:
+        """Numbers of the shards that are committed."""
+        found = (re.fullmatch(rf"{purpose}-([0-9]{{5,}})", name) for name in self.commits())
+        return sorted(int(match[1]) for match in found if match)
+
+    def report(self) -> dict[str, Any] | None:
+        text = (self.root / "report.json").find_text()
+        return None if text is None else json.loads(text)
+
+
+def shard_path(purpose: str, kind: str, shard: int) -> str:
+    folder = kind if purpose == "train" else f"{purpose}/{kind}"
+    return f"{folder}/{shard:05d}.parquet"
+
+
+def read_scored(samples: Place, scores: Place) -> list[ScoredSample]:
+    pairs = zip(read_parquet(samples), read_parquet(scores), strict=True)
+    return [ScoredSample.from_row(score, Sample.from_row(sample)) for sample, score in pairs]

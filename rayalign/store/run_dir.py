@@ -1,0 +1,198 @@
+"""The run folder: the only source of truth of a run, written so that a kill at any moment loses nothing committed.
+
+It is a local folder or a prefix of an object store (`storage`), where every file appears whole or not at all. A commit
+(`commits/*.json` of a shard or stage, `COMMIT.json` of a round, written last) names files with size and SHA-256. A file
+that no commit names does not exist: it is overwritten without a look.
+
+    runs/<name>/config.yaml  run.json  metrics.jsonl  report.html  logs/
+    runs/<name>/rounds/0003/prompts.parquet  samples/*.parquet  scores/*.parquet  groups/*.parquet  adapter/
+    runs/<name>/rounds/0003/evaluation/{samples,scores}/*.parquet  report.json  commits/*.json  COMMIT.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rayalign.errors import RunFolderError
+from rayalign.records import SCHEMA_VERSION
+from rayalign.store.files import Place, write_file, write_json
+from rayalign.store.folder import Folder
+from rayalign.store.lease import Lease
+from rayalign.store.round_dir import RoundDir
+
+Complete = Callable[[dict[str, Any]], dict[str, Any]]
+RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
+"""Config keys that may differ when a run is resumed (a folder may be moved); `run.rounds` may also grow."""
+OLDEST_SCHEMA = 1
+"""Folders of this schema version up to `SCHEMA_VERSION` are read and resumed."""
+ROUND = re.compile("[0-9]{4}")
+
+
+class RunDir:
+    """A run's folder. `open` makes it or takes it up again.
+
+    Args:
+        forkable: whether the command that resumes it knows `--fork`.
+    """
+
+    def __init__(self, root: Place | str, *, forkable: bool = True) -> None:
+        self.root = Folder(root)
+        self._forkable = forkable
+        self._lease: Lease | None = None
+
+    def round(self, index: int) -> RoundDir:
+        return RoundDir(self.root / "rounds" / f"{index:04d}", index, self._check_lease)
+
+    def rounds(self) -> list[RoundDir]:
+        """All finished rounds, in order."""
+        names = (self.root / "rounds").names()
+        return [r for r in (self.round(int(name)) for name in names if ROUND.fullmatch(name)) if r.finished]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return json.loads((self.root / "run.json").find_text() or "{}")
+
+    def update_info(self, **facts: Any) -> None:
+        self._check_lease()
+        write_json(self.root / "run.json", {**self.info, **facts})
+
+    @property
+    def cache(self) -> Path | None:
+        """Folder for the results of services that scorers call; null on an object store, where SQLite cannot work."""
+        return self.root.local_path() / "cache" if self.root.is_local else None
+
+    def saved_config(self) -> dict[str, Any] | None:
+        text = (self.root / "config.yaml").find_text()
+        return None if text is None else yaml.safe_load(text)
+
+    def save_config(self, config: dict[str, Any]) -> None:
+        write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+
+    def open(self, config: dict[str, Any], complete: Complete = dict) -> None:
+        """Make the folder, or take it up again under `config`. Arguments and errors as of `check`."""
+        if not self.check(config, complete):
+            self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
+        self.save_config(config)
+
+    def check(self, config: dict[str, Any], complete: Complete = dict) -> bool:
+        """Whether there is a run here, which `config` may then resume.
+
+        Args:
+            complete: gives the saved config the defaults of keys that the version which saved it did not know.
+
+        Raises:
+            RunFolderError: it belongs to another config or to another schema version.
+        """
+        saved = self.saved_config()
+        if saved is None:
+            return False
+        self.check_schema()
+        if differences := refused_changes(complete(saved), config):
+            raise RunFolderError(
+                f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
+                "resuming with other settings would mix two experiments",
+                "set another run.name, or undo the change"
+                + (", or give --fork NAME to go on under a new name" if self._forkable else ""),
+            )
+        return True
+
+    def check_schema(self) -> None:
+        """Refuse a folder of a schema that this version does not know.
+
+        Raises:
+            RunFolderError: naming both versions.
+        """
+        version = self.info.get("schema_version", SCHEMA_VERSION)
+        if isinstance(version, int) and OLDEST_SCHEMA <= version <= SCHEMA_VERSION:
+            return
+        reads = f"schema_version {OLDEST_SCHEMA} to {SCHEMA_VERSION}" if OLDEST_SCHEMA < SCHEMA_VERSION else \
+            f"schema_version {SCHEMA_VERSION}"  # fmt: skip
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise RunFolderError(
+            f"{self.root} has schema_version {version}",
+            f"this rayalign reads {reads}" + ("; the folder was written by a newer one" if newer else ""),
+            "upgrade rayalign" if newer else "use the rayalign version that made it (run.json names it)",
+        )
+
+    def keep_inputs(self, current: dict[str, Any]) -> None:
+        """Note what is read; a resumed run must read what it read before.
+
+        Raises:
+            RunFolderError: something changed since.
+        """
+        saved = self.info.get("inputs", current)
+        if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
+            raise RunFolderError(f"{self.root}: {', '.join(changed)} changed since the run began",
+                                 "resuming would mix two experiments", "undo it, or set another run.name")  # fmt: skip
+        self.update_info(inputs=current)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for one process.
+
+        Raises:
+            RunFolderError: another process works on it.
+        """
+        with self._flock() if self.root.is_local else self._leased():
+            yield
+
+    @contextmanager
+    def _flock(self) -> Iterator[None]:
+        folder = self.root.local_path()
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.root} is in use by another process", "two writers would mix their rounds",
+                                     "wait for it to end, stop it, or set another run.name") from None  # fmt: skip
+            yield
+
+    @contextmanager
+    def _leased(self) -> Iterator[None]:
+        lease = Lease(self.root / ".lock.json", self.root)
+        lease.take()
+        self._lease = lease
+        try:
+            yield
+        finally:
+            self._lease = None
+            # A store that is away must not hide how the run ended: the lease then runs out.
+            with suppress(RunFolderError):
+                lease.release()
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dict -> dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def refused_changes(saved: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Differences between a run's config and the one it is resumed with that are not allowed."""
+    old, new = flatten(saved), flatten(config)
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) == new.get(key) or key.startswith(RESUMABLE_CHANGES):
+            continue
+        if key == "run.rounds" and new[key] > old[key]:
+            continue
+        lines.append(f"{key}: {old.get(key)!r} -> {new.get(key)!r}")
+    return lines

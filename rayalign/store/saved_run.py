@@ -1,0 +1,91 @@
+"""A run as its folder tells it: what the commands that only read a run (`export`, `chat`, `show`) begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rayalign.errors import RunFolderError
+from rayalign.records import Adapter, weights_file
+from rayalign.store.files import Place
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """A run folder, local or on an object store, that is there and that this version can read."""
+
+    run_dir: RunDir
+    config: dict[str, Any]
+    """`config.yaml`, secrets redacted; an older run's lacks the keys that came later."""
+
+    @classmethod
+    def at(cls, place: Place | str) -> SavedRun:
+        """
+        Raises:
+            RunFolderError: there is no run, or one of another schema version.
+        """
+        run_dir = RunDir(place)
+        config = run_dir.saved_config()
+        if config is None:
+            raise RunFolderError(f"{place} has no config.yaml", "it is not a run folder",
+                                 "give the folder that `rayalign run` printed")  # fmt: skip
+        run_dir.check_schema()
+        return cls(run_dir, config)
+
+    @property
+    def name(self) -> str:
+        """The folder's, which may have been renamed since."""
+        return self.run_dir.root.name or self.config["run"]["name"]
+
+    def finished(self, index: int | None) -> RoundDir:
+        """A finished round; None asks for the last one.
+
+        Raises:
+            RunFolderError: it does not exist or is not finished.
+        """
+        found = {one.index: one for one in self.run_dir.rounds()}
+        if index is None and found:
+            return found[max(found)]
+        if index in found:
+            return found[index]
+        known = f"finished are {_ranges(sorted(found))}" if found else "none is finished yet"
+        asked = "no round is finished" if index is None else f"round {index} is not there"
+        begun = index is not None and bool(self.run_dir.round(index).commits())
+        raise RunFolderError(
+            f"{self.run_dir.root}: {f'round {index} is not finished' if begun else asked}",
+            f"of this run's rounds {known}",
+            "give one of these with --round" if found else "let the run go on: the same `rayalign run` resumes it",
+        )
+
+    def adapter(self, index: int | None) -> tuple[RoundDir, Adapter, dict[str, bytes]]:
+        """A finished round's adapter, its files by name, every hash checked.
+
+        Raises:
+            RunFolderError: no such round, round 0 (which is the base), or damaged files.
+        """
+        round_dir = self.finished(index)
+        found = round_dir.adapter()
+        if found is None:
+            raise RunFolderError(f"round {round_dir.index} is the base model", "it has no adapter: round 0 only "
+                                 "measures where training starts", "give a round from 1 on, or use the base model "
+                                 f"itself ({self.config['model']['base']})")  # fmt: skip
+        record, files = found
+        committed = round_dir.committed("adapter") or {}
+        weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
+        if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:
+            raise RunFolderError(f"{round_dir.root}: its commits name different adapters",
+                                 "files of two runs were mixed", "restore the folder from a copy")  # fmt: skip
+        return round_dir, record, files
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`0-3, 5`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)

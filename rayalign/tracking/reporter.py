@@ -1,0 +1,51 @@
+"""The loop's `Reporter`: draws on the console, logs events, and rewrites the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rayalign.store.event_log import EventLog
+from rayalign.tracking.console import Console, Stage
+
+
+class RunReporter:
+    """The loop's `Reporter`: what the console shows, what `metrics.jsonl` keeps, and when the report is rewritten.
+
+    Args:
+        log: null where the config turns the log off.
+        write_report: renders the report from the run folder.
+    """
+
+    def __init__(self, console: Console, log: EventLog | None, write_report: Callable[[], object]) -> None:
+        self.console, self.log, self._write_report = console, log, write_report
+
+    def say(self, text: str) -> None:
+        self.console.say(text)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        if self.log is not None:
+            self.log.write(kind, **fields)
+
+    @contextmanager
+    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[Stage]:
+        """A bar while the stage runs; an event `stage` when it ends, with `failed` if by an exception."""
+        with self.console.stage(name, round_index, total, done) as stage:
+            try:
+                yield stage
+            except BaseException:
+                stage.end()
+                # The stage's own error is the one to see, not that the log could not be written after it.
+                with suppress(OSError, ValueError):
+                    self._log_stage(stage, failed=True)
+                raise
+            stage.end()
+            self._log_stage(stage)
+
+    def write(self) -> None:
+        self._write_report()
+
+    def _log_stage(self, stage: Stage, **flags: bool) -> None:
+        counts = {"seconds": round(stage.seconds, 3), "items": stage.items, "tokens": stage.tokens}
+        self.event("stage", round=stage.round_index, stage=stage.name, **counts, **flags)
