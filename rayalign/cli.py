@@ -149,9 +149,15 @@ def report(run_dir: str) -> None:
 @click.option("--update", is_flag=True, help="With --push: add a commit to a repository that exists.")
 @click.option("--public", is_flag=True, help="With --push: make a public repository (default: private).")
 def export(
-    run_dir: str, round_index: int | None, to: str, merge: bool, base: str | None, push: str | None, update: bool,
+    run_dir: str,
+    round_index: int | None,
+    to: str,
+    merge: bool,
+    base: str | None,
+    push: str | None,
+    update: bool,
     public: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write a round's adapter of RUN to a folder that PEFT and vLLM load, with a model card."""
     if (update or public) and push is None:
         raise click.UsageError("--update and --public belong to --push.")
@@ -174,9 +180,15 @@ def chat(
     from rayalign.commands.chat import chat as talk
 
     talk(
-        run_dir, round_index, base=base, temperature=temperature, max_tokens=max_tokens, source=sys.stdin,
-        out=sys.stdout, say=lambda text: click.echo(text, err=True),
-    )  # fmt: skip
+        run_dir,
+        round_index,
+        base=base,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        source=sys.stdin,
+        out=sys.stdout,
+        say=lambda text: click.echo(text, err=True),
+    )
 
 
 @cli.command()

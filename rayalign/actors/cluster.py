@@ -81,9 +81,12 @@ def _start_local() -> None:
     for tries_left in reversed(range(START_TRIES)):
         try:
             ray.init(
-                address="local", num_cpus=max(2, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False,
+                address="local",
+                num_cpus=max(2, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=False,
                 logging_level=logging.WARNING,
-            )  # fmt: skip
+            )
             return
         except Exception as error:  # Ray raises no narrower one
             log.warning("a local Ray did not start, %d more tries: %s", tries_left, error)
@@ -180,13 +183,17 @@ def _answer(node: Node, ref: Any) -> dict[str, Any]:
     try:
         return ray.get(ref, timeout=PROBE_TIMEOUT_S)
     except GetTimeoutError:
-        raise ClusterError(f"node {node.address} gave no answer in {PROBE_TIMEOUT_S} s",
-                           "it is overloaded, or its environment cannot be set up",
-                           "look at it with `ray status` and at its logs, or remove it") from None  # fmt: skip
+        raise ClusterError(
+            f"node {node.address} gave no answer in {PROBE_TIMEOUT_S} s",
+            "it is overloaded, or its environment cannot be set up",
+            "look at it with `ray status` and at its logs, or remove it",
+        ) from None
     except Exception as error:
-        raise ClusterError(f"node {node.address} cannot run rayalign: {str(error).strip().splitlines()[-1]}",
-                           "every node needs rayalign and what it depends on",
-                           "install it there, or submit from a working directory that holds it") from error  # fmt: skip
+        raise ClusterError(
+            f"node {node.address} cannot run rayalign: {str(error).strip().splitlines()[-1]}",
+            "every node needs rayalign and what it depends on",
+            "install it there, or submit from a working directory that holds it",
+        ) from error
 
 
 def _check_versions(node: Node, versions: dict[str, str]) -> None:

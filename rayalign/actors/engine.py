@@ -262,8 +262,10 @@ class Engine:
 
     def _check(self, files: AdapterFiles | None, sha256: str | None) -> None:
         if files is not None and sha256 != files.sha256:
-            raise SyncError(f"{self.replica}: adapter {files.version} arrived with checksum {sha256}",
-                            f"the learner made {files.sha256}")  # fmt: skip
+            raise SyncError(
+                f"{self.replica}: adapter {files.version} arrived with checksum {sha256}",
+                f"the learner made {files.sha256}",
+            )
 
 
 def _settle(future: Future[Any], action: Any) -> None:

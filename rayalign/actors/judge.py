@@ -125,9 +125,11 @@ class Judges:
         try:
             return ray.get(self.actors[name].describe.remote(), timeout=self._start_timeout_s)
         except GetTimeoutError:
-            raise StageTimeoutError(f"{name}: its actor did not start in {self._start_timeout_s:g} s",
-                                    "it waits for a node with room, or loading takes longer",
-                                    f"{log}, or raise limits.start_timeout_s") from None  # fmt: skip
+            raise StageTimeoutError(
+                f"{name}: its actor did not start in {self._start_timeout_s:g} s",
+                "it waits for a node with room, or loading takes longer",
+                f"{log}, or raise limits.start_timeout_s",
+            ) from None
         except RayActorError as error:
             raise ActorFailedError(f"{name}: its actor cannot start", _why(error), log) from error
 

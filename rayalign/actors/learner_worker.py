@@ -113,10 +113,14 @@ class LearnerWorker:
         kinds = streams_needed(self._config.objectives)
         data = GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
         steps = plan_steps(
-            data.tokens, seed=self._config.run.seed, round_index=round_index, epochs=training.epochs,
-            group_batch=training.group_batch, tokens_per_micro_batch=training.tokens_per_micro_batch,
+            data.tokens,
+            seed=self._config.run.seed,
+            round_index=round_index,
+            epochs=training.epochs,
+            group_batch=training.group_batch,
+            tokens_per_micro_batch=training.tokens_per_micro_batch,
             workers=self._world,
-        )  # fmt: skip
+        )
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
         references, facts = self._references(groups)
         examples = self._flagged(data)

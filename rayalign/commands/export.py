@@ -126,8 +126,9 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
     """What the card says, but for what is known only later."""
     report = round_dir.report()
     if report is None:
-        raise RunFolderError(f"{round_dir.root} has no report.json", "the round's commit names one",
-                             "restore the folder from a copy")  # fmt: skip
+        raise RunFolderError(
+            f"{round_dir.root} has no report.json", "the round's commit names one", "restore the folder from a copy"
+        )
     round_dir.committed("report")
     hashes = {
         f"adapter ({ADAPTER_WEIGHTS if rank else FULL_WEIGHTS} of the run)": str(record.sha256),
@@ -141,9 +142,18 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
         notes.append(f"the adapter was trained on the base in {quantised} and is merged into the base as it is stored")
     on_hub = not Path(base).expanduser().is_dir()
     return CardFacts(
-        run.name, round_dir.index, base, on_hub, merge, "", rank, run.config, EvalReport.from_dict(report), hashes,
+        run.name,
+        round_dir.index,
+        base,
+        on_hub,
+        merge,
+        "",
+        rank,
+        run.config,
+        EvalReport.from_dict(report),
+        hashes,
         notes,
-    )  # fmt: skip
+    )
 
 
 def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir) -> list[str]:
@@ -152,15 +162,19 @@ def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir)
 
     if FULL_WEIGHTS in files:
         proof = write_full(base, files, half, _sequences(round_dir))
-        return [f"all weights were trained: logits of {proof.sequences} sequences of the run differ from those of the "
-                f"run's weights by at most {proof.float32_gap:.1e}"]  # fmt: skip
+        return [
+            f"all weights were trained: logits of {proof.sequences} sequences of the run differ from those of the "
+            f"run's weights by at most {proof.float32_gap:.1e}"
+        ]
     adapter = half / ".adapter"
     adapter.mkdir()
     _write(adapter, files)
     proof = write_merged(base, files, adapter, half, _sequences(round_dir))
     shutil.rmtree(adapter)
-    notes = [f"merged in float32: logits of {proof.sequences} sequences of the run differ from those of base and "
-             f"adapter by at most {proof.float32_gap:.1e}"]  # fmt: skip
+    notes = [
+        f"merged in float32: logits of {proof.sequences} sequences of the run differ from those of base and "
+        f"adapter by at most {proof.float32_gap:.1e}"
+    ]
     if proof.dtype != "float32":
         notes.append(f"saved in {proof.dtype}, the base's dtype: logits then differ by at most {proof.saved_gap:.1e}")
     return notes
@@ -175,8 +189,11 @@ def _sequences(round_dir: RoundDir) -> list[list[int]]:
         sample = row.sample
         found.setdefault(sample.prompt_id, [*prompts[sample.prompt_id].token_ids, *sample.token_ids])
     if not found:
-        raise RunFolderError(f"{round_dir.root} has no samples", "the merged model is checked on some of them",
-                             "export the adapter itself, without --merge")  # fmt: skip
+        raise RunFolderError(
+            f"{round_dir.root} has no samples",
+            "the merged model is checked on some of them",
+            "export the adapter itself, without --merge",
+        )
     return list(found.values())[:COMPARED]
 
 
@@ -197,11 +214,11 @@ def _check_target(target: Path, identity: dict[str, Any]) -> None:
         raise ExportError(f"--to {target}", "the folder is not empty and holds no export", remedy) from None
     if different := [key for key, value in identity.items() if saved.get(key) != value]:
         raise ExportError(f"--to {target}", f"it holds another export ({', '.join(different)} differ)", remedy)
-    changed = sorted(name for name, digest in saved["files"].items()
-                     if name in present and _sha256(target / name) != digest)  # fmt: skip
+    changed = sorted(
+        name for name, digest in saved["files"].items() if name in present and _sha256(target / name) != digest
+    )
     if foreign := sorted(present - expected) + changed:
-        raise ExportError(f"--to {target}", f"{', '.join(foreign)} were added or changed since it was exported",
-                          remedy)  # fmt: skip
+        raise ExportError(f"--to {target}", f"{', '.join(foreign)} were added or changed since it was exported", remedy)
 
 
 @contextmanager
@@ -218,8 +235,11 @@ def _beside(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
     except OSError as error:
         if old.exists() and not target.exists():
             old.rename(target)
-        raise ExportError(f"--to {target}: {error.strerror or error}", "the folder cannot be written",
-                          "give a place that may be written and has room") from error  # fmt: skip
+        raise ExportError(
+            f"--to {target}: {error.strerror or error}",
+            "the folder cannot be written",
+            "give a place that may be written and has room",
+        ) from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
         if target.exists():

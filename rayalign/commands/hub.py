@@ -35,29 +35,41 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
         raise _refused(error, hub_id, stays) from None
     except Exception as error:
         if _is_network(error):
-            raise ExportError(f"--push {hub_id}: cannot reach {api.endpoint}", _shown(error),
-                              stays + "check the network, HF_HUB_OFFLINE and HF_ENDPOINT, then run the command again"
-                              ) from None  # fmt: skip
+            raise ExportError(
+                f"--push {hub_id}: cannot reach {api.endpoint}",
+                _shown(error),
+                stays + "check the network, HF_HUB_OFFLINE and HF_ENDPOINT, then run the command again",
+            ) from None
         if not isinstance(error, ValueError | RuntimeError):
             raise
         # The client's own words for a card or an upload that the hub does not take.
-        raise ExportError(f"--push {hub_id}: the upload failed", _shown(error.__cause__ or error),
-                          stays + "run the same command again, with --update") from None  # fmt: skip
+        raise ExportError(
+            f"--push {hub_id}: the upload failed",
+            _shown(error.__cause__ or error),
+            stays + "run the same command again, with --update",
+        ) from None
     return str(repo)
 
 
 def _refused(error: Any, hub_id: str, stays: str) -> ExportError:
     status = error.response.status_code
     if status == 409:
-        return ExportError(f"--push {hub_id}: there is such a repository already",
-                           "its files would be overwritten", stays + "add --update to push a new commit to it, or "
-                           "give another id")  # fmt: skip
+        return ExportError(
+            f"--push {hub_id}: there is such a repository already",
+            "its files would be overwritten",
+            stays + "add --update to push a new commit to it, or give another id",
+        )
     if status in (401, 403):
-        return ExportError(f"--push {hub_id}: refused ({status})", error.server_message or _shown(error),
-                           stays + "set HF_TOKEN to a token that may write there, or log in with the hub's own client"
-                           )  # fmt: skip
-    return ExportError(f"--push {hub_id}: the hub answers {status}", error.server_message or _shown(error),
-                       stays + "run the same command again later, with --update")  # fmt: skip
+        return ExportError(
+            f"--push {hub_id}: refused ({status})",
+            error.server_message or _shown(error),
+            stays + "set HF_TOKEN to a token that may write there, or log in with the hub's own client",
+        )
+    return ExportError(
+        f"--push {hub_id}: the hub answers {status}",
+        error.server_message or _shown(error),
+        stays + "run the same command again later, with --update",
+    )
 
 
 def _is_network(error: Exception) -> bool:

@@ -21,8 +21,11 @@ def only_address(address: str) -> Iterator[None]:
     """Ray lets RAY_ADDRESS win over an address that is given; the user's --address is what counts here."""
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ClusterError(f"--address {address!r}", "the job server is reached over HTTP",
-                           "give http://HEAD:8265, the address of the cluster's dashboard")  # fmt: skip
+        raise ClusterError(
+            f"--address {address!r}",
+            "the job server is reached over HTTP",
+            "give http://HEAD:8265, the address of the cluster's dashboard",
+        )
     saved = {name: os.environ.pop(name) for name in _CLIENT_ADDRESS if name in os.environ}
     try:
         yield

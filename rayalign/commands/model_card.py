@@ -110,9 +110,12 @@ def _use(facts: CardFacts) -> str:
         code = [*imports, f"tokenizer = AutoTokenizer.from_pretrained({facts.place!r})", f"model = {load}"]
     else:
         code = [
-            "from peft import PeftModel", *imports, f"tokenizer = AutoTokenizer.from_pretrained({facts.base!r})",
-            f"base = {load}", f"model = PeftModel.from_pretrained(base, {facts.place!r})",
-        ]  # fmt: skip
+            "from peft import PeftModel",
+            *imports,
+            f"tokenizer = AutoTokenizer.from_pretrained({facts.base!r})",
+            f"base = {load}",
+            f"model = PeftModel.from_pretrained(base, {facts.place!r})",
+        ]
     bare = facts.config["prompts"].get("template", "auto") == "none"
     prompt = "the bare text of a prompt, without a chat template" if bare else "the base model's own chat template"
     return (

@@ -148,8 +148,11 @@ def _answers(run_dir: RunDir, round_index: int, purpose: Purpose, config: RunCon
     wanted = {row.sample.prompt_id.encode() for rows in shards.values() for row in rows}
     if lost := [name.decode() for name in wanted - set(prompts.ids()[0].tolist())]:
         where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else config.prompts.source
-        raise DataError(f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
-                        "scorers read the prompt too", "restore it as it was when the run began")  # fmt: skip
+        raise DataError(
+            f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
+            "scorers read the prompt too",
+            "restore it as it was when the run began",
+        )
     return Answers(prompts, shards, digests)
 
 
@@ -163,8 +166,11 @@ def _nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> Ru
         )
     others = [other for other in ("train", "evaluation", "greedy") if round_dir.shards(other)]
     remedy = f"add --samples {others[0]}" if others else "let the run go on until a shard is committed"
-    return RunFolderError(f"round {int(number)} of {run_dir.root} has no {purpose} samples",
-                          f"it has {' and '.join(others) or 'no samples at all'}", remedy)  # fmt: skip
+    return RunFolderError(
+        f"round {int(number)} of {run_dir.root} has no {purpose} samples",
+        f"it has {' and '.join(others) or 'no samples at all'}",
+        remedy,
+    )
 
 
 def _drawn(round_dir: RoundDir) -> Iterator[Prompt]:

@@ -109,16 +109,25 @@ def _text(content: RoundAnswers, prompt: Prompt, limit: int | None) -> str:
         lines += ["", "its answers are not committed yet"]
     for row in rows[:limit]:
         cut = ", cut at sampling.max_tokens" if row.sample.finish_reason == "length" else ""
-        lines += ["", f"answer {row.sample.index}: reward {format_value(row.reward)}, "
-                  f"{len(row.sample.token_ids)} tokens{cut}, adapter {row.sample.adapter_version}"]  # fmt: skip
+        lines += [
+            "",
+            f"answer {row.sample.index}: reward {format_value(row.reward)}, "
+            f"{len(row.sample.token_ids)} tokens{cut}, adapter {row.sample.adapter_version}",
+        ]
         if (left_out := content.answer_state(row)) is not None:
             lines.append(f"  {left_out}")
         lines.append(_indent(row.sample.text, 4))
         for score in row.scores:
-            lines.append(f"  {score.scorer} (version {score.scorer_version}): {score.status}, reward "
-                         f"{format_value(score.reward)}")  # fmt: skip
-            facts = {"verdict": score.verdict, "reason": score.reason, "judgment": score.judgment,
-                     "preferred over answer": score.preferred_over}  # fmt: skip
+            lines.append(
+                f"  {score.scorer} (version {score.scorer_version}): {score.status}, reward "
+                f"{format_value(score.reward)}"
+            )
+            facts = {
+                "verdict": score.verdict,
+                "reason": score.reason,
+                "judgment": score.judgment,
+                "preferred over answer": score.preferred_over,
+            }
             facts |= {f"aspect {name}": format_value(value) for name, value in score.aspects.items()}
             lines += [_indent(f"{name}: {value}", 4) for name, value in facts.items() if value is not None]
     if limit is not None and len(rows) > limit:

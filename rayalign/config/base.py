@@ -11,9 +11,21 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 DatasetFormat = Literal[
-    "auto", "prompts", "messages", "alpaca", "ultrafeedback", "preference", "hh-rlhf", "nectar", "ultrachat",
-    "judgments", "shepherd", "critiques", "alpaca-eval", "unpaired",
-]  # fmt: skip
+    "auto",
+    "prompts",
+    "messages",
+    "alpaca",
+    "ultrafeedback",
+    "preference",
+    "hh-rlhf",
+    "nectar",
+    "ultrachat",
+    "judgments",
+    "shepherd",
+    "critiques",
+    "alpaca-eval",
+    "unpaired",
+]
 
 
 class Section(BaseModel):

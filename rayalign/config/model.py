@@ -42,12 +42,18 @@ class ModelSection(Section):
         if not self.full:
             return self
         if self.quantization != "none":
-            raise ValueError(f"full: true with quantization {self.quantization}: quantised weights cannot be trained; "
-                             "set quantization: none, or full: false")  # fmt: skip
+            raise ValueError(
+                f"full: true with quantization {self.quantization}: quantised weights cannot be trained; "
+                "set quantization: none, or full: false"
+            )
         if self.dtype != "float32":
-            raise ValueError(f"full: true with dtype {self.dtype}: small steps are lost in weights of that precision, "
-                             "so all weights are trained and served in float32; set dtype: float32")  # fmt: skip
+            raise ValueError(
+                f"full: true with dtype {self.dtype}: small steps are lost in weights of that precision, "
+                "so all weights are trained and served in float32; set dtype: float32"
+            )
         if self.lora != LoraSection():
-            raise ValueError("full: true with settings of lora: there is no adapter that they could apply to; remove "
-                             "lora, or set full: false")  # fmt: skip
+            raise ValueError(
+                "full: true with settings of lora: there is no adapter that they could apply to; remove "
+                "lora, or set full: false"
+            )
         return self

@@ -230,8 +230,10 @@ def check_together(objectives: list[Objective]) -> None:
     if twins := sorted({name for name in types if types.count(name) > 1}):
         raise ValueError(f"{twins[0]} stands there twice: give one of them its weight")
     if len(objectives) > 1 and any(isinstance(o, SelfContrastObjective) and o.filters for o in objectives):
-        raise ValueError("self_contrast with `negatives` or a `pool` leaves responses out that another objective would "
-                         "learn from: give it a run of its own")  # fmt: skip
+        raise ValueError(
+            "self_contrast with `negatives` or a `pool` leaves responses out that another objective would "
+            "learn from: give it a run of its own"
+        )
     references = {objective.reference for objective in objectives if isinstance(objective, ReferenceObjective)}
     if len(references) > 1:
         raise ValueError("all objectives of a run share one reference policy: give each the same `reference`")

@@ -173,14 +173,18 @@ class RunConfig(Section):
             return self
         names = [section.name for section in self.scoring]
         if contrast.ranks and self.samples is not None:
-            raise ValueError(f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: "
-                             "set pool: alldedup")  # fmt: skip
+            raise ValueError(
+                f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: set pool: alldedup"
+            )
         if contrast.ranks and self.similarity_scorer not in names:
-            raise ValueError(f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
-                             f"type similarity, or name one of {', '.join(names)} in objective.similarity")  # fmt: skip
+            raise ValueError(
+                f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
+                f"type similarity, or name one of {', '.join(names)} in objective.similarity"
+            )
         if self.samples is None and contrast.negatives != "all" and contrast.negatives > self.sampling.responses:
-            raise ValueError(f"objective.negatives {contrast.negatives} of sampling.responses "
-                             f"{self.sampling.responses}: sample more")  # fmt: skip
+            raise ValueError(
+                f"objective.negatives {contrast.negatives} of sampling.responses {self.sampling.responses}: sample more"
+            )
         return self
 
     @model_validator(mode="after")
@@ -188,8 +192,11 @@ class RunConfig(Section):
         if self.samples is None:
             return self
         plain = SamplingSection()
-        changed = [name for name in ("responses", "temperature", "top_p")
-                   if getattr(self.sampling, name) != getattr(plain, name)]  # fmt: skip
+        changed = [
+            name
+            for name in ("responses", "temperature", "top_p")
+            if getattr(self.sampling, name) != getattr(plain, name)
+        ]
         if changed:
             raise ValueError(
                 f"samples.source gives the training responses and sampling.{changed[0]} would sample them: remove one"
@@ -227,13 +234,19 @@ class RunConfig(Section):
         if not self.model.full:
             return self
         if self.sync.mode == "adapter":
-            raise ValueError("model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
-                             "beside the base; set sync.mode to auto or merged")  # fmt: skip
+            raise ValueError(
+                "model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
+                "beside the base; set sync.mode to auto or merged"
+            )
         if self.training.zero_stage == 3:
-            raise ValueError("model.full with training.zero_stage 3: the base's weights, which are compared with, are "
-                             "kept whole on every worker; set training.zero_stage to 1 or 2")  # fmt: skip
+            raise ValueError(
+                "model.full with training.zero_stage 3: the base's weights, which are compared with, are "
+                "kept whole on every worker; set training.zero_stage to 1 or 2"
+            )
         if self.cluster.generators.gpus or self.cluster.learner.gpus:
-            raise ValueError("model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
-                             "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
-                             "model.full: false")  # fmt: skip
+            raise ValueError(
+                "model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
+                "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
+                "model.full: false"
+            )
         return self

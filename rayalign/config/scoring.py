@@ -60,11 +60,13 @@ def _why_not_ask(section: Scoring, others: Sequence[Scoring]) -> str | None:
         return {
             "cut": "template: cut gives no reward that could decide; use template: rating",
             "pairwise": "template: pairwise compares all answers to a prompt and would lack those that are not asked "
-                        "about; use template: rating",
-        }[section.template]  # fmt: skip
+            "about; use template: rating",
+        }[section.template]
     if section.calibration in ("zscore", "rank"):
-        return (f"calibration: {section.calibration} needs rewards of all answers to a prompt, and only some are asked "
-                "about; use {type: linear, file: F}")  # fmt: skip
+        return (
+            f"calibration: {section.calibration} needs rewards of all answers to a prompt, and only some are asked "
+            "about; use {type: linear, file: F}"
+        )
     if section.weight != 1:
         return "where the others disagree its reward decides alone, so that a weight has no meaning: leave weight out"
     if len(others) < 2:

@@ -25,8 +25,11 @@ class CallLimits(Section):
 
     def share(self, actors: int) -> CallLimits:
         """The limits of one of several actors."""
-        per = {name: value / actors for name in ("requests_per_minute", "tokens_per_minute")
-               if (value := getattr(self, name)) is not None}  # fmt: skip
+        per = {
+            name: value / actors
+            for name in ("requests_per_minute", "tokens_per_minute")
+            if (value := getattr(self, name)) is not None
+        }
         return self.model_copy(update={"concurrency": max(1, self.concurrency // actors), **per})
 
 
@@ -110,8 +113,10 @@ class JudgeScoring(ServiceScoring):
         foreign = _FOREIGN[self.transport]
         for name in type(self).model_fields if foreign is None else foreign:
             if getattr(self, name) != type(self).model_fields[name].default and name not in ("type", "transport"):
-                raise ValueError(f"transport: {self.transport} takes no {name}: remove it, or set transport: "
-                                 f"{'openai' if self.transport != 'openai' else 'vllm'}")  # fmt: skip
+                raise ValueError(
+                    f"transport: {self.transport} takes no {name}: remove it, or set transport: "
+                    f"{'openai' if self.transport != 'openai' else 'vllm'}"
+                )
         if self.transport == "demo":
             return self
         if self.model is None:
@@ -156,7 +161,9 @@ def check_url(key: str, url: str) -> None:
     except ValueError:
         raise ValueError(f"{key} is not a URL; write it as in http://127.0.0.1:8000/v1") from None
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError(f"{key} holds a user, a query or a fragment: put the key into an environment variable and "
-                         "name it in api_key_env")  # fmt: skip
+        raise ValueError(
+            f"{key} holds a user, a query or a fragment: put the key into an environment variable and "
+            "name it in api_key_env"
+        )
     if not usable:
         raise ValueError(f"{key} is not an http or https URL; write it as in http://127.0.0.1:8000/v1")

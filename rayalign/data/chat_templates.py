@@ -65,9 +65,7 @@ TEMPLATES: dict[str, NamedTemplate] = {
         )
         + "{% if add_generation_prompt %}{{ '\\n\\n### Response:' }}{% endif %}"
     ),
-    "zephyr": NamedTemplate(
-        _roles("'<|' + message['role']", "'|>\\n'", "eos_token + '\\n'", "'<|assistant|>\\n'")
-    ),
+    "zephyr": NamedTemplate(_roles("'<|' + message['role']", "'|>\\n'", "eos_token + '\\n'", "'<|assistant|>\\n'")),
     "openchat": NamedTemplate(
         _roles("'GPT4 Correct ' + message['role'].title()", "': '", "'<|end_of_turn|>'", "'GPT4 Correct Assistant:'"),
         marks=("<|end_of_turn|>",),
@@ -97,4 +95,4 @@ TEMPLATES: dict[str, NamedTemplate] = {
         marks=("<|im_start|>", "<|im_end|>"),
         end="<|im_end|>",
     ),
-}  # fmt: skip
+}

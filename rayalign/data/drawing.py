@@ -79,8 +79,11 @@ def hold_out(ids_N: np.ndarray, marks_N: np.ndarray, holdout: int, train_M: np.n
     chosen = _by_hash("holdout:", ids_N[marked_N] if marked_N.any() else ids_N)[:holdout]
     left = train_M[~np.isin(train_M, chosen)]
     if not len(left):
-        raise DataError(f"all {len(train_M)} prompts of samples.source are held out", "nothing is left to train on",
-                        "lower prompts.holdout, or give other prompts in prompts.source")  # fmt: skip
+        raise DataError(
+            f"all {len(train_M)} prompts of samples.source are held out",
+            "nothing is left to train on",
+            "lower prompts.holdout, or give other prompts in prompts.source",
+        )
     both = len(train_M) - len(left)
     return Split(left, chosen, f"{both} prompts of samples.source are held out, not trained on" if both else None)
 

@@ -75,7 +75,8 @@ FORMATS: dict[str, Format] = {
         readers.read_shepherd, _has("question", "answer", "feedback"), "the fields question, answer and feedback"
     ),
     "alpaca-eval": Format(
-        readers.read_alpaca_eval, _has("instruction", "output", "generator"),
+        readers.read_alpaca_eval,
+        _has("instruction", "output", "generator"),
         "the fields instruction, output and generator",
     ),
     "ultrachat": Format(
@@ -84,7 +85,7 @@ FORMATS: dict[str, Format] = {
     "messages": Format(readers.read_messages, _has("messages"), "the field messages"),
     "alpaca": Format(readers.read_alpaca, _has("instruction", "output"), "the fields instruction and output"),
     "prompts": Format(readers.read_prompt, _prompts, f"one of the fields {', '.join(fields.PROMPT_FIELDS)}"),
-}  # fmt: skip
+}
 """Where a row looks like several, the first is meant."""
 
 PROMPT_FORMATS = ("messages", "alpaca", "prompts")

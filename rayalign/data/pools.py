@@ -106,7 +106,10 @@ def _check(outputs: Sequence[str], similarities: Sequence[float], ratio: float) 
         raise DataError(f"{len(outputs)} answers and {len(similarities)} similarities", "each answer needs one")
     bad = next((i for i, value in enumerate(similarities) if not math.isfinite(value)), None)
     if bad is not None:
-        raise DataError(f"similarity of answer {bad} is {similarities[bad]}", "it cannot be ranked",
-                        "look at the encoder: an empty text or an overflow gives NaN")  # fmt: skip
+        raise DataError(
+            f"similarity of answer {bad} is {similarities[bad]}",
+            "it cannot be ranked",
+            "look at the encoder: an empty text or an overflow gives NaN",
+        )
     if not 0 <= ratio <= 1:
         raise DataError(f"ratio {ratio}", "it is a share of the answers", "give a number from 0 to 1, such as 0.75")

@@ -82,9 +82,9 @@ class PromptStore:
         """`take`, a few at a time."""
         for start in range(0, len(ids), AT_ONCE):
             some = [bytes(key) for key in ids[start : start + AT_ONCE]]
-            found = {key: rest for key, *rest in self._db.all(
-                f"SELECT id, messages, tokens, target, metadata FROM prompts WHERE id IN ({','.join('?' * len(some))})",
-                some)}  # fmt: skip
+            marks = ",".join("?" * len(some))
+            query = f"SELECT id, messages, tokens, target, metadata FROM prompts WHERE id IN ({marks})"
+            found = {key: rest for key, *rest in self._db.all(query, some)}
             for key in some:
                 messages, tokens, target, metadata = found[key]
                 token_ids = np.frombuffer(tokens, dtype=np.int32).tolist()

@@ -107,10 +107,13 @@ class Responses:
     def rows(self, prompt: Prompt) -> list[ScoredSample]:
         """A prompt's responses 0..K-1 with the dataset's scores."""
         return [
-            ScoredSample(_sample(prompt.id, i, answer.completion.text, answer.token_ids), [self._score(answer)],
-                         answer.completion.score)
+            ScoredSample(
+                _sample(prompt.id, i, answer.completion.text, answer.token_ids),
+                [self._score(answer)],
+                answer.completion.score,
+            )
             for i, answer in enumerate(self._answers(prompt.id))
-        ]  # fmt: skip
+        ]
 
     def count(self, prompt: Prompt) -> int:
         return self._db.all("SELECT count(*) FROM answers WHERE prompt = ?", (prompt.id,))[0][0]

@@ -102,8 +102,11 @@ def tokenize_answer(answer: str, tokenizer: Any, template: ChatTemplate) -> list
         ModelError: the tokenizer has no EOS.
     """
     if tokenizer.eos_token_id is None:
-        raise ModelError("the tokenizer has no EOS token", "a whole answer ends with one",
-                         "use a model whose tokenizer names its eos_token")  # fmt: skip
+        raise ModelError(
+            "the tokenizer has no EOS token",
+            "a whole answer ends with one",
+            "use a model whose tokenizer names its eos_token",
+        )
     if template not in TEMPLATES:
         return [*tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
     before, after = TEMPLATES[template].around_answer
@@ -146,8 +149,11 @@ def check_template(tokenizer: Any, template: ChatTemplate) -> None:
     remedy = "set prompts.template to one that the model was trained with (auto: its own)"
     for mark in named.marks:
         if len(tokenizer(mark, add_special_tokens=False)["input_ids"]) != 1:
-            raise ModelError(f"prompts.template: {template} needs the token {mark}, which {tokenizer_name} lacks",
-                             "the model would see the mark in pieces, as if it were text", remedy)  # fmt: skip
+            raise ModelError(
+                f"prompts.template: {template} needs the token {mark}, which {tokenizer_name} lacks",
+                "the model would see the mark in pieces, as if it were text",
+                remedy,
+            )
     if tokenizer.eos_token is None or named.end not in (None, tokenizer.eos_token):
         raise ModelError(
             f"prompts.template: {template} ends an answer with {named.end or 'the EOS token'}, and the EOS of "

@@ -33,8 +33,11 @@ STAGES = (
 LIBRARIES = ("torch", "transformers", "tokenizers")
 _STRIPPED_ENV = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "WANDB_", "MLFLOW_")
 _STRIPPED_NAMES = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} | {
-    "HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE",
-}  # fmt: skip
+    "HF_DATASETS_CACHE",
+    "HF_HUB_CACHE",
+    "HF_MODULES_CACHE",
+    "TRANSFORMERS_CACHE",
+}
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,13 @@ class CachedModel:
         try:
             with log.open("wb") as errors:
                 child = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
                     env=_child_env(scratch, threads),
-                )  # fmt: skip
+                )
                 try:
                     self._show_progress(child)
                     child.wait()

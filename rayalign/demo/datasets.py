@@ -39,8 +39,11 @@ def demo_dataset(kind: str, seed: int = 0) -> list[DatasetRow]:
         DataError: there is no such kind.
     """
     if kind not in get_args(Kind):
-        raise DataError(f"samples.format {kind} of samples.source demo", "the demo world has no such data",
-                        f"use one of {', '.join(get_args(Kind))}")  # fmt: skip
+        raise DataError(
+            f"samples.format {kind} of samples.source demo",
+            "the demo world has no such data",
+            f"use one of {', '.join(get_args(Kind))}",
+        )
     rows = [row for row in prompts_with_targets(seed) if row["metadata"]["split"] == "train"]
     return [
         DatasetRow(row["messages"], _COMPLETIONS[kind](row, _rng(kind, row)), row["target"], row["metadata"])

@@ -78,12 +78,14 @@ def demo_job(
     base = scratch / "base"
     write_untrained(base, seed, rewards=rewards)
     tokenizer: Any = load_tokenizer(base)
-    config = StageConfig.model_validate({
-        "run": {"seed": seed},
-        "model": {"base": "demo_untrained", "full": True},
-        "data": {"source": "demo", "max_tokens": MAX_TOKENS},
-        "training": {"threads": threads, **training},
-    })  # fmt: skip
+    config = StageConfig.model_validate(
+        {
+            "run": {"seed": seed},
+            "model": {"base": "demo_untrained", "full": True},
+            "data": {"source": "demo", "max_tokens": MAX_TOKENS},
+            "training": {"threads": threads, **training},
+        }
+    )
     if rewards:
         rows = pair_rows(pair_dataset(seed, None), tokenizer, "auto", MAX_TOKENS).rows
     else:

@@ -76,8 +76,11 @@ class CanaryBattery:
                     pairs.append((_value(own, scorer), median([_value(row, scorer) for row in against])))
                 result = canary_result(name, pairs)
                 results[scorer][name] = {
-                    "compared": result.compared, "beat": result.beat, "missing": result.missing, "alarm": result.alarm
-                }  # fmt: skip
+                    "compared": result.compared,
+                    "beat": result.beat,
+                    "missing": result.missing,
+                    "alarm": result.alarm,
+                }
         return results
 
 

@@ -73,11 +73,15 @@ def _drift(moves: Sequence[Move], anchors: int, seed: int) -> dict[str, Any]:
     spread = statistics.pstdev([a for _, a, _, _ in known])
     excess = clustered_mean([c - n for c, n in zip(change, noise, strict=True)], prompts, seed=seed)
     return {
-        "compared": len(known), "missing": anchors - len(known), "spread": spread,
-        "mean_change": statistics.fmean(change), "noise": statistics.fmean(noise),
-        "changed": statistics.fmean(changed), "changed_noise": statistics.fmean(changed_noise),
+        "compared": len(known),
+        "missing": anchors - len(known),
+        "spread": spread,
+        "mean_change": statistics.fmean(change),
+        "noise": statistics.fmean(noise),
+        "changed": statistics.fmean(changed),
+        "changed_noise": statistics.fmean(changed_noise),
         "alarm": excess.value > ALARM_SPREAD * spread and excess.ci95[0] > 0,
-    }  # fmt: skip
+    }
 
 
 def _differ(one: Score, other: Score) -> float:

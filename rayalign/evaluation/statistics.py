@@ -73,8 +73,10 @@ def clustered_statistic(
             return None
         rng, clusters = np.random.default_rng(seed), len(sums_CS)
         block = max(1, DRAWS_PER_BLOCK // sums_CS.size)
-        drawn = (rng.integers(clusters, size=(min(block, resamples - start), clusters))
-                 for start in range(0, resamples, block))  # fmt: skip
+        drawn = (
+            rng.integers(clusters, size=(min(block, resamples - start), clusters))
+            for start in range(0, resamples, block)
+        )
         values_R = np.concatenate([statistic(sums_CS[drawn_RC].sum(axis=1)) for drawn_RC in drawn])
     low, high = np.quantile(values_R[np.isfinite(values_R)], [0.025, 0.975])
     return Metric(value, n, (float(low), float(high)))

@@ -17,8 +17,11 @@ def fork_run(config: RunConfig, name: str) -> RunConfig:
     forked = RunConfig.model_validate({**config.to_dict(), "run": {**config.to_dict()["run"], "name": name}})
     target = RunDir(run_folder(forked.run.dir, forked.run.name))
     if source.saved_config() is None:
-        raise RunFolderError(f"--fork {name}: {source.root} is not a run", "there is nothing to go on from",
-                             "set run.name to the run that you want to fork")  # fmt: skip
+        raise RunFolderError(
+            f"--fork {name}: {source.root} is not a run",
+            "there is nothing to go on from",
+            "set run.name to the run that you want to fork",
+        )
     source.check_schema()
     if target.saved_config() is not None:
         return forked

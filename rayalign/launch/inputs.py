@@ -74,8 +74,11 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     _say_objectives(config, console)
     holdout = own.take(split.holdout_N)
     if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
-        raise ConfigError("evaluation.baselines has target", "no held-out prompt has a reference answer",
-                          "give them in prompts.source, as target, output or a closing turn, or remove it")  # fmt: skip
+        raise ConfigError(
+            "evaluation.baselines has target",
+            "no held-out prompt has a reference answer",
+            "give them in prompts.source, as target, output or a closing turn, or remove it",
+        )
     responses = offline.responses if offline is not None else None
     return Inputs(model, hash_model(model), store, split.train_N, holdout, sources, responses)
 
@@ -91,20 +94,27 @@ def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
 
     length = config.model.context or context_length(model)
     if config.model.context is not None and not has_rotary_positions(model):
-        raise ConfigError(f"model.context {config.model.context}", "the model learned a table of positions, which ends "
-                          "at its own context", "remove model.context")  # fmt: skip
+        raise ConfigError(
+            f"model.context {config.model.context}",
+            "the model learned a table of positions, which ends at its own context",
+            "remove model.context",
+        )
     longest = max(config.max_sequence_tokens, config.max_judged_tokens)
     answer = max(config.max_response_tokens, config.sampling.max_tokens)
     judged = config.max_judged_tokens > config.prompts.max_tokens + answer
     parts = "prompts.max_tokens + " + ("sampling" if answer == config.sampling.max_tokens else "samples")
     parts += ".max_tokens" + (" + judgment and its template" if judged else "")
     if length is not None and length < longest + 1:
-        raise ConfigError(f"{parts} + 1 = {longest + 1}", f"the model's context is {length} tokens",
-                          "lower one of them" if judged else "lower one of the two")  # fmt: skip
+        raise ConfigError(
+            f"{parts} + 1 = {longest + 1}",
+            f"the model's context is {length} tokens",
+            "lower one of them" if judged else "lower one of the two",
+        )
     overhead = JudgedStreams(config.objectives, tokenizer, config.prompts.template).overhead()
     if overhead > TEMPLATE_TOKENS:
-        raise ConfigError(f"objective: a template of {overhead} tokens", f"{TEMPLATE_TOKENS} are reserved for one",
-                          "shorten it")  # fmt: skip
+        raise ConfigError(
+            f"objective: a template of {overhead} tokens", f"{TEMPLATE_TOKENS} are reserved for one", "shorten it"
+        )
 
 
 def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:

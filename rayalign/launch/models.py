@@ -49,10 +49,11 @@ def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
     folder = find_base(name, "--base" if given else "model.base")
     name = str(folder) if name == "demo" else name
     if (found := hash_model(folder)) != sha256:
-        raise ModelError(f"base model {name}: checksum {found[:16]}...",
-                         f"the run trained on a model of checksum {sha256[:16]}..., and its adapters fit no other",
-                         "give the model of the run with --base (of a hub id: a folder with the revision that was "
-                         "used then)")  # fmt: skip
+        raise ModelError(
+            f"base model {name}: checksum {found[:16]}...",
+            f"the run trained on a model of checksum {sha256[:16]}..., and its adapters fit no other",
+            "give the model of the run with --base (of a hub id: a folder with the revision that was used then)",
+        )
     return folder, name
 
 

@@ -75,8 +75,11 @@ def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline
             skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
     if not len(prompts):
         reasons = ", ".join(f"{reason}: {len(names)}" for reason, names in skipped.items())
-        raise DataError(f"{section.source}: none of {count} rows has a response to train on", reasons,
-                        "raise the limits, or give responses with the prompts")  # fmt: skip
+        raise DataError(
+            f"{section.source}: none of {count} rows has a response to train on",
+            reasons,
+            "raise the limits, or give responses with the prompts",
+        )
     needs = {need for objective in config.objectives for need in objective.needs}
     responses.check(needs, section.source, targets=prompts.has_targets)
     notices = [*_notices(section, stream), _summary(section, count, prompts, responses)]

@@ -32,8 +32,11 @@ def stage_folder(config: StageConfig) -> Path:
     """
     folder = run_folder(config.run.dir, config.run.name)
     if not folder.is_local:
-        raise ConfigError(f"run.dir: {config.run.dir} is an object store", "checkpoints are written to files",
-                          "set run.dir to a folder, one that all nodes mount where there are several")  # fmt: skip
+        raise ConfigError(
+            f"run.dir: {config.run.dir} is an object store",
+            "checkpoints are written to files",
+            "set run.dir to a folder, one that all nodes mount where there are several",
+        )
     return folder.local_path()
 
 
@@ -110,10 +113,13 @@ def _train(
             trainer = StageTrainer(kind, config, stage, inputs.base, cluster, logs)
             metrics = trainer.wait(progress.advance)
     return stage.finish(
-        stage=kind, config=saved, data={**data, **inputs.digests()}, metrics=metrics,
+        stage=kind,
+        config=saved,
+        data={**data, **inputs.digests()},
+        metrics=metrics,
         seconds=time.monotonic() - started,
         packages=package_versions(),
-    )  # fmt: skip
+    )
 
 
 def write_rows(

@@ -65,8 +65,11 @@ def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, st
     if not all(part.rows for part in parts):
         why = "; ".join(f"{len(names)} {reason}" for part in parts for reason, names in part.skipped.items())
         found = f"{len(parts[0].rows)} rows to train on, {len(parts[1].rows)} held out"
-        raise DataError(f"data.source {data.source}: {found}", why or "each part needs at least one",
-                        "look at those rows, or raise data.max_tokens")  # fmt: skip
+        raise DataError(
+            f"data.source {data.source}: {found}",
+            why or "each part needs at least one",
+            "look at those rows, or raise data.max_tokens",
+        )
     return StageInputs(base, hash_model(base), *parts)
 
 
@@ -75,8 +78,11 @@ def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], toke
     if kind == "sft":
         return answer_rows(rows, tokenizer, template, limit)
     if template not in ("auto", "none"):
-        raise ConfigError(f"data.template: {template}", "reward models are asked with their own template, or with none",
-                          "set data.template to auto or none")  # fmt: skip
+        raise ConfigError(
+            f"data.template: {template}",
+            "reward models are asked with their own template, or with none",
+            "set data.template to auto or none",
+        )
     return pair_rows(rows, tokenizer, template, limit)
 
 

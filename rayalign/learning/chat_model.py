@@ -59,17 +59,23 @@ class ChatModel:
         given_up, failures = threading.Event(), []
         sampled = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature > 0 else {}
         settings = GenerationConfig(
-            do_sample=temperature > 0, max_new_tokens=max_tokens, eos_token_id=self._eos,
-            pad_token_id=self.tokenizer.pad_token_id or 0, **sampled,
-        )  # fmt: skip
+            do_sample=temperature > 0,
+            max_new_tokens=max_tokens,
+            eos_token_id=self._eos,
+            pad_token_id=self.tokenizer.pad_token_id or 0,
+            **sampled,
+        )
         ids_1T = torch.tensor([prompt_T], device=self._model.device)
 
         def generate() -> None:
             try:
                 made_1T = self._model.generate(
-                    input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), generation_config=settings,
-                    streamer=streamer, stopping_criteria=StoppingCriteriaList([_GivenUp(given_up)]),
-                )  # fmt: skip
+                    input_ids=ids_1T,
+                    attention_mask=torch.ones_like(ids_1T),
+                    generation_config=settings,
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([_GivenUp(given_up)]),
+                )
                 ends = self._eos if isinstance(self._eos, list) else [self._eos]
                 self.stopped = int(made_1T[0, -1]) in ends
             except Exception as error:

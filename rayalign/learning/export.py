@@ -57,8 +57,11 @@ def write_merged(
     expected = adapter_logits(base, adapter_folder, sequences_ST)
     gap = largest_difference(expected, plain_logits(folder, sequences_ST))
     if not gap <= LOGIT_TOLERANCE:
-        raise ModelError(f"merged logits are up to {gap:.1e} off", f"at most {LOGIT_TOLERANCE} is allowed in float32",
-                         "export the adapter itself, without --merge, and please report this model")  # fmt: skip
+        raise ModelError(
+            f"merged logits are up to {gap:.1e} off",
+            f"at most {LOGIT_TOLERANCE} is allowed in float32",
+            "export the adapter itself, without --merge, and please report this model",
+        )
     dtypes = _dtypes(weights.paths())
     saved_gap = gap
     if dtypes != ["float32"]:
@@ -86,8 +89,11 @@ def write_full(
     put_weights(model, files[FULL_WEIGHTS])
     gap = largest_difference(_logits(model, sequences_ST), plain_logits(folder, sequences_ST))
     if not gap <= LOGIT_TOLERANCE:
-        raise ModelError(f"logits of the exported model are up to {gap:.1e} off", "the folder does not load as it was "
-                         "trained", "please report this model")  # fmt: skip
+        raise ModelError(
+            f"logits of the exported model are up to {gap:.1e} off",
+            "the folder does not load as it was trained",
+            "please report this model",
+        )
     return MergeProof("float32", gap, gap, len(sequences_ST))
 
 

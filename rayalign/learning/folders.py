@@ -34,8 +34,11 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
     folder = Path(base).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").exists():
-            raise ModelError(f"{key}: {base} has no config.json", "it is not a Hugging Face model folder",
-                             f"point {key} at the folder that holds config.json")  # fmt: skip
+            raise ModelError(
+                f"{key}: {base} has no config.json",
+                "it is not a Hugging Face model folder",
+                f"point {key} at the folder that holds config.json",
+            )
         return folder.resolve()
     from huggingface_hub import snapshot_download
 
@@ -119,8 +122,11 @@ def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
     if section.targets == "all-linear":
         return sorted(linear)
     if missing := sorted(set(section.targets) - linear):
-        raise ModelError(f"model.lora.targets: {', '.join(missing)}", "the model has no such linear module",
-                         f"choose from {', '.join(sorted(linear))}")  # fmt: skip
+        raise ModelError(
+            f"model.lora.targets: {', '.join(missing)}",
+            "the model has no such linear module",
+            f"choose from {', '.join(sorted(linear))}",
+        )
     return sorted(section.targets)
 
 

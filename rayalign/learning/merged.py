@@ -39,8 +39,11 @@ class MergedWeights:
             with safe_open(path, "pt") as file:
                 self._files |= dict.fromkeys(file.keys(), path)
         if not self._files:
-            raise SyncError(f"{folder} has no *.safetensors", "merging needs the base model's weights as a checkpoint",
-                            "save the model with safetensors, or set sync.mode: adapter")  # fmt: skip
+            raise SyncError(
+                f"{folder} has no *.safetensors",
+                "merging needs the base model's weights as a checkpoint",
+                "save the model with safetensors, or set sync.mode: adapter",
+            )
 
     def tensors(self, adapter: Mapping[str, bytes] | None) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
@@ -85,17 +88,23 @@ class MergedWeights:
     def _checked(self, adapter: Mapping[str, bytes] | None) -> Changes:
         changes = {} if adapter is None else _changes(adapter)
         if missing := sorted(set(changes) - set(self._files)):
-            raise SyncError(f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
-                            "the adapter cannot be merged into it by name", "set sync.mode: adapter")  # fmt: skip
+            raise SyncError(
+                f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
+                "the adapter cannot be merged into it by name",
+                "set sync.mode: adapter",
+            )
         return changes
 
     def _replaced(self, content: bytes) -> Iterator[tuple[str, torch.Tensor]]:
         tensors, expected = load_safetensors(content), self.shapes()
         found = {name: list(tensor.shape) for name, tensor in tensors.items()}
         if wrong := sorted(n for n in expected.keys() | found.keys() if expected.get(n) != found.get(n)):
-            raise SyncError(f"{wrong[0]} has shape {found.get(wrong[0])} in the round's weights and "
-                            f"{expected.get(wrong[0])} in the base's checkpoint ({len(wrong)} such tensors)",
-                            "a weight would stay as it was before", "set model.full: false in a new run")  # fmt: skip
+            raise SyncError(
+                f"{wrong[0]} has shape {found.get(wrong[0])} in the round's weights and "
+                f"{expected.get(wrong[0])} in the base's checkpoint ({len(wrong)} such tensors)",
+                "a weight would stay as it was before",
+                "set model.full: false in a new run",
+            )
         return iter(tensors.items())
 
     def _read(self, path: Path, changes: Changes, dtype: torch.dtype | None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -112,8 +121,9 @@ class MergedWeights:
 def _changes(adapter: Mapping[str, bytes]) -> Changes:
     config: dict[str, Any] = json.loads(adapter[ADAPTER_CONFIG])
     if unknown := [name for name in OTHER_KINDS if config.get(name)]:
-        raise SyncError(f"the adapter uses {', '.join(unknown)}", "merging knows plain LoRA only",
-                        "set sync.mode: adapter")  # fmt: skip
+        raise SyncError(
+            f"the adapter uses {', '.join(unknown)}", "merging knows plain LoRA only", "set sync.mode: adapter"
+        )
     tensors = load_safetensors(adapter[ADAPTER_WEIGHTS])
     scale = config["lora_alpha"] / config["r"]
     changes = {}
@@ -122,6 +132,9 @@ def _changes(adapter: Mapping[str, bytes]) -> Changes:
             module = name.removeprefix(PEFT_PREFIX).removesuffix(".lora_A.weight")
             changes[f"{module}.weight"] = (a, tensors[name.replace(".lora_A.", ".lora_B.")], scale)
     if 2 * len(changes) != len(tensors):
-        raise SyncError(f"the adapter has {len(tensors)} tensors, {len(changes)} of them LoRA pairs",
-                        "merging knows plain LoRA only", "set sync.mode: adapter")  # fmt: skip
+        raise SyncError(
+            f"the adapter has {len(tensors)} tensors, {len(changes)} of them LoRA pairs",
+            "merging knows plain LoRA only",
+            "set sync.mode: adapter",
+        )
     return changes

@@ -91,9 +91,11 @@ class Policy(torch.nn.Module):
         hidden = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
         ours, theirs = base.get_output_embeddings()(hidden), base(input_ids=ids, use_cache=False).logits
         if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
-            raise ModelError(f"{type(base).__name__} changes its logits after the output head",
-                             "log-probabilities from hidden states would be wrong",
-                             "use a model without logit soft-capping or scaling")  # fmt: skip
+            raise ModelError(
+                f"{type(base).__name__} changes its logits after the output head",
+                "log-probabilities from hidden states would be wrong",
+                "use a model without logit soft-capping or scaling",
+            )
 
     @torch.no_grad()
     def _can_share(self) -> bool:

@@ -171,5 +171,8 @@ def _lengths(rows: Sequence[Row]) -> tuple[int, ...]:
 def _check(rows: Sequence[Row]) -> None:
     empty = next((i for i, (prompt, _) in enumerate(rows) if not prompt), None)
     if empty is not None:
-        raise DataError(f"row {empty} has a prompt of 0 tokens", "nothing predicts its first response token",
-                        "give the model at least a BOS token: check prompts.template")  # fmt: skip
+        raise DataError(
+            f"row {empty} has a prompt of 0 tokens",
+            "nothing predicts its first response token",
+            "give the model at least a BOS token: check prompts.template",
+        )

@@ -64,8 +64,11 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         norm = (logs or {}).get("grad_norm", 0.0)
         if norm != norm or norm == float("inf"):
-            raise GuardError(f"step {state.global_step}: the gradient is not finite ({norm})",
-                             "the weights would be lost", "lower training.learning_rate")  # fmt: skip
+            raise GuardError(
+                f"step {state.global_step}: the gradient is not finite ({norm})",
+                "the weights would be lost",
+                "lower training.learning_rate",
+            )
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if dist.is_initialized():
@@ -127,9 +130,12 @@ def ordered_dataset(job: StageJob) -> Any:
     disable_progress_bars()
     training = job.config.training
     order = plan_order(
-        [row_length(row) for row in job.rows], batch=training.batch, epochs=training.epochs, seed=job.config.run.seed,
+        [row_length(row) for row in job.rows],
+        batch=training.batch,
+        epochs=training.epochs,
+        seed=job.config.run.seed,
         shuffled=training.order == "shuffled",
-    )  # fmt: skip
+    )
     return Dataset.from_list(list(job.rows)).select(order)
 
 

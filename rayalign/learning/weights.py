@@ -114,8 +114,12 @@ class FullWeights:
 
     def __init__(self, model: PreTrainedModel, folder: Path) -> None:
         shapes = MergedWeights(folder).shapes()
-        _check_fit(model, shapes, "the base's checkpoint",
-                   "save the base again with transformers' save_pretrained, or train a LoRA adapter")  # fmt: skip
+        _check_fit(
+            model,
+            shapes,
+            "the base's checkpoint",
+            "save the base again with transformers' save_pretrained, or train a LoRA adapter",
+        )
         self.model = model.requires_grad_(True)
         self._names = sorted(shapes)
         config: dict[str, Any] = json.loads((folder / FULL_CONFIG).read_text())
@@ -185,8 +189,11 @@ def _check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -
     if foreign or absent:
         kind = "has another shape than" if foreign and foreign[0] in state else "is not in"
         found = f"{foreign[0]} of {what} {kind} the model" if foreign else f"{absent[0]} of the model is not in {what}"
-        raise ModelError(f"{found} ({len(foreign) + len(absent)} such tensors)",
-                         "all weights travel under the names of the base's checkpoint", remedy)  # fmt: skip
+        raise ModelError(
+            f"{found} ({len(foreign) + len(absent)} such tensors)",
+            "all weights travel under the names of the base's checkpoint",
+            remedy,
+        )
 
 
 def _jsonable(value: Any) -> Any:

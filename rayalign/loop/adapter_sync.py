@@ -84,8 +84,11 @@ class AdapterSync:
         prompts = {prompt.id: prompt.token_ids for prompt in self._canary_prompts.prompts}
         canaries = [TokenSequence(prompts[s.prompt_id], s.token_ids) for s in sampled.samples if s.token_ids]
         if not canaries:
-            raise SyncError("the base model answers the canary prompts with nothing", "there is nothing to compare",
-                            "check the chat template (prompts.template) and sampling.max_tokens")  # fmt: skip
+            raise SyncError(
+                "the base model answers the canary prompts with nothing",
+                "there is nothing to compare",
+                "check the chat template (prompts.template) and sampling.max_tokens",
+            )
         return canaries
 
     def _prove(self, adapter: Adapter, files: AdapterFiles | None, base_logps: list[list[float]]) -> SyncProof:

@@ -81,9 +81,11 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
         groups = run.stages.group_builder.build(round_index, shards.indices, config.run.seed)
         progress.advance(len(ids))
     if groups.kept == 0:
-        raise GuardError(f"round {round_index}: no training group is left of {len(ids)}",
-                         f"dropped: {groups.dropped}",
-                         "look at the scorer's rewards, or raise sampling.responses")  # fmt: skip
+        raise GuardError(
+            f"round {round_index}: no training group is left of {len(ids)}",
+            f"dropped: {groups.dropped}",
+            "look at the scorer's rewards, or raise sampling.responses",
+        )
     files = {}
     for path in [*groups.files, *groups.drop_files]:
         files |= round_dir.describe(path.removeprefix(f"{round_dir.relative}/"))
@@ -159,9 +161,14 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, adapter: Adapter) -> 
     )
     stage = {"seconds": progress.seconds, "items": progress.items, "tokens": progress.tokens}
     round_dir.commit(
-        "adapter", files, adapter=dataclasses.asdict(record), training=result.metrics, steps=result.steps, stage=stage,
+        "adapter",
+        files,
+        adapter=dataclasses.asdict(record),
+        training=result.metrics,
+        steps=result.steps,
+        stage=stage,
         flagged=result.flagged,
-    )  # fmt: skip
+    )
     run.stages.reporter.event("training", round=round_dir.index, **result.metrics)
 
 

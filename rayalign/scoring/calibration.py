@@ -120,8 +120,11 @@ def read_line(path: Path) -> Line:
     try:
         return fit_line(pairs)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"scoring.calibration.file: {path} with {len(pairs)} rows", str(error),
-                        "give it more, and different, measured pairs") from None  # fmt: skip
+        raise DataError(
+            f"scoring.calibration.file: {path} with {len(pairs)} rows",
+            str(error),
+            "give it more, and different, measured pairs",
+        ) from None
 
 
 def _pair(text: str, where: str) -> tuple[float, float]:
@@ -132,6 +135,9 @@ def _pair(text: str, where: str) -> tuple[float, float]:
         values = []
     numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
     if len(numbers) != 2:
-        raise DataError(f"{where}: {text.strip()[:80]!r}", "it has no finite numbers `raw` and `target`",
-                        'write each row as {"raw": 0.3, "target": 1.0}')  # fmt: skip
+        raise DataError(
+            f"{where}: {text.strip()[:80]!r}",
+            "it has no finite numbers `raw` and `target`",
+            'write each row as {"raw": 0.3, "target": 1.0}',
+        )
     return numbers[0], numbers[1]

@@ -103,9 +103,14 @@ class Scorers:
                 built.callback(self._backends[-1].close)
             self._built = built.pop_all()
         # What the asked scorer is asked about hangs on all others; services get the time that local scorers leave.
-        self._order = sorted(range(len(self._backends)), key=lambda place: (
-            config.scoring[place].ask is not None, isinstance(self._backends[place], Service), place
-        ))  # fmt: skip
+        self._order = sorted(
+            range(len(self._backends)),
+            key=lambda place: (
+                config.scoring[place].ask is not None,
+                isinstance(self._backends[place], Service),
+                place,
+            ),
+        )
 
     @property
     def versions(self) -> dict[str, str]:

@@ -76,8 +76,11 @@ def _transport(
         own = OpenAITransport(section.base_url, section.model, key, **settings)
         return own, [section.base_url, section.model]
     if source.transport is None:
-        raise ConfigError(f"scoring: {section.name}: transport {section.transport}", "no actor of a run holds it here",
-                          "serve its model and set transport: openai")  # fmt: skip
+        raise ConfigError(
+            f"scoring: {section.name}: transport {section.transport}",
+            "no actor of a run holds it here",
+            "serve its model and set transport: openai",
+        )
     return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
 
 

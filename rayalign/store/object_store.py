@@ -71,8 +71,11 @@ def _s3(bucket: str, options: dict[str, str]) -> Any:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
     if unknown := sorted(options.keys() - S3_OPTIONS):
-        raise RunFolderError(f"run folder s3://{bucket}: option {unknown[0]!r}", "no such option of an S3 URI",
-                             f"use one of {', '.join(sorted(S3_OPTIONS))}")  # fmt: skip
+        raise RunFolderError(
+            f"run folder s3://{bucket}: option {unknown[0]!r}",
+            "no such option of an S3 URI",
+            f"use one of {', '.join(sorted(S3_OPTIONS))}",
+        )
     # pyarrow reads neither variable when the file system is made with timeouts.
     fallback = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     scheme, _, endpoint = options.pop("endpoint_override", fallback).rpartition("://")
@@ -95,13 +98,23 @@ def explain(location: str, error: Exception) -> RunFolderError:
     if re.search(r"NO_SUCH_BUCKET|[Bb]ucket.*(not found|does not exist)", text):
         return RunFolderError(found, "there is no such bucket", "make the bucket, or set run.dir to one that exists")
     if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|[Cc]redential|[Ff]orbidden|[Pp]ermission", text):
-        return RunFolderError(found, "the store knows no credentials of this process, or they do not allow it",
-                              "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or use the instance role), and allow "
-                              "listing, reading, writing and deleting below run.dir, on every node")  # fmt: skip
+        return RunFolderError(
+            found,
+            "the store knows no credentials of this process, or they do not allow it",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or use the instance role), and allow "
+            "listing, reading, writing and deleting below run.dir, on every node",
+        )
     if re.search(r"NETWORK_CONNECTION|curlCode|[Tt]imed? ?out|[Cc]ould not connect|UNAVAILABLE|SLOW_DOWN", text):
-        return StoreError(found, "the store cannot be reached, or does not answer", "check endpoint_override or "
-                          "AWS_ENDPOINT_URL and the network, then run the same command again")  # fmt: skip
+        return StoreError(
+            found,
+            "the store cannot be reached, or does not answer",
+            "check endpoint_override or AWS_ENDPOINT_URL and the network, then run the same command again",
+        )
     if isinstance(error, OSError):
         return StoreError(found, "the store refused or failed", "see the message, then run the same command again")
-    return RunFolderError(found, "no file system understands it", "set run.dir to a local folder, s3://bucket/prefix "
-                          "or gs://bucket/prefix; other stores need their fsspec package")  # fmt: skip
+    return RunFolderError(
+        found,
+        "no file system understands it",
+        "set run.dir to a local folder, s3://bucket/prefix "
+        "or gs://bucket/prefix; other stores need their fsspec package",
+    )

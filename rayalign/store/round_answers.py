@@ -58,8 +58,11 @@ def read_round(run: SavedRun, index: int, choose: Callable[[list[str]], list[str
         RunFolderError: the round has no prompts, or its files are damaged.
     """
     if index == 0:
-        raise RunFolderError("round 0 has no prompts to show", "it only measures the base model on held-out prompts",
-                             "give a round from 1 on; round 0's metrics are in report.html")  # fmt: skip
+        raise RunFolderError(
+            "round 0 has no prompts to show",
+            "it only measures the base model on held-out prompts",
+            "give a round from 1 on; round 0's metrics are in report.html",
+        )
     round_dir = run.run_dir.round(index)
     if round_dir.committed("prompts") is None:
         run.finished(index)
@@ -105,8 +108,13 @@ def find_id(ids: Sequence[str], prefix: str, index: int) -> str:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise RunFolderError(f"round {index} has no prompt {prefix!r}",
-                             f"none of its {len(ids)} prompts has an id that begins so",
-                             "see the ids with the same command without --prompt")  # fmt: skip
-    raise RunFolderError(f"--prompt {prefix} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}",
-                         f"{len(found)} ids begin so", "give more of the id")  # fmt: skip
+        raise RunFolderError(
+            f"round {index} has no prompt {prefix!r}",
+            f"none of its {len(ids)} prompts has an id that begins so",
+            "see the ids with the same command without --prompt",
+        )
+    raise RunFolderError(
+        f"--prompt {prefix} could be {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}",
+        f"{len(found)} ids begin so",
+        "give more of the id",
+    )

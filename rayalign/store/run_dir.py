@@ -113,8 +113,11 @@ class RunDir:
         version = self.info.get("schema_version", SCHEMA_VERSION)
         if isinstance(version, int) and OLDEST_SCHEMA <= version <= SCHEMA_VERSION:
             return
-        reads = f"schema_version {OLDEST_SCHEMA} to {SCHEMA_VERSION}" if OLDEST_SCHEMA < SCHEMA_VERSION else \
-            f"schema_version {SCHEMA_VERSION}"  # fmt: skip
+        reads = (
+            f"schema_version {OLDEST_SCHEMA} to {SCHEMA_VERSION}"
+            if OLDEST_SCHEMA < SCHEMA_VERSION
+            else f"schema_version {SCHEMA_VERSION}"
+        )
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         raise RunFolderError(
             f"{self.root} has schema_version {version}",
@@ -130,8 +133,11 @@ class RunDir:
         """
         saved = self.info.get("inputs", current)
         if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
-            raise RunFolderError(f"{self.root}: {', '.join(changed)} changed since the run began",
-                                 "resuming would mix two experiments", "undo it, or set another run.name")  # fmt: skip
+            raise RunFolderError(
+                f"{self.root}: {', '.join(changed)} changed since the run began",
+                "resuming would mix two experiments",
+                "undo it, or set another run.name",
+            )
         self.update_info(inputs=current)
 
     @contextmanager
@@ -152,8 +158,11 @@ class RunDir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunFolderError(f"{self.root} is in use by another process", "two writers would mix their rounds",
-                                     "wait for it to end, stop it, or set another run.name") from None  # fmt: skip
+                raise RunFolderError(
+                    f"{self.root} is in use by another process",
+                    "two writers would mix their rounds",
+                    "wait for it to end, stop it, or set another run.name",
+                ) from None
             yield
 
     @contextmanager

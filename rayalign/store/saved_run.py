@@ -29,8 +29,9 @@ class SavedRun:
         run_dir = RunDir(place)
         config = run_dir.saved_config()
         if config is None:
-            raise RunFolderError(f"{place} has no config.yaml", "it is not a run folder",
-                                 "give the folder that `rayalign run` printed")  # fmt: skip
+            raise RunFolderError(
+                f"{place} has no config.yaml", "it is not a run folder", "give the folder that `rayalign run` printed"
+            )
         run_dir.check_schema()
         return cls(run_dir, config)
 
@@ -68,15 +69,20 @@ class SavedRun:
         round_dir = self.finished(index)
         found = round_dir.adapter()
         if found is None:
-            raise RunFolderError(f"round {round_dir.index} is the base model", "it has no adapter: round 0 only "
-                                 "measures where training starts", "give a round from 1 on, or use the base model "
-                                 f"itself ({self.config['model']['base']})")  # fmt: skip
+            raise RunFolderError(
+                f"round {round_dir.index} is the base model",
+                "it has no adapter: round 0 only measures where training starts",
+                f"give a round from 1 on, or use the base model itself ({self.config['model']['base']})",
+            )
         record, files = found
         committed = round_dir.committed("adapter") or {}
         weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
         if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:
-            raise RunFolderError(f"{round_dir.root}: its commits name different adapters",
-                                 "files of two runs were mixed", "restore the folder from a copy")  # fmt: skip
+            raise RunFolderError(
+                f"{round_dir.root}: its commits name different adapters",
+                "files of two runs were mixed",
+                "restore the folder from a copy",
+            )
         return round_dir, record, files
 
 

@@ -28,9 +28,11 @@ def load_chat_tokenizer(folder: Path) -> Any:
     """
     tokenizer = load_part(AutoTokenizer, folder)
     if not tokenizer.chat_template:
-        raise ModelError(f"scoring.model: {folder} has no chat template",
-                         "a judge gets a system and a user message, which only its own template can put together",
-                         "name an instruction-tuned model")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} has no chat template",
+            "a judge gets a system and a user message, which only its own template can put together",
+            "name an instruction-tuned model",
+        )
     return tokenizer
 
 
@@ -51,9 +53,11 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
     model_config = load_part(AutoConfig, folder)
     kinds = model_config.architectures or []
     if not any(kind.endswith(_KINDS) for kind in kinds):
-        raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
-                         "a judge writes its verdict, so it must be a language model (...ForCausalLM)",
-                         "name one; a classifier is a scorer of type reward_model")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
+            "a judge writes its verdict, so it must be a language model (...ForCausalLM)",
+            "name one; a classifier is a scorer of type reward_model",
+        )
     tokenizer = load_chat_tokenizer(folder)
     # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
     rubric = section.rubric if isinstance(section.rubric, str) else None
@@ -63,13 +67,19 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
         messages = template.messages(Prompt("", [{"role": "user", "content": ""}], []), responses, "0" * NONCE_DIGITS)
         own = len(question_tokens(tokenizer, messages))
     except TemplateError as error:
-        raise ModelError(f"scoring.model: the chat template of {folder} refuses a system and a user message",
-                         str(error), "name another judge, or mend its chat template") from None  # fmt: skip
+        raise ModelError(
+            f"scoring.model: the chat template of {folder} refuses a system and a user message",
+            str(error),
+            "name another judge, or mend its chat template",
+        ) from None
     longest = min(section.context or longest_text(model_config, tokenizer), longest_text(model_config, tokenizer))
     texts = config.prompts.max_tokens + len(responses) * config.sampling.max_tokens
     needed = own + texts + section.max_tokens
     if longest < needed:
-        raise ConfigError(f"{section.name}: template {own} + prompt and answers {texts} + max_tokens "
-                          f"{section.max_tokens} = {needed} tokens",
-                          f"the judge's context is {longest} tokens", "lower prompts.max_tokens, sampling.max_tokens "
-                          "or the judge's max_tokens, or name a judge with a longer context")  # fmt: skip
+        raise ConfigError(
+            f"{section.name}: template {own} + prompt and answers {texts} + max_tokens "
+            f"{section.max_tokens} = {needed} tokens",
+            f"the judge's context is {longest} tokens",
+            "lower prompts.max_tokens, sampling.max_tokens "
+            "or the judge's max_tokens, or name a judge with a longer context",
+        )

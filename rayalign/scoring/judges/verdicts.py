@@ -62,8 +62,10 @@ def read_fields(found: dict[str, Any], **kinds: type) -> dict[str, Any]:
         DataError: other fields, or other types (true is no whole number, "8" is none either).
     """
     if found.keys() != kinds.keys():
-        raise DataError(f"a verdict with the fields {', '.join(sorted(found)) or '(none)'}",
-                        f"it must have {', '.join(sorted(kinds))}")  # fmt: skip
+        raise DataError(
+            f"a verdict with the fields {', '.join(sorted(found)) or '(none)'}",
+            f"it must have {', '.join(sorted(kinds))}",
+        )
     for name, kind in kinds.items():
         if type(found[name]) is not kind:
             raise DataError(f"a verdict whose {name} is {excerpt(repr(found[name]))}", f"it must be {kind.__name__}")

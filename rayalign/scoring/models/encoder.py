@@ -36,20 +36,26 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
     config = load_part(AutoConfig, folder)
     kinds = config.architectures or []
     if config.is_encoder_decoder or not any(kind.endswith(_KINDS) for kind in kinds):
-        raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
-                         "an embedding comes from an encoder (BertModel, XLMRobertaModel, ...ForMaskedLM)",
-                         "name an encoder, for example one saved by sentence-transformers")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
+            "an embedding comes from an encoder (BertModel, XLMRobertaModel, ...ForMaskedLM)",
+            "name an encoder, for example one saved by sentence-transformers",
+        )
     modules = {module["type"].rpartition(".")[2] for module in _read(folder / "modules.json", [])}
     if other := sorted(modules - _SENTENCE_TRANSFORMERS):
-        raise ModelError(f"scoring.model: {folder} has a sentence-transformers module {other[0]}",
-                         "it would be left out, which gives other embeddings than the model was trained for",
-                         "name an encoder whose modules are Transformer, Pooling and Normalize")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} has a sentence-transformers module {other[0]}",
+            "it would be left out, which gives other embeddings than the model was trained for",
+            "name an encoder whose modules are Transformer, Pooling and Normalize",
+        )
     own = _read(folder / "1_Pooling" / "config.json", {})
     if own and not own.get({"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}[pooling], False):
         modes = sorted(name for name, value in own.items() if name.startswith("pooling_mode") and value is True)
-        raise ModelError(f"scoring.pooling: {pooling}, and {folder} was trained with {', '.join(modes) or 'another'}",
-                         "embeddings pooled in another way mean little", "set pooling to what 1_Pooling/config.json "
-                         "says, or name another encoder")  # fmt: skip
+        raise ModelError(
+            f"scoring.pooling: {pooling}, and {folder} was trained with {', '.join(modes) or 'another'}",
+            "embeddings pooled in another way mean little",
+            "set pooling to what 1_Pooling/config.json says, or name another encoder",
+        )
 
 
 def _read(path: Path, default: Any) -> Any:
@@ -100,9 +106,11 @@ class Encoder:
         self.limit = min(max_tokens or longest, longest)
         first, second = self.encode(_PROBES).vectors_ND
         if np.array_equal(first, second):
-            raise ModelError(f"scoring.model: {folder} with pooling {pooling} gives different texts one embedding",
-                             "its first token does not see the others, as in a causal model",
-                             "set pooling: mean, or name another encoder")  # fmt: skip
+            raise ModelError(
+                f"scoring.model: {folder} with pooling {pooling} gives different texts one embedding",
+                "its first token does not see the others, as in a causal model",
+                "set pooling: mean, or name another encoder",
+            )
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings [N, D], float32, each of length 1: their dot products are cosines.
@@ -113,8 +121,9 @@ class Encoder:
         vectors_ND = self.encode(texts).vectors_ND
         bad = next((i for i, vector in enumerate(vectors_ND) if not np.isfinite(vector).all()), None)
         if bad is not None:
-            raise DataError(f"text {bad} has no embedding: {texts[bad][:80]!r}", no_embedding(texts[bad]),
-                            "leave it out")  # fmt: skip
+            raise DataError(
+                f"text {bad} has no embedding: {texts[bad][:80]!r}", no_embedding(texts[bad]), "leave it out"
+            )
         return vectors_ND
 
     def encode(self, texts: Sequence[str]) -> Embedded:

@@ -31,13 +31,18 @@ def check_reward_model(folder: Path) -> None:
     config = load_part(AutoConfig, folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
-        raise ModelError(f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
-                         "a reward model ends in a head that gives one number (...ForSequenceClassification); another "
-                         "kind would get a random one", "train it as a reward model first, or name one")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} is a {', '.join(kinds) or 'model without architectures'}",
+            "a reward model ends in a head that gives one number (...ForSequenceClassification); another "
+            "kind would get a random one",
+            "train it as a reward model first, or name one",
+        )
     if config.num_labels != 1:
-        raise ModelError(f"scoring.model: {folder} has {config.num_labels} labels",
-                         "a reward is one number, and which label would be the reward cannot be known",
-                         "use a model with num_labels = 1")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} has {config.num_labels} labels",
+            "a reward is one number, and which label would be the reward cannot be known",
+            "use a model with num_labels = 1",
+        )
 
 
 class RewardModelScorer:

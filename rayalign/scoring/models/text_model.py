@@ -25,9 +25,11 @@ def load_part(auto_class: Any, folder: Path, **options: Any) -> Any:
         return auto_class.from_pretrained(folder, **options)
     except (OSError, ValueError, KeyError) as error:
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"scoring.model: {folder} cannot be loaded", why,
-                         "check that the folder holds a model of this scorer's kind and its tokenizer",
-        ) from error  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} cannot be loaded",
+            why,
+            "check that the folder holds a model of this scorer's kind and its tokenizer",
+        ) from error
 
 
 def load_model(auto_class: Any, folder: Path, dtype: str, *, unused: tuple[str, ...] = ()) -> Any:
@@ -43,9 +45,11 @@ def load_model(auto_class: Any, folder: Path, dtype: str, *, unused: tuple[str, 
     model, found = load_part(auto_class, folder, **options)
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(unused))
     if missing:
-        raise ModelError(f"scoring.model: {folder} lacks {', '.join(missing[:3])}{' ...' if missing[3:] else ''}",
-                         "those weights would be random, and with them the rewards",
-                         "save the model whole (model.save_pretrained)")  # fmt: skip
+        raise ModelError(
+            f"scoring.model: {folder} lacks {', '.join(missing[:3])}{' ...' if missing[3:] else ''}",
+            "those weights would be random, and with them the rewards",
+            "save the model whole (model.save_pretrained)",
+        )
     return model.eval()
 
 

@@ -44,8 +44,11 @@ def read_rule(spec: str, folder: Path) -> RuleSource:
     """
     path_text, colon, function = spec.rpartition(":")
     if not colon or not path_text.endswith(".py") or not function.isidentifier():
-        raise DataError(f"scoring.function: {spec!r}", "it is neither `demo` nor of the form my_file.py:function",
-                        "write the path of a Python file, a colon, and the function's name")  # fmt: skip
+        raise DataError(
+            f"scoring.function: {spec!r}",
+            "it is neither `demo` nor of the form my_file.py:function",
+            "write the path of a Python file, a colon, and the function's name",
+        )
     path = find_file("scoring.function", Path(path_text), folder)
     return RuleSource(str(path), read_text("scoring.function", path), function)
 
@@ -66,20 +69,28 @@ def compile_rule(source: RuleSource) -> RuleFunction:
         exec(compile(source.text, source.path, "exec", dont_inherit=True), namespace)
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
-        raise DataError(f"scoring.function: {source.path} cannot be imported", f"{type(error).__name__}: {error}",
-                        f"make `python {source.path}` run without an error") from error  # fmt: skip
+        raise DataError(
+            f"scoring.function: {source.path} cannot be imported",
+            f"{type(error).__name__}: {error}",
+            f"make `python {source.path}` run without an error",
+        ) from error
     function: Any = namespace.get(source.function)
     if not callable(function):
         names = sorted(n for n, v in namespace.items() if inspect.isfunction(v))
-        raise DataError(f"scoring.function: {source.path} has no function {source.function!r}",
-                        f"it defines {', '.join(names) or 'no function'}", "name one of its functions")  # fmt: skip
+        raise DataError(
+            f"scoring.function: {source.path} has no function {source.function!r}",
+            f"it defines {', '.join(names) or 'no function'}",
+            "name one of its functions",
+        )
     try:
         extra = {"metadata": {}} if wants_metadata(function) else {}
         inspect.signature(function).bind("prompt", "response", **extra)
     except (TypeError, ValueError) as error:
-        raise DataError(f"scoring.function: {source.function} of {source.path} does not take (prompt, response)",
-                        str(error),
-                        "write it as def score(prompt: str, response: str) -> float | None") from error  # fmt: skip
+        raise DataError(
+            f"scoring.function: {source.function} of {source.path} does not take (prompt, response)",
+            str(error),
+            "write it as def score(prompt: str, response: str) -> float | None",
+        ) from error
     return cast(RuleFunction, function)
 
 

@@ -137,9 +137,12 @@ class RuleProcess:
         # The child imports what this process can import.
         env = os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
         self._child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env=env, start_new_session=True,
+            command,
+            stdin=subprocess.DEVNULL,
+            env=env,
+            start_new_session=True,
             pass_fds=(theirs.fileno(), self._file.fileno()),
-        )  # fmt: skip
+        )
         theirs.close()
         self._connection = connection
         try:
@@ -151,8 +154,11 @@ class RuleProcess:
         except (EOFError, OSError):
             why = f"it ended with exit status {self._child.wait()}; its last words are in the log"
         self._kill()
-        raise DataError(f"scoring.function: {self._setup.source.path} does not start in a process of its own", why,
-                        "make the file import quickly and without side effects, or leave timeout_s out")  # fmt: skip
+        raise DataError(
+            f"scoring.function: {self._setup.source.path} does not start in a process of its own",
+            why,
+            "make the file import quickly and without side effects, or leave timeout_s out",
+        )
 
     def _kill(self) -> None:
         if self._child is not None:

@@ -73,9 +73,14 @@ def _run(job: bytes, folder: str, timeout_s: float) -> tuple[list[str], str, boo
     env = {"HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-B", str(CHILD)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=errors, env=env, cwd=folder, start_new_session=True,
-        )  # fmt: skip
+            [sys.executable, "-P", "-s", "-B", str(CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=env,
+            cwd=folder,
+            start_new_session=True,
+        )
         assert child.stdin is not None and child.stdout is not None
         with child.stdout:
             try:

@@ -81,9 +81,11 @@ class UnitTestScorer:
                 remedy += ", or set network: host where the code may use the network"
             raise PlacementError(f"scoring: {self.name} cannot isolate code here", why, remedy) from None
         if outcome.passed != [True, False]:
-            raise PlacementError(f"scoring: {self.name}: the sandbox gave {outcome} on a right and a wrong test",
-                                 "it should have passed the first alone", "raise memory_mb, processes or timeout_s",
-            )  # fmt: skip
+            raise PlacementError(
+                f"scoring: {self.name}: the sandbox gave {outcome} on a right and a wrong test",
+                "it should have passed the first alone",
+                "raise memory_mb, processes or timeout_s",
+            )
 
     def _score_one(self, prompt: Prompt, sample: Sample) -> Score:
         started = time.perf_counter()

@@ -41,8 +41,9 @@ class OpenAITransport:
         form: dict[str, Any] = {}
         if self._structured:
             form["response_format"] = {
-                "type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True},
-            }  # fmt: skip
+                "type": "json_schema",
+                "json_schema": {"name": "verdict", "schema": schema, "strict": True},
+            }
         if self._settings["temperature"] > 0:
             form["seed"] = seed
         create: Any = self._connected().chat.completions.with_raw_response.create
@@ -70,8 +71,11 @@ class OpenAITransport:
             remedy = "give the base URL of an OpenAI-compatible API, which mostly ends in /v1"
             raise ConfigError(found, why, remedy) from None
         if self._model not in served:
-            raise ConfigError(f"model: {self._model}", f"{self._base_url} does not serve it",
-                              f"it serves {', '.join(served[:10]) or 'nothing'}")  # fmt: skip
+            raise ConfigError(
+                f"model: {self._model}",
+                f"{self._base_url} does not serve it",
+                f"it serves {', '.join(served[:10]) or 'nothing'}",
+            )
 
     async def close(self) -> None:
         if self._client is not None:

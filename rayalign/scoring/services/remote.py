@@ -63,8 +63,11 @@ class RemoteScorer:
             self._thread.run(asyncio.wait_for(self._post([]), CHECK_TIMEOUT_S))
         except (Failure, TimeoutError) as error:
             reason = str(error) or f"no reply within {CHECK_TIMEOUT_S:g} s"
-            raise ConfigError(f"url: {self._url}", f"the reward service cannot be used: {reason}",
-                              "start it, or mend url and api_key_env; nothing has been sampled") from None  # fmt: skip
+            raise ConfigError(
+                f"url: {self._url}",
+                f"the reward service cannot be used: {reason}",
+                "start it, or mend url and api_key_env; nothing has been sampled",
+            ) from None
 
     def close(self) -> None:
         if self._session is not None:

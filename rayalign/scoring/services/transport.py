@@ -52,8 +52,11 @@ class Key:
         if variable is not None:
             self._value = os.environ.get(variable, "").strip()
             if not self._value:
-                raise ConfigError(f"api_key_env: {variable}", "no such environment variable is set, or it is empty",
-                                  f"set {variable} to the key where the driver and every scorer actor run")  # fmt: skip
+                raise ConfigError(
+                    f"api_key_env: {variable}",
+                    "no such environment variable is set, or it is empty",
+                    f"set {variable} to the key where the driver and every scorer actor run",
+                )
 
     def reveal(self) -> str:
         return self._value
