@@ -160,7 +160,7 @@ def round_of(
     clock: Clock | None,
 ) -> None:
     from rayalign.demo.rules import demo_rule
-    from rayalign.loop.round import Run, Stages, produce
+    from rayalign.loop.round import Parts, Run, produce
     from rayalign.loop.trust import TrustChecks
     from rayalign.records import Adapter
     from rayalign.scoring.scorers import Scorers
@@ -172,8 +172,8 @@ def round_of(
         config, read_sources(config.scoring, folder, SourceReaders(lambda section: (folder, ""), demo_rule))
     )
     scorer = InProcess(scorers)
-    stages = Stages(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
-    run = Run(config, run_dir, stages, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]
+    parts = Parts(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
+    run = Run(config, run_dir, parts, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]
     groups = produce(run, 1, Adapter.base("b" * 64))
     assert groups.kept + sum(groups.dropped.values()) == len(train_ids_N) and groups.kept and groups.dropped
     with reporter.stage("trust", 1, 0):

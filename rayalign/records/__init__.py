@@ -14,6 +14,7 @@ from rayalign.records.adapter import (
     Adapter as Adapter,
     AdapterFiles as AdapterFiles,
     ReplicaState as ReplicaState,
+    SavedAdapter as SavedAdapter,
     TokenSequence as TokenSequence,
     UpdateResult as UpdateResult,
     Which as Which,

@@ -77,7 +77,21 @@ class AdapterFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedAdapter:
+    """A round's adapter as it is committed, record and files together; the base has no files."""
+
+    record: Adapter
+    files: AdapterFiles | None
+
+    @classmethod
+    def base(cls, base_model_sha256: str) -> Self:
+        return cls(Adapter.base(base_model_sha256), None)
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateResult:
+    """What one update of the learner gave."""
+
     adapter: AdapterFiles
     metrics: dict[str, float]
     """Means over the round's steps: loss, objective metrics, gradient norm, counts."""

@@ -61,20 +61,20 @@ class SavedRun:
         )
 
     def adapter(self, index: int | None) -> tuple[RoundDir, Adapter, dict[str, bytes]]:
-        """A finished round's adapter, its files by name, every hash checked.
+        """A finished round, its adapter and the adapter's files by name, every hash checked.
 
         Raises:
             RunFolderError: no such round, round 0 (which is the base), or damaged files.
         """
         round_dir = self.finished(index)
         found = round_dir.adapter()
-        if found is None:
+        if found is None or found.files is None:
             raise RunFolderError(
                 f"round {round_dir.index} is the base model",
                 "it has no adapter: round 0 only measures where training starts",
                 f"give a round from 1 on, or use the base model itself ({self.config['model']['base']})",
             )
-        record, files = found
+        record, files = found.record, found.files.files
         committed = round_dir.committed("adapter") or {}
         weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
         if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:

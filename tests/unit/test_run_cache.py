@@ -68,9 +68,9 @@ def attempt(folder: Path, scoring: list[dict[str, Any]], shards: int | None = No
     run = make_run(folder, config)
     scorers = Scorers(config, [ScorerSource()] * len(scoring), cache)
     scorer = InProcess(scorers, shards)
-    evaluator: Any = run.stages.evaluator
+    evaluator: Any = run.parts.evaluator
     evaluator._scorer = scorer
-    run = dataclasses.replace(run, stages=dataclasses.replace(run.stages, scorer=scorer))
+    run = dataclasses.replace(run, parts=dataclasses.replace(run.parts, scorer=scorer))
     try:
         run_rounds(run)
     except Killed:
