@@ -146,7 +146,7 @@ def read(config: Any, tokenizer: Any) -> tuple[Any, Any]:
     from rayalign.data.token_ids import fitting_prompts
     from rayalign.launch.inputs import prompt_rows
 
-    rows, store = prompt_rows(config, Path()), PromptStore()
+    rows, store = prompt_rows(config.prompts, Path(), targets=False), PromptStore()
     store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
     return store, split_prompts(*store.ids(), config.prompts.holdout)
 
@@ -168,9 +168,8 @@ def round_of(
     from rayalign.store.run_dir import RunDir
 
     run_dir, reporter = RunDir(folder / "run"), Reporter(clock)
-    scorers = Scorers(
-        config, read_sources(config.scoring, folder, SourceReaders(lambda section: (folder, ""), demo_rule))
-    )
+    readers = SourceReaders(lambda section: (folder, ""), demo_rule)
+    scorers = Scorers(config.scorer_settings, read_sources(config.scoring, folder, readers))
     scorer = InProcess(scorers)
     parts = Parts(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
     run = Run(config, run_dir, parts, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]

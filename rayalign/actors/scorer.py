@@ -72,7 +72,9 @@ class ScorerActor:
             )
             for section, source, model in zip(config.scoring, sources, models, strict=True)
         ]
-        self._scorers = Scorers(config, here, run_cache.folder if run_cache and run_cache.usable_here() else None)
+        self._scorers = Scorers(
+            config.scorer_settings, here, run_cache.folder if run_cache and run_cache.usable_here() else None
+        )
 
     def describe(self) -> dict[str, Any]:
         return {**describe_process(self._name), "scorers": self._scorers.versions}

@@ -24,7 +24,7 @@ from rayalign.config.objective import (
     SelfContrastObjective,
 )
 from rayalign.config.rewards import RuleScoring
-from rayalign.config.scoring import CombineSection, Scoring
+from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring
 from rayalign.config.training import LoopSection, SyncSection, TrainingSection
 
 
@@ -83,6 +83,13 @@ class RunConfig(Section):
     def reference(self) -> Literal["round_start", "base"] | None:
         """The frozen policy that the objectives compare with; None where none does."""
         return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
+
+    @property
+    def scorer_settings(self) -> ScorerSettings:
+        """What the scorers of a run read of its config."""
+        pool = self.cluster.scorers
+        device = "cuda" if pool.gpus > 0 else "cpu"
+        return ScorerSettings(self.scoring, self.combine, self.run.seed, device, pool.min)
 
     @property
     def gold(self) -> str | None:
