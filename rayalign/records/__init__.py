@@ -21,6 +21,7 @@ from rayalign.records.adapter import (
     weights_file as weights_file,
 )
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
+from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
 from rayalign.records.report import SCHEMA_VERSION as SCHEMA_VERSION, EvalReport as EvalReport, Metric as Metric
 from rayalign.records.rows import (
     FROM_DATASET as FROM_DATASET,

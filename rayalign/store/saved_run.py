@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rayalign.errors import RunFolderError
-from rayalign.records import Adapter, weights_file
+from rayalign.records import Adapter, JsonObject, weights_file
 from rayalign.store.files import Place
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
@@ -17,12 +16,13 @@ class SavedRun:
     """A run folder, local or on an object store, that is there and that this version can read."""
 
     run_dir: RunDir
-    config: dict[str, Any]
+    config: JsonObject
     """`config.yaml`, secrets redacted; an older run's lacks the keys that came later."""
 
     @classmethod
     def at(cls, place: Place | str) -> SavedRun:
-        """
+        """Open the run whose folder is `place`.
+
         Raises:
             RunFolderError: there is no run, or one of another schema version.
         """
@@ -37,7 +37,7 @@ class SavedRun:
 
     @property
     def name(self) -> str:
-        """The folder's, which may have been renamed since."""
+        """Name of the run's folder, which may have been renamed since."""
         return self.run_dir.root.name or self.config["run"]["name"]
 
     def finished(self, index: int | None) -> RoundDir:
@@ -87,7 +87,7 @@ class SavedRun:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """`0-3, 5`."""
+    """Sorted numbers as ranges, in words: `0-3, 5`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and parts[-1][-1] == number - 1:
