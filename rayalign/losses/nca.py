@@ -48,9 +48,8 @@ def nca_loss(
             log-probabilities of another type; shapes that differ.
     """
     mask_GK = torch.ones_like(rewards_GK, dtype=torch.bool) if mask_GK is None else mask_GK
-    _check(policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK, alpha, beta)
-    ratios_GK = log_ratios(policy_logps_GK, reference_logps_GK, mask_GK)
-    scores_GK, weights_GK = beta * ratios_GK, _soft_labels(rewards_GK, mask_GK, alpha).to(ratios_GK.dtype)
+    ratios_GK, weights_GK = _ratios_and_labels(policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK, alpha, beta)
+    scores_GK = beta * ratios_GK
     counts_G = mask_GK.sum(-1).to(scores_GK.dtype)
     data_G = -(weights_GK * F.logsigmoid(scores_GK)).sum(-1)
     noise_G = -(F.logsigmoid(-scores_GK) * mask_GK).sum(-1) / counts_G
@@ -69,12 +68,25 @@ def info_nca_loss(
 ) -> LossOutput:
     """InfoNCA with reward labels (arXiv 2402.05369): K-way cross-entropy. Arguments and errors as `nca_loss`."""
     mask_GK = torch.ones_like(rewards_GK, dtype=torch.bool) if mask_GK is None else mask_GK
-    _check(policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK, alpha, beta)
-    ratios_GK = log_ratios(policy_logps_GK, reference_logps_GK, mask_GK)
-    scores_GK, weights_GK = beta * ratios_GK, _soft_labels(rewards_GK, mask_GK, alpha).to(ratios_GK.dtype)
+    ratios_GK, weights_GK = _ratios_and_labels(policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK, alpha, beta)
+    scores_GK = beta * ratios_GK
     log_softmax_GK = F.log_softmax(scores_GK.masked_fill(~mask_GK, -math.inf), dim=-1)
     per_group = -(weights_GK * log_softmax_GK.masked_fill(~mask_GK, 0.0)).sum(-1)
     return LossOutput(per_group.mean(), per_group, _best_and_worst(ratios_GK, rewards_GK, mask_GK, beta))
+
+
+def _ratios_and_labels(
+    policy_logps_GK: torch.Tensor,
+    reference_logps_GK: torch.Tensor,
+    rewards_GK: torch.Tensor,
+    mask_GK: torch.Tensor,
+    alpha: float,
+    beta: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-ratios [G, K] and soft labels [G, K], after the checks that both losses make."""
+    _check(policy_logps_GK, reference_logps_GK, rewards_GK, mask_GK, alpha, beta)
+    ratios_GK = log_ratios(policy_logps_GK, reference_logps_GK, mask_GK)
+    return ratios_GK, _soft_labels(rewards_GK, mask_GK, alpha).to(ratios_GK.dtype)
 
 
 def _check(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from rayalign.scoring.judges.quoting import Nonces
 from rayalign.scoring.judges.template_version import earlier_version, template_version
 from rayalign.scoring.judges.templates import Reading, Template, schema_text
 from rayalign.scoring.services.cache import ScoreCache, cache_key
-from rayalign.scoring.services.calls import Caller, Failure, LoopThread
+from rayalign.scoring.services.cached import CachedCalls, Questions
+from rayalign.scoring.services.calls import Caller, Failure
 from rayalign.scoring.services.transport import Reply, Transport
 
 CHARACTERS_PER_TOKEN = 3.0
@@ -52,8 +53,8 @@ class LLMJudge:
         seed: of the delimiters and of the judge's sampling; the same seed asks the same questions.
         max_tokens: of a reply, for the token limit.
         opponents: see `pairs_of`.
-        cache: gets every reading as it comes, so that a process that is killed has lost none.
-        deadline_s: of a `score` call that sets no limit itself.
+        cache: gets every reading as it comes.
+        deadline_s: time limit of a `score` call that sets none itself.
     """
 
     def __init__(
@@ -73,14 +74,15 @@ class LLMJudge:
     ) -> None:
         self.name = name
         self.version = _version(template_version(template), identity)
-        earlier = earlier_version(template)
-        self._versions = [self.version, *([_version(earlier, identity)] if earlier else [])]
         self._template, self._transport, self._caller = template, transport, caller
         self._nonces, self._seed = Nonces(seed, template.name), seed
         self._max_tokens, self._prices, self._opponents = max_tokens, prices, opponents
-        self._cache, self._deadline_s = cache, deadline_s
         self._overhead = len(schema_text(template))
-        self._thread = LoopThread(name)
+        earlier = earlier_version(template)
+        versions = [self.version, *([_version(earlier, identity)] if earlier else [])]
+        keys = [functools.partial(self._key, version=version) for version in versions]
+        questions = Questions(self._ask_alone, keys, _remembered, _stored)
+        self._calls = CachedCalls(name, questions, cache, deadline_s=deadline_s)
 
     def check(self) -> None:
         """See that the judge can be asked; to be called before anything is sampled.
@@ -88,13 +90,11 @@ class LLMJudge:
         Raises:
             ConfigError: it cannot.
         """
-        self._thread.run(self._transport.check())
+        self._calls.run(self._transport.check())
 
     def close(self) -> None:
-        self._thread.run(self._transport.close())
-        self._thread.close()
-        if self._cache is not None:
-            self._cache.close()
+        self._calls.run(self._transport.close())
+        self._calls.close()
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None) -> list[Score]:
         """One score per sample; with `pairwise`, `samples` holds all samples of each of its prompts.
@@ -104,7 +104,7 @@ class LLMJudge:
         """
         items = list(zip(prompts, samples, strict=True))
         if self._template.name != "pairwise":
-            judged = self._ask([Question(prompt, (sample,)) for prompt, sample in items], within_s)
+            judged = self._calls.answers([Question(prompt, (sample,)) for prompt, sample in items], within_s)
             return [self._single(one) for one in judged]
         groups: dict[str, list[int]] = {}
         for position, (prompt, _) in enumerate(items):
@@ -118,7 +118,12 @@ class LLMJudge:
     def _single(self, judged: Judged) -> Score:
         reading = judged.reading or Reading()
         return Score(
-            *(self.name, self.version, judged.status, reading.reward, reading.judgment, reading.verdict),
+            self.name,
+            self.version,
+            judged.status,
+            reading.reward,
+            reading.judgment,
+            reading.verdict,
             aspects={"cached": 1.0} if judged.cached else {},
             latency_s=judged.latency_s,
             cost=judged.cost,
@@ -136,7 +141,7 @@ class LLMJudge:
                 (prompt, first), (_, second) = items[group[a]], items[group[b]]
                 if first.text != second.text:
                     questions += [Question(prompt, (first, second)), Question(prompt, (second, first))]
-        answers = iter(self._ask(questions, within_s))
+        answers = iter(self._calls.answers(questions, within_s))
         compared = []
         for group, chosen in pairs:
             outcomes = []
@@ -152,7 +157,10 @@ class LLMJudge:
             over = standing.preferred_over
             scores.append(
                 Score(
-                    *(self.name, self.version, standing.status, standing.share),
+                    self.name,
+                    self.version,
+                    standing.status,
+                    standing.share,
                     preferred_over=None if over is None else samples[positions[over]].index,
                     aspects=standing.aspects,
                     latency_s=standing.latency_s,
@@ -162,37 +170,9 @@ class LLMJudge:
             )
         return scores
 
-    def _ask(self, questions: Sequence[Question], within_s: float | None) -> list[Judged]:
-        judged = self._remembered(questions)
-        missing = [i for i in range(len(questions)) if i not in judged]
-        limit_s = self._deadline_s if within_s is None else within_s
-        fresh = self._thread.run(self._ask_all([questions[i] for i in missing], limit_s)) if missing else []
-        judged |= zip(missing, fresh, strict=True)
-        return [judged[i] for i in range(len(questions))]
-
-    def _remembered(self, questions: Sequence[Question]) -> dict[int, Judged]:
-        """What the cache knows, by the question's place: under this version, or under the one that it had earlier."""
-        found: dict[int, Judged] = {}
-        if self._cache is None:
-            return found
-        for version in self._versions:
-            missing = [i for i in range(len(questions)) if i not in found]
-            known = self._cache.get([self._key(questions[i], version) for i in missing])
-            for i, fields in zip(missing, known, strict=True):
-                if fields is not None:
-                    found[i] = Judged("ok", Reading(**fields), cached=True)
-        return found
-
-    async def _ask_all(self, questions: Sequence[Question], limit_s: float) -> list[Judged]:
-        deadline = asyncio.get_running_loop().time() + limit_s
-        return await asyncio.gather(*(self._ask_and_keep(question, deadline) for question in questions))
-
-    async def _ask_and_keep(self, question: Question, deadline: float) -> Judged:
-        judged = await self._ask_one(question, deadline)
-        if self._cache is not None and judged.reading is not None:
-            # In another thread: a cache that another process is writing to must not hold up the replies.
-            await asyncio.to_thread(self._cache.put, {self._key(question): dataclasses.asdict(judged.reading)})
-        return judged
+    async def _ask_alone(self, questions: Sequence[Question], deadline: float) -> list[Judged]:
+        [question] = questions
+        return [await self._ask_one(question, deadline)]
 
     async def _ask_one(self, question: Question, deadline: float) -> Judged:
         started = time.perf_counter()
@@ -200,7 +180,7 @@ class LLMJudge:
         messages = self._template.messages(question.prompt, [sample.text for sample in question.samples], nonce)
         characters = sum(len(message["content"]) for message in messages) + self._overhead
         tokens = characters / CHARACTERS_PER_TOKEN + self._max_tokens
-        seed = int.from_bytes(self._key(question)[:4], "big") >> 1
+        seed = int.from_bytes(self._key(question, self.version)[:4], "big") >> 1
 
         async def attempt() -> Reply:
             return await self._transport.complete(messages, self._template.schema, seed)
@@ -223,14 +203,14 @@ class LLMJudge:
         key = [question.prompt.id, *((sample.index, sample.adapter_version) for sample in samples)]
         return self._nonces.nonce(key, texts)
 
-    def _key(self, question: Question, version: str | None = None) -> bytes:
+    def _key(self, question: Question, version: str) -> bytes:
         texts = [sample.text for sample in question.samples]
         return cache_key(
             question.prompt.messages,
             texts,
             template=self._template.name,
             scorer=self.name,
-            version=version or self.version,
+            version=version,
             seed=self._seed,
         )
 
@@ -241,6 +221,14 @@ class LLMJudge:
 
 def _version(template: str, identity: str) -> str:
     return hashlib.sha256(f"{template}\n{identity}".encode()).hexdigest()[:16]
+
+
+def _remembered(fields: object) -> Judged | None:
+    return Judged("ok", Reading(**fields), cached=True) if isinstance(fields, dict) else None
+
+
+def _stored(judged: Judged) -> object:
+    return None if judged.reading is None else dataclasses.asdict(judged.reading)
 
 
 def _tokens_used(reply: Reply) -> float | None:

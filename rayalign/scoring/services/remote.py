@@ -8,17 +8,18 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import aiohttp
 
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.services.cache import ScoreCache, cache_key
-from rayalign.scoring.services.calls import Caller, Failure, LoopThread, http_failure
+from rayalign.scoring.services.cached import CachedCalls, Questions
+from rayalign.scoring.services.calls import Caller, Failure, http_failure
 from rayalign.scoring.services.transport import CHECK_TIMEOUT_S, Key
 
 Rewards = list[float | None]
+Item = tuple[Prompt, Sample]
 
 
 class RemoteScorer:
@@ -31,7 +32,7 @@ class RemoteScorer:
         version: the user's own, of what the service computes.
         batch: responses per request.
         cache: gets the rewards of every batch as they come.
-        deadline_s: of a `score` call that sets no limit itself.
+        deadline_s: time limit of a `score` call that sets none itself.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class RemoteScorer:
     ) -> None:
         self.name = name
         self.version = hashlib.sha256(f"{url}\n{version}".encode()).hexdigest()[:16]
-        self._url, self._key, self._caller, self._batch = url, key, caller, batch
-        self._cache, self._deadline_s = cache, deadline_s
-        self._thread = LoopThread(name)
+        self._url, self._key, self._caller = url, key, caller
+        questions = Questions(self._score_batch, [self._cache_key], self._remembered, _stored)
+        self._calls = CachedCalls(name, questions, cache, deadline_s=deadline_s, batch=batch)
         self._session: aiohttp.ClientSession | None = None
 
     def check(self) -> None:
@@ -60,7 +61,7 @@ class RemoteScorer:
             ConfigError: it does not.
         """
         try:
-            self._thread.run(asyncio.wait_for(self._post([]), CHECK_TIMEOUT_S))
+            self._calls.run(asyncio.wait_for(self._post([]), CHECK_TIMEOUT_S))
         except (Failure, TimeoutError) as error:
             reason = str(error) or f"no reply within {CHECK_TIMEOUT_S:g} s"
             raise ConfigError(
@@ -71,10 +72,8 @@ class RemoteScorer:
 
     def close(self) -> None:
         if self._session is not None:
-            self._thread.run(self._session.close())
-        self._thread.close()
-        if self._cache is not None:
-            self._cache.close()
+            self._calls.run(self._session.close())
+        self._calls.close()
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None) -> list[Score]:
         """One score per sample; a reward of null is `abstain`.
@@ -82,33 +81,9 @@ class RemoteScorer:
         Args:
             within_s: time limit; what is not answered by then is `timeout`.
         """
-        items = list(zip(prompts, samples, strict=True))
-        keys = [self._cache_key(prompt, sample) for prompt, sample in items]
-        known = self._cache.get(keys) if self._cache is not None else [None] * len(items)
-        scores = {i: self._found(reward) for i, reward in enumerate(known) if reward is not None and _number(reward)}
-        missing = [i for i in range(len(items)) if i not in scores]
-        batches = [missing[start : start + self._batch] for start in range(0, len(missing), self._batch)]
-        limit_s = self._deadline_s if within_s is None else within_s
-        replies = self._thread.run(self._score_all([[items[i] for i in batch] for batch in batches], limit_s))
-        for batch, reply in zip(batches, replies, strict=True):
-            scores |= dict(zip(batch, reply, strict=True))
-        return [scores[i] for i in range(len(items))]
+        return self._calls.answers(list(zip(prompts, samples, strict=True)), within_s)
 
-    async def _score_all(self, batches: Sequence[list[tuple[Prompt, Sample]]], limit_s: float) -> list[list[Score]]:
-        deadline = asyncio.get_running_loop().time() + limit_s
-        return await asyncio.gather(*(self._score_and_keep(batch, deadline) for batch in batches))
-
-    async def _score_and_keep(self, batch: list[tuple[Prompt, Sample]], deadline: float) -> list[Score]:
-        scores = await self._score_batch(batch, deadline)
-        rewards = {
-            self._cache_key(*item): one.reward for item, one in zip(batch, scores, strict=True) if one.status == "ok"
-        }
-        if self._cache is not None and rewards:
-            # In another thread: a cache that another process is writing to must not hold up the replies.
-            await asyncio.to_thread(self._cache.put, rewards)
-        return scores
-
-    async def _score_batch(self, batch: list[tuple[Prompt, Sample]], deadline: float) -> list[Score]:
+    async def _score_batch(self, batch: Sequence[Item], deadline: float) -> list[Score]:
         started = time.perf_counter()
         try:
             rewards = await self._caller.run(lambda: self._post(batch), deadline)
@@ -119,15 +94,16 @@ class RemoteScorer:
         took = time.perf_counter() - started
         return [self._scored(reward, took) for reward in rewards]
 
-    def _found(self, reward: float) -> Score:
-        return Score(self.name, self.version, "ok", reward, aspects={"cached": 1.0})
+    def _remembered(self, value: object) -> Score | None:
+        reward = _number(value)
+        return None if reward is None else Score(self.name, self.version, "ok", reward, aspects={"cached": 1.0})
 
     def _scored(self, reward: float | None, took: float) -> Score:
         if reward is None:
             return Score(self.name, self.version, "abstain", reason="the service gave null", latency_s=took)
         return Score(self.name, self.version, "ok", reward, latency_s=took)
 
-    async def _post(self, batch: Sequence[tuple[Prompt, Sample]]) -> Rewards:
+    async def _post(self, batch: Sequence[Item]) -> Rewards:
         """Rewards of one batch, in its order.
 
         Raises:
@@ -176,17 +152,32 @@ class RemoteScorer:
             raise Failure("error", f"{len(found)} scores for {len(ids)} responses, or other ids than those asked for")
         by_id = dict(found)
         for one, reward in found:
-            if reward is not None and not _number(reward):
+            if reward is not None and _number(reward) is None:
                 raise Failure("error", f"the reward of item {one} is {self._key.reason(repr(reward))}")
         return [None if by_id[one] is None else float(by_id[one]) for one in ids]
 
-    def _cache_key(self, prompt: Prompt, sample: Sample) -> bytes:
-        own: dict[str, Any] = {"template": "", "scorer": self.name, "version": self.version, "seed": 0}
-        return cache_key(prompt.messages, [sample.text], metadata=prompt.metadata, **own)
+    def _cache_key(self, item: Item) -> bytes:
+        prompt, sample = item
+        return cache_key(
+            prompt.messages,
+            [sample.text],
+            template="",
+            scorer=self.name,
+            version=self.version,
+            seed=0,
+            metadata=prompt.metadata,
+        )
 
 
-def _number(value: Any) -> bool:
+def _stored(score: Score) -> float | None:
+    return score.reward if score.status == "ok" else None
+
+
+def _number(value: object) -> float | None:
+    """The value, if it is a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return value if math.isfinite(value) else None
     except OverflowError:  # a whole number that no float can hold
-        return False
+        return None
