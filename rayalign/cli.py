@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import click
 
@@ -212,7 +212,12 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
 @click.option("--samples", type=click.Choice(["train", "evaluation", "greedy"]), default="train", show_default=True)
 @click.option("--name", metavar="NAME", help="Folder below RUN/rescored for the scores; by default FILE's name.")
 def score(
-    run_dir: str, round_index: int, scorer: str, overrides: tuple[str, ...], samples: Any, name: str | None
+    run_dir: str,
+    round_index: int,
+    scorer: str,
+    overrides: tuple[str, ...],
+    samples: Literal["train", "evaluation", "greedy"],
+    name: str | None,
 ) -> None:
     """Score the stored answers of a round of RUN with other scorers, and compare with the stored scores.
 

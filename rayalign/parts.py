@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from rayalign.records import (
     Adapter,
     AdapterFiles,
     EvalReport,
     Groups,
+    JsonObject,
     ReplicaState,
     SampledShard,
     SamplingPlan,
@@ -82,7 +83,7 @@ class Evaluator(Protocol):
         """Sample and score the held-out prompts and measure them against the baselines."""
         ...
 
-    def trust(self, round_index: int) -> dict[str, Any]:
+    def trust(self, round_index: int) -> JsonObject:
         """How far the round's scores can be trusted, for its report; after `evaluate` where that is due."""
         ...
 
@@ -106,7 +107,7 @@ class Reporter(Protocol):
         """One line for the user."""
         ...
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, **fields: object) -> None:
         """One line of `metrics.jsonl`."""
         ...
 

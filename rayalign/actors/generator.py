@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import ray
 from ray import ObjectRef
@@ -16,6 +16,7 @@ from rayalign.config.run import RunConfig
 from rayalign.records import (
     Adapter,
     AdapterFiles,
+    JsonObject,
     Prompt,
     ReplicaState,
     Sample,
@@ -36,7 +37,7 @@ class GeneratorActor:
         self._name = name
         self._engine = Engine(name, str(local_folder(model)), config)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         return describe_process(self._name)
 
     def close(self) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import ray.data
 
@@ -18,7 +17,7 @@ from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
 from rayalign.learning.folders import load_tokenizer
-from rayalign.records import SHARD_PROMPTS, Groups, Prompt, Shard, Shards, TrainingGroup
+from rayalign.records import SHARD_PROMPTS, Groups, JsonObject, Prompt, Shard, Shards, TrainingGroup
 from rayalign.store.group_parts import GroupPart, groups_of, parts_of, write_part
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
@@ -55,7 +54,7 @@ class RayGroupBuilder:
         """All parts of the round, as they are finished."""
         reader, model = round_dir.for_reading(), self._model
 
-        def write(row: dict[str, Any]) -> dict[str, Any]:
+        def write(row: JsonObject) -> JsonObject:
             maker = GroupMaker(reader, recipe, model)
             part = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
             return {"part": json.dumps(dataclasses.asdict(part))}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar, cast
 
+import ray
 from ray import ObjectRef
+
+from rayalign.records import JsonObject
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,7 +23,7 @@ class Replica(Protocol):
     """The handle of an actor that a pool can keep."""
 
     @property
-    def describe(self) -> Method[[], dict[str, Any]]:
+    def describe(self) -> Method[[], JsonObject]:
         """Where it runs: at least its `address`."""
         ...
 
@@ -28,3 +31,8 @@ class Replica(Protocol):
     def close(self) -> Method[[], None]:
         """Tidy up, before it is ended."""
         ...
+
+
+def end(handle: object) -> None:
+    """Kill the actor behind a handle; nothing happens where it is dead."""
+    ray.kill(cast("ray.actor.ActorHandle[object]", handle))

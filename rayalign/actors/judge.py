@@ -9,19 +9,20 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol, cast
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from rayalign.actors.cluster import Cluster
+from rayalign.actors.handles import Method, end
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.config.services import JudgeScoring
 from rayalign.errors import ActorFailedError, StageTimeoutError
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 from rayalign.scoring.services.calls import Failure
 from rayalign.scoring.services.transport import Reply
 from rayalign.scoring.sources import ScorerSource
@@ -42,10 +43,10 @@ class JudgeActor:
         self._name = name
         self._model = start_judge(local_folder(model), section, config, on_failure=_die)
 
-    async def describe(self) -> dict[str, Any]:
+    async def describe(self) -> JsonObject:
         return describe_process(self._name)
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+    async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         return await self._model.complete(messages, schema, seed)
 
 
@@ -55,13 +56,23 @@ def _die() -> None:
     os._exit(1)
 
 
+class JudgeHandle(Protocol):
+    """The handle of a `JudgeActor`."""
+
+    @property
+    def describe(self) -> Method[[], JsonObject]: ...
+
+    @property
+    def complete(self) -> Method[[list[Message], JsonObject, int], Reply]: ...
+
+
 class ActorTransport:
     """`Transport` to a judge actor. While the actor is being restarted calls wait; their time limit is the caller's."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: JudgeHandle) -> None:
         self._actor = actor
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+    async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         """The judge's reply.
 
         Raises:
@@ -104,14 +115,16 @@ class Judges:
             runtime_env=runtime_env(1, gpu=gpus > 0),
         )
         models = {section.name: source.model for section, source in zip(config.scoring, sources, strict=True)}
-        self.actors: dict[str, Any] = {}
+        self.actors: dict[str, JudgeHandle] = {}
         for i, section in enumerate(judges_of(config.scoring)):
             model = models[section.name]
             assert model is not None
             source = ModelSource.of(model, cluster)
-            self.actors[section.name] = actor.remote(f"judge-{i}", source, section, config, log_folder)
+            self.actors[section.name] = cast(
+                JudgeHandle, actor.remote(f"judge-{i}", source, section, config, log_folder)
+            )
 
-    def ready(self) -> list[dict[str, Any]]:
+    def ready(self) -> list[JsonObject]:
         """Wait until every judge answers; returns where each runs.
 
         Raises:
@@ -120,7 +133,7 @@ class Judges:
         """
         return [self._described(i, name) for i, name in enumerate(self.actors)]
 
-    def _described(self, i: int, name: str) -> dict[str, Any]:
+    def _described(self, i: int, name: str) -> JsonObject:
         log = f"see logs/judge-{i}.log"
         try:
             return ray.get(self.actors[name].describe.remote(), timeout=self._start_timeout_s)
@@ -135,7 +148,7 @@ class Judges:
 
     def close(self) -> None:
         for actor in self.actors.values():
-            ray.kill(actor)
+            end(actor)
 
 
 def _why(error: RayError) -> str:

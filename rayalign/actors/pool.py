@@ -29,9 +29,10 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
-from rayalign.actors.handles import Replica
+from rayalign.actors.handles import Replica, end
 from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.errors import ActorFailedError, StageTimeoutError
+from rayalign.records import JsonObject
 
 Say = Callable[[str], None]
 """Tells the user one line."""
@@ -84,7 +85,7 @@ class Pool(Generic[H]):
         self._making = threading.Lock()
         self.replicas = [make(i) for i in range(size)]
 
-    def ready(self) -> list[dict[str, Any]]:
+    def ready(self) -> list[JsonObject]:
         """Wait until every replica answers `describe`; returns their descriptions."""
         return self.broadcast("describe", lambda replica: replica.describe.remote(), timeout_s=self._start_timeout_s)
 
@@ -127,7 +128,7 @@ class Pool(Generic[H]):
         farewells = [replica.close.remote() for replica in self.replicas]
         ray.wait(farewells, num_returns=len(farewells), timeout=CLOSE_TIMEOUT_S)
         for replica in self.replicas:
-            ray.kill(replica)  # pyright: ignore[reportArgumentType] - a handle, known by what it can do
+            end(replica)
         # A thread that still reads for this pool must not meet a Ray that is shutting down.
         for under_way in list(self._maps):
             under_way.stop(wait_s=CLOSE_TIMEOUT_S)

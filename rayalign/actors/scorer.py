@@ -6,19 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import ray
 from ray import ObjectRef
 
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, Replica
-from rayalign.actors.judge import ActorTransport, Judges
+from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
-from rayalign.records import Prompt, Sample, SampledShard, ScoredSample, ScoredShard
+from rayalign.records import JsonObject, Prompt, Sample, SampledShard, ScoredSample, ScoredShard
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
@@ -53,7 +53,7 @@ class ScorerActor:
         models: list[ModelSource | None],
         log_folder: str,
         run_cache: RunCache | None = None,
-        judges: Mapping[str, Any] | None = None,
+        judges: Mapping[str, JudgeHandle] | None = None,
     ) -> None:
         """Load everything.
 
@@ -76,7 +76,7 @@ class ScorerActor:
             config.scorer_settings, here, run_cache.folder if run_cache and run_cache.usable_here() else None
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         return {**describe_process(self._name), "scorers": self._scorers.versions}
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class RayScorer:
             say=say,
         )
 
-    def ready(self) -> list[dict[str, Any]]:
+    def ready(self) -> list[JsonObject]:
         """Wait until judges and scorers answer; returns their descriptions."""
         return [*self.judges.ready(), *self.pool.ready()]
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from rayalign.display import MISSING, format_value
 from rayalign.evaluation.agreement import Rewards, pair_agreement, pearson, spearman
-from rayalign.records import ScoredSample
+from rayalign.records import JsonObject, ScoredSample
 from rayalign.tracking.console import Console
 
 COMBINED = "combined reward"
@@ -21,7 +20,7 @@ def _columns(rows: Sequence[ScoredSample]) -> dict[str, list[float | None]]:
     return columns if combined in columns.values() else {**columns, COMBINED: combined}
 
 
-def scorer_rows(rows: Sequence[ScoredSample]) -> list[dict[str, Any]]:
+def scorer_rows(rows: Sequence[ScoredSample]) -> list[JsonObject]:
     found = []
     for place, (name, rewards) in enumerate(_columns(rows).items()):
         known = [reward for reward in rewards if reward is not None]
@@ -38,7 +37,7 @@ def scorer_rows(rows: Sequence[ScoredSample]) -> list[dict[str, Any]]:
     return found
 
 
-def agreement_rows(rows: Sequence[ScoredSample], stored: Sequence[ScoredSample]) -> list[dict[str, Any]]:
+def agreement_rows(rows: Sequence[ScoredSample], stored: Sequence[ScoredSample]) -> list[JsonObject]:
     """Every new column of rewards against every stored one, where both have some."""
     ids = [row.sample.prompt_id for row in rows]
     found = []
@@ -64,7 +63,7 @@ def _both(a: Rewards, b: Rewards) -> int:
     return sum(x is not None and y is not None for x, y in zip(a, b, strict=True))
 
 
-def show_scores(console: Console, summary: Sequence[dict[str, Any]], agreement: Sequence[dict[str, Any]]) -> None:
+def show_scores(console: Console, summary: Sequence[JsonObject], agreement: Sequence[JsonObject]) -> None:
     statuses = [" ".join(f"{name} {count}" for name, count in one["statuses"].items()) or MISSING for one in summary]
     console.grid(
         [

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rayalign.config.run import RunConfig
 from rayalign.config.stages import STAGE_PREFIX, AllConfig, StageConfig, StageKind
 from rayalign.launch.session import interruptible, run_folder
 from rayalign.launch.stage import describe_result, run_stage
+from rayalign.records import JsonObject
 
 STAGES: tuple[StageKind, ...] = ("sft", "reward_model")
 
@@ -53,7 +53,7 @@ def run_all(config: AllConfig, config_dir: Path, say: Callable[[str], None]) -> 
     return folder
 
 
-def _place(config: AllConfig, stage: str) -> dict[str, Any]:
+def _place(config: AllConfig, stage: str) -> JsonObject:
     root = run_folder(config.run.dir, config.run.name)
     return {"name": stage, "dir": str(root), "seed": config.run.seed}
 

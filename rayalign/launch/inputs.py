@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
 from rayalign.tracking.console import Console
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 NAMED = 5
 
@@ -81,7 +85,9 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
 
 
-def _read_online(config: RunConfig, rows: PromptRows, tokenizer: Any, console: Console, logs: Path) -> _Prompts:
+def _read_online(
+    config: RunConfig, rows: PromptRows, tokenizer: PreTrainedTokenizerBase, console: Console, logs: Path
+) -> _Prompts:
     """Prompts to sample from and to hold out, of one source."""
     store = _fitting(config, rows, tokenizer, console, logs)
     split = split_prompts(*store.ids(), config.prompts.holdout)
@@ -89,7 +95,12 @@ def _read_online(config: RunConfig, rows: PromptRows, tokenizer: Any, console: C
 
 
 def _read_offline(
-    config: RunConfig, rows: PromptRows | None, tokenizer: Any, config_dir: Path, console: Console, logs: Path
+    config: RunConfig,
+    rows: PromptRows | None,
+    tokenizer: PreTrainedTokenizerBase,
+    config_dir: Path,
+    console: Console,
+    logs: Path,
 ) -> _Prompts:
     """A dataset's prompts with their responses, and held-out prompts: some of these, or those of a source of their own.
 
@@ -106,7 +117,9 @@ def _read_offline(
     return _Prompts(offline.prompts, split, held.take(split.holdout_N), offline.responses)
 
 
-def _fitting(config: RunConfig, rows: PromptRows, tokenizer: Any, console: Console, logs: Path) -> PromptStore:
+def _fitting(
+    config: RunConfig, rows: PromptRows, tokenizer: PreTrainedTokenizerBase, console: Console, logs: Path
+) -> PromptStore:
     """The prompts of a source that are short enough, tokenised; the others are named."""
     from rayalign.data.token_ids import fitting_prompts
 
@@ -130,7 +143,7 @@ def _from_dataset(config: RunConfig) -> bool:
     return config.samples is not None and config.samples.source == config.prompts.source != "demo"
 
 
-def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
+def _check_context(config: RunConfig, model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     from rayalign.data.judged import JudgedStreams
     from rayalign.learning.folders import context_length, has_rotary_positions
 

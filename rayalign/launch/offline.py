@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
@@ -19,6 +19,10 @@ from rayalign.data.responses import CompletionTokens, Responses
 from rayalign.data.sources import locate
 from rayalign.errors import DataError
 from rayalign.records import prompt_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 AT_ONCE = 500
 
@@ -36,7 +40,7 @@ class Offline:
     """Lines for the user."""
 
 
-def read_offline(config: RunConfig, tokenizer: Any, config_dir: Path) -> Offline:
+def read_offline(config: RunConfig, tokenizer: PreTrainedTokenizerBase, config_dir: Path) -> Offline:
     """The dataset that `samples` names.
 
     Args:

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from rayalign.config.file import redact, with_defaults
 from rayalign.config.run import RunConfig
@@ -15,6 +14,7 @@ from rayalign.launch.fork import fork_run
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
 from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, run_folder
+from rayalign.records import EvalReport, JsonObject
 from rayalign.store.event_log import open_log
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
@@ -75,7 +75,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     console.say(f"report: {run_dir.root / 'report.html'}")
 
 
-def _inputs_read(inputs: Inputs) -> dict[str, Any]:
+def _inputs_read(inputs: Inputs) -> JsonObject:
     """What a resumed run must read again."""
     return {
         "model_sha256": inputs.model_sha256,
@@ -92,7 +92,5 @@ def _digest(ids: Iterator[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def _reports(run_dir: RunDir) -> list[Any]:
-    from rayalign.records import EvalReport
-
+def _reports(run_dir: RunDir) -> list[EvalReport]:
     return [EvalReport.from_dict(report) for r in run_dir.rounds() if (report := r.report()) and report["metrics"]]

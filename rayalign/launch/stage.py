@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -15,6 +14,7 @@ from rayalign.errors import ConfigError
 from rayalign.launch.models import find_base
 from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, package_versions, run_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
+from rayalign.records import JsonObject
 from rayalign.store.files import write_file, write_json
 from rayalign.store.run_dir import RunDir
 from rayalign.store.stage_dir import StageDir
@@ -40,7 +40,7 @@ def stage_folder(config: StageConfig) -> Path:
     return folder.local_path()
 
 
-def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -> dict[str, Any]:
+def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -> JsonObject:
     """Train a stage, go on with one that was stopped, or do nothing where it is done; returns its `stage.json`.
 
     Args:
@@ -71,7 +71,7 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     return facts
 
 
-def describe_result(kind: StageKind, facts: dict[str, Any]) -> str:
+def describe_result(kind: StageKind, facts: JsonObject) -> str:
     """One line on a finished stage."""
     data, metrics = facts["data"], facts["metrics"]
     measured = [
@@ -89,10 +89,10 @@ def _train(
     config_dir: Path,
     stage: StageDir,
     run_dir: RunDir,
-    saved: dict[str, Any],
+    saved: JsonObject,
     console: Console,
     logs: Path,
-) -> dict[str, Any]:
+) -> JsonObject:
     started = time.monotonic()
     inputs = read_stage_inputs(kind, config, config_dir, stage)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
@@ -122,9 +122,7 @@ def _train(
     )
 
 
-def write_rows(
-    config: StageConfig, stage: StageDir, inputs: StageInputs, console: Console, logs: Path
-) -> dict[str, Any]:
+def write_rows(config: StageConfig, stage: StageDir, inputs: StageInputs, console: Console, logs: Path) -> JsonObject:
     """Write the rows for the workers; returns their counts."""
     for part, found in (("train", inputs.train), ("holdout", inputs.holdout)):
         schema = pa.schema([(name, pa.list_(pa.int32())) for name in found.rows[0]])

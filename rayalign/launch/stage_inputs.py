@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,12 @@ from rayalign.data.sources import locate
 from rayalign.data.stage_rows import StageRows, answer_rows, pair_rows
 from rayalign.errors import ConfigError, DataError
 from rayalign.launch.models import find_base
-from rayalign.records import prompt_id
+from rayalign.records import JsonObject, prompt_id
 from rayalign.store.stage_dir import StageDir
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 UNTRAINED = "demo_untrained"
 HOLDOUT_SEED = 1_000_003
@@ -33,7 +37,7 @@ class StageInputs:
     train: StageRows
     holdout: StageRows
 
-    def digests(self) -> dict[str, Any]:
+    def digests(self) -> JsonObject:
         """What a resumed stage must read again."""
         return {
             "model_sha256": self.model_sha256,
@@ -52,7 +56,7 @@ def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, st
 
     train, holdout, unread = _dataset(kind, config, config_dir)
     base = _base(kind, config, stage)
-    tokenizer: Any = load_tokenizer(base)
+    tokenizer: PreTrainedTokenizerBase = load_tokenizer(base)
     data, length = config.data, context_length(base)
     check_template(tokenizer, data.template)
     if length is not None and length < data.max_tokens:
@@ -73,7 +77,9 @@ def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, st
     return StageInputs(base, hash_model(base), *parts)
 
 
-def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], tokenizer: Any) -> StageRows:
+def _tokenize(
+    kind: StageKind, config: StageConfig, rows: list[DatasetRow], tokenizer: PreTrainedTokenizerBase
+) -> StageRows:
     template, limit = config.data.template, config.data.max_tokens
     if kind == "sft":
         return answer_rows(rows, tokenizer, template, limit)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayalign.actors.cluster import Cluster, check_nodes, connected
 from rayalign.actors.generator import RayGenerator
@@ -30,6 +29,7 @@ from rayalign.loop.round import Parts, Run
 from rayalign.loop.run import run_rounds
 from rayalign.loop.sampling import Given, Unscored
 from rayalign.parts import Scorer
+from rayalign.records import JsonObject
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.reporter import RunReporter
 
@@ -52,7 +52,7 @@ class Actors:
     generator: RayGenerator
     scorer: Scorer
     learner: RayLearner
-    described: list[dict[str, Any]]
+    described: list[JsonObject]
     """What each actor says of itself: where it runs, with which versions."""
 
 
@@ -119,7 +119,7 @@ def _start(
             site.model, config, logs, cpus=placement.generator, say=reporter.say, label_selector=selector
         )
         started.callback(generator.pool.close)
-        described: list[dict[str, Any]] = []
+        described: list[JsonObject] = []
         for part in (scorer, generator.pool, learner):
             if not isinstance(part, Unscored):
                 described += part.ready()
@@ -147,7 +147,7 @@ def _run_of(
     )
 
 
-def _this_attempt() -> dict[str, Any]:
+def _this_attempt() -> JsonObject:
     """What `run.json` keeps of this attempt, beside its nodes and actors."""
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

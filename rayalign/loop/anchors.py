@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rayalign.evaluation.drift import drift
 from rayalign.loop.sampling import score_shards
 from rayalign.parts import Reporter, Scorer
-from rayalign.records import Prompt, SampledShard, ScoredSample, Shard
+from rayalign.records import JsonObject, Prompt, SampledShard, ScoredSample, Shard
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
@@ -30,7 +29,7 @@ class Anchors:
         self._run_dir, self._prompts, self._scorer, self._reporter = run_dir, prompts, scorer, reporter
         self._seed = seed
 
-    def drift(self, round_dir: RoundDir, chosen: Sequence[ScoredSample]) -> dict[str, Any]:
+    def drift(self, round_dir: RoundDir, chosen: Sequence[ScoredSample]) -> JsonObject:
         """Score a round's anchors, where that is not done yet, and compare them with the first ones.
 
         Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from rayalign.config.run import RunConfig
 from rayalign.evaluation.metrics import measure
@@ -25,6 +24,7 @@ from rayalign.records import (
     Adapter,
     AdapterFiles,
     EvalReport,
+    JsonObject,
     Prompt,
     Purpose,
     Sample,
@@ -66,7 +66,7 @@ class HeldOutEvaluator:
     def prompt_text(self, prompt_id: str) -> str:
         return self._prompts[prompt_id].text
 
-    def trust(self, round_index: int) -> dict[str, Any]:
+    def trust(self, round_index: int) -> JsonObject:
         return self._trust.report(round_index)
 
     def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rayalign.data.prompt_store import PromptStore
 from rayalign.parts import Evaluator
+from rayalign.records import JsonObject
 from rayalign.store.round_dir import RoundDir
 
 SHOWN_ANSWERS = 8
@@ -13,7 +12,7 @@ TIMED = {"sampling": "sample", "adapter": "update", "evaluation": "evaluate"}
 """Commit that holds a stage's time -> the stage's name in the report."""
 
 
-def round_facts(round_dir: RoundDir, evaluator: Evaluator, prompts: PromptStore, responses: int) -> dict[str, Any]:
+def round_facts(round_dir: RoundDir, evaluator: Evaluator, prompts: PromptStore, responses: int) -> JsonObject:
     """The facts; what was not committed has no key.
 
     Args:
@@ -21,7 +20,7 @@ def round_facts(round_dir: RoundDir, evaluator: Evaluator, prompts: PromptStore,
         responses: sampled per held-out prompt, of which the first is shown.
     """
     saved = {name: found for name in (*TIMED, "groups") if (found := round_dir.committed(name)) is not None}
-    facts: dict[str, Any] = {
+    facts: JsonObject = {
         "stages": {stage: saved[name]["stage"] for name, stage in TIMED.items() if name in saved},
         "answers": _answers(round_dir, evaluator, responses),
     }
@@ -36,7 +35,7 @@ def round_facts(round_dir: RoundDir, evaluator: Evaluator, prompts: PromptStore,
     return facts
 
 
-def _answers(round_dir: RoundDir, evaluator: Evaluator, responses: int) -> list[dict[str, Any]]:
+def _answers(round_dir: RoundDir, evaluator: Evaluator, responses: int) -> list[JsonObject]:
     rows = round_dir.read_shard("evaluation", 0) or []
     return [
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from rayalign.records import (
 )
 from rayalign.store.round_dir import RoundDir
 
+Ids = TypeVar("Ids", Sequence[Prompt], np.ndarray)
 
-def make_shards(ids: Sequence[Any] | np.ndarray, take: Callable[[Any], Sequence[Prompt]]) -> Shards:
+
+def make_shards(ids: Ids, take: Callable[[Ids], Sequence[Prompt]]) -> Shards:
     """Shards of the prompts with these ids, in this order.
 
     Args:

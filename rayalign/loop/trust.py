@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
@@ -24,7 +23,7 @@ from rayalign.evaluation.gap import proxy_gap
 from rayalign.loop.anchors import Anchors
 from rayalign.loop.sampling import read_rows, score_shards
 from rayalign.parts import Reporter, Scorer
-from rayalign.records import Prompt, ScoredSample
+from rayalign.records import JsonObject, Prompt, ScoredSample
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
@@ -57,7 +56,7 @@ class TrustChecks:
         self._names = [section.name for section in config.scoring]
         self._anchors = Anchors(run_dir, prompts, scorer, reporter, seed=config.run.seed)
 
-    def report(self, round_index: int) -> dict[str, Any]:
+    def report(self, round_index: int) -> JsonObject:
         """The section; canaries, drift and gap in evaluated rounds only. Alarms are also said to the user."""
         round_dir, seed, gold = self._run_dir.round(round_index), self._config.run.seed, self._config.gold
         counter, answers = ScoreCounter(self._names), {}
@@ -66,7 +65,7 @@ class TrustChecks:
             before, rows[purpose] = counter.answers, self._read(round_dir, purpose, counter)
             answers[purpose] = counter.answers - before
         measured = "train" if rows["train"] else "evaluation"
-        trust: dict[str, Any] = {
+        trust: JsonObject = {
             "gold": gold,
             "answers": answers,
             "truncated_answers": counter.truncated,
@@ -104,7 +103,7 @@ class TrustChecks:
         count = min(count, len(prompts))
         return [prompts[place * len(prompts) // count] for place in range(count)]
 
-    def _canaries(self, round_dir: RoundDir, rows: Sequence[ScoredSample]) -> dict[str, Any] | None:
+    def _canaries(self, round_dir: RoundDir, rows: Sequence[ScoredSample]) -> JsonObject | None:
         prompts = self._chosen(rows, self._config.evaluation.canaries)
         if not prompts:
             return None
@@ -112,7 +111,7 @@ class TrustChecks:
             battery = CanaryBattery(prompts, rows, comparing_scorers(self._config))
             # A scorer of negative weight is a penalty: an answer of nothing rightly gets less of it than a real one.
             judged = [section.name for section in self._config.scoring if section.weight >= 0]
-            found: dict[str, Any] = {"prompts": len(prompts)}
+            found: JsonObject = {"prompts": len(prompts)}
             try:
                 asked = [battery.shard()]
                 (scored,) = score_shards(self._scorer, self._reporter, round_dir.index, asked, "score canaries")
@@ -125,14 +124,14 @@ class TrustChecks:
         assert saved is not None
         return saved["canaries"]
 
-    def _drift(self, round_dir: RoundDir, rows: Sequence[ScoredSample]) -> dict[str, Any] | None:
+    def _drift(self, round_dir: RoundDir, rows: Sequence[ScoredSample]) -> JsonObject | None:
         if self._config.evaluation.anchors == 0:
             return None
         chosen = {prompt.id for prompt in self._chosen(rows, self._config.evaluation.anchors)}
         answers = [row for row in rows if row.sample.prompt_id in chosen and row.sample.index < ANSWERS_PER_PROMPT]
         return self._anchors.drift(round_dir, answers)
 
-    def _gap(self, rows: Sequence[ScoredSample]) -> dict[str, Any]:
+    def _gap(self, rows: Sequence[ScoredSample]) -> JsonObject:
         gold = self._config.gold
         proxies = {section.name: section.weight for section in self._config.scoring if section.name != gold}
         proxies = {name: weight for name, weight in proxies.items() if weight}
