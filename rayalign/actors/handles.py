@@ -6,6 +6,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 
 import ray
 from ray import ObjectRef
+from ray.actor import ActorHandle
 
 from rayalign.records import JsonObject
 
@@ -35,4 +36,4 @@ class Replica(Protocol):
 
 def end(handle: object) -> None:
     """Kill the actor behind a handle; nothing happens where it is dead."""
-    ray.kill(cast("ray.actor.ActorHandle[object]", handle))
+    ray.kill(cast("ActorHandle[object]", handle))
