@@ -20,14 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from rayalign.actors.vllm_start import start_engine
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
 from rayalign.records import Message
 from rayalign.scoring.judges.judge_model import load_chat_tokenizer, question_tokens
-from rayalign.scoring.models.text_model import load_part, longest_text
+from rayalign.scoring.models.text_model import load_config, longest_text
 from rayalign.scoring.services.calls import Failure
 from rayalign.scoring.services.transport import Reply
 
@@ -173,7 +171,7 @@ def start_judge(folder: Path, section: JudgeScoring, config: RunConfig, on_failu
         on_failure: see `EngineThread`.
     """
     tokenizer = load_chat_tokenizer(folder)
-    own = longest_text(load_part(AutoConfig, folder), tokenizer)
+    own = longest_text(load_config(folder), tokenizer)
     longest = min(section.context or own, own)
     gpus = config.cluster.judges.gpus
     arguments: dict[str, Any] = {

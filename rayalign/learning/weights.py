@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -30,7 +30,7 @@ class TrainedWeights(Protocol):
     def model(self) -> torch.nn.Module: ...
 
     @property
-    def base(self) -> Any:
+    def base(self) -> PreTrainedModel:
         """The same without an adapter's wrapping: transformers' class."""
         ...
 
@@ -60,8 +60,10 @@ class AdapterWeights:
         self.model = model
 
     @property
-    def base(self) -> Any:
-        return self.model.get_base_model()
+    def base(self) -> PreTrainedModel:
+        base = self.model.get_base_model()
+        assert isinstance(base, PreTrainedModel)
+        return base
 
     @contextlib.contextmanager
     def base_only(self) -> Iterator[None]:
@@ -122,7 +124,7 @@ class FullWeights:
         )
         self.model = model.requires_grad_(True)
         self._names = sorted(shapes)
-        config: dict[str, Any] = json.loads((folder / FULL_CONFIG).read_text())
+        config: dict[str, object] = json.loads((folder / FULL_CONFIG).read_text())
         config.pop("torch_dtype", None)
         self._config = json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True).encode()
         self._parameters = list(model.parameters())
@@ -196,5 +198,5 @@ def _check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -
         )
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> object:
     return sorted(value) if isinstance(value, set) else str(value)

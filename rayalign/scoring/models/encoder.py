@@ -15,10 +15,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from rayalign.errors import DataError, ModelError
-from rayalign.scoring.models.text_model import batches, load_model, load_part, longest_text, padded
+from rayalign.scoring.models.text_model import (
+    batches,
+    load_config,
+    load_model,
+    load_tokenizer,
+    longest_text,
+    padded,
+    special_id,
+)
 
 Pooling = Literal["cls", "mean"]
 _KINDS = ("Model", "ForMaskedLM")
@@ -33,7 +41,7 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
     Raises:
         ModelError: another kind of model, another pooling, or a layer that this encoder does not have.
     """
-    config = load_part(AutoConfig, folder)
+    config = load_config(folder)
     kinds = config.architectures or []
     if config.is_encoder_decoder or not any(kind.endswith(_KINDS) for kind in kinds):
         raise ModelError(
@@ -100,8 +108,8 @@ class Encoder:
         device: str = "cpu",
     ) -> None:
         self._pooling, self._budget, self._device = pooling, tokens_per_batch, device
-        self._tokenizer = load_part(AutoTokenizer, folder)
-        self._model = load_model(AutoModel, folder, dtype, unused=("pooler.",)).to(device)
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_model(AutoModel, folder, dtype, device, unused=("pooler.",))
         longest = longest_text(self._model.config, self._tokenizer)
         self.limit = min(max_tokens or longest, longest)
         first, second = self.encode(_PROBES).vectors_ND
@@ -147,7 +155,7 @@ class Encoder:
     @torch.inference_mode()
     def forward(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Embeddings [B, D] of rows of token ids, in one forward pass; NaN where one is not finite or all zeros."""
-        ids_BT, mask_BT = padded(rows, self._tokenizer.pad_token_id or 0, self._device)
+        ids_BT, mask_BT = padded(rows, special_id(self._tokenizer.pad_token_id), self._device)
         hidden_BTH = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
         if self._pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]
