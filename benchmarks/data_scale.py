@@ -146,7 +146,7 @@ def read(config: Any, tokenizer: Any) -> tuple[Any, Any]:
     from rayalign.data.token_ids import fitting_prompts
     from rayalign.launch.inputs import prompt_rows
 
-    rows, store = prompt_rows(config, Path()), PromptStore()
+    rows, store = prompt_rows(config.prompts, Path(), targets=False), PromptStore()
     store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
     return store, split_prompts(*store.ids(), config.prompts.holdout)
 
@@ -160,7 +160,7 @@ def round_of(
     clock: Clock | None,
 ) -> None:
     from rayalign.demo.rules import demo_rule
-    from rayalign.loop.round import Run, Stages, produce
+    from rayalign.loop.round import Parts, Run, produce
     from rayalign.loop.trust import TrustChecks
     from rayalign.records import Adapter
     from rayalign.scoring.scorers import Scorers
@@ -168,12 +168,11 @@ def round_of(
     from rayalign.store.run_dir import RunDir
 
     run_dir, reporter = RunDir(folder / "run"), Reporter(clock)
-    scorers = Scorers(
-        config, read_sources(config.scoring, folder, SourceReaders(lambda section: (folder, ""), demo_rule))
-    )
+    readers = SourceReaders(lambda section: (folder, ""), demo_rule)
+    scorers = Scorers(config.scorer_settings, read_sources(config.scoring, folder, readers))
     scorer = InProcess(scorers)
-    stages = Stages(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
-    run = Run(config, run_dir, stages, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]
+    parts = Parts(Generator(), scorer, builder(run_dir), None, None, reporter)  # type: ignore[arg-type]
+    run = Run(config, run_dir, parts, store, train_ids_N, "b" * 64)  # type: ignore[arg-type]
     groups = produce(run, 1, Adapter.base("b" * 64))
     assert groups.kept + sum(groups.dropped.values()) == len(train_ids_N) and groups.kept and groups.dropped
     with reporter.stage("trust", 1, 0):

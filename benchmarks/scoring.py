@@ -147,7 +147,7 @@ def measure_cache(count: int, repeats: int) -> dict[str, float]:
     })  # fmt: skip
     prompts, samples = make_inputs(count)
     with tempfile.TemporaryDirectory() as folder:
-        service = build_service(config.scoring[0], ScorerSource(), config, Path(folder))
+        service = build_service(config.scoring[0], ScorerSource(), config.scorer_settings, Path(folder))
         server = subprocess.Popen([sys.executable, str(ROOT / "examples" / "reward_server.py"), str(port)])
         try:
             first: list[Any] = []

@@ -17,6 +17,7 @@ from rayalign.records import (
     ReplicaState,
     SampledShard,
     SamplingPlan,
+    SavedAdapter,
     ScoredShard,
     Shard,
     Shards,
@@ -77,7 +78,7 @@ class Learner(Protocol):
 
 
 class Evaluator(Protocol):
-    def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
+    def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
         """Sample and score the held-out prompts and measure them against the baselines."""
         ...
 

@@ -13,7 +13,7 @@ from rayalign.data.prompt_store import PromptStore
 from rayalign.data.selection import build_group
 from rayalign.errors import AdapterVersionError
 from rayalign.loop.evaluator import HeldOutEvaluator
-from rayalign.loop.round import Run, Stages
+from rayalign.loop.round import Parts, Run
 from rayalign.records import (
     ADAPTER_WEIGHTS,
     SHARD_PROMPTS,
@@ -260,7 +260,7 @@ def make_run(root: Any, config: RunConfig | None = None, fuse: Fuse | None = Non
     reporter = FakeReporter()
     holdout = make_prompts(40, "held out")
     evaluator = HeldOutEvaluator(config, run_dir, holdout, generator, scorer, learner, reporter)
-    stages = Stages(generator, scorer, FakeGroupBuilder(run_dir, config, fuse), learner, evaluator, reporter)
+    parts = Parts(generator, scorer, FakeGroupBuilder(run_dir, config, fuse), learner, evaluator, reporter)
     prompts = PromptStore()
     prompts.add(make_prompts(100, "train"))
-    return Run(config, run_dir, stages, prompts, prompts.ids()[0], "b" * 64)
+    return Run(config, run_dir, parts, prompts, prompts.ids()[0], "b" * 64)

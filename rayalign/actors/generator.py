@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ray
+from ray import ObjectRef
 
+from rayalign.actors.handles import Method, Replica
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
@@ -50,6 +52,19 @@ class GeneratorActor:
         return self._engine.logps(sequences, version)
 
 
+class GeneratorHandle(Replica, Protocol):
+    """The handle of a `GeneratorActor`."""
+
+    @property
+    def hold(self) -> Method[[int, ObjectRef[AdapterFiles | None]], ReplicaState]: ...
+
+    @property
+    def sample(self) -> Method[[Sequence[Prompt], SamplingPlan, int], list[Sample]]: ...
+
+    @property
+    def logps(self) -> Method[[Sequence[TokenSequence], int], list[list[float]]]: ...
+
+
 class RayGenerator:
     """`Generator` over a pool of vLLM actors."""
 
@@ -64,7 +79,7 @@ class RayGenerator:
         label_selector: dict[str, str] | None = None,
     ) -> None:
         gpus = config.cluster.generators.gpus
-        self._held: tuple[int, Any] | None = None
+        self._held: tuple[int, ObjectRef[AdapterFiles | None]] | None = None
         self._sync_timeout_s = config.limits.sync_timeout_s
         actor = ray.remote(GeneratorActor).options(
             num_cpus=cpus,
@@ -74,9 +89,8 @@ class RayGenerator:
             runtime_env=runtime_env(1, gpu=gpus > 0),
         )
 
-        def make(i: int) -> Any:
-            name = f"generator-{i}"
-            return actor.remote(name, model, config, log_folder)
+        def make(i: int) -> GeneratorHandle:
+            return cast(GeneratorHandle, actor.remote(f"generator-{i}", model, config, log_folder))
 
         self.pool = Pool(
             "generator",
@@ -90,18 +104,27 @@ class RayGenerator:
         )
 
     def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
-        self._held = (adapter.version, ray.put(files))
-        return self.pool.broadcast("hold", *self._held, timeout_s=self._sync_timeout_s)
+        # Kept before it is sent: a replica that dies on the way is replaced by one that holds it.
+        version, put = self._held = (adapter.version, ray.put(files))
+        return self.pool.broadcast(
+            "hold", lambda replica: replica.hold.remote(version, put), timeout_s=self._sync_timeout_s
+        )
 
-    def _hold_again(self, replica: Any) -> None:
+    def _hold_again(self, replica: GeneratorHandle) -> None:
         if self._held is not None:
             ray.get(replica.hold.remote(*self._held), timeout=self._sync_timeout_s)
 
     def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
-        results = self.pool.map("sample", shards, lambda shard: (shard.prompts, plan, adapter.version))
-        for shard, samples in results:
+        def ask(replica: GeneratorHandle, shard: Shard) -> ObjectRef[list[Sample]]:
+            return replica.sample.remote(shard.prompts, plan, adapter.version)
+
+        for shard, samples in self.pool.map("sample", ask, shards):
             yield SampledShard(shard, samples)
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
-        answers = self.pool.broadcast("logps", sequences, adapter.version, timeout_s=self._sync_timeout_s)
+        answers = self.pool.broadcast(
+            "logps",
+            lambda replica: replica.logps.remote(sequences, adapter.version),
+            timeout_s=self._sync_timeout_s,
+        )
         return {f"generator-{i}": answer for i, answer in enumerate(answers)}

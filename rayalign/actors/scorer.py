@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import ray
+from ray import ObjectRef
 
 from rayalign.actors.cluster import Cluster
+from rayalign.actors.handles import Method, Replica
 from rayalign.actors.judge import ActorTransport, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
@@ -70,7 +72,9 @@ class ScorerActor:
             )
             for section, source, model in zip(config.scoring, sources, models, strict=True)
         ]
-        self._scorers = Scorers(config, here, run_cache.folder if run_cache and run_cache.usable_here() else None)
+        self._scorers = Scorers(
+            config.scorer_settings, here, run_cache.folder if run_cache and run_cache.usable_here() else None
+        )
 
     def describe(self) -> dict[str, Any]:
         return {**describe_process(self._name), "scorers": self._scorers.versions}
@@ -87,6 +91,13 @@ class ScorerActor:
         """
         with bypassed() if fresh else nullcontext():
             return self._scorers.score(prompts, samples, self._within_s)
+
+
+class ScorerHandle(Replica, Protocol):
+    """The handle of a `ScorerActor`."""
+
+    @property
+    def score(self) -> Method[[Sequence[Prompt], Sequence[Sample], bool], list[ScoredSample]]: ...
 
 
 class RayScorer:
@@ -114,9 +125,15 @@ class RayScorer:
         actor = ray.remote(ScorerActor).options(
             num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
         )
+
+        def make(i: int) -> ScorerHandle:
+            return cast(
+                ScorerHandle, actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache, judges)
+            )
+
         self.pool = Pool(
             "scorer",
-            lambda i: actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache, judges),
+            make,
             config.cluster.scorers.min,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
@@ -132,5 +149,8 @@ class RayScorer:
         self.judges.close()
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
-        for item, rows in self.pool.map("score", sampled, lambda item: (item.shard.prompts, item.samples, item.fresh)):
+        def ask(replica: ScorerHandle, item: SampledShard) -> ObjectRef[list[ScoredSample]]:
+            return replica.score.remote(item.shard.prompts, item.samples, item.fresh)
+
+        for item, rows in self.pool.map("score", ask, sampled):
             yield ScoredShard(item.shard, rows)

@@ -6,10 +6,11 @@ rounds/0003/scores ──────────────── agreement �
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,11 +18,10 @@ from typing import Literal
 from pydantic import ValidationError
 
 from rayalign.commands.score_table import agreement_rows, scorer_rows, show_scores
-from rayalign.config.cluster import ClusterSection, ScorerPool
 from rayalign.config.file import redact
-from rayalign.config.rewards import ModelScoring
+from rayalign.config.rewards import ModelScoring, SimilarityScoring
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import ScorerFile
+from rayalign.config.scoring import ScorerFile, ScorerSettings
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import ConfigError, DataError, RunFolderError
 from rayalign.launch.inputs import prompt_rows
@@ -33,7 +33,7 @@ from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
-from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir, shard_path
+from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 from rayalign.store.tables import parquet_bytes, read_parquet
@@ -85,21 +85,19 @@ def rescore(
     """
     _check_name(name)
     saved = SavedRun.at(root)
-    run_dir, config = saved.run_dir, _config(saved, scorers)
-    answers = _answers(run_dir, round_index, purpose, config, folder)
-    sources = read_scorers(config, folder)
-    check_services(config, sources)
+    run_dir, config = saved.run_dir, _config_of(saved)
+    settings = _settings(scorers, config.run.seed)
+    round_dir = run_dir.round(round_index)
+    answers = _answers(run_dir, round_dir, purpose, lambda: _held_out(config, scorers, folder), config.prompts.source)
+    sources = read_scorers(scorers.scoring, config, folder)
+    check_services(settings, sources)
     target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
-    backends = Scorers(config, sources, run_dir.cache)
-    try:
-        rows = _score(answers, backends, _identity(config, sources, backends), target, round_index, console)
-    finally:
-        backends.close()
+    with contextlib.closing(Scorers(settings, sources, run_dir.cache)) as backends:
+        rows = _score(answers, backends, _identity(settings, sources, backends), target, round_index, console)
     stored = [row for shard in answers.shards.values() for row in shard]
     summary = scorer_rows(rows), agreement_rows(rows, stored)
     facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
-    scoring = redact({"scoring": config.to_dict()["scoring"], "combine": config.to_dict()["combine"]})
-    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **scoring})
+    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **redact(scorers.to_dict())})
     show_scores(console, *summary)
     console.say(f"scores: {target}")
     guard = ScoreErrorGuard(config.limits.score_errors, len(rows))
@@ -113,18 +111,24 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
 
 
-def _config(saved: SavedRun, scorers: ScorerFile) -> RunConfig:
-    """The run's config with other scorers, in this process alone."""
+def _config_of(saved: SavedRun) -> RunConfig:
+    """The run's own config.
+
+    Raises:
+        RunFolderError: this version cannot read it.
+    """
     try:
-        run = RunConfig.model_validate(saved.config, strict=True)
+        return RunConfig.model_validate(saved.config, strict=True)
     except ValidationError as error:
         found = f"{saved.run_dir.root}/config.yaml: {error.errors()[0]['msg']}"
         remedy = "use the rayalign version that made it"
         raise RunFolderError(found, "this version cannot read it", remedy) from None
-    gpus = 1 if any(isinstance(one, ModelScoring) for one in scorers.scoring) and _sees_gpu() else 0
-    cluster = ClusterSection(scorers=ScorerPool(gpus=gpus))
-    # Not validated: its objectives need not fit these scorers.
-    return run.model_copy(update={"scoring": scorers.scoring, "combine": scorers.combine, "cluster": cluster})
+
+
+def _settings(scorers: ScorerFile, seed: int) -> ScorerSettings:
+    """The scorers of a file, in this process alone."""
+    device = "cuda" if any(isinstance(one, ModelScoring) for one in scorers.scoring) and _sees_gpu() else "cpu"
+    return ScorerSettings(scorers.scoring, scorers.combine, seed, device)
 
 
 def _sees_gpu() -> bool:
@@ -133,21 +137,24 @@ def _sees_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _answers(run_dir: RunDir, round_index: int, purpose: Purpose, config: RunConfig, folder: Path) -> Answers:
-    round_dir = run_dir.round(round_index)
+def _answers(
+    run_dir: RunDir, round_dir: RoundDir, purpose: Purpose, held_out: Callable[[], Iterable[Prompt]], source: str
+) -> Answers:
+    """A round's stored answers.
+
+    Args:
+        held_out: reads the held-out prompts from `source`, the run's; called where these were answered.
+    """
     numbers = round_dir.shards(purpose)
     if not numbers:
         raise _nothing_there(run_dir, round_dir, purpose)
-    shards, digests = {}, {}
-    for number in numbers:
-        shards[number] = round_dir.read_shard(purpose, number) or []
-        commit = round_dir.committed(f"{purpose}-{number:05d}") or {}
-        digests[number] = commit["files"][shard_path(purpose, "samples", number)]["sha256"]
+    shards = {number: round_dir.read_shard(purpose, number) or [] for number in numbers}
+    digests = {number: round_dir.samples_sha256(purpose, number) for number in numbers}
     prompts = PromptStore()
-    prompts.add(_drawn(round_dir) if purpose == "train" else _held_out(config, folder))
+    prompts.add(_drawn(round_dir) if purpose == "train" else held_out())
     wanted = {row.sample.prompt_id.encode() for rows in shards.values() for row in rows}
     if lost := [name.decode() for name in wanted - set(prompts.ids()[0].tolist())]:
-        where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else config.prompts.source
+        where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else source
         raise DataError(
             f"{where} lacks {len(lost)} prompts of the answers, for example {min(lost)}",
             "scorers read the prompt too",
@@ -179,20 +186,21 @@ def _drawn(round_dir: RoundDir) -> Iterator[Prompt]:
         yield from round_dir.read_prompts(start, PROMPTS_PER_ROW_GROUP)
 
 
-def _held_out(config: RunConfig, folder: Path) -> Iterator[Prompt]:
+def _held_out(config: RunConfig, scorers: ScorerFile, folder: Path) -> Iterator[Prompt]:
+    similar = any(isinstance(section, SimilarityScoring) for section in scorers.scoring)
     try:
-        for row in prompt_rows(config, folder).rows:
+        for row in prompt_rows(config.prompts, folder, targets=config.reads_targets or similar).rows:
             yield Prompt(row.id, row.messages, [], row.target, row.metadata)
     except DataError as error:
         why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
         raise DataError(error.found, why, "run this where the run was started, or put the file back") from None
 
 
-def _identity(config: RunConfig, sources: Sequence[ScorerSource], scorers: Scorers) -> str:
+def _identity(settings: ScorerSettings, sources: Sequence[ScorerSource], scorers: Scorers) -> str:
     """All that decides the scores of given answers."""
-    sections = [section.model_dump(mode="json") for section in config.scoring]
+    sections = [section.model_dump(mode="json") for section in settings.scoring]
     versions = [*(source.version for source in sources), scorers.versions]
-    return json.dumps([sections, config.combine.model_dump(mode="json"), versions, config.run.seed], sort_keys=True)
+    return json.dumps([sections, settings.combine.model_dump(mode="json"), versions, settings.seed], sort_keys=True)
 
 
 def _score(

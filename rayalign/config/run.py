@@ -11,23 +11,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
+from rayalign.config.checks import CHECKS
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
 from rayalign.config.model import LoraSection as LoraSection, ModelSection
 from rayalign.config.objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
-    KWayObjective,
     Objective,
-    PairObjective,
     ReferenceObjective,
     RevisionObjective,
     SelfContrastObjective,
-    check_together,
 )
 from rayalign.config.rewards import RuleScoring
-from rayalign.config.scoring import CombineSection, Scoring, check_scorers
-from rayalign.config.services import JudgeScoring
+from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring
 from rayalign.config.training import LoopSection, SyncSection, TrainingSection
 
 
@@ -88,6 +85,13 @@ class RunConfig(Section):
         return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
 
     @property
+    def scorer_settings(self) -> ScorerSettings:
+        """What the scorers of a run read of its config."""
+        pool = self.cluster.scorers
+        device = "cuda" if pool.gpus > 0 else "cpu"
+        return ScorerSettings(self.scoring, self.combine, self.run.seed, device, pool.min)
+
+    @property
     def gold(self) -> str | None:
         """Name of the scorer that the others are measured against."""
         demo = (s.name for s in self.scoring if isinstance(s, RuleScoring) and s.function == "demo")
@@ -132,121 +136,7 @@ class RunConfig(Section):
         return self.prompts.max_tokens + max(self.max_response_tokens, self.sampling.max_tokens) + extra
 
     @model_validator(mode="after")
-    def _scorers_fit(self) -> Self:
-        check_scorers(self.scoring)
-        return self
-
-    @model_validator(mode="after")
-    def _gold_is_a_scorer(self) -> Self:
-        names = [scoring.name for scoring in self.scoring]
-        if self.evaluation.gold is not None and self.evaluation.gold not in names:
-            raise ValueError(
-                f"evaluation.gold {self.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
-                "add it to scoring with weight: 0"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _objectives_fit(self) -> Self:
-        check_together(self.objectives)
-        if self.samples is not None:
-            return self  # a dataset's content is known when it is read
-        needs = {need for objective in self.objectives for need in objective.needs}
-        if not self.scoring:
-            raise ValueError("scoring is empty and nothing else scores the responses: add {type: rule, function: demo}")
-        if "judgments" in needs and not any(
-            isinstance(section, JudgeScoring) and section.template == "cut" for section in self.scoring
-        ):
-            raise ValueError(
-                "an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)"
-            )
-        if "rewards" in needs and not any(section.weight for section in self.scoring):
-            raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
-        if "rewards" in needs and self.sampling.responses < 2:
-            raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
-        return self
-
-    @model_validator(mode="after")
-    def _negatives_can_be_found(self) -> Self:
-        contrast = next((o for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
-        if contrast is None:
-            return self
-        names = [section.name for section in self.scoring]
-        if contrast.ranks and self.samples is not None:
-            raise ValueError(
-                f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: set pool: alldedup"
-            )
-        if contrast.ranks and self.similarity_scorer not in names:
-            raise ValueError(
-                f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
-                f"type similarity, or name one of {', '.join(names)} in objective.similarity"
-            )
-        if self.samples is None and contrast.negatives != "all" and contrast.negatives > self.sampling.responses:
-            raise ValueError(
-                f"objective.negatives {contrast.negatives} of sampling.responses {self.sampling.responses}: sample more"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _sampled_or_read(self) -> Self:
-        if self.samples is None:
-            return self
-        plain = SamplingSection()
-        changed = [
-            name
-            for name in ("responses", "temperature", "top_p")
-            if getattr(self.sampling, name) != getattr(plain, name)
-        ]
-        if changed:
-            raise ValueError(
-                f"samples.source gives the training responses and sampling.{changed[0]} would sample them: remove one"
-            )
-        if self.training.reference_logps == "generator":
-            raise ValueError(
-                "training.reference_logps generator: the generator did not sample a dataset's responses and does not "
-                "know their log-probabilities; set it to learner"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _generator_can_be_reference(self) -> Self:
-        compared = [o for o in self.objectives if isinstance(o, ReferenceObjective)]
-        known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
-        if self.training.reference_logps == "generator" and not (compared and known):
-            raise ValueError(
-                "training.reference_logps generator: the generator knows the log-probabilities of what it sampled, "
-                "under the round's start; use objectives that compare just these with reference round_start, "
-                "or set it to learner"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _quantized_weights_stay_whole(self) -> Self:
-        if self.model.quantization != "none" and self.training.zero_stage == 3:
-            raise ValueError(
-                f"model.quantization {self.model.quantization} with training.zero_stage 3 trains wrongly and says "
-                "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _all_weights_can_be_served(self) -> Self:
-        if not self.model.full:
-            return self
-        if self.sync.mode == "adapter":
-            raise ValueError(
-                "model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
-                "beside the base; set sync.mode to auto or merged"
-            )
-        if self.training.zero_stage == 3:
-            raise ValueError(
-                "model.full with training.zero_stage 3: the base's weights, which are compared with, are "
-                "kept whole on every worker; set training.zero_stage to 1 or 2"
-            )
-        if self.cluster.generators.gpus or self.cluster.learner.gpus:
-            raise ValueError(
-                "model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
-                "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
-                "model.full: false"
-            )
+    def _sections_fit(self) -> Self:
+        for check in CHECKS:
+            check(self)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -83,6 +84,20 @@ class CombineSection(Section):
     """Over the scorers whose weight is not 0; `min` and `mean_minus_std` take the weight as a factor."""
     k: NotNegative = 1.0
     """`mean_minus_std`: how many standard deviations of disagreement are taken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerSettings:
+    """What scorers read of a config."""
+
+    scoring: Sequence[Scoring]
+    combine: CombineSection
+    seed: int
+    """The run's: the same seed asks a judge the same questions."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where scorers' own models stand."""
+    sharers: int = 1
+    """Processes that share the limits of a service."""
 
 
 class ScorerFile(Section):

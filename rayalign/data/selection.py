@@ -7,11 +7,24 @@ import heapq
 import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from rayalign.config.data import GroupsSection
 from rayalign.records import Prompt, Score, ScoredSample, TrainingGroup
 
 REWARDS = frozenset({"rewards"})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An answer that may enter a group, with what an objective can learn from it."""
+
+    row: ScoredSample
+    reward: float | None
+    """Null where it is missing; of equal answers, their mean."""
+    judgment: str | None = None
+    verdict: str | None = None
+    """Null where no objective reads judgments, no judge gave one, or the answer was set aside."""
 
 
 def build_group(
@@ -29,35 +42,34 @@ def build_group(
         needs: what the run's objectives learn from: rewards, judgments, targets.
         keep_positive: False sets an answer without fault aside, so that no objective learns from its judgment.
     """
-    judged = "judgments" in needs
-    verdicts = {row.sample.index: _verdict(row, keep_positive) if judged else None for row in rows}
-
-    def has_use(row: ScoredSample) -> bool:
-        rewarded = row.reward is not None and "rewards" in needs
-        return rewarded or verdicts[row.sample.index] is not None or ("targets" in needs and prompt.target is not None)
-
-    usable = [row for row in rows if row.sample.token_ids and has_use(row)]
-    merged = _merge_duplicates(usable) if section.deduplicate else [(row, row.reward) for row in usable]
-    kept = [row for row, _ in merged]
-    rewards = [reward for _, reward in merged]
+    judged, has_target = "judgments" in needs, "targets" in needs and prompt.target is not None
+    candidates = [_candidate(row, judged, keep_positive) for row in rows if row.sample.token_ids]
+    usable = [one for one in candidates if has_target or _has_use(one, needs)]
+    kept = _merge_duplicates(usable) if section.deduplicate else usable
+    rewards = [one.reward for one in kept]
     return TrainingGroup(
         prompt_id=prompt.id,
         prompt_token_ids=prompt.token_ids,
-        response_indices=[row.sample.index for row in kept],
-        response_token_ids=[row.sample.token_ids for row in kept],
-        response_logprobs=[row.sample.logprobs for row in kept],
+        response_indices=[one.row.sample.index for one in kept],
+        response_token_ids=[one.row.sample.token_ids for one in kept],
+        response_logprobs=[one.row.sample.logprobs for one in kept],
         rewards=normalise(rewards, section.normalise),
-        judgments=[_judgment(row) for row in kept] if judged else [],
-        verdicts=[verdicts[row.sample.index] for row in kept] if judged else [],
-        drop_reason=_drop_reason(prompt, rewards, usable, rows, section, needs),
+        judgments=[one.judgment for one in kept] if judged else [],
+        verdicts=[one.verdict for one in kept] if judged else [],
+        drop_reason=_no_use(prompt, rows, needs) if not usable else _too_few(usable, rewards, section, needs),
     )
 
 
-def _verdict(row: ScoredSample, keep_positive: Callable[[ScoredSample], bool]) -> str | None:
-    score = judged_score(row)
-    if score is None or (score.verdict == "perfect" and not keep_positive(row)):
-        return None
-    return score.verdict
+def _candidate(row: ScoredSample, judged: bool, keep_positive: Callable[[ScoredSample], bool]) -> Candidate:
+    score = judged_score(row) if judged else None
+    if score is None:
+        return Candidate(row, row.reward)
+    set_aside = score.verdict == "perfect" and not keep_positive(row)
+    return Candidate(row, row.reward, score.judgment, None if set_aside else score.verdict)
+
+
+def _has_use(candidate: Candidate, needs: Collection[str]) -> bool:
+    return candidate.verdict is not None or (candidate.reward is not None and "rewards" in needs)
 
 
 def judged_score(row: ScoredSample) -> Score | None:
@@ -65,32 +77,21 @@ def judged_score(row: ScoredSample) -> Score | None:
     return next((score for score in row.scores if score.status == "ok" and score.verdict is not None), None)
 
 
-def _judgment(row: ScoredSample) -> str | None:
-    score = judged_score(row)
-    return None if score is None else score.judgment
-
-
-def _merge_duplicates(rows: Sequence[ScoredSample]) -> list[tuple[ScoredSample, float | None]]:
-    same: dict[tuple[int, ...], list[ScoredSample]] = {}
-    for row in rows:
-        same.setdefault(tuple(row.sample.token_ids), []).append(row)
+def _merge_duplicates(candidates: Sequence[Candidate]) -> list[Candidate]:
+    same: dict[tuple[int, ...], list[Candidate]] = {}
+    for one in candidates:
+        same.setdefault(tuple(one.row.sample.token_ids), []).append(one)
     merged = []
-    for twins in same.values():
-        rewards = [twin.reward for twin in twins if twin.reward is not None]
-        merged.append((twins[0], statistics.mean(rewards) if rewards else None))
+    for first, *twins in same.values():
+        rewards = [one.reward for one in (first, *twins) if one.reward is not None]
+        merged.append(replace(first, reward=statistics.mean(rewards) if rewards else None))
     return merged
 
 
-def _drop_reason(
-    prompt: Prompt,
-    rewards: Sequence[float | None],
-    usable: Sequence[ScoredSample],
-    rows: Sequence[ScoredSample],
-    section: GroupsSection,
-    needs: Collection[str],
+def _too_few(
+    usable: Sequence[Candidate], rewards: Sequence[float | None], section: GroupsSection, needs: Collection[str]
 ) -> str | None:
-    if not usable:
-        return "no_target" if "targets" in needs and prompt.target is None else _no_use(rows, needs)
+    """Why the answers that are left, with these rewards, cannot be compared; None where they can."""
     if set(needs) != REWARDS:
         return None
     if len(rewards) == 1:
@@ -100,7 +101,10 @@ def _drop_reason(
     return None
 
 
-def _no_use(rows: Sequence[ScoredSample], needs: Collection[str]) -> str:
+def _no_use(prompt: Prompt, rows: Sequence[ScoredSample], needs: Collection[str]) -> str:
+    """Why no answer can be used."""
+    if "targets" in needs and prompt.target is None:
+        return "no_target"
     if "rewards" in needs:
         return "no_reward"
     if "judgments" not in needs:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rayalign.config.data import PromptsSection
 from rayalign.config.objective import TEMPLATE_TOKENS, CUTObjective
 from rayalign.config.run import RunConfig
 from rayalign.data.drawing import Split, hold_out, split_prompts
@@ -42,45 +43,86 @@ class Inputs:
     """Offline: those of the training prompts."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """The prompts of a run, each on its side."""
+
+    store: PromptStore
+    """At least those that are trained on."""
+    split: Split
+    holdout: list[Prompt]
+    responses: Responses | None = None
+
+
 def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
     """Model folder, prompts and scorer files, each checked.
 
     Raises:
         RayalignError: one of them cannot be used.
     """
-    rows = None if _from_dataset(config) else prompt_rows(config, config_dir)
-    sources = read_scorers(config, config_dir)
-    check_services(config, sources)
-    from rayalign.data.token_ids import fitting_prompts
+    # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
+    rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
+    sources = read_scorers(config.scoring, config, config_dir)
+    check_services(config.scorer_settings, sources)
     from rayalign.learning.folders import hash_model, load_tokenizer
 
     model = find_base(config.model.base)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
-    offline = None if config.samples is None else read_offline(config, tokenizer, config_dir)
-    own = PromptStore()
-    if rows is not None:
-        own.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
-        _say_rows(config, console, rows, own.duplicates, logs)
-    store = own if offline is None else offline.prompts
-    if offline is not None:
-        _say_offline(console, offline, logs)
-    if offline is None or rows is None:
-        own = store
-        split = split_prompts(*store.ids(), config.prompts.holdout)
+    if config.samples is None:
+        assert rows is not None
+        prompts = _read_online(config, rows, tokenizer, console, logs)
     else:
-        split = hold_out(*own.ids(), config.prompts.holdout, store.ids()[0])
-    _say_split(config, console, split)
+        prompts = _read_offline(config, rows, tokenizer, config_dir, console, logs)
+    _say_split(config, console, prompts.split)
     _say_objectives(config, console)
-    holdout = own.take(split.holdout_N)
+    _check_targets(config, prompts.holdout)
+    train_N = prompts.split.train_N
+    return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
+
+
+def _read_online(config: RunConfig, rows: PromptRows, tokenizer: Any, console: Console, logs: Path) -> _Prompts:
+    """Prompts to sample from and to hold out, of one source."""
+    store = _fitting(config, rows, tokenizer, console, logs)
+    split = split_prompts(*store.ids(), config.prompts.holdout)
+    return _Prompts(store, split, store.take(split.holdout_N))
+
+
+def _read_offline(
+    config: RunConfig, rows: PromptRows | None, tokenizer: Any, config_dir: Path, console: Console, logs: Path
+) -> _Prompts:
+    """A dataset's prompts with their responses, and held-out prompts: some of these, or those of a source of their own.
+
+    Args:
+        rows: of the held-out prompts' own source; None where they are some of the dataset's.
+    """
+    offline = read_offline(config, tokenizer, config_dir)
+    own = None if rows is None else _fitting(config, rows, tokenizer, console, logs)
+    _say_offline(console, offline, logs)
+    if own is None:
+        split, held = split_prompts(*offline.prompts.ids(), config.prompts.holdout), offline.prompts
+    else:
+        split, held = hold_out(*own.ids(), config.prompts.holdout, offline.prompts.ids()[0]), own
+    return _Prompts(offline.prompts, split, held.take(split.holdout_N), offline.responses)
+
+
+def _fitting(config: RunConfig, rows: PromptRows, tokenizer: Any, console: Console, logs: Path) -> PromptStore:
+    """The prompts of a source that are short enough, tokenised; the others are named."""
+    from rayalign.data.token_ids import fitting_prompts
+
+    store = PromptStore()
+    store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
+    _say_rows(config, console, rows, store.duplicates, logs)
+    return store
+
+
+def _check_targets(config: RunConfig, holdout: list[Prompt]) -> None:
     if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
         raise ConfigError(
             "evaluation.baselines has target",
             "no held-out prompt has a reference answer",
             "give them in prompts.source, as target, output or a closing turn, or remove it",
         )
-    responses = offline.responses if offline is not None else None
-    return Inputs(model, hash_model(model), store, split.train_N, holdout, sources, responses)
 
 
 def _from_dataset(config: RunConfig) -> bool:
@@ -117,18 +159,20 @@ def _check_context(config: RunConfig, model: Path, tokenizer: Any) -> None:
         )
 
 
-def prompt_rows(config: RunConfig, config_dir: Path) -> PromptRows:
+def prompt_rows(section: PromptsSection, config_dir: Path, *, targets: bool) -> PromptRows:
     """The prompts of the source, one at a time, before tokenising.
+
+    Args:
+        targets: whether the demo world's prompts get reference answers; other sources say themselves.
 
     Raises:
         DataError: it cannot be read.
     """
-    section = config.prompts
     if section.source == "demo":
         from rayalign.demo import world
         from rayalign.demo.datasets import prompts_with_targets
 
-        records = prompts_with_targets() if config.reads_targets else world.prompts()
+        records = prompts_with_targets() if targets else world.prompts()
         return rows_from_records(records, "the demo world", "messages")
     return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
 

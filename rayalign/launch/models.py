@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rayalign.config.rewards import SimilarityScoring
@@ -78,17 +79,18 @@ def _demo_model_of(section: Scoring) -> Path:
     return demo_reward_model()
 
 
-def read_scorers(config: RunConfig, folder: Path) -> list[ScorerSource]:
-    """What the config's scorers read, one source per scorer, each checked.
+def read_scorers(sections: Sequence[Scoring], config: RunConfig, folder: Path) -> list[ScorerSource]:
+    """What scorers read, one source per scorer, each checked.
 
     Args:
+        config: of the run whose answers they score.
         folder: where relative paths are looked up after the working directory.
 
     Raises:
         RayalignError: a file or a model is missing or cannot be used.
     """
     readers = SourceReaders(lambda section: scorer_model(section, config), demo_rule)
-    return read_sources(config.scoring, folder, readers)
+    return read_sources(sections, folder, readers)
 
 
 def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:

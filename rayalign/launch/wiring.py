@@ -1,10 +1,17 @@
-"""The second half of the composition root: real parts on a Ray cluster, started together and put into one run."""
+"""The second half of the composition root: real parts on a Ray cluster, started together and put into one run.
+
+learner ─┐
+scorer  ─┼─► all asked for at once, then waited for ─► evaluator, group builder ─► Run ─► run_rounds
+generator┘
+"""
 
 from __future__ import annotations
 
 import datetime
 import platform
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +20,40 @@ from rayalign.actors.generator import RayGenerator
 from rayalign.actors.groups import RayGroupBuilder
 from rayalign.actors.learner import RayLearner
 from rayalign.actors.model_source import ModelSource
-from rayalign.actors.placement import keep_off, place
+from rayalign.actors.placement import Placement, keep_off, place
 from rayalign.actors.scorer import RayScorer
 from rayalign.config.run import RunConfig
 from rayalign.launch.inputs import Inputs
 from rayalign.launch.session import package_versions
 from rayalign.loop.evaluator import HeldOutEvaluator
-from rayalign.loop.round import Run, Stages
+from rayalign.loop.round import Parts, Run
 from rayalign.loop.run import run_rounds
 from rayalign.loop.sampling import Given, Unscored
 from rayalign.parts import Scorer
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.reporter import RunReporter
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a run's parts stand."""
+
+    cluster: Cluster
+    placement: Placement
+    model: ModelSource
+    logs: Path
+    """Local folder for the actors' output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """The parts that are actors, all of them ready."""
+
+    generator: RayGenerator
+    scorer: Scorer
+    learner: RayLearner
+    described: list[dict[str, Any]]
+    """What each actor says of itself: where it runs, with which versions."""
 
 
 def run_on_ray(
@@ -42,75 +71,87 @@ def run_on_ray(
         logs: local folder for the actors' output.
         on_connect: called as soon as Ray runs (it replaces the process's signal handlers).
     """
-    parts: list[Any] = []
-    attempt = {
-        "started": _now(),
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "packages": package_versions(),
-    }
-    with connected() as cluster:
+    attempt = _this_attempt()
+    with connected() as cluster, ExitStack() as started:
         on_connect()
-        try:
-            check_nodes(cluster, run_dir)
-            run = _wire(config, run_dir, inputs, reporter, logs, cluster, parts, attempt)
-            run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
-            run_rounds(run)
-        finally:
-            for part in reversed(parts):
-                part.close()
+        check_nodes(cluster, run_dir)
+        site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
+        actors = _start(config, run_dir, inputs, reporter, site, started)
+        nodes = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
+        attempt |= {"actors": actors.described, "nodes": nodes}
+        run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
+        run_rounds(_run_of(config, run_dir, inputs, reporter, actors, site.model))
 
 
-def _wire(
-    config: RunConfig,
-    run_dir: RunDir,
-    inputs: Inputs,
-    reporter: RunReporter,
-    logs: Path,
-    cluster: Cluster,
-    parts: list[Any],
-    attempt: dict[str, Any],
-) -> Run:
-    """Start all actors, wait for all, and put them together."""
-    placement = place(config, cluster)
-    model, storage = ModelSource.of(inputs.model, cluster), run_dir.root / "logs" / "ray_train"
+def _start(
+    config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, site: Site, started: ExitStack
+) -> Actors:
+    """Start all actors and wait for all; `started` ends them, the last one first."""
+    placement, logs = site.placement, str(site.logs)
     with reporter.stage("start actors", 0, 2 + bool(config.scoring)) as progress:
         learner = RayLearner(
-            *(model, config, run_dir.root, storage, str(logs)),
+            site.model,
+            config,
+            run_dir.root,
+            run_dir.root / "logs" / "ray_train",
+            logs,
             cpus=placement.learner,
             label_selector=placement.learner_labels,
         )
-        parts.append(learner)
-        scorer: Scorer = Unscored()
+        started.callback(learner.close)
+        scorer: RayScorer | Unscored = Unscored()
         if config.scoring:
             scorer = RayScorer(
-                *(config, inputs.scorer_sources, str(logs), cluster, run_dir.cache),
+                config,
+                inputs.scorer_sources,
+                logs,
+                site.cluster,
+                run_dir.cache,
                 cpus=placement.scorer,
                 say=reporter.say,
             )
-            parts.append(scorer)
+            started.callback(scorer.close)
         selector = placement.generator_labels
         if placement.apart:
+            # Only now is it known on which nodes the learner's workers are.
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
         generator = RayGenerator(
-            model, config, str(logs), cpus=placement.generator, say=reporter.say, label_selector=selector
+            site.model, config, logs, cpus=placement.generator, say=reporter.say, label_selector=selector
         )
-        parts.append(generator.pool)
-        actors = []
-        for part in (*parts[1:], learner):
-            actors += part.ready()
-            progress.advance(1)
-    attempt["actors"] = actors
-    attempt["nodes"] = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
+        started.callback(generator.pool.close)
+        described: list[dict[str, Any]] = []
+        for part in (scorer, generator.pool, learner):
+            if not isinstance(part, Unscored):
+                described += part.ready()
+                progress.advance(1)
+    return Actors(generator, scorer, learner, described)
+
+
+def _run_of(
+    config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, actors: Actors, model: ModelSource
+) -> Run:
+    """All parts of the run, put together."""
+    generator, scorer, learner = actors.generator, actors.scorer, actors.learner
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
-    stages = Stages(generator, scorer, RayGroupBuilder(run_dir, config, model), learner, evaluator, reporter)
+    group_builder = RayGroupBuilder(run_dir, config, model)
     given = inputs.responses
     return Run(
-        *(config, run_dir, stages, inputs.prompts, inputs.train_ids_N, inputs.model_sha256),
+        config,
+        run_dir,
+        Parts(generator, scorer, group_builder, learner, evaluator, reporter),
+        inputs.prompts,
+        inputs.train_ids_N,
+        inputs.model_sha256,
         dataset=Given(given.rows, given.count) if given is not None else None,
         revisions=Given(given.revision_rows, given.count_revisions) if given is not None and given.revises else None,
     )
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def _this_attempt() -> dict[str, Any]:
+    """What `run.json` keeps of this attempt, beside its nodes and actors."""
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": package_versions(),
+    }

@@ -5,12 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from rayalign.config.base import value_at
-from rayalign.learning.streams import GroupLogps, pad
+from rayalign.config.objective import (
+    CUTObjective,
+    ForwardPredictionObjective,
+    ILFDPOObjective,
+    KWayObjective,
+    ObjectiveSection,
+    PairObjective,
+    ReferenceObjective,
+    SelfContrastObjective,
+)
+from rayalign.learning.streams import GroupLogps, Kind, pad
 from rayalign.losses import (
     biased_nca_loss,
     cut_loss,
@@ -26,24 +36,76 @@ from rayalign.losses import (
 from rayalign.losses.output import LossOutput
 from rayalign.records import TrainingGroup
 
-Losses = Callable[[Any, Sequence[GroupLogps], int], LossOutput]
+Obj = TypeVar("Obj", bound=ObjectiveSection)
+RESPONSE: frozenset[Kind] = frozenset({"response"})
+TARGET: frozenset[Kind] = frozenset({"response", "target"})
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class Family(Generic[Obj]):
     """How an objective reads groups."""
 
-    streams: frozenset[str]
-    units: Callable[[Any, TrainingGroup], int]
+    streams: frozenset[Kind]
+    units: Callable[[Obj, TrainingGroup], int]
     """(objective, group) -> how many terms the group has in the objective's mean."""
-    losses: Losses
+    losses: Callable[[Obj, Sequence[GroupLogps], int], LossOutput]
     """(objective, groups that have units, round) -> one loss per unit, in the order of the groups."""
-    compared: frozenset[str] = frozenset()
+    compared: frozenset[Kind] = frozenset()
     """Streams that are compared with the reference."""
 
 
-def _kway(loss: Callable[..., LossOutput]) -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+class KWayLoss(Protocol):
+    """A loss over the rewarded responses of G groups."""
+
+    def __call__(
+        self,
+        policy_logps_GK: torch.Tensor,
+        reference_logps_GK: torch.Tensor,
+        rewards_GK: torch.Tensor,
+        /,
+        *,
+        alpha: float,
+        beta: float,
+        mask_GK: torch.Tensor,
+    ) -> LossOutput: ...
+
+
+class PairLoss(Protocol):
+    """A loss over B pairs, from summed log-probabilities of the preferred and of the other side."""
+
+    def __call__(
+        self,
+        policy_chosen_B: torch.Tensor,
+        policy_rejected_B: torch.Tensor,
+        reference_chosen_B: torch.Tensor,
+        reference_rejected_B: torch.Tensor,
+        /,
+        *,
+        beta: float,
+    ) -> LossOutput: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a pair: a stream of a group."""
+
+    group: GroupLogps
+    kind: Kind
+    index: int = 0
+
+    @property
+    def policy(self) -> torch.Tensor:
+        """The stream's summed log-probability under the policy."""
+        return self.group.policy_sum(self.kind, self.index)
+
+    @property
+    def reference(self) -> torch.Tensor:
+        """The same under the reference."""
+        return self.group.reference[self.kind, self.index]
+
+
+def _kway(loss: KWayLoss) -> Family[KWayObjective]:
+    def losses(objective: KWayObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         policy_GK, mask_GK = pad([_sums(g, "response") for g in groups])
         reference_GK, _ = pad([_references(g, "response") for g in groups])
         known = [[reward is not None for reward in g.group.rewards] for g in groups]
@@ -53,24 +115,25 @@ def _kway(loss: Callable[..., LossOutput]) -> Family:
         alpha, beta = value_at(objective.alpha, round_index), value_at(objective.beta, round_index)
         return loss(policy_GK, reference_GK, rewards_GK, alpha=alpha, beta=beta, mask_GK=mask_GK & known_GK)
 
-    def units(objective: Any, group: TrainingGroup) -> int:
+    def units(objective: KWayObjective, group: TrainingGroup) -> int:
         return int(sum(reward is not None for reward in group.rewards) > 1)
 
-    return Family(frozenset({"response"}), units, losses, frozenset({"response"}))
+    return Family(RESPONSE, units, losses, RESPONSE)
 
 
-def _pairwise(loss: Callable[..., LossOutput]) -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+def _pairwise(loss: PairLoss) -> Family[PairObjective]:
+    def losses(objective: PairObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         pairs = [
-            ((g, ("response", i)), (g, ("response", j))) for g in groups for i, j in reward_pairs(objective, g.group)
+            (Side(g, "response", better), Side(g, "response", worse))
+            for g in groups
+            for better, worse in reward_pairs(objective, g.group)
         ]
-        return _compare(loss, objective, pairs, round_index)
+        return _compare(loss, pairs, value_at(objective.beta, round_index))
 
-    streams = frozenset({"response"})
-    return Family(streams, lambda objective, group: len(reward_pairs(objective, group)), losses, streams)
+    return Family(RESPONSE, lambda objective, group: len(reward_pairs(objective, group)), losses, RESPONSE)
 
 
-def reward_pairs(objective: Any, group: TrainingGroup) -> list[tuple[int, int]]:
+def reward_pairs(objective: PairObjective, group: TrainingGroup) -> list[tuple[int, int]]:
     """(better, worse) positions of responses whose rewards differ: the best and the worst, or all."""
     known = [(reward, i) for i, reward in enumerate(group.rewards) if reward is not None]
     if objective.pairs == "all":
@@ -82,17 +145,16 @@ def reward_pairs(objective: Any, group: TrainingGroup) -> list[tuple[int, int]]:
     return [(i, j)] if best > worst else []
 
 
-def _spin(loss: Callable[..., LossOutput]) -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
-        pairs = [((g, ("target", 0)), (g, ("response", 0))) for g in groups]
-        return _compare(loss, objective, pairs, round_index)
+def _spin(loss: PairLoss) -> Family[ReferenceObjective]:
+    def losses(objective: ReferenceObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        pairs = [(Side(g, "target"), Side(g, "response")) for g in groups]
+        return _compare(loss, pairs, value_at(objective.beta, round_index))
 
-    streams = frozenset({"response", "target"})
-    return Family(streams, _has_target, losses, streams)
+    return Family(TARGET, _has_target, losses, TARGET)
 
 
-def _self_contrast() -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+def _self_contrast() -> Family[SelfContrastObjective]:
+    def losses(objective: SelfContrastObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         negative_GK, mask_GK = pad([_sums(g, "response") for g in groups])
         reference_GK, _ = pad([_references(g, "response") for g in groups])
         return self_contrast_loss(
@@ -104,16 +166,15 @@ def _self_contrast() -> Family:
             mask_GK=mask_GK,
         )
 
-    streams = frozenset({"response", "target"})
-    return Family(streams, _has_target, losses, streams)
+    return Family(TARGET, _has_target, losses, TARGET)
 
 
-def _has_target(objective: Any, group: TrainingGroup) -> int:
+def _has_target(objective: ObjectiveSection, group: TrainingGroup) -> int:
     return int(group.target_token_ids is not None and bool(group.response_token_ids))
 
 
-def _cut() -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+def _cut() -> Family[CUTObjective]:
+    def losses(objective: CUTObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         rows = [(g, i) for g in groups for i in _judged_rows(g.group)]
         plain_BT, mask_BT = pad([g.tokens["response", i] for g, i in rows])
         negative = [g.group.verdicts[i] == "flawed" for g, i in rows]
@@ -131,31 +192,32 @@ def _cut() -> Family:
             unlikelihood=objective.unlikelihood,
         )
 
-    return Family(frozenset({"response", "judged"}), lambda objective, group: len(_judged_rows(group)), losses)
+    streams: frozenset[Kind] = frozenset({"response", "judged"})
+    return Family(streams, lambda objective, group: len(_judged_rows(group)), losses)
 
 
 def _judged_rows(group: TrainingGroup) -> list[int]:
     return [i for i, verdict in enumerate(group.verdicts) if verdict is not None]
 
 
-def _likelihood(kind: str, rows_of: Callable[[TrainingGroup], list[int]]) -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+def _likelihood(kind: Kind, rows_of: Callable[[TrainingGroup], list[int]]) -> Family[ObjectiveSection]:
+    def losses(objective: ObjectiveSection, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         return nll_loss(*pad([g.tokens[kind, i] for g in groups for i in rows_of(g.group)]))
 
     return Family(frozenset({kind}), lambda objective, group: len(rows_of(group)), losses)
 
 
-def _forward_prediction() -> Family:
+def _forward_prediction() -> Family[ForwardPredictionObjective]:
     """-(1/N) log p(y|x) - (1/N_j) log p(j|x,y)."""
 
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+    def losses(objective: ForwardPredictionObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
         rows = [(g, i) for g in groups for i in _criticised(g.group)]
         answers = nll_loss(*pad([g.tokens["response", i] for g, i in rows]))
         judgments = nll_loss(*pad([g.tokens["criticism", i] for g, i in rows]))
         per_row = answers.per_group + judgments.per_group
         return LossOutput(per_row.mean(), per_row, answers.metrics)
 
-    streams = frozenset({"response", "criticism"})
+    streams: frozenset[Kind] = frozenset({"response", "criticism"})
     return Family(streams, lambda objective, group: len(_criticised(group)), losses)
 
 
@@ -163,12 +225,12 @@ def _criticised(group: TrainingGroup) -> list[int]:
     return [i for i, ids in enumerate(group.criticism_token_ids) if ids]
 
 
-def _ilf_dpo() -> Family:
-    def losses(objective: Any, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
-        pairs = [((g, ("revision", i)), (g, ("response", i))) for g in groups for i in _revised(g.group)]
-        return _compare(dpo_loss, objective, pairs, round_index)
+def _ilf_dpo() -> Family[ILFDPOObjective]:
+    def losses(objective: ILFDPOObjective, groups: Sequence[GroupLogps], round_index: int) -> LossOutput:
+        pairs = [(Side(g, "revision", i), Side(g, "response", i)) for g in groups for i in _revised(g.group)]
+        return _compare(dpo_loss, pairs, value_at(objective.beta, round_index))
 
-    streams = frozenset({"response", "revision"})
+    streams: frozenset[Kind] = frozenset({"response", "revision"})
     return Family(streams, lambda objective, group: len(_revised(group)), losses, streams)
 
 
@@ -186,7 +248,7 @@ def _perfect(group: TrainingGroup) -> list[int]:
     return [i for i, verdict in enumerate(group.verdicts) if verdict == "perfect"]
 
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, Family[Any]] = {
     "nca": _kway(nca_loss),
     "info_nca": _kway(info_nca_loss),
     "dpo": _pairwise(dpo_loss),
@@ -202,25 +264,24 @@ FAMILIES: dict[str, Family] = {
     "ilf_dpo": _ilf_dpo(),
     "sft": _likelihood("response", _perfect),
 }
-"""`objective.type` -> how it is computed."""
+"""`objective.type` -> how it is computed; the type of its section follows from the key."""
 
 
-def _compare(loss: Callable[..., LossOutput], objective: Any, pairs: Sequence[Any], round_index: int) -> LossOutput:
-    """A pairwise loss over ((group, stream), (group, stream)) pairs, the preferred one first."""
-    chosen, rejected = zip(*pairs, strict=True)
+def _compare(loss: PairLoss, pairs: Sequence[tuple[Side, Side]], beta: float) -> LossOutput:
+    """A pairwise loss over (preferred, other) pairs."""
     return loss(
-        torch.stack([g.policy_sum(*key) for g, key in chosen]),
-        torch.stack([g.policy_sum(*key) for g, key in rejected]),
-        torch.stack([g.reference[key] for g, key in chosen]),
-        torch.stack([g.reference[key] for g, key in rejected]),
-        beta=value_at(objective.beta, round_index),
+        torch.stack([chosen.policy for chosen, _ in pairs]),
+        torch.stack([rejected.policy for _, rejected in pairs]),
+        torch.stack([chosen.reference for chosen, _ in pairs]),
+        torch.stack([rejected.reference for _, rejected in pairs]),
+        beta=beta,
     )
 
 
-def _sums(logps: GroupLogps, kind: str) -> torch.Tensor:
+def _sums(logps: GroupLogps, kind: Kind) -> torch.Tensor:
     """[K] summed log-probabilities of a group's streams of one kind."""
     return torch.stack([logps.policy_sum(*key) for key in sorted(logps.tokens) if key[0] == kind])
 
 
-def _references(logps: GroupLogps, kind: str) -> torch.Tensor:
+def _references(logps: GroupLogps, kind: Kind) -> torch.Tensor:
     return torch.stack([logps.reference[key] for key in sorted(logps.reference) if key[0] == kind])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rayalign.errors import SyncError
 from rayalign.parts import Generator, Learner
-from rayalign.records import Adapter, AdapterFiles, SamplingPlan, Shard, TokenSequence
+from rayalign.records import Adapter, SamplingPlan, SavedAdapter, Shard, TokenSequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +52,19 @@ class AdapterSync:
         self._tolerance = tolerance
         self._base_logps: list[list[float]] | None = None
         self._base_gap = 0.0
-        self._served: tuple[Adapter, AdapterFiles | None] | None = None
+        self._served: SavedAdapter | None = None
 
-    def start(self, base: Adapter) -> SyncProof:
+    def start(self, base: SavedAdapter) -> SyncProof:
         """Serve the base and measure the gap between generator and learner there."""
-        self._load(base, None)
-        self._canaries = self._sample_canaries(base)
+        self._load(base)
+        self._canaries = self._sample_canaries(base.record)
         self._base_logps = self._learner.logps(self._canaries, "base", None)
-        self._base_gap = self._gap(base, self._base_logps)
-        self._served = (base, None)
+        self._base_gap = self._gap(base.record, self._base_logps)
+        self._served = base
         return SyncProof(0, None, self._replicas, self._base_gap, self._base_gap, 0.0)
 
-    def sync(self, adapter: Adapter, files: AdapterFiles | None) -> SyncProof:
-        """Serve `adapter` on every replica, proven.
+    def sync(self, new: SavedAdapter) -> SyncProof:
+        """Serve `new` on every replica, proven.
 
         Raises:
             SyncError: the proof failed; the adapter served before is restored.
@@ -72,11 +72,11 @@ class AdapterSync:
         if self._served is None or self._base_logps is None:
             raise SyncError("adapter sync was not started", "there is no gap at version 0 to compare with")
         try:
-            proof = self._prove(adapter, files, self._base_logps)
+            proof = self._prove(new, self._base_logps)
         except SyncError:
-            self._load(*self._served)
+            self._load(self._served)
             raise
-        self._served = (adapter, files)
+        self._served = new
         return proof
 
     def _sample_canaries(self, base: Adapter) -> list[TokenSequence]:
@@ -91,9 +91,9 @@ class AdapterSync:
             )
         return canaries
 
-    def _prove(self, adapter: Adapter, files: AdapterFiles | None, base_logps: list[list[float]]) -> SyncProof:
-        self._load(adapter, files)
-        learner_logps = self._learner.logps(self._canaries, "current", files)
+    def _prove(self, new: SavedAdapter, base_logps: list[list[float]]) -> SyncProof:
+        self._load(new)
+        adapter, learner_logps = new.record, self._learner.logps(self._canaries, "current", new.files)
         gap = self._gap(adapter, learner_logps)
         if not gap <= self._base_gap + self._tolerance:
             raise SyncError(
@@ -104,8 +104,9 @@ class AdapterSync:
         moved = _mean_difference(learner_logps, base_logps)
         return SyncProof(adapter.version, adapter.sha256, self._replicas, gap, self._base_gap, moved)
 
-    def _load(self, adapter: Adapter, files: AdapterFiles | None) -> None:
-        states = self._generator.load(adapter, files)
+    def _load(self, saved: SavedAdapter) -> None:
+        adapter = saved.record
+        states = self._generator.load(adapter, saved.files)
         self._replicas = len(states)
         for state in states:
             if (state.version, state.sha256) != (adapter.version, adapter.sha256):

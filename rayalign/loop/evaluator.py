@@ -10,12 +10,13 @@ from rayalign.config.run import RunConfig
 from rayalign.evaluation.metrics import measure
 from rayalign.loop.sampling import (
     Advance,
+    Sampled,
     StageTotals,
     commit_shards,
     count_one_by_one,
     make_shards,
     read_rows,
-    sample_and_score,
+    sampling_plan,
 )
 from rayalign.loop.trust import TrustChecks
 from rayalign.parts import Generator, Learner, Reporter, Scorer
@@ -25,9 +26,10 @@ from rayalign.records import (
     AdapterFiles,
     EvalReport,
     Prompt,
+    Purpose,
     Sample,
     SampledShard,
-    SamplingPlan,
+    SavedAdapter,
     ScoredSample,
     ScoredShard,
     Shard,
@@ -67,39 +69,27 @@ class HeldOutEvaluator:
     def trust(self, round_index: int) -> dict[str, Any]:
         return self._trust.report(round_index)
 
-    def evaluate(self, round_index: int, adapter: Adapter, files: AdapterFiles | None) -> EvalReport:
-        round_dir = self._run_dir.round(round_index)
-        totals = self._sample(round_dir, self._plan(round_index), adapter, "evaluate")
-        rows = read_rows(round_dir, "evaluation", self._shards)
+    def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
+        round_dir, adapter = self._run_dir.round(round_index), served.record
+        totals = self._sample(round_dir, "evaluation", adapter, "evaluate")
+        rows = read_rows(round_dir, "evaluation", self._shards.indices)
         if self._config.evaluation.greedy:
-            plan = dataclasses.replace(self._plan(round_index), purpose="greedy", responses=1, temperature=0.0)
-            self._sample(round_dir, plan, adapter, "evaluate greedily")
+            self._sample(round_dir, "greedy", adapter, "evaluate greedily")
         if round_index == 0 and "target" in self._config.evaluation.baselines:
             source = Targets(self._scorer)
             commit_shards(round_dir, self._shards, source, "target", self._reporter, stage="score targets")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
         seed = self._config.run.seed
-        metrics = measure(rows, self._kl_sums(rows, files), self._baselines(round_index), self._verifiers, seed)
+        metrics = measure(rows, self._kl_sums(rows, served.files), self._baselines(round_index), self._verifiers, seed)
         if self._config.evaluation.greedy:
-            greedy = measure(read_rows(round_dir, "greedy", self._shards), None, {}, self._verifiers, seed)
+            greedy = measure(read_rows(round_dir, "greedy", self._shards.indices), None, {}, self._verifiers, seed)
             metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
         return EvalReport(round_index, adapter.version, metrics)
 
-    def _sample(self, round_dir: RoundDir, plan: SamplingPlan, adapter: Adapter, stage: str) -> StageTotals:
-        parts = (self._generator, self._scorer, self._reporter)
-        return sample_and_score(round_dir, self._shards, plan, adapter, *parts, stage=stage)
-
-    def _plan(self, round_index: int) -> SamplingPlan:
-        section = self._config.evaluation
-        return SamplingPlan(
-            round_index=round_index,
-            purpose="evaluation",
-            seed=self._config.run.seed,
-            responses=section.responses,
-            temperature=section.temperature,
-            top_p=1.0,
-            max_tokens=self._config.sampling.max_tokens,
-        )
+    def _sample(self, round_dir: RoundDir, purpose: Purpose, adapter: Adapter, stage: str) -> StageTotals:
+        plan = sampling_plan(self._config, round_dir.index, purpose)
+        source = Sampled(plan, adapter, self._generator, self._scorer)
+        return commit_shards(round_dir, self._shards, source, purpose, self._reporter, stage=stage)
 
     def _kl_sums(self, rows: Sequence[ScoredSample], files: AdapterFiles | None) -> dict[tuple[str, int], float]:
         """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself."""
@@ -116,7 +106,7 @@ class HeldOutEvaluator:
         evaluated = [r for r in self._run_dir.rounds() if r.index < round_index and r.committed("evaluation")]
         rounds = {"round_0": evaluated[:1], "previous": evaluated[-1:]}
         return {
-            name: read_rows(found[0], "evaluation", self._shards)
+            name: read_rows(found[0], "evaluation", self._shards.indices)
             for name in self._config.evaluation.baselines
             if (found := rounds.get(name))
         } | self._targets()
@@ -124,7 +114,7 @@ class HeldOutEvaluator:
     def _targets(self) -> dict[str, list[ScoredSample]]:
         if "target" not in self._config.evaluation.baselines:
             return {}
-        return {"target": read_rows(self._run_dir.round(0), "target", self._shards)}
+        return {"target": read_rows(self._run_dir.round(0), "target", self._shards.indices)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from rayalign.config.run import RunConfig
 from rayalign.parts import Generator, Reporter, Scorer
 from rayalign.records import (
     SHARD_PROMPTS,
@@ -36,6 +37,27 @@ def make_shards(ids: Sequence[Any] | np.ndarray, take: Callable[[Any], Sequence[
 
     starts = range(0, len(ids), SHARD_PROMPTS)
     return Shards({i: min(SHARD_PROMPTS, len(ids) - start) for i, start in enumerate(starts)}, make)
+
+
+def sampling_plan(config: RunConfig, round_index: int, purpose: Purpose) -> SamplingPlan:
+    """How the config has a round's answers sampled, for each purpose."""
+    section, held_out = config.sampling, config.evaluation
+    plan = SamplingPlan(
+        round_index=round_index,
+        purpose=purpose,
+        seed=config.run.seed,
+        responses=section.responses,
+        temperature=section.temperature,
+        top_p=section.top_p,
+        max_tokens=section.max_tokens,
+    )
+    if purpose == "revision":
+        return replace(plan, responses=1)
+    if purpose == "evaluation":
+        return replace(plan, responses=held_out.responses, temperature=held_out.temperature, top_p=1.0)
+    if purpose == "greedy":
+        return replace(plan, responses=1, temperature=0.0, top_p=1.0)
+    return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +130,6 @@ class Given:
             yield ScoredShard(shard, rows)
 
 
-def sample_and_score(
-    round_dir: RoundDir,
-    shards: Shards,
-    plan: SamplingPlan,
-    adapter: Adapter,
-    generator: Generator,
-    scorer: Scorer,
-    reporter: Reporter,
-    *,
-    stage: str,
-) -> StageTotals:
-    """Sample, score and commit every shard that is not committed yet."""
-    source = Sampled(plan, adapter, generator, scorer)
-    return commit_shards(round_dir, shards, source, plan.purpose, reporter, stage=stage)
-
-
 def commit_shards(
     round_dir: RoundDir,
     shards: Shards,
@@ -140,12 +146,12 @@ def commit_shards(
         stage: name of the stage on the console.
         check: called on each scored shard before it is committed; may raise to stop the round.
     """
-    missing = shards.only(i for i in shards.indices if round_dir.committed(f"{purpose}-{i:05d}") is None)
+    missing = shards.only(i for i in shards.indices if not round_dir.has_shard(purpose, i))
     total, todo = source.total(shards), source.total(missing)
     with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
         if missing.indices:
             for scored in source.scored(map(missing.make, missing.indices), progress.advance):
-                _check_complete(scored, source)
+                check_aligned(scored, _expected(scored.shard, source))
                 if check is not None:
                     check(scored)
                 round_dir.commit_shard(purpose, scored.shard.index, scored.rows)
@@ -163,12 +169,33 @@ def _counted(sampled: Iterator[SampledShard], advance: Advance) -> Iterator[Samp
         yield item
 
 
-def _check_complete(scored: ScoredShard, source: Source) -> None:
-    """Every (prompt, index) of the shard once, in order: a misaligned score must never be stored."""
-    expected = [(prompt.id, index) for prompt in scored.shard.prompts for index in range(source.count(prompt))]
+def _expected(shard: Shard, source: Source) -> list[tuple[str, int]]:
+    return [(prompt.id, index) for prompt in shard.prompts for index in range(source.count(prompt))]
+
+
+def check_aligned(scored: ScoredShard, expected: Sequence[tuple[str, int]]) -> None:
+    """Every (prompt id, index) of the shard once, in order: a misaligned score must never be stored."""
     found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
-    if found != expected:
+    if found != list(expected):
         raise AssertionError(f"shard {scored.shard.index}: samples {found[:3]}... are not {expected[:3]}...")
+
+
+def score_shards(
+    scorer: Scorer, reporter: Reporter, round_index: int, asked: Sequence[SampledShard], stage: str
+) -> list[ScoredShard]:
+    """Shards scored for themselves, beside the round's own: every sample of each once and in its order.
+
+    Args:
+        stage: name of the stage on the console.
+    """
+    samples = {one.shard.index: [(sample.prompt_id, sample.index) for sample in one.samples] for one in asked}
+    done = []
+    with reporter.stage(stage, round_index, sum(map(len, samples.values()))) as progress:
+        for scored in scorer.score(asked):
+            check_aligned(scored, samples[scored.shard.index])
+            progress.advance(len(scored.rows))
+            done.append(scored)
+    return done
 
 
 class Unscored:
@@ -179,6 +206,6 @@ class Unscored:
             yield ScoredShard(item.shard, [ScoredSample(sample, [], None) for sample in item.samples])
 
 
-def read_rows(round_dir: RoundDir, purpose: str, shards: Shards) -> list[ScoredSample]:
-    """All committed rows of a stage, in shard order."""
-    return [row for index in shards.indices for row in round_dir.read_shard(purpose, index) or []]
+def read_rows(round_dir: RoundDir, purpose: str, shards: Iterable[int]) -> list[ScoredSample]:
+    """All committed rows of some shards, in their order."""
+    return [row for index in shards for row in round_dir.read_shard(purpose, index) or []]

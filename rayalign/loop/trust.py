@@ -19,10 +19,12 @@ from rayalign.evaluation.alarms import alarms
 from rayalign.evaluation.canaries import CanaryBattery, comparing_scorers
 from rayalign.evaluation.comparison import compare_scorers
 from rayalign.evaluation.counts import ScoreCounter
-from rayalign.evaluation.drift import ANSWERS_PER_PROMPT, drift
+from rayalign.evaluation.drift import ANSWERS_PER_PROMPT
 from rayalign.evaluation.gap import proxy_gap
+from rayalign.loop.anchors import Anchors
+from rayalign.loop.sampling import read_rows, score_shards
 from rayalign.parts import Reporter, Scorer
-from rayalign.records import Prompt, SampledShard, ScoredSample, Shard
+from rayalign.records import Prompt, ScoredSample
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
@@ -53,6 +55,7 @@ class TrustChecks:
         self._config, self._run_dir, self._prompts = config, run_dir, prompts
         self._verifiers, self._scorer, self._reporter = verifiers, scorer, reporter
         self._names = [section.name for section in config.scoring]
+        self._anchors = Anchors(run_dir, prompts, scorer, reporter, seed=config.run.seed)
 
     def report(self, round_index: int) -> dict[str, Any]:
         """The section; canaries, drift and gap in evaluated rounds only. Alarms are also said to the user."""
@@ -84,7 +87,7 @@ class TrustChecks:
 
     def _read(self, round_dir: RoundDir, purpose: str, counter: ScoreCounter) -> list[ScoredSample]:
         """Count all stored rows of a purpose; returns the held-out ones, and of training `COMPARED_SHARDS` shards."""
-        shards = _shards(round_dir, purpose)
+        shards = round_dir.shards(purpose)
         step = max(1, math.ceil(len(shards) / COMPARED_SHARDS)) if purpose == "train" else 1
         kept = []
         for place, shard in enumerate(shards):
@@ -111,7 +114,8 @@ class TrustChecks:
             judged = [section.name for section in self._config.scoring if section.weight >= 0]
             found: dict[str, Any] = {"prompts": len(prompts)}
             try:
-                (scored,) = self._score(round_dir, [battery.shard()], "score canaries")
+                asked = [battery.shard()]
+                (scored,) = score_shards(self._scorer, self._reporter, round_dir.index, asked, "score canaries")
                 found["scorers"] = battery.results(scored, judged)
             except (ActorFailedError, StageTimeoutError) as error:
                 # Real answers went through, so this is a finding about the scorers and no reason to end the run.
@@ -124,47 +128,9 @@ class TrustChecks:
     def _drift(self, round_dir: RoundDir, rows: Sequence[ScoredSample]) -> dict[str, Any] | None:
         if self._config.evaluation.anchors == 0:
             return None
-        first = next((r for r in self._run_dir.rounds() if r.index < round_dir.index and self._has_anchors(r)), None)
-        if first is None:
-            chosen = {prompt.id for prompt in self._chosen(rows, self._config.evaluation.anchors)}
-            anchors = [row for row in rows if row.sample.prompt_id in chosen and row.sample.index < ANSWERS_PER_PROMPT]
-        else:
-            anchors = first.read_shard("anchors", 0) or []
-        # Twice in the first round, which tells noise from drift.
-        self._score_anchors(round_dir, anchors, times=1 if first else 2)
-        before, again = ((first or round_dir).read_shard("anchors", place) for place in (0, 1))
-        now = round_dir.read_shard("anchors", 0)
-        assert before is not None and again is not None and now is not None
-        since = (first or round_dir).index
-        moves = {} if first is None else drift(before, again, now, seed=self._config.run.seed)
-        return {"since": since, "anchors": len(now), "scorers": moves}
-
-    def _has_anchors(self, round_dir: RoundDir) -> bool:
-        """Whether a round has anchors, to prompts that are still this run's (a fork may have others)."""
-        if not {"anchors-00000", "anchors-00001"} <= set(round_dir.commits()):
-            return False
-        return all(row.sample.prompt_id in self._prompts for row in round_dir.read_shard("anchors", 0) or [])
-
-    def _score_anchors(self, round_dir: RoundDir, anchors: Sequence[ScoredSample], times: int) -> None:
-        samples = [row.sample for row in anchors]
-        prompts = tuple(self._prompts[prompt_id] for prompt_id in dict.fromkeys(one.prompt_id for one in samples))
-        missing = [place for place in range(times) if round_dir.committed(f"anchors-{place:05d}") is None]
-        shards = [SampledShard(Shard(place, prompts), samples, fresh=True) for place in missing]
-        for scored in self._score(round_dir, shards, "score anchors") if shards else []:
-            round_dir.commit_shard("anchors", scored.shard.index, scored.rows)
-
-    def _score(self, round_dir: RoundDir, shards: Sequence[SampledShard], stage: str) -> list[Any]:
-        """Scored shards, every sample of each once and in its order."""
-        with self._reporter.stage(stage, round_dir.index, sum(len(shard.samples) for shard in shards)) as progress:
-            done = []
-            expected = {shard.shard.index: [(s.prompt_id, s.index) for s in shard.samples] for shard in shards}
-            for scored in self._scorer.score(shards):
-                found = [(row.sample.prompt_id, row.sample.index) for row in scored.rows]
-                if found != expected[scored.shard.index]:
-                    raise AssertionError(f"{stage}: samples {found[:3]}... are not those of shard {scored.shard.index}")
-                progress.advance(len(found))
-                done.append(scored)
-        return done
+        chosen = {prompt.id for prompt in self._chosen(rows, self._config.evaluation.anchors)}
+        answers = [row for row in rows if row.sample.prompt_id in chosen and row.sample.index < ANSWERS_PER_PROMPT]
+        return self._anchors.drift(round_dir, answers)
 
     def _gap(self, rows: Sequence[ScoredSample]) -> dict[str, Any]:
         gold = self._config.gold
@@ -173,15 +139,5 @@ class TrustChecks:
         first = self._run_dir.round(0)
         if gold is None or not proxies or first.committed("evaluation") is None:
             return {}
-        return proxy_gap(rows, _stored(first, "evaluation"), proxies, gold, seed=self._config.run.seed)
-
-
-def _shards(round_dir: RoundDir, purpose: str) -> list[int]:
-    """Indices of the committed shards of a purpose."""
-    names = (name.removeprefix(f"{purpose}-") for name in round_dir.commits() if name.startswith(f"{purpose}-"))
-    return [int(name) for name in names]
-
-
-def _stored(round_dir: RoundDir, purpose: str) -> list[ScoredSample]:
-    """All committed rows of a purpose."""
-    return [row for shard in _shards(round_dir, purpose) for row in round_dir.read_shard(purpose, shard) or []]
+        before = read_rows(first, "evaluation", first.shards("evaluation"))
+        return proxy_gap(rows, before, proxies, gold, seed=self._config.run.seed)

@@ -14,12 +14,14 @@ from rayalign.records.adapter import (
     Adapter as Adapter,
     AdapterFiles as AdapterFiles,
     ReplicaState as ReplicaState,
+    SavedAdapter as SavedAdapter,
     TokenSequence as TokenSequence,
     UpdateResult as UpdateResult,
     Which as Which,
     weights_file as weights_file,
 )
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
+from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
 from rayalign.records.report import SCHEMA_VERSION as SCHEMA_VERSION, EvalReport as EvalReport, Metric as Metric
 from rayalign.records.rows import (
     FROM_DATASET as FROM_DATASET,

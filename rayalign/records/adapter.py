@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Literal, Self
+
+from rayalign.records.json_types import JsonObject
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The file of an adapter folder whose SHA-256 is the adapter's checksum."""
 ADAPTER_CONFIG = "adapter_config.json"
 FULL_WEIGHTS = "model.safetensors"
-"""The same file where a run trains all weights."""
+"""What `ADAPTER_WEIGHTS` is where a run trains all weights."""
 FULL_CONFIG = "config.json"
 
 
@@ -33,7 +35,7 @@ class Adapter:
     path: str | None
     """Folder in PEFT format, or with all weights; null for the base."""
     sha256: str | None
-    """Of its `weights_file`; null for the base."""
+    """SHA-256 of its `weights_file`; null for the base."""
     base_model_sha256: str
     parent: int | None
     """Version of the adapter that training started from; null for the base."""
@@ -77,11 +79,25 @@ class AdapterFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedAdapter:
+    """A round's adapter as it is committed, record and files together; the base has no files."""
+
+    record: Adapter
+    files: AdapterFiles | None
+
+    @classmethod
+    def base(cls, base_model_sha256: str) -> Self:
+        return cls(Adapter.base(base_model_sha256), None)
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateResult:
+    """What one round of training made, and how it went."""
+
     adapter: AdapterFiles
     metrics: dict[str, float]
     """Means over the round's steps: loss, objective metrics, gradient norm, counts."""
     steps: list[dict[str, float]]
-    """The same, step by step."""
-    flagged: list[dict[str, Any]] = field(default_factory=list)
+    """The same metrics, step by step."""
+    flagged: list[JsonObject] = field(default_factory=list)
     """CUT: some flawed responses token by token, with what was flagged before the update."""

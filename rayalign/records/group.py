@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
+from rayalign.records.json_types import JsonObject
 from rayalign.records.rows import shallow_dict
 
 if TYPE_CHECKING:
@@ -46,17 +47,17 @@ class TrainingGroup:
     """A better response that the model wrote after it saw the judgment (ILF); empty where there is none."""
     target_token_ids: list[int] | None = None
     drop_reason: str | None = None
-    """Null where the group is trained on."""
+    """Why the group is not trained on; null where it is."""
 
     @property
     def keep(self) -> bool:
         return self.drop_reason is None
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         return shallow_dict(self)
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
+    def from_row(cls, row: JsonObject) -> Self:
         return cls(**row)
 
     @staticmethod
@@ -98,6 +99,6 @@ class Groups:
     """Parquet files with the id and drop reason of each dropped group."""
 
     @classmethod
-    def from_commit(cls, saved: dict[str, Any]) -> Groups:
-        """Of an older version's commit, what this one knows."""
+    def from_commit(cls, saved: JsonObject) -> Groups:
+        """The groups that a commit names; keys that this version does not know are left out."""
         return cls(**{one.name: saved[one.name] for one in fields(cls) if one.name in saved})

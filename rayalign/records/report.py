@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
+
+from rayalign.records.json_types import JsonObject
 
 SCHEMA_VERSION = 1
 
@@ -22,11 +24,11 @@ class Metric:
     """How many answers (or pairs) it was measured on."""
     ci95: tuple[float, float]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         return {"value": self.value, "n": self.n, "ci95": list(self.ci95)}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: JsonObject) -> Self:
         return cls(value=data["value"], n=data["n"], ci95=(data["ci95"][0], data["ci95"][1]))
 
 
@@ -38,7 +40,7 @@ class EvalReport:
     adapter_version: int
     metrics: dict[str, Metric]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         return {
             "schema_version": SCHEMA_VERSION,
             "round": self.round_index,
@@ -47,6 +49,6 @@ class EvalReport:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
+    def from_dict(cls, data: JsonObject) -> Self:
         metrics = {name: Metric.from_dict(metric) for name, metric in data["metrics"].items()}
         return cls(data["round"], data["adapter_version"], metrics)

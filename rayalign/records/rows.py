@@ -10,10 +10,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
+
+from rayalign.records.json_types import JsonObject
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from _typeshed import DataclassInstance
 
 
 IGNORED = -100
@@ -56,7 +59,7 @@ class Prompt:
     """The messages in the chat template, generation header included."""
     target: str | None = None
     """The SFT answer, where the source has one."""
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     """Whatever else the source says of this prompt (JSON values); scorers may read it."""
 
     @property
@@ -64,11 +67,11 @@ class Prompt:
         """Content of the last message, what a scorer's `prompt` argument gets."""
         return self.messages[-1]["content"]
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         return {**shallow_dict(self), "metadata": json.dumps(self.metadata, sort_keys=True)}
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
+    def from_row(cls, row: JsonObject) -> Self:
         return cls(**{**row, "metadata": json.loads(row["metadata"])})
 
     @staticmethod
@@ -111,11 +114,11 @@ class Sample:
     """Version of the adapter that produced it; 0 is the base model, `FROM_DATASET` none of the run's."""
     seed: int
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         return shallow_dict(self)
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
+    def from_row(cls, row: JsonObject) -> Self:
         return cls(**row)
 
     @staticmethod
@@ -164,11 +167,11 @@ class Score:
     reason: str | None = None
     """Why the status is not "ok", in words."""
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         return {**shallow_dict(self), "aspects": json.dumps(self.aspects, sort_keys=True)}
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> Self:
+    def from_row(cls, row: JsonObject) -> Self:
         return cls(**{**row, "aspects": json.loads(row["aspects"])})
 
     @staticmethod
@@ -204,7 +207,7 @@ class ScoredSample:
     scores: list[Score]
     reward: float | None
 
-    def to_row(self) -> dict[str, Any]:
+    def to_row(self) -> JsonObject:
         return {
             "prompt_id": self.sample.prompt_id,
             "index": self.sample.index,
@@ -213,7 +216,7 @@ class ScoredSample:
         }
 
     @classmethod
-    def from_row(cls, row: dict[str, Any], sample: Sample) -> Self:
+    def from_row(cls, row: JsonObject, sample: Sample) -> Self:
         """Join a stored score row to its sample.
 
         Raises:
@@ -237,6 +240,6 @@ class ScoredSample:
         )
 
 
-def shallow_dict(record: Any) -> dict[str, Any]:
+def shallow_dict(record: DataclassInstance) -> JsonObject:
     """Field names to values, without the deep copies of `dataclasses.asdict`."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}

@@ -25,7 +25,7 @@ class Shards:
     """A round's shards, each made when it is asked for: a round may have more prompts than memory holds."""
 
     sizes: dict[int, int]
-    """Prompts per shard index."""
+    """How many prompts each shard has, by its index."""
     make: Callable[[int], Shard]
 
     @classmethod
@@ -34,7 +34,7 @@ class Shards:
         return cls({index: len(shard.prompts) for index, shard in by_index.items()}, by_index.__getitem__)
 
     def only(self, indices: Iterable[int]) -> Shards:
-        """Some of them."""
+        """The shards with these indices alone."""
         return Shards({index: self.sizes[index] for index in indices}, self.make)
 
     @property
@@ -63,7 +63,7 @@ class SamplingPlan:
 class SampledShard:
     shard: Shard
     samples: list[Sample]
-    """K per prompt, ordered by prompt and index."""
+    """K samples per prompt, ordered by prompt and index."""
     fresh: bool = False
     """Score it anew: no result that a scorer has stored may answer for it."""
 
@@ -72,4 +72,4 @@ class SampledShard:
 class ScoredShard:
     shard: Shard
     rows: list[ScoredSample]
-    """In the order of the samples."""
+    """One row per sample, in the order of the samples."""

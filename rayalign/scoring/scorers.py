@@ -19,8 +19,7 @@ from rayalign.config.rewards import (
     SimilarityScoring,
     UnitTestScoring,
 )
-from rayalign.config.run import RunConfig
-from rayalign.config.scoring import Scoring
+from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.records import NOT_ASKED, Prompt, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
@@ -35,7 +34,7 @@ from rayalign.scoring.sources import ScorerSource
 
 
 def build_backend(
-    section: Scoring, source: ScorerSource, config: RunConfig, run_cache: Path | None = None
+    section: Scoring, source: ScorerSource, settings: ScorerSettings, run_cache: Path | None = None
 ) -> Backend | Service:
     """The backend of a config section.
 
@@ -59,21 +58,17 @@ def build_backend(
             from rayalign.scoring.models.reward_model import RewardModelScorer
 
             assert source.model is not None and source.model_sha256 is not None
-            return RewardModelScorer(section, source.model, source.model_sha256, _device(config))
+            return RewardModelScorer(section, source.model, source.model_sha256, settings.device)
         case SimilarityScoring():
             from rayalign.scoring.models.similarity import SimilarityScorer
 
             assert source.model is not None and source.model_sha256 is not None
-            return SimilarityScorer(section, source.model, source.model_sha256, _device(config))
+            return SimilarityScorer(section, source.model, source.model_sha256, settings.device)
         case JudgeScoring(transport="demo"):
             assert source.rule is not None
             return FunctionJudge(section.name, source.rule.version, compile_rule(source.rule))
         case JudgeScoring() | RemoteScoring():
-            return build_service(section, source, config, run_cache)
-
-
-def _device(config: RunConfig) -> str:
-    return "cuda" if config.cluster.scorers.gpus > 0 else "cpu"
+            return build_service(section, source, settings, run_cache)
 
 
 def _rule(section: RuleScoring, source: RuleSource) -> Backend:
@@ -87,6 +82,7 @@ class Scorers:
     """All scorers of a config, built once.
 
     Args:
+        settings: a run's (`RunConfig.scorer_settings`), or those of a file of scorers.
         sources: what they read, one per scorer.
         run_cache: as for `build_backend`.
 
@@ -94,19 +90,21 @@ class Scorers:
         RayalignError: what one of them needs is not to be had on this node.
     """
 
-    def __init__(self, config: RunConfig, sources: Sequence[ScorerSource], run_cache: Path | None = None) -> None:
-        self._config, self._sources = config, sources
+    def __init__(
+        self, settings: ScorerSettings, sources: Sequence[ScorerSource], run_cache: Path | None = None
+    ) -> None:
+        self._settings, self._sources = settings, sources
         with ExitStack() as built:
             self._backends: list[Backend | Service] = []
-            for section, source in zip(config.scoring, sources, strict=True):
-                self._backends.append(build_backend(section, source, config, run_cache))
+            for section, source in zip(settings.scoring, sources, strict=True):
+                self._backends.append(build_backend(section, source, settings, run_cache))
                 built.callback(self._backends[-1].close)
             self._built = built.pop_all()
         # What the asked scorer is asked about hangs on all others; services get the time that local scorers leave.
         self._order = sorted(
             range(len(self._backends)),
             key=lambda place: (
-                config.scoring[place].ask is not None,
+                settings.scoring[place].ask is not None,
                 isinstance(self._backends[place], Service),
                 place,
             ),
@@ -141,16 +139,16 @@ class Scorers:
             left_s = None if deadline is None else self._left_s(deadline, step)
             scores = self._ask(place, [owners[i] for i in wanted], [samples[i] for i in wanted], left_s)
             columns[place] = self._spread(place, len(samples), wanted, scores)
-        rewards = combine_columns(self._config, self._sources, ids, columns)
+        rewards = combine_columns(self._settings, self._sources, ids, columns)
         rows = zip(samples, rewards, *columns, strict=True)
         return [ScoredSample(sample, list(scores), reward) for sample, reward, *scores in rows]
 
     def _wanted(self, place: int, ids: Sequence[str], columns: Sequence[Sequence[Score]]) -> list[int]:
         """Places of the answers that a scorer is asked about."""
-        ask = self._config.scoring[place].ask
+        ask = self._settings.scoring[place].ask
         if ask is None:
             return list(range(len(ids)))
-        others, _ = _others(self._config, self._sources, ids, columns)
+        others, _ = _others(self._settings, self._sources, ids, columns)
         return undecided(others, ask.differ_by)
 
     def _left_s(self, deadline: float, step: int) -> float:
@@ -177,27 +175,33 @@ class Scorers:
 
 
 def combine_columns(
-    config: RunConfig, sources: Sequence[ScorerSource], prompt_ids: Sequence[str], columns: Sequence[Sequence[Score]]
+    settings: ScorerSettings,
+    sources: Sequence[ScorerSource],
+    prompt_ids: Sequence[str],
+    columns: Sequence[Sequence[Score]],
 ) -> list[float | None]:
     """[scorers][answers] scores -> one reward per answer: each scorer calibrated, then combined."""
-    kind, k = config.combine.type, config.combine.k
-    asked = next((place for place, section in enumerate(config.scoring) if section.ask is not None), None)
+    kind, k = settings.combine.type, settings.combine.k
+    asked = next((place for place, section in enumerate(settings.scoring) if section.ask is not None), None)
     if asked is None:
-        calibrated = [_calibrated(*parts, prompt_ids) for parts in zip(config.scoring, sources, columns, strict=True)]
-        weights = [section.weight for section in config.scoring]
+        calibrated = [_calibrated(*parts, prompt_ids) for parts in zip(settings.scoring, sources, columns, strict=True)]
+        weights = [section.weight for section in settings.scoring]
         return [combine(rewards, weights, kind, k) for rewards in zip(*calibrated, strict=True)]
-    section = config.scoring[asked]
+    section = settings.scoring[asked]
     assert section.ask is not None
-    others, weights = _others(config, sources, prompt_ids, columns)
+    others, weights = _others(settings, sources, prompt_ids, columns)
     deciding = _calibrated(section, sources[asked], columns[asked], prompt_ids)
     return combine_asking(others, weights, deciding, undecided(others, section.ask.differ_by), kind, k)
 
 
 def _others(
-    config: RunConfig, sources: Sequence[ScorerSource], prompt_ids: Sequence[str], columns: Sequence[Sequence[Score]]
+    settings: ScorerSettings,
+    sources: Sequence[ScorerSource],
+    prompt_ids: Sequence[str],
+    columns: Sequence[Sequence[Score]],
 ) -> tuple[list[Rewards], list[float]]:
     """Calibrated rewards and weights of the scorers that count and have no `ask`."""
-    parts = [p for p in zip(config.scoring, sources, columns, strict=True) if p[0].ask is None and p[0].weight]
+    parts = [p for p in zip(settings.scoring, sources, columns, strict=True) if p[0].ask is None and p[0].weight]
     return [_calibrated(*part, prompt_ids) for part in parts], [section.weight for section, *_ in parts]
 
 

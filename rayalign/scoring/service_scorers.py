@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rayalign.config.run import RunConfig
-from rayalign.config.scoring import Scoring
+from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.errors import ConfigError
 from rayalign.scoring.judges.llm_judge import LLMJudge
@@ -30,7 +29,9 @@ def calls_a_service(section: Scoring) -> bool:
     return isinstance(section, RemoteScoring) or (isinstance(section, JudgeScoring) and section.transport == "openai")
 
 
-def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run_cache: Path | None = None) -> Service:
+def build_service(
+    section: Scoring, source: ScorerSource, settings: ScorerSettings, run_cache: Path | None = None
+) -> Service:
     """The scorer of a section for which `calls_a_service`, or of a judge in an actor, with this actor's share of its
     limits.
 
@@ -41,14 +42,14 @@ def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run
         ConfigError: its key's variable is not set, or the cache that it names cannot be used.
     """
     if isinstance(section, RemoteScoring):
-        key, caller, cache = _parts(section, config, run_cache)
+        key, caller, cache = _parts(section, settings, run_cache)
         return RemoteScorer(section.name, section.url, section.version, key, caller, batch=section.batch, cache=cache)
     if not isinstance(section, JudgeScoring):
         raise ConfigError(f"scoring: {section.name}", "it calls no service")
-    key, caller, cache = _parts(section, config, run_cache)
-    settings: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
-    settings["structured"] = section.structured
-    transport, model = _transport(section, source, key, settings)
+    key, caller, cache = _parts(section, settings, run_cache)
+    asking: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
+    asking["structured"] = section.structured
+    transport, model = _transport(section, source, key, asking)
     return LLMJudge(
         section.name,
         make_template(
@@ -59,8 +60,8 @@ def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run
         ),
         transport,
         caller,
-        identity=json.dumps([*model, settings, section.opponents]),
-        seed=config.run.seed,
+        identity=json.dumps([*model, asking, section.opponents]),
+        seed=settings.seed,
         max_tokens=section.max_tokens,
         prices=section.prices,
         opponents=section.opponents,
@@ -69,11 +70,11 @@ def build_service(section: Scoring, source: ScorerSource, config: RunConfig, run
 
 
 def _transport(
-    section: JudgeScoring, source: ScorerSource, key: Key, settings: dict[str, Any]
+    section: JudgeScoring, source: ScorerSource, key: Key, asking: dict[str, Any]
 ) -> tuple[Transport, list[str | int | None]]:
     """How the judge is asked, and what names its model."""
     if section.transport == "openai" and section.base_url is not None and section.model is not None:
-        own = OpenAITransport(section.base_url, section.model, key, **settings)
+        own = OpenAITransport(section.base_url, section.model, key, **asking)
         return own, [section.base_url, section.model]
     if source.transport is None:
         raise ConfigError(
@@ -84,15 +85,15 @@ def _transport(
     return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
 
 
-def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
-    """Call every service of the config once.
+def check_services(settings: ScorerSettings, sources: Sequence[ScorerSource]) -> None:
+    """Call every service once.
 
     Raises:
         ConfigError: one of them cannot be used.
     """
-    for section, source in zip(config.scoring, sources, strict=True):
+    for section, source in zip(settings.scoring, sources, strict=True):
         if calls_a_service(section):
-            service = build_service(section, source, config)
+            service = build_service(section, source, settings)
             try:
                 service.check()
             finally:
@@ -100,10 +101,10 @@ def check_services(config: RunConfig, sources: Sequence[ScorerSource]) -> None:
 
 
 def _parts(
-    section: JudgeScoring | RemoteScoring, config: RunConfig, run_cache: Path | None
+    section: JudgeScoring | RemoteScoring, settings: ScorerSettings, run_cache: Path | None
 ) -> tuple[Key, Caller, ScoreCache | None]:
     key = Key(section.api_key_env)
-    caller = Caller(section.limits.share(config.cluster.scorers.min), config.run.seed)
+    caller = Caller(section.limits.share(settings.sharers), settings.seed)
     if section.cache is not None:
         return key, caller, ScoreCache(Path(section.cache))
     return key, caller, None if run_cache is None else _run_cache(run_cache)

@@ -1,4 +1,4 @@
-"""The run's event log (`metrics.jsonl`), and how metrics are named and written for people."""
+"""The run's event log, `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from rayalign.errors import RunFolderError
+from rayalign.records import JsonObject
 from rayalign.store.files import json_value
 from rayalign.store.folder import Folder
 
@@ -35,7 +36,7 @@ class EventLog:
         if _is_torn(self.path):
             self._file.write(b"\n")
 
-    def write(self, event: str, /, **fields: Any) -> None:
+    def write(self, event: str, /, **fields: object) -> None:
         """Append one event. NaN and infinities become null; what JSON has no type for becomes its `str`.
 
         Raises:
@@ -117,7 +118,7 @@ def open_log(path: Folder) -> EventLog:
     return EventLog(path.local_path()) if path.is_local else StoreEventLog(path)
 
 
-def read_events(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+def read_events(path: str | os.PathLike[str]) -> Iterator[JsonObject]:
     """The events of a log, in order; none if there is no file.
 
     Lines that are not a JSON object are skipped: a killed run leaves its last line torn, and a resumed run goes on

@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 from rayalign.errors import RunFolderError
+from rayalign.records import JsonValue
 from rayalign.store.folder import Folder
 
 
-def json_value(value: Any) -> Any:
+def json_value(value: object) -> JsonValue:
     """`value` with plain JSON types only: non-finite floats as None, numpy scalars and arrays unwrapped, keys text."""
     if value is None or isinstance(value, bool | str):
         return value
@@ -26,24 +26,26 @@ def json_value(value: Any) -> Any:
         return [json_value(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((json_value(item) for item in value), key=str)
-    unwrapped = value.tolist() if hasattr(value, "tolist") else str(value)
-    return json_value(unwrapped)
+    unwrap = getattr(value, "tolist", None)
+    return json_value(str(value) if unwrap is None else unwrap())
 
 
 Place = Folder | Path
+FileFacts = dict[str, int | str]
+"""What a commit says of a file: its `bytes` and `sha256`, and of a table its `rows`."""
 
 
-def write_file(path: Place, content: bytes) -> dict[str, Any]:
+def write_file(path: Place, content: bytes) -> FileFacts:
     """Write atomically and durably; return what a commit says of the file."""
     Folder(path).write_bytes(content)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def write_json(path: Place, data: Any) -> None:
+def write_json(path: Place, data: object) -> None:
     write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
-def verify_file(path: Folder, facts: dict[str, Any]) -> None:
+def verify_file(path: Folder, facts: FileFacts) -> None:
     """Raises:
     RunFolderError: the file is missing or is not what its commit says.
     """

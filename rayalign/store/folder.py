@@ -12,11 +12,15 @@ import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rayalign.errors import RunFolderError
 from rayalign.store.object_store import explain, is_uri, open_filesystem, refuse_credentials
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile
+    from pyarrow.fs import FileSystem, FileType
 
 PIECE = 1 << 20
 
@@ -75,7 +79,7 @@ class Folder:
             raise ValueError(f"{self} is on an object store and has no local path")
         return Path(self._base)
 
-    def filesystem_and_path(self) -> tuple[Any, str]:
+    def filesystem_and_path(self) -> tuple[FileSystem, str]:
         """What pyarrow wants: a file system, and the path in it."""
         root, _, rest = self._base.partition("://")
         if self.is_local:
@@ -122,7 +126,7 @@ class Folder:
             file.write(content)
 
     @contextmanager
-    def writing(self) -> Iterator[Any]:
+    def writing(self) -> Iterator[IO[bytes] | NativeFile]:
         """A binary file to write in pieces. On a local disk it appears whole, and durably, when the block ends; on an
         object store what was written until an error may stay, which no commit then names."""
         if self.is_local:
@@ -134,7 +138,7 @@ class Folder:
             yield stream
 
     @contextmanager
-    def reading(self) -> Iterator[Any]:
+    def reading(self) -> Iterator[NativeFile]:
         """A binary file to read and seek in.
 
         Raises:
@@ -145,7 +149,7 @@ class Folder:
             yield file
 
     def sha256(self) -> str | None:
-        """Of the whole file, read in pieces; None where there is none."""
+        """Digest of the whole file, read in pieces; None where there is no file."""
         digest = hashlib.sha256()
         try:
             with self.reading() as file:
@@ -194,7 +198,7 @@ class Folder:
         except FileNotFoundError:
             return
 
-    def _type(self) -> Any:
+    def _type(self) -> FileType:
         filesystem, path = self.filesystem_and_path()
         with self.explained():
             return filesystem.get_file_info(path).type
@@ -213,7 +217,7 @@ class Folder:
 
 
 @contextmanager
-def _writing_local(path: Path) -> Iterator[Any]:
+def _writing_local(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rayalign.records import SHARD_PROMPTS, Groups, TrainingGroup
 from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import parquet_bytes, read_parquet
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 SHARDS_PER_PART = PROMPTS_PER_ROW_GROUP // SHARD_PROMPTS
-"""As many as share a row group of `prompts.parquet`."""
+"""A part has as many shards as share a row group of `prompts.parquet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,11 @@ class GroupPart:
     """Relative to the run folder."""
     kept: int
     responses: int
-    """Of the kept groups."""
+    """Responses of the kept groups."""
     dropped: dict[str, int]
     """Groups per drop reason."""
     drop_file: str | None
-    """Null where none was dropped."""
+    """The file of the dropped groups; null where none was dropped."""
 
 
 def parts_of(shards: Sequence[int]) -> list[list[int]]:
@@ -73,12 +77,12 @@ def groups_of(parts: Iterable[GroupPart], facts: dict[str, float]) -> Groups:
 
 
 def read_drop_reasons(run_dir: RunDir, drop_files: Iterable[str]) -> dict[str, str]:
-    """By prompt id."""
+    """Why prompts were dropped, by prompt id."""
     rows = (row for name in drop_files for row in read_parquet(run_dir.root / name))
     return {row["prompt_id"]: row["reason"] for row in rows}
 
 
-def _dropped_schema() -> object:
+def _dropped_schema() -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema([("prompt_id", pa.string()), ("reason", pa.string())])

@@ -8,9 +8,9 @@ import platform
 import threading
 import time
 import uuid
-from typing import Any
 
 from rayalign.errors import RunFolderError, StoreError
+from rayalign.records import JsonObject
 from rayalign.store.folder import Folder
 
 LEASE_S = 20.0
@@ -83,7 +83,7 @@ class Lease:
                 # A store that is away for a moment is tried again; a lock that is lost is told at the next commit.
                 continue
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> JsonObject | None:
         """The lock that stands there; None where there is none, or none that can be read."""
         try:
             found = json.loads(self._path.find_text() or "null")
@@ -96,7 +96,7 @@ class Lease:
     def _write(self) -> None:
         self._path.write_bytes(json.dumps(self._own).encode())
 
-    def _in_use(self, found: dict[str, Any] | None) -> RunFolderError:
+    def _in_use(self, found: JsonObject | None) -> RunFolderError:
         return RunFolderError(
             f"{self._folder} is in use by {_who(found)}",
             "two writers would mix their rounds",
@@ -104,5 +104,5 @@ class Lease:
         )
 
 
-def _who(found: dict[str, Any] | None) -> str:
+def _who(found: JsonObject | None) -> str:
     return "another process" if found is None else f"another process: pid {found['pid']} on {found['host']}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from rayalign.errors import RunFolderError, StoreError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem, S3FileSystem
 
 CONNECT_TIMEOUT_S = 3
 REQUEST_TIMEOUT_S = 10
@@ -43,7 +46,7 @@ def refuse_credentials(uri: str) -> None:
 
 
 @cache
-def open_filesystem(bucket: str, query: str) -> tuple[Any, str]:
+def open_filesystem(bucket: str, query: str) -> tuple[FileSystem, str]:
     """The file system of a bucket and the bucket's path in it; one per process."""
     from pyarrow import ArrowInvalid
     from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
@@ -67,7 +70,7 @@ def open_filesystem(bucket: str, query: str) -> tuple[Any, str]:
     return filesystem, path.rstrip("/")
 
 
-def _s3(bucket: str, options: dict[str, str]) -> Any:
+def _s3(bucket: str, options: dict[str, str]) -> S3FileSystem:
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
 
     if unknown := sorted(options.keys() - S3_OPTIONS):

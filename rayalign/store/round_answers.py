@@ -20,11 +20,11 @@ class RoundAnswers:
     index: int
     finished: bool
     ids: list[str]
-    """Of all prompts of the round, in its order."""
+    """Ids of all prompts of the round, in its order."""
     prompts: dict[str, Prompt]
     """Those that were asked for, by id, in the order of the round."""
     answers: dict[str, list[ScoredSample]]
-    """By prompt id; a prompt whose shard is not committed has none."""
+    """Answers by prompt id; a prompt whose shard is not committed has none."""
     groups: dict[str, TrainingGroup] | None
     """Kept groups by prompt id; None before they are built."""
     drop_reasons: dict[str, str]
@@ -50,7 +50,8 @@ class RoundAnswers:
 
 
 def read_round(run: SavedRun, index: int, choose: Callable[[list[str]], list[str]] = list) -> RoundAnswers:
-    """
+    """A round with the prompts that `choose` asks for.
+
     Args:
         choose: takes the ids of all prompts and gives those to read, which alone are then in memory.
 

@@ -9,7 +9,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from rayalign.records import SCHEMA_VERSION, Adapter, Prompt, Sample, ScoredSample
+from rayalign.records import (
+    SCHEMA_VERSION,
+    Adapter,
+    AdapterFiles,
+    Prompt,
+    Sample,
+    SavedAdapter,
+    ScoredSample,
+    weights_file,
+)
 from rayalign.store.files import Place, verify_file, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.tables import parquet_bytes, read_parquet, read_slice, write_table
@@ -124,23 +133,34 @@ class RoundDir:
             ("scores", [row.to_row() for row in rows], ScoredSample.schema()),
         ):
             files |= self.write(shard_path(purpose, kind, shard), parquet_bytes(table, schema), len(rows))
-        self.commit(f"{purpose}-{shard:05d}", files, rows=len(rows))
+        self.commit(_shard_name(purpose, shard), files, rows=len(rows))
+
+    def has_shard(self, purpose: str, shard: int) -> bool:
+        """Whether a shard is committed. Raises as `committed`."""
+        return self.committed(_shard_name(purpose, shard)) is not None
+
+    def samples_sha256(self, purpose: str, shard: int) -> str:
+        """The checksum of a committed shard's samples."""
+        saved = self.committed(_shard_name(purpose, shard))
+        assert saved is not None
+        return saved["files"][shard_path(purpose, "samples", shard)]["sha256"]
 
     def read_shard(self, purpose: str, shard: int) -> list[ScoredSample] | None:
         """A committed shard; None where it is not committed."""
-        if self.committed(f"{purpose}-{shard:05d}") is None:
+        if not self.has_shard(purpose, shard):
             return None
         return read_scored(
             self.root / shard_path(purpose, "samples", shard), self.root / shard_path(purpose, "scores", shard)
         )
 
-    def adapter(self) -> tuple[Adapter, dict[str, bytes]] | None:
-        """The round's adapter and its files by name; None where none is committed. Raises as `committed`."""
+    def adapter(self) -> SavedAdapter | None:
+        """The round's adapter; None for the base and where none is committed yet. Raises as `committed`."""
         saved = None if self.index == 0 else self.committed("adapter")
         if saved is None:
             return None
         files = {posixpath.basename(name): (self.root / name).read_bytes() for name in saved["files"]}
-        return Adapter(**saved["adapter"]), files
+        sha256 = hashlib.sha256(files[weights_file(files)]).hexdigest()
+        return SavedAdapter(Adapter(**saved["adapter"]), AdapterFiles(self.index, sha256, files))
 
     def shards(self, purpose: str) -> list[int]:
         """Numbers of the shards that are committed."""
@@ -150,6 +170,11 @@ class RoundDir:
     def report(self) -> dict[str, Any] | None:
         text = (self.root / "report.json").find_text()
         return None if text is None else json.loads(text)
+
+
+def _shard_name(purpose: str, shard: int) -> str:
+    """The name of a shard's commit."""
+    return f"{purpose}-{shard:05d}"
 
 
 def shard_path(purpose: str, kind: str, shard: int) -> str:

@@ -14,21 +14,21 @@ from __future__ import annotations
 import fcntl
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from rayalign.errors import RunFolderError
-from rayalign.records import SCHEMA_VERSION
+from rayalign.records import SCHEMA_VERSION, JsonObject
 from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.lease import Lease
 from rayalign.store.round_dir import RoundDir
 
-Complete = Callable[[dict[str, Any]], dict[str, Any]]
+Complete = Callable[[JsonObject], JsonObject]
+"""Gives a saved config the defaults of keys that the version which saved it did not know."""
 RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
 """Config keys that may differ when a run is resumed (a folder may be moved); `run.rounds` may also grow."""
 OLDEST_SCHEMA = 1
@@ -57,10 +57,10 @@ class RunDir:
         return [r for r in (self.round(int(name)) for name in names if ROUND.fullmatch(name)) if r.finished]
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         return json.loads((self.root / "run.json").find_text() or "{}")
 
-    def update_info(self, **facts: Any) -> None:
+    def update_info(self, **facts: object) -> None:
         self._check_lease()
         write_json(self.root / "run.json", {**self.info, **facts})
 
@@ -69,24 +69,24 @@ class RunDir:
         """Folder for the results of services that scorers call; null on an object store, where SQLite cannot work."""
         return self.root.local_path() / "cache" if self.root.is_local else None
 
-    def saved_config(self) -> dict[str, Any] | None:
+    def saved_config(self) -> JsonObject | None:
         text = (self.root / "config.yaml").find_text()
         return None if text is None else yaml.safe_load(text)
 
-    def save_config(self, config: dict[str, Any]) -> None:
+    def save_config(self, config: JsonObject) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
 
-    def open(self, config: dict[str, Any], complete: Complete = dict) -> None:
+    def open(self, config: JsonObject, complete: Complete = dict) -> None:
         """Make the folder, or take it up again under `config`. Arguments and errors as of `check`."""
         if not self.check(config, complete):
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
         self.save_config(config)
 
-    def check(self, config: dict[str, Any], complete: Complete = dict) -> bool:
+    def check(self, config: JsonObject, complete: Complete = dict) -> bool:
         """Whether there is a run here, which `config` may then resume.
 
         Args:
-            complete: gives the saved config the defaults of keys that the version which saved it did not know.
+            complete: applied to the saved config first (see `Complete`).
 
         Raises:
             RunFolderError: it belongs to another config or to another schema version.
@@ -125,7 +125,7 @@ class RunDir:
             "upgrade rayalign" if newer else "use the rayalign version that made it (run.json names it)",
         )
 
-    def keep_inputs(self, current: dict[str, Any]) -> None:
+    def keep_inputs(self, current: Mapping[str, object]) -> None:
         """Note what is read; a resumed run must read what it read before.
 
         Raises:
@@ -183,9 +183,9 @@ class RunDir:
             self._lease.check()
 
 
-def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dict -> dotted keys."""
-    flat: dict[str, Any] = {}
+def flatten(data: Mapping[str, object], prefix: str = "") -> JsonObject:
+    """The values of a nested dict by their dotted keys."""
+    flat: JsonObject = {}
     for key, value in data.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
@@ -194,7 +194,7 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def refused_changes(saved: dict[str, Any], config: dict[str, Any]) -> list[str]:
+def refused_changes(saved: Mapping[str, object], config: Mapping[str, object]) -> list[str]:
     """Differences between a run's config and the one it is resumed with that are not allowed."""
     old, new = flatten(saved), flatten(config)
     lines = []

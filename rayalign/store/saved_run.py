@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from rayalign.errors import RunFolderError
-from rayalign.records import Adapter, weights_file
+from rayalign.records import Adapter, JsonObject, weights_file
 from rayalign.store.files import Place
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
@@ -17,12 +16,13 @@ class SavedRun:
     """A run folder, local or on an object store, that is there and that this version can read."""
 
     run_dir: RunDir
-    config: dict[str, Any]
+    config: JsonObject
     """`config.yaml`, secrets redacted; an older run's lacks the keys that came later."""
 
     @classmethod
     def at(cls, place: Place | str) -> SavedRun:
-        """
+        """Open the run whose folder is `place`.
+
         Raises:
             RunFolderError: there is no run, or one of another schema version.
         """
@@ -37,7 +37,7 @@ class SavedRun:
 
     @property
     def name(self) -> str:
-        """The folder's, which may have been renamed since."""
+        """Name of the run's folder, which may have been renamed since."""
         return self.run_dir.root.name or self.config["run"]["name"]
 
     def finished(self, index: int | None) -> RoundDir:
@@ -61,20 +61,20 @@ class SavedRun:
         )
 
     def adapter(self, index: int | None) -> tuple[RoundDir, Adapter, dict[str, bytes]]:
-        """A finished round's adapter, its files by name, every hash checked.
+        """A finished round, its adapter and the adapter's files by name, every hash checked.
 
         Raises:
             RunFolderError: no such round, round 0 (which is the base), or damaged files.
         """
         round_dir = self.finished(index)
         found = round_dir.adapter()
-        if found is None:
+        if found is None or found.files is None:
             raise RunFolderError(
                 f"round {round_dir.index} is the base model",
                 "it has no adapter: round 0 only measures where training starts",
                 f"give a round from 1 on, or use the base model itself ({self.config['model']['base']})",
             )
-        record, files = found
+        record, files = found.record, found.files.files
         committed = round_dir.committed("adapter") or {}
         weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
         if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:
@@ -87,7 +87,7 @@ class SavedRun:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """`0-3, 5`."""
+    """Sorted numbers as ranges, in words: `0-3, 5`."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and parts[-1][-1] == number - 1:

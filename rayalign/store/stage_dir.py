@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
-from rayalign.store.files import verify_file, write_json
+from rayalign.records import JsonObject
+from rayalign.store.files import FileFacts, verify_file, write_json
 from rayalign.store.folder import Folder
 
 RESULTS = ("adapter", "model")
@@ -35,7 +35,7 @@ class StageDir:
         """Token ids of the rows of `part` ("train" or "holdout")."""
         return self.root / "data" / f"{part}.parquet"
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> JsonObject | None:
         """What `stage.json` says, its files verified; None where the stage is not done.
 
         Raises:
@@ -49,7 +49,7 @@ class StageDir:
             verify_file(Folder(self.root / name), expected)
         return facts
 
-    def finish(self, **facts: Any) -> dict[str, Any]:
+    def finish(self, **facts: object) -> JsonObject:
         """Commit the result and remove what was needed only to get there."""
         files = [path for name in RESULTS for path in sorted((self.root / name).glob("**/*")) if path.is_file()]
         write_json(self.root / "stage.json", {**facts, "files": self._describe(files)})
@@ -84,12 +84,13 @@ class StageDir:
         files = json.loads(commit.read_text())["files"]
         return all(Folder(self.root / name).sha256() == facts["sha256"] for name, facts in files.items())
 
-    def _describe(self, files: list[Path]) -> dict[str, dict[str, Any]]:
+    def _describe(self, files: list[Path]) -> dict[str, FileFacts]:
         """Path -> size and hash, once the files are on the disk."""
-        described = {}
+        described: dict[str, FileFacts] = {}
         for path in files:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-            facts = {"bytes": path.stat().st_size, "sha256": Folder(path).sha256()}
-            described[str(path.relative_to(self.root))] = facts
+            digest = Folder(path).sha256()
+            assert digest is not None
+            described[str(path.relative_to(self.root))] = {"bytes": path.stat().st_size, "sha256": digest}
         return described

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
-from rayalign.store.files import Place
+from rayalign.records import JsonObject
+from rayalign.store.files import FileFacts, Place
 from rayalign.store.folder import Folder
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from _typeshed import ReadableBuffer
 
-def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
+
+def parquet_bytes(rows: Sequence[Mapping[str, object]], schema: pa.Schema) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -21,14 +26,14 @@ def parquet_bytes(rows: Sequence[dict[str, Any]], schema: Any) -> bytes:
     return buffer.getvalue()
 
 
-def read_parquet(path: Place) -> list[dict[str, Any]]:
+def read_parquet(path: Place) -> list[JsonObject]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(pa.BufferReader(Folder(path).read_bytes())).read(use_threads=False).to_pylist()
 
 
-def write_table(path: Folder, rows: Iterable[dict[str, Any]], schema: Any, row_group: int) -> dict[str, Any]:
+def write_table(path: Folder, rows: Iterable[Mapping[str, object]], schema: pa.Schema, row_group: int) -> FileFacts:
     """Write rows as they come, `row_group` of them at a time; returns what a commit says of the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -43,7 +48,7 @@ def write_table(path: Folder, rows: Iterable[dict[str, Any]], schema: Any, row_g
     return {"bytes": sink.bytes, "sha256": sink.digest.hexdigest(), "rows": count}
 
 
-def read_slice(path: Folder, start: int, count: int) -> list[dict[str, Any]]:
+def read_slice(path: Folder, start: int, count: int) -> list[JsonObject]:
     """Rows start .. start + count - 1, as far as there are any; only their row groups are read."""
     import pyarrow.parquet as pq
 
@@ -61,15 +66,15 @@ def read_slice(path: Folder, start: int, count: int) -> list[dict[str, Any]]:
 
 
 class _Hashing:
-    """What is written to it goes on to `file`, counted and hashed."""
+    """A sink that counts and hashes what it passes on to `file`."""
 
     closed = False
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.digest, self.bytes = hashlib.sha256(), 0
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         content = bytes(data)
         self.digest.update(content)
         self.bytes += len(content)

@@ -48,7 +48,7 @@ def config(endpoint: str, **changes: Any) -> RunConfig:
 
 def judge_of(config: RunConfig) -> Any:
     section: Scoring = config.scoring[0]
-    return build_service(section, ScorerSource(), config)
+    return build_service(section, ScorerSource(), config.scorer_settings)
 
 
 def running(endpoint: str) -> float:
@@ -110,10 +110,10 @@ def test_requests_are_in_flight_together(endpoint: str) -> None:
 
 
 def test_the_check_finds_a_wrong_model_and_a_wrong_key(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_services(config(endpoint), [ScorerSource()])
+    check_services(config(endpoint).scorer_settings, [ScorerSource()])
     with pytest.raises(ConfigError, match=f"it serves {MODEL}"):
-        check_services(config(endpoint, model="other"), [ScorerSource()])
+        check_services(config(endpoint, model="other").scorer_settings, [ScorerSource()])
     monkeypatch.setenv("TEST_JUDGE_KEY", "sk-wrong")
     with pytest.raises(ConfigError, match="HTTP 401") as caught:
-        check_services(config(endpoint), [ScorerSource()])
+        check_services(config(endpoint).scorer_settings, [ScorerSource()])
     assert "sk-wrong" not in str(caught.value)

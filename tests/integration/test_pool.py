@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import ray
@@ -26,9 +27,13 @@ class Slow:
         """Nothing to tidy up."""
 
 
-def make_pool(name: str, said: list[str]) -> Pool:
-    actor = ray.remote(Slow).options(num_cpus=0)
+def make_pool(name: str, said: list[str]) -> Pool[Any]:
+    actor: Any = ray.remote(Slow).options(num_cpus=0)
     return Pool(name, lambda _: actor.remote(), 1, timeout_s=60, start_timeout_s=60, say=said.append)
+
+
+def double(replica: Any, number: int) -> ray.ObjectRef[int]:
+    return replica.double.remote(number)
 
 
 def readers() -> list[threading.Thread]:
@@ -37,8 +42,8 @@ def readers() -> list[threading.Thread]:
 
 def test_results_of_chained_pools(local_ray: None) -> None:
     first, second = make_pool("first", []), make_pool("second", [])
-    doubled = (result for _, result in first.map("double", range(20), lambda i: (i,)))
-    assert sorted(result for _, result in second.map("double", doubled, lambda i: (i,))) == [4 * i for i in range(20)]
+    doubled = (result for _, result in first.map("double", double, range(20)))
+    assert sorted(result for _, result in second.map("double", double, doubled)) == [4 * i for i in range(20)]
     first.close()
     second.close()
     assert not readers()
@@ -47,7 +52,7 @@ def test_results_of_chained_pools(local_ray: None) -> None:
 def test_a_dead_replica_is_replaced_and_its_item_not_lost(local_ray: None) -> None:
     said: list[str] = []
     pool = make_pool("slow", said)
-    results = pool.map("double", range(20), lambda i: (i,))
+    results = pool.map("double", double, range(20))
     first = next(results)
     ray.kill(pool.replicas[0])
     assert sorted(i for i, _ in [first, *results]) == list(range(20))
@@ -60,8 +65,8 @@ def test_closing_ends_the_threads_and_starts_nothing_again(local_ray: None) -> N
     for _ in range(5):
         said: list[str] = []
         first, second = make_pool("first", said), make_pool("second", said)
-        doubled = (result for _, result in first.map("double", range(10**6), lambda i: (i,)))
-        results = second.map("double", doubled, lambda i: (i,))
+        doubled = (result for _, result in first.map("double", double, range(10**6)))
+        results = second.map("double", double, doubled)
         next(results)
         first.close()
         second.close()

@@ -129,8 +129,8 @@ def test_all_weights_trained_killed_and_resumed(demo_folder: Path, tmp_path: Pat
     process.communicate()
     assert not one.finished
     found = one.adapter()
-    assert found is not None
-    before, files = found
+    assert found is not None and found.files is not None
+    before, files = found.record, found.files.files
     assert set(files) == {FULL_CONFIG, FULL_WEIGHTS}
     output = finish(start(tmp_path, *settings))
     assert "resuming" in output and "Traceback" not in output

@@ -39,7 +39,7 @@ def no_model(name: str) -> tuple[Path, str]:
 @contextmanager
 def scorers(folder: Path, *scoring: dict[str, Any], **sections: Any) -> Iterator[Scorers]:
     config = make_config(scoring=list(scoring), **sections)
-    made = Scorers(config, read_sources(config.scoring, folder, SourceReaders(no_model, demo_rule)))
+    made = Scorers(config.scorer_settings, read_sources(config.scoring, folder, SourceReaders(no_model, demo_rule)))
     try:
         yield made
     finally:

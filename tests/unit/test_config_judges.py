@@ -128,7 +128,7 @@ def test_a_rubric_file_that_cannot_be_used(tmp_path: Path, content: bytes | None
 
 def version_of(config: RunConfig, folder: Path) -> str:
     [source] = sources_of(config, folder)
-    service = build_service(config.scoring[0], source, config)
+    service = build_service(config.scoring[0], source, config.scorer_settings)
     service.close()
     assert isinstance(service, LLMJudge if isinstance(config.scoring[0], JudgeScoring) else RemoteScorer)
     assert service.name == config.scoring[0].name
@@ -166,7 +166,7 @@ def test_a_held_judges_version_hangs_on_its_model(tmp_path: Path) -> None:
     def version(sha256: str, **changes: Any) -> str:
         config = load(tmp_path, RULE, {**HELD, **changes})
         source = ScorerSource(model=tmp_path, model_sha256=sha256, transport=Nobody())
-        service = build_service(config.scoring[1], source, config)
+        service = build_service(config.scoring[1], source, config.scorer_settings)
         service.close()
         return service.version
 
@@ -181,11 +181,11 @@ def test_a_missing_key_and_a_dead_endpoint_are_said_at_the_check(
     nothing = [ScorerSource(), ScorerSource()]
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(ConfigError, match="api_key_env: JUDGE_KEY"):
-        check_services(load(tmp_path, RULE, {**RATING, "api_key_env": "JUDGE_KEY"}), nothing)
+        check_services(load(tmp_path, RULE, {**RATING, "api_key_env": "JUDGE_KEY"}).scorer_settings, nothing)
     for section in (RATING, REMOTE):
         with pytest.raises(ConfigError, match="nothing has been sampled"):
-            check_services(load(tmp_path, RULE, section), nothing)
-    check_services(load(tmp_path, RULE, DEMO), nothing)
+            check_services(load(tmp_path, RULE, section).scorer_settings, nothing)
+    check_services(load(tmp_path, RULE, DEMO).scorer_settings, nothing)
 
 
 def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> None:
@@ -194,7 +194,9 @@ def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> No
     config = load(tmp_path, RULE, DEMO, {**RATING, "rubric": {"file": "rubric.md"}}, REMOTE)
     (tmp_path / "rubric.md").write_text("Count the animals.")
     sources = sources_of(config, tmp_path)
-    backends = [build_backend(one, source, config) for one, source in zip(config.scoring, sources, strict=True)]
+    backends = [
+        build_backend(one, source, config.scorer_settings) for one, source in zip(config.scoring, sources, strict=True)
+    ]
     assert [type(backend).__name__ for backend in backends] == [
         "RuleScorer",
         "FunctionJudge",

@@ -59,8 +59,8 @@ def test_adapter_in_plain_peft_is_the_learners_policy(saved: RunDir, base: Path,
     found = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(tmp_path / "a"))
     policy = build_policy(base, ModelSection(base=str(base), lora=LoraSection(r=8, alpha=16))).eval()
     adapter = saved.round(1).adapter()
-    assert adapter is not None
-    policy.load_adapter(adapter[1])
+    assert adapter is not None and adapter.files is not None
+    policy.load_adapter(adapter.files.files)
     with torch.no_grad():
         expected = policy(collate_padded([([0, 3, 7], [8, 4, 10, 20])]))
     logps = logits(found).log_softmax(-1)[2:6].gather(-1, IDS[0, 3:, None])[:, 0]

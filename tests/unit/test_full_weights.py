@@ -227,8 +227,8 @@ def test_export_is_the_whole_model(saved: RunDir, base: Path, tmp_path: Path, me
     said: list[str] = []
     export(str(saved.root), tmp_path / "m", merge=merge, say=lambda text: said.extend(text.splitlines()))
     found = saved.round(1).adapter()
-    assert found is not None
-    assert (tmp_path / "m" / FULL_WEIGHTS).read_bytes() == found[1][FULL_WEIGHTS]
+    assert found is not None and found.files is not None
+    assert (tmp_path / "m" / FULL_WEIGHTS).read_bytes() == found.files.files[FULL_WEIGHTS]
     assert {path.name for path in base.iterdir()} | {"README.md", "export.json"} == {
         path.name for path in (tmp_path / "m").iterdir()
     }
@@ -237,7 +237,7 @@ def test_export_is_the_whole_model(saved: RunDir, base: Path, tmp_path: Path, me
     card = (tmp_path / "m" / "README.md").read_text()
     assert "library_name: transformers" in card and "lora\n" not in card.split("---")[1]
     assert f"All weights of `{base}`, trained by rayalign" in card
-    assert str(found[0].sha256) in card
+    assert str(found.record.sha256) in card
 
 
 def test_chat_with_all_weights(saved: RunDir, base: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_rounds_and_their_content(tmp_path: Path) -> None:
         assert (adapter["version"], adapter["parent"]) == (index, index - 1)
         weights = run.run_dir.root / adapter["path"] / "adapter_model.safetensors"
         assert hashlib.sha256(weights.read_bytes()).hexdigest() == adapter["sha256"]
-    assert run.stages.generator.loads == [0, 1, 2, 3]
+    assert run.parts.generator.loads == [0, 1, 2, 3]
     report = run.run_dir.round(2).report()
     assert report is not None
     assert report["metrics"]["win_rate/round_0"]["n"] == 40 * 4
@@ -87,7 +87,7 @@ def test_committed_shards_are_not_sampled_again(tmp_path: Path) -> None:
         run_rounds(make_run(tmp_path, config, Fuse(ticks)))
     resumed = make_run(tmp_path, config)
     run_rounds(resumed)
-    assert ("sample", 1, 160, 128) in resumed.stages.reporter.stages
+    assert ("sample", 1, 160, 128) in resumed.parts.reporter.stages
 
 
 def test_files_without_a_commit_do_not_exist(tmp_path: Path) -> None:
@@ -119,30 +119,30 @@ def test_more_rounds_on_a_finished_run(tmp_path: Path) -> None:
 def test_generator_that_still_serves_the_base_is_caught(tmp_path: Path) -> None:
     """Its canary log-probs are those of version 0: the gap is 0.5 nats per token, far above the tolerance."""
     run = make_run(tmp_path)
-    run.stages.generator.serves = lambda version: 0
+    run.parts.generator.serves = lambda version: 0
     with pytest.raises(SyncError, match=r"differ by 0\.5000"):
         run_rounds(run)
-    assert run.stages.generator.loads == [0, 1, 0], "the adapter served before is restored"
+    assert run.parts.generator.loads == [0, 1, 0], "the adapter served before is restored"
     assert [r.index for r in run.run_dir.rounds()] == [0]
 
 
 def test_wrong_checksum_is_caught(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    run.stages.generator.corrupt_checksum = True
+    run.parts.generator.corrupt_checksum = True
     with pytest.raises(SyncError, match="checksum 000"):
         run_rounds(run)
 
 
 def test_generator_refuses_another_version(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    load = run.stages.generator.load
+    load = run.parts.generator.load
 
     def load_and_forget(adapter, files):
         states = load(adapter, files)
-        run.stages.generator.held = 0
+        run.parts.generator.held = 0
         return states
 
-    run.stages.generator.load = load_and_forget
+    run.parts.generator.load = load_and_forget
     with pytest.raises(AdapterVersionError):
         run_rounds(run)
 
@@ -156,7 +156,7 @@ def test_too_many_failed_scores_stop_the_round_before_training(tmp_path: Path) -
         counted.append(sample)
         return None if len(counted) % 10 == 0 and sample.adapter_version == 0 and len(counted) > 40 else 1.0
 
-    run.stages.scorer.reward_of = some_fail
+    run.parts.scorer.reward_of = some_fail
     with pytest.raises(GuardError, match="broken rule") as caught:
         run_rounds(run)
     assert caught.value.exit_code == 3
@@ -166,21 +166,21 @@ def test_too_many_failed_scores_stop_the_round_before_training(tmp_path: Path) -
 
 def test_a_round_without_groups_stops(tmp_path: Path) -> None:
     run = make_run(tmp_path, make_config(groups={"drop_equal_rewards": True}))
-    run.stages.scorer.reward_of = lambda sample: 1.0
+    run.parts.scorer.reward_of = lambda sample: 1.0
     with pytest.raises(GuardError, match="equal_rewards"):
         run_rounds(run)
 
 
 def test_misaligned_scores_are_never_stored(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    score = run.stages.scorer.score
+    score = run.parts.scorer.score
 
     def swapped(sampled):
         for shard in score(sampled):
             shard.rows.reverse()
             yield shard
 
-    run.stages.scorer.score = swapped
+    run.parts.scorer.score = swapped
     with pytest.raises(AssertionError, match="shard 0"):
         run_rounds(run)
     assert not list(run.run_dir.root.local_path().glob("rounds/*/evaluation/samples/*"))
@@ -218,7 +218,7 @@ def test_revisions_are_sampled_once_per_flawed_response(tmp_path: Path) -> None:
         wanted = flawed(run, index)
         assert len(wanted) > 40
         assert list(revisions(run, index)) == wanted
-        assert ("revise", index, len(wanted), 0) in run.stages.reporter.stages
+        assert ("revise", index, len(wanted), 0) in run.parts.reporter.stages
         commits = json.loads((run.run_dir.round(index).root / "COMMIT.json").read_text())["commits"]
         assert {"revision-00000", "revision-00001", "train-00000", "train-00001"} <= set(commits)
         folder = run.run_dir.round(index).root / "revision" / "samples"
@@ -226,7 +226,7 @@ def test_revisions_are_sampled_once_per_flawed_response(tmp_path: Path) -> None:
         assert {(row["adapter_version"], row["index"]) for row in rows} == {(index - 1, 0)}
         scores = read_parquet(run.run_dir.round(index).root / "revision" / "scores" / "00000.parquet")
         assert {(row["reward"], len(row["scores"])) for row in scores} == {(None, 0)}
-        in_order = [name for name, of, *_ in run.stages.reporter.stages if of == index]
+        in_order = [name for name, of, *_ in run.parts.reporter.stages if of == index]
         assert in_order[:4] == ["sample", "revise", "groups", "update"]
 
 
@@ -248,9 +248,9 @@ def test_groups_hold_their_revisions(tmp_path: Path) -> None:
 def test_no_objective_asks_for_revisions_no_stage(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     run_rounds(run)
-    assert not [stage for stage in run.stages.reporter.stages if stage[0] == "revise"]
+    assert not [stage for stage in run.parts.reporter.stages if stage[0] == "revise"]
     assert not (run.run_dir.round(1).root / "revision").exists()
-    assert {purpose for purpose, *_ in run.stages.generator.asked} == {"train", "evaluation"}
+    assert {purpose for purpose, *_ in run.parts.generator.asked} == {"train", "evaluation"}
 
 
 @pytest.mark.parametrize("ticks", range(9 + SCORE_CHECKS, 18 + SCORE_CHECKS, 2))
@@ -266,9 +266,9 @@ def test_committed_revisions_are_not_sampled_again(tmp_path: Path, ticks: int) -
     done = revisions(first, 1)
     second = make_run(tmp_path / "killed", config)
     run_rounds(second)
-    again = {name for purpose, index, name in second.stages.generator.asked if (purpose, index) == ("revision", 1)}
+    again = {name for purpose, index, name in second.parts.generator.asked if (purpose, index) == ("revision", 1)}
     assert again == set(revisions(whole, 1)) - set(done)
-    assert ("revise", 1, len(revisions(whole, 1)), len(done)) in second.stages.reporter.stages or again == set()
+    assert ("revise", 1, len(revisions(whole, 1)), len(done)) in second.parts.reporter.stages or again == set()
     assert revisions(second, 1) == revisions(whole, 1)
     assert adapters(second.run_dir) == adapters(whole.run_dir)
 
@@ -286,14 +286,14 @@ def test_one_shard_of_revisions_survives_a_kill(tmp_path: Path) -> None:
     assert first.run_dir.round(1).read_shard("revision", 1) is None
     second = make_run(tmp_path, config)
     run_rounds(second)
-    assert ("revise", 1, len(flawed(second, 1)), len(done)) in second.stages.reporter.stages
+    assert ("revise", 1, len(flawed(second, 1)), len(done)) in second.parts.reporter.stages
     assert 0 < len(done) < len(flawed(second, 1))
 
 
 def test_a_round_without_criticism_needs_no_revisions(tmp_path: Path) -> None:
     run = make_run(tmp_path, ilf_config(run={"name": "fake", "rounds": 1}))
-    run.stages.scorer.reward_of = lambda sample: 1.0
+    run.parts.scorer.reward_of = lambda sample: 1.0
     run_rounds(run)
-    assert ("revise", 1, 0, 0) in run.stages.reporter.stages
+    assert ("revise", 1, 0, 0) in run.parts.reporter.stages
     assert revisions(run, 1) == {}
     assert run.run_dir.round(1).finished

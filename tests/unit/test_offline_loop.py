@@ -84,10 +84,10 @@ def test_the_datasets_responses_are_trained_on(tmp_path: Path) -> None:
         assert by_prompt == {name: list(range(counts[name])) for name in by_prompt}
         assert {row.sample.adapter_version for row in rows} == {FROM_DATASET}
         assert all(row.reward == row.sample.index and row.sample.logprobs == [] for row in rows)
-        assert ("read", index, len(rows), 0) in run.stages.reporter.stages
+        assert ("read", index, len(rows), 0) in run.parts.reporter.stages
         facts = run.run_dir.round(index).committed("sampling")
         assert facts is not None and facts["scores"] == {"ok": len(rows)}
-    sampled = {purpose for purpose, index, _ in run.stages.generator.asked if index > 0}
+    sampled = {purpose for purpose, index, _ in run.parts.generator.asked if index > 0}
     assert sampled == {"evaluation"}, "round 0 also samples the canaries"
 
 
@@ -130,7 +130,7 @@ def test_committed_shards_are_not_read_again(tmp_path: Path) -> None:
     first = len(resumed.run_dir.round(1).read_shard("train", 0) or [])
     run_rounds(resumed)
     assert first > 32
-    assert ("read", 1, len(train_rows(resumed, 1)), first) in resumed.stages.reporter.stages
+    assert ("read", 1, len(train_rows(resumed, 1)), first) in resumed.parts.reporter.stages
 
 
 def test_a_dataset_without_use_stops_before_training(tmp_path: Path) -> None:
@@ -152,15 +152,15 @@ def test_win_rate_against_the_targets(tmp_path: Path) -> None:
     held = [
         Prompt(p.id, p.messages, p.token_ids, "cat" if n % 2 else None) for n, p in enumerate(make_prompts(40, "h"))
     ]
-    stages = run.stages
-    stages.scorer.reward_of = lambda sample: 0.5 if sample.adapter_version == FROM_DATASET else float(sample.index)
+    parts = run.parts
+    parts.scorer.reward_of = lambda sample: 0.5 if sample.adapter_version == FROM_DATASET else float(sample.index)
     evaluator = HeldOutEvaluator(
-        run.config, run.run_dir, held, stages.generator, stages.scorer, stages.learner, stages.reporter
+        run.config, run.run_dir, held, parts.generator, parts.scorer, parts.learner, parts.reporter
     )
-    run_rounds(dataclasses.replace(run, stages=dataclasses.replace(stages, evaluator=evaluator)))
+    run_rounds(dataclasses.replace(run, parts=dataclasses.replace(parts, evaluator=evaluator)))
     for index in (0, 3):
         report = run.run_dir.round(index).report()
         assert report is not None
         assert report["metrics"]["win_rate/target"]["value"] == 0.5
         assert report["metrics"]["win_rate/target"]["n"] == 20 * 2
-    assert [stage for stage in stages.reporter.stages if stage[0] == "score targets"] == [("score targets", 0, 20, 0)]
+    assert [stage for stage in parts.reporter.stages if stage[0] == "score targets"] == [("score targets", 0, 20, 0)]

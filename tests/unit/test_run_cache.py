@@ -66,11 +66,11 @@ def attempt(folder: Path, scoring: list[dict[str, Any]], shards: int | None = No
         sampling={"responses": 2}, groups={"drop_equal_rewards": False},
     )  # fmt: skip
     run = make_run(folder, config)
-    scorers = Scorers(config, [ScorerSource()] * len(scoring), cache)
+    scorers = Scorers(config.scorer_settings, [ScorerSource()] * len(scoring), cache)
     scorer = InProcess(scorers, shards)
-    evaluator: Any = run.stages.evaluator
+    evaluator: Any = run.parts.evaluator
     evaluator._scorer = scorer
-    run = dataclasses.replace(run, stages=dataclasses.replace(run.stages, scorer=scorer))
+    run = dataclasses.replace(run, parts=dataclasses.replace(run.parts, scorer=scorer))
     try:
         run_rounds(run)
     except Killed:
@@ -142,7 +142,7 @@ def test_judge_and_service_use_the_run_folder_or_the_folder_that_they_name(tmp_p
     with Server(answer) as server:
         for named in ({}, {}, {"cache": str(tmp_path / "shared")}, {"cache": str(tmp_path / "shared")}):
             config = make_config(scoring=[{**section, **named} for section in sections(server)])
-            scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / "cache")
+            scorers = Scorers(config.scorer_settings, [ScorerSource()] * 2, tmp_path / "cache")
             rows = scorers.score([owner], samples(owner, "a", "bb"))
             scorers.close()
             assert [row.reward for row in rows] == [6.0, 7.0]
@@ -156,7 +156,7 @@ def test_a_run_folder_that_cannot_hold_a_cache_costs_a_warning(
     (tmp_path / "cache").write_text("a file where the folder should be")
     with Server(answer) as server, caplog.at_level(logging.WARNING):
         config = make_config(scoring=sections(server))
-        scorers = Scorers(config, [ScorerSource()] * 2, tmp_path / "cache")
+        scorers = Scorers(config.scorer_settings, [ScorerSource()] * 2, tmp_path / "cache")
         owner = prompt()
         rows = scorers.score([owner], samples(owner, "a"))
         scorers.close()

@@ -147,7 +147,7 @@ def test_control_codes_do_not_reach_the_terminal() -> None:
 
 def test_control_codes_in_answers(tmp_path: Path) -> None:
     run = make_run(tmp_path / "fake", CONFIG)
-    real = run.stages.generator.sample
+    real = run.parts.generator.sample
 
     def evil(shards, plan, adapter):
         import dataclasses
@@ -156,7 +156,7 @@ def test_control_codes_in_answers(tmp_path: Path) -> None:
             samples = [dataclasses.replace(sample, text="\x1b[2Jgone\nanswer 9: reward 1") for sample in item.samples]
             yield dataclasses.replace(item, samples=samples)
 
-    run.stages.generator.sample = evil  # type: ignore[method-assign]
+    run.parts.generator.sample = evil  # type: ignore[method-assign]
     run_rounds(run)
     one = listed(str(tmp_path / "fake"))[0]["id"]
     text = show(str(tmp_path / "fake"), 1, one, None, as_json=False)

@@ -234,7 +234,7 @@ def test_a_scorer_actor_hosts_it_from_a_folder_of_the_config(folder: Path, tmp_p
     from rayalign.launch.models import read_scorers, scorer_model
 
     config = make_config(scoring=[{"type": "similarity", "model": str(folder), "pooling": "mean"}])
-    sources = read_scorers(config, tmp_path)
+    sources = read_scorers(config.scoring, config, tmp_path)
     actor = ScorerActor("scorer-0", config, sources, [None], str(tmp_path / "no_such_folder"))
     (row,) = actor.score([prompt("apple")], [Sample("p", 0, "apple", [5], [-1.0], "stop", 0, 0)])
     actor.close()

@@ -255,7 +255,7 @@ def test_canaries_are_stored_nowhere_and_change_no_metric(tmp_path: Path) -> Non
         assert with_checks["trust"]["canaries"]["prompts"] == 8
         assert with_checks["trust"]["drift"]["anchors"] == 16
         assert sum(with_checks["trust"]["scorers"]["rule:demo"]["status"].values()) == 80 + 160 * (index > 0)
-    assert [stage for stage in plain.stages.reporter.stages if stage[0].startswith("score ")] == []
+    assert [stage for stage in plain.parts.reporter.stages if stage[0].startswith("score ")] == []
 
 
 def off(config: RunConfig) -> RunConfig:
@@ -268,7 +268,7 @@ def make_prompt() -> Prompt:
 
 def test_a_scorer_that_canaries_please_raises_the_alarm(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    run.stages.scorer.reward_of = lambda sample: float(not sample.token_ids)
+    run.parts.scorer.reward_of = lambda sample: float(not sample.token_ids)
     run_rounds(run)
     said = [text for text in stages_said(run) if "ALARM: rule:demo puts canaries above the median answer" in text]
     assert [text.partition(" · ")[0] for text in said] == ["round 0", "round 1", "round 2", "round 3"]
@@ -276,12 +276,12 @@ def test_a_scorer_that_canaries_please_raises_the_alarm(tmp_path: Path) -> None:
 
 
 def stages_said(run: Any) -> list[str]:
-    return run.stages.reporter.said
+    return run.parts.reporter.said
 
 
 def test_a_scorer_that_dies_of_a_canary_is_an_alarm_and_not_the_end(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    score = run.stages.scorer.score
+    score = run.parts.scorer.score
 
     def hangs(sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
         for item in sampled:
@@ -289,7 +289,7 @@ def test_a_scorer_that_dies_of_a_canary_is_an_alarm_and_not_the_end(tmp_path: Pa
                 raise StageTimeoutError("scorer-0.score gave no answer in 3 s")
             yield from score([item])
 
-    run.stages.scorer.score = hangs
+    run.parts.scorer.score = hangs
     run_rounds(run)
     report = run.run_dir.round(3).report()
     assert report["trust"]["alarms"] == ["the scorers failed on the canaries: scorer-0.score gave no answer in 3 s"]
@@ -312,8 +312,8 @@ def test_anchors_are_the_same_answers_in_every_round(tmp_path: Path) -> None:
 def test_a_scorer_whose_mind_changes_between_rounds_is_said_to_drift(tmp_path: Path) -> None:
     run_rounds(make_run(tmp_path, make_config(run={"name": "fake", "rounds": 1})))
     run = make_run(tmp_path, make_config(run={"name": "fake", "rounds": 2}))
-    before = run.stages.scorer.reward_of
-    run.stages.scorer.reward_of = lambda sample: 1.0 - before(sample)
+    before = run.parts.scorer.reward_of
+    run.parts.scorer.reward_of = lambda sample: 1.0 - before(sample)
     run_rounds(run)
     assert any("round 2 · ALARM: rule:demo drifts: its scores of 16 fixed answers" in text for text in stages_said(run))
     assert run.run_dir.round(1).report()["trust"]["drift"]["scorers"]["rule:demo"]["mean_change"] == 0.0

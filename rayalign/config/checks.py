@@ -1,0 +1,143 @@
+"""What the sections of a run's config must be to each other: one function per rule, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rayalign.config.data import SamplingSection
+from rayalign.config.objective import (
+    KWayObjective,
+    PairObjective,
+    ReferenceObjective,
+    SelfContrastObjective,
+    check_together,
+)
+from rayalign.config.scoring import check_scorers
+from rayalign.config.services import JudgeScoring
+
+if TYPE_CHECKING:
+    from rayalign.config.run import RunConfig
+
+
+def scorers_fit(config: RunConfig) -> None:
+    check_scorers(config.scoring)
+
+
+def gold_is_a_scorer(config: RunConfig) -> None:
+    names = [scoring.name for scoring in config.scoring]
+    if config.evaluation.gold is not None and config.evaluation.gold not in names:
+        raise ValueError(
+            f"evaluation.gold {config.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
+            "add it to scoring with weight: 0"
+        )
+
+
+def objectives_fit(config: RunConfig) -> None:
+    check_together(config.objectives)
+    if config.samples is not None:
+        return  # a dataset's content is known when it is read
+    needs = {need for objective in config.objectives for need in objective.needs}
+    if not config.scoring:
+        raise ValueError("scoring is empty and nothing else scores the responses: add {type: rule, function: demo}")
+    if "judgments" in needs and not any(
+        isinstance(section, JudgeScoring) and section.template == "cut" for section in config.scoring
+    ):
+        raise ValueError(
+            "an objective learns from judgments and no scorer writes any: add one of type judge (template: cut)"
+        )
+    if "rewards" in needs and not any(section.weight for section in config.scoring):
+        raise ValueError("an objective learns from rewards and no scorer with a weight gives any: add a rule")
+    if "rewards" in needs and config.sampling.responses < 2:
+        raise ValueError("an objective compares responses by reward: set sampling.responses to 2 or more")
+
+
+def negatives_can_be_found(config: RunConfig) -> None:
+    contrast = next((o for o in config.objectives if isinstance(o, SelfContrastObjective)), None)
+    if contrast is None:
+        return
+    names = [section.name for section in config.scoring]
+    if contrast.ranks and config.samples is not None:
+        raise ValueError(
+            f"pool {contrast.pool} needs similarities, and a dataset's responses are not scored: set pool: alldedup"
+        )
+    if contrast.ranks and config.similarity_scorer not in names:
+        raise ValueError(
+            f"pool {contrast.pool} ranks responses by similarity and no scorer gives one: add one of "
+            f"type similarity, or name one of {', '.join(names)} in objective.similarity"
+        )
+    if config.samples is None and contrast.negatives != "all" and contrast.negatives > config.sampling.responses:
+        raise ValueError(
+            f"objective.negatives {contrast.negatives} of sampling.responses {config.sampling.responses}: sample more"
+        )
+
+
+def sampled_or_read(config: RunConfig) -> None:
+    if config.samples is None:
+        return
+    plain = SamplingSection()
+    changed = [
+        name for name in ("responses", "temperature", "top_p") if getattr(config.sampling, name) != getattr(plain, name)
+    ]
+    if changed:
+        raise ValueError(
+            f"samples.source gives the training responses and sampling.{changed[0]} would sample them: remove one"
+        )
+    if config.training.reference_logps == "generator":
+        raise ValueError(
+            "training.reference_logps generator: the generator did not sample a dataset's responses and does not "
+            "know their log-probabilities; set it to learner"
+        )
+
+
+def generator_can_be_reference(config: RunConfig) -> None:
+    compared = [o for o in config.objectives if isinstance(o, ReferenceObjective)]
+    known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
+    if config.training.reference_logps == "generator" and not (compared and known):
+        raise ValueError(
+            "training.reference_logps generator: the generator knows the log-probabilities of what it sampled, "
+            "under the round's start; use objectives that compare just these with reference round_start, "
+            "or set it to learner"
+        )
+
+
+def quantised_weights_stay_whole(config: RunConfig) -> None:
+    if config.model.quantization != "none" and config.training.zero_stage == 3:
+        raise ValueError(
+            f"model.quantization {config.model.quantization} with training.zero_stage 3 trains wrongly and says "
+            "nothing (stage 3 cuts the packed weights up): set training.zero_stage to 1 or 2"
+        )
+
+
+def all_weights_can_be_served(config: RunConfig) -> None:
+    if not config.model.full:
+        return
+    if config.sync.mode == "adapter":
+        raise ValueError(
+            "model.full with sync.mode adapter: all weights change, and there is no adapter to serve "
+            "beside the base; set sync.mode to auto or merged"
+        )
+    if config.training.zero_stage == 3:
+        raise ValueError(
+            "model.full with training.zero_stage 3: the base's weights, which are compared with, are "
+            "kept whole on every worker; set training.zero_stage to 1 or 2"
+        )
+    if config.cluster.generators.gpus or config.cluster.learner.gpus:
+        raise ValueError(
+            "model.full with GPUs: all weights are trained and reloaded into generators on CPU only "
+            "in this version; set cluster.generators.gpus and cluster.learner.gpus to 0, or "
+            "model.full: false"
+        )
+
+
+CHECKS: tuple[Callable[[RunConfig], None], ...] = (
+    scorers_fit,
+    gold_is_a_scorer,
+    objectives_fit,
+    negatives_can_be_found,
+    sampled_or_read,
+    generator_can_be_reference,
+    quantised_weights_stay_whole,
+    all_weights_can_be_served,
+)
+"""In the order in which a config meets them; each raises ValueError with what is wrong and what to do."""
