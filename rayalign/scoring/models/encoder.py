@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from rayalign.scoring.models.text_model import (
     special_id,
 )
 
+T = TypeVar("T")
 Pooling = Literal["cls", "mean"]
 _KINDS = ("Model", "ForMaskedLM")
 _SENTENCE_TRANSFORMERS = {"Transformer", "Pooling", "Normalize"}
@@ -66,7 +67,7 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
         )
 
 
-def _read(path: Path, default: Any) -> Any:
+def _read(path: Path, default: T) -> T:
     try:
         return json.loads(path.read_text()) if path.exists() else default
     except ValueError as error:
@@ -78,9 +79,9 @@ class Embedded:
     """What came of each text."""
 
     vectors_ND: np.ndarray
-    """float32, of length 1; a row of NaN where a text has no embedding: it is blank, or the model gave none."""
+    """Embeddings in float32, each of length 1; a row of NaN where a text is blank or the model gave none."""
     truncated: list[bool]
-    """Longer than the limit: its end was cut off."""
+    """Whether each text was longer than the limit, so that its end was cut off."""
     seconds: list[float]
 
 
@@ -135,7 +136,7 @@ class Encoder:
         return vectors_ND
 
     def encode(self, texts: Sequence[str]) -> Embedded:
-        """The same, without an error for texts that cannot be embedded."""
+        """What came of each text: as `embed`, without an error for texts that cannot be embedded."""
         vectors_ND = np.full((len(texts), self._model.config.hidden_size), math.nan, np.float32)
         truncated, seconds = [False] * len(texts), [0.0] * len(texts)
         there = [i for i, text in enumerate(texts) if text.strip()]

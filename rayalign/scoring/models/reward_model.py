@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -126,7 +125,7 @@ class RewardModelScorer:
 
     def _record(self, reward: float, truncated: bool, seconds: float) -> Score:
         aspects = {"truncated": 1.0} if truncated else {}
-        known: dict[str, Any] = {"aspects": aspects, "latency_s": seconds}
         if not math.isfinite(reward):
-            return Score(self.name, self.version, "error", reason=f"the model's reward is {reward}", **known)
-        return Score(self.name, self.version, "ok", reward, **known)
+            reason = f"the model's reward is {reward}"
+            return Score(self.name, self.version, "error", reason=reason, aspects=aspects, latency_s=seconds)
+        return Score(self.name, self.version, "ok", reward, aspects=aspects, latency_s=seconds)
