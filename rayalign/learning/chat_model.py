@@ -28,7 +28,7 @@ class ChatModel:
     """A causal language model as the run had it after a round.
 
     Args:
-        base: its folder.
+        base: the folder of the base model.
         adapter: the files of a round's adapter, or of all weights, by name; None is the base itself.
         dtype: "float32" or "bfloat16".
     """

@@ -41,8 +41,8 @@ def write_merged(
     """Write base + adapter to `folder`: weights in the dtype of the base, all other files as the base has them.
 
     Args:
-        adapter: its files by name.
-        adapter_folder: the same as a PEFT folder.
+        adapter: the adapter's files by name.
+        adapter_folder: the adapter as a PEFT folder.
         sequences_ST: token ids whose logits are compared.
 
     Raises:

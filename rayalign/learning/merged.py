@@ -56,7 +56,7 @@ class MergedWeights:
         """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
 
         Args:
-            adapter: its files by name, or those of a round that trained all weights.
+            adapter: the adapter's files by name, or those of a round that trained all weights.
 
         Raises:
             SyncError: the adapter changes something that the checkpoint does not have, or all weights are not those
@@ -83,7 +83,7 @@ class MergedWeights:
         """Write the merged checkpoint to `folder`, each tensor in the file that holds it here.
 
         Args:
-            dtype: of all floating-point weights; None keeps the checkpoint's.
+            dtype: the type of all floating-point weights; None keeps the checkpoint's.
 
         Raises:
             SyncError: as `tensors`.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOGGED_STEPS = 100
-"""Points of the loss curve that are kept, about."""
+"""About how many points of the loss curve are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StageJob:
     base: Path
     rows: Sequence[dict[str, list[int]]]
     scratch: Path
-    """Where checkpoints go; the same folder for all workers."""
+    """The folder that checkpoints go to, the same for all workers."""
     on_step: Callable[[int], object]
     on_checkpoint: Callable[[Path], None]
     """Called on rank 0 when every worker has written its part."""

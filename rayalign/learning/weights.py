@@ -31,7 +31,7 @@ class TrainedWeights(Protocol):
 
     @property
     def base(self) -> PreTrainedModel:
-        """The same without an adapter's wrapping: transformers' class."""
+        """The model without an adapter's wrapping, in transformers' own class."""
         ...
 
     def base_only(self) -> contextlib.AbstractContextManager[None]:
@@ -39,12 +39,14 @@ class TrainedWeights(Protocol):
         ...
 
     def files(self, base_name: str) -> dict[str, bytes]:
-        """By name; the same bytes for the same weights."""
+        """What is trained as files by name; the same bytes for the same weights."""
         ...
 
     def load(self, files: Mapping[str, bytes]) -> None:
-        """Raises:
-        ModelError: the weights do not fit this model.
+        """Take the weights of such files.
+
+        Raises:
+            ModelError: they do not fit this model.
         """
         ...
 
@@ -71,7 +73,7 @@ class AdapterWeights:
             yield
 
     def files(self, base_name: str) -> dict[str, bytes]:
-        """PEFT's format."""
+        """The adapter in PEFT's format."""
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in sorted(get_peft_model_state_dict(self.model).items())
@@ -90,7 +92,7 @@ class AdapterWeights:
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """B is zero; A depends on `seed` alone."""
+        """Start anew: B is zero, and A depends on `seed` alone."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in sorted(self.model.named_parameters()):
             if "lora_B" in name:
