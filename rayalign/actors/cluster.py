@@ -9,22 +9,24 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import ray
+from ray import ObjectRef
 from ray.exceptions import AuthenticationError, GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign import __version__
 from rayalign.actors.process import QUIET_ENV
 from rayalign.errors import ClusterError, RunFolderError, StageTimeoutError
+from rayalign.records import JsonObject
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
 
 ROLE_LABEL = "rayalign-role"
 PROBE_TIMEOUT_S = 120
 START_TRIES = 3
-"""To start a local Ray, which a busy machine may not do in Ray's own 30 s."""
+"""How often a local Ray is started, which a busy machine may not do in Ray's own 30 s."""
 TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE with the cluster's token"
 
 log = logging.getLogger(__name__)
@@ -46,11 +48,11 @@ class Cluster:
 
     nodes: tuple[Node, ...]
     max_gpus: float
-    """Over all nodes, those included that the autoscaler may still add."""
+    """GPUs of all nodes, those included that the autoscaler may still add."""
     shared: bool
     """A cluster that was there before the run and may have (or get) other machines; False for the run's own Ray."""
     driver_node: str = ""
-    """Where this process runs; the run ends with that node."""
+    """The node of this process; the run ends with it."""
 
     @property
     def cpus(self) -> float:
@@ -122,7 +124,7 @@ def _describe(*, shared: bool) -> Cluster:
     return Cluster(nodes, max(gpus, _autoscaled_gpus() if shared else 0), shared, here)
 
 
-def _node(resources: dict[str, float], node: dict[str, Any]) -> Node:
+def _node(resources: dict[str, float], node: JsonObject) -> Node:
     role = node.get("Labels", {}).get(ROLE_LABEL)
     return Node(node["NodeID"], node["NodeManagerAddress"], resources.get("CPU", 0), resources.get("GPU", 0), role)
 
@@ -161,13 +163,21 @@ def check_nodes(cluster: Cluster, run_dir: RunDir) -> None:
         probe.delete()
 
 
-def _ask(node: Node, probe: Folder) -> Any:
+class _Seen(TypedDict):
+    """What a node says of itself."""
+
+    probe: str
+    """What it reads in the run folder, or why it cannot."""
+    versions: dict[str, str]
+
+
+def _ask(node: Node, probe: Folder) -> ObjectRef[_Seen]:
     where = NodeAffinitySchedulingStrategy(node.id, soft=False)
     task = ray.remote(_look).options(num_cpus=0, scheduling_strategy=where, runtime_env={"env_vars": QUIET_ENV})
     return task.remote(probe)
 
 
-def _look(probe: Folder) -> dict[str, Any]:
+def _look(probe: Folder) -> _Seen:
     try:
         seen = probe.read_text()
     except (OSError, RunFolderError) as error:
@@ -179,7 +189,7 @@ def _versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "Ray": ray.__version__, "rayalign": __version__}
 
 
-def _answer(node: Node, ref: Any) -> dict[str, Any]:
+def _answer(node: Node, ref: ObjectRef[_Seen]) -> _Seen:
     try:
         return ray.get(ref, timeout=PROBE_TIMEOUT_S)
     except GetTimeoutError:

@@ -8,8 +8,34 @@ is done when every rank of one attempt has answered it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TypeAlias
+
+import ray
+
+from rayalign.records import AdapterFiles, JsonObject, TokenSequence, UpdateResult, Which
+from rayalign.store.folder import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateWork:
+    """One round of training on the groups in `files` below `folder`, from `parent` (null: from the base)."""
+
+    round_index: int
+    folder: Folder
+    files: list[str]
+    parent: AdapterFiles | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogpsWork:
+    """The log-probabilities of some sequences under one of three policies."""
+
+    sequences: Sequence[TokenSequence]
+    which: Which
+    current: AdapterFiles | None
+    round_start: AdapterFiles | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,8 +43,7 @@ class Task:
     """Work for all ranks."""
 
     id: int
-    kind: Literal["update", "logps"]
-    arguments: dict[str, Any]
+    work: UpdateWork | LogpsWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +53,10 @@ class Failed:
     error: Exception
 
 
+Answer: TypeAlias = UpdateResult | list[list[float]] | Failed | None
+"""What a rank says of a task; null on all ranks but the first, unless it failed."""
+
+
 class Coordinator:
     """An async actor; every method is idempotent."""
 
@@ -35,13 +64,14 @@ class Coordinator:
         self._changed = asyncio.Condition()
         self._attempt = 0
         self._world = 0
-        self._workers: dict[int, dict[str, Any]] = {}
+        self._workers: dict[int, JsonObject] = {}
         self._task: Task | None = None
-        self._answers: dict[int, Any] = {}
+        self._answers: dict[int, Answer] = {}
         self._stopped = False
 
+    @ray.method
     async def begin_attempt(self, world: int) -> int:
-        """Called by rank 0 of a new worker group; returns the attempt's number."""
+        """Begin the attempt of a new worker group, whose rank 0 calls this; returns the attempt's number."""
         async with self._changed:
             self._attempt += 1
             self._world = world
@@ -49,12 +79,14 @@ class Coordinator:
             self._changed.notify_all()
             return self._attempt
 
-    async def announce(self, attempt: int, rank: int, description: dict[str, Any]) -> None:
+    @ray.method
+    async def announce(self, attempt: int, rank: int, description: JsonObject) -> None:
         async with self._changed:
             if attempt == self._attempt:
                 self._workers[rank] = description
                 self._changed.notify_all()
 
+    @ray.method
     async def next_task(self, attempt: int, after: int) -> Task | None:
         """Wait for a task newer than `after`; None tells the worker to end (stopped, or a newer attempt took over)."""
         async with self._changed:
@@ -63,19 +95,22 @@ class Coordinator:
             )
             return None if self._stopped or attempt != self._attempt else self._task
 
-    async def answer(self, attempt: int, rank: int, task_id: int, result: Any) -> None:
+    @ray.method
+    async def answer(self, attempt: int, rank: int, task_id: int, result: Answer) -> None:
         async with self._changed:
             if attempt != self._attempt or self._task is None or task_id != self._task.id:
                 return
             self._answers[rank] = result
             self._changed.notify_all()
 
+    @ray.method
     async def submit(self, task: Task) -> None:
         async with self._changed:
             self._task, self._answers = task, {}
             self._changed.notify_all()
 
-    async def wait(self, task_id: int, timeout_s: float) -> tuple[bool, Any]:
+    @ray.method
+    async def wait(self, task_id: int, timeout_s: float) -> tuple[bool, Answer]:
         """(True, rank 0's answer, or the first failure) when all ranks answered; (False, None) after `timeout_s`."""
         async with self._changed:
             try:
@@ -85,7 +120,8 @@ class Coordinator:
             failures = [a for _, a in sorted(self._answers.items()) if isinstance(a, Failed)]
             return True, failures[0] if failures else self._answers[0]
 
-    async def ready(self, timeout_s: float) -> list[dict[str, Any]] | None:
+    @ray.method
+    async def ready(self, timeout_s: float) -> list[JsonObject] | None:
         """Descriptions of all workers once the group is complete; None after `timeout_s`."""
         async with self._changed:
             try:
@@ -94,6 +130,7 @@ class Coordinator:
                 return None
             return [self._workers[rank] for rank in sorted(self._workers)]
 
+    @ray.method
     async def stop(self) -> None:
         async with self._changed:
             self._stopped = True

@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray.data
 
 from rayalign.data.dataset import BadRow
 from rayalign.data.formats import DETECT_ROWS, FORMATS, Detection, choose_format, format_of, read_record
 from rayalign.data.sources import open_source, source_units
+from rayalign.records import JsonObject
 
 BLOCK_ROWS = 256
 
@@ -34,7 +36,7 @@ def read_dataset(source: str, format: str = "auto") -> tuple[ray.data.Dataset, D
     return files.map_batches(reader, batch_size=1, fn_kwargs={"format": found.format}), found
 
 
-def _read(batch: dict[str, Any], format: str) -> Iterator[pa.Table]:
+def _read(batch: dict[str, np.ndarray], format: str) -> Iterator[pa.Table]:
     for unit in batch["unit"]:
         rows = _rows(str(unit), format)
         while some := list(itertools.islice(rows, BLOCK_ROWS)):
@@ -52,5 +54,5 @@ def _rows(unit: str, format: str) -> Iterator[tuple[str, str | None, str | None]
                 yield name, json.dumps(dataclasses.asdict(row)), None
 
 
-def _is_row(record: dict[str, Any]) -> bool:
+def _is_row(record: JsonObject) -> bool:
     return format_of(record) is not None

@@ -13,20 +13,19 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, TypeVar
 
-from rayalign.actors.vllm_start import pack_head, start_vllm
+from rayalign.actors.vllm_start import finished_requests, pack_head, start_vllm
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.merged import MergedWeights
 from rayalign.records import (
     ADAPTER_WEIGHTS,
     AdapterFiles,
-    FinishReason,
     Prompt,
     ReplicaState,
     Sample,
@@ -35,7 +34,13 @@ from rayalign.records import (
     weights_file,
 )
 
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+    from vllm.logprobs import Logprob
+    from vllm.lora.request import LoRARequest
+
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def sample_seed(plan: SamplingPlan, prompt_id: str, index: int) -> int:
@@ -48,10 +53,10 @@ def sample_seed(plan: SamplingPlan, prompt_id: str, index: int) -> int:
 class _Job:
     """Requests that belong together; finished outputs by request position."""
 
-    requests: list[tuple[list[int], Any]]
+    requests: list[tuple[list[int], SamplingParams]]
     version: int
-    done: Future[list[Any]] = field(default_factory=Future)
-    outputs: dict[int, Any] = field(default_factory=dict)
+    done: Future[list[RequestOutput]] = field(default_factory=Future)
+    outputs: dict[int, RequestOutput] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,7 +79,7 @@ class Engine:
         self._deterministic = config.loop.deterministic
         self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
         self._held: int | None = None
-        self._lora: Any = None
+        self._lora: LoRARequest | None = None
         self._merged = MergedWeights(Path(model)) if config.merges else None
         self._pristine = True
         self._adapter_ids = itertools.count(1)
@@ -139,11 +144,11 @@ class Engine:
         results = []
         for sequence, output in zip(sequences, self._run(requests, version), strict=True):
             first = len(sequence.prompt_token_ids)
-            entries = zip(sequence.response_token_ids, output.prompt_logprobs[first:], strict=True)
-            results.append([float(entry[token].logprob) for token, entry in entries])
+            assert output.prompt_logprobs is not None
+            results.append(_logps_of(sequence.response_token_ids, output.prompt_logprobs[first:]))
         return results
 
-    def _run(self, requests: list[tuple[list[int], Any]], version: int) -> list[Any]:
+    def _run(self, requests: list[tuple[list[int], SamplingParams]], version: int) -> list[RequestOutput]:
         job = _Job(requests, version)
         self._inbox.put(job)
         return job.done.result()
@@ -202,9 +207,7 @@ class Engine:
             job.done.set_exception(ActorFailedError(f"{self.replica}: vLLM refused a request: {error}"))
 
     def _advance(self, running: dict[str, tuple[_Job, int]]) -> None:
-        for output in self._engine.step():
-            if not output.finished:
-                continue
+        for output in finished_requests(self._engine):
             job, position = running.pop(output.request_id)
             job.outputs[position] = output
             if len(job.outputs) == len(job.requests):
@@ -221,8 +224,10 @@ class Engine:
     def _change_to(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         if (version == 0) != (files is None):
             raise SyncError(f"{self.replica}: version {version} {'with' if files else 'without'} adapter files")
+        # Nothing is held until all of it is there: a change that fails half-way must answer for no version.
         self._held = None
         sha256 = self._merge(files) if self._merged is not None else self._load_lora(files)
+        # What the cache holds was computed under the weights before.
         self._engine.reset_prefix_cache()
         self._held = version
         return ReplicaState(self.replica, version, sha256)
@@ -268,7 +273,7 @@ class Engine:
             )
 
 
-def _settle(future: Future[Any], action: Any) -> None:
+def _settle(future: Future[T], action: Callable[[], T]) -> None:
     try:
         future.set_result(action())
     except Exception as error:
@@ -283,11 +288,21 @@ def _write_adapter(folder: Path, files: AdapterFiles) -> str:
     return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
 
 
-def _to_sample(output: Any, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
+def _logps_of(token_ids: Sequence[int], entries: Iterable[Mapping[int, Logprob] | None]) -> list[float]:
+    """The log-probability of each token (nats), from what vLLM says of its place."""
+    found = []
+    for token, entry in zip(token_ids, entries, strict=True):
+        assert entry is not None
+        found.append(float(entry[token].logprob))
+    return found
+
+
+def _to_sample(output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
     completion = output.outputs[0]
     token_ids = list(completion.token_ids)
-    logprobs = [float(entry[token].logprob) for token, entry in zip(token_ids, completion.logprobs, strict=True)]
-    reason = cast(FinishReason, completion.finish_reason)
+    assert completion.logprobs is not None
+    logprobs = _logps_of(token_ids, completion.logprobs)
+    reason = completion.finish_reason
     if reason not in ("stop", "length"):
         raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
     return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)

@@ -18,30 +18,32 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from transformers import AutoConfig
-
-from rayalign.actors.vllm_start import start_engine
+from rayalign.actors.vllm_start import finished_requests, start_engine
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 from rayalign.scoring.judges.judge_model import load_chat_tokenizer, question_tokens
-from rayalign.scoring.models.text_model import load_part, longest_text
+from rayalign.scoring.models.text_model import load_config, longest_text
 from rayalign.scoring.services.calls import Failure
 from rayalign.scoring.services.transport import Reply
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from vllm import LLMEngine, RequestOutput, SamplingParams
+
 _log = logging.getLogger(__name__)
 GPU_SHARE = 0.9
-"""Of the GPU memory that a judge may use, as vLLM does by default; here of its fraction of a GPU."""
+"""The share of its fraction of a GPU's memory that a judge may use; vLLM's default for a whole GPU."""
 _ENDS = ("stop", "length")
 
 
 @dataclass(frozen=True)
 class _Request:
     token_ids: list[int]
-    params: Any
-    done: Future[Any] = field(default_factory=Future)
+    params: SamplingParams
+    done: Future[RequestOutput] = field(default_factory=Future)
 
 
 class EngineThread:
@@ -52,7 +54,7 @@ class EngineThread:
         on_failure: called when the engine failed; everything that runs has then got that failure.
     """
 
-    def __init__(self, start: Callable[[], Any], on_failure: Callable[[], object]) -> None:
+    def __init__(self, start: Callable[[], LLMEngine], on_failure: Callable[[], object]) -> None:
         self._inbox: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._running: dict[str, _Request] = {}
         self._names = itertools.count()
@@ -60,13 +62,13 @@ class EngineThread:
         threading.Thread(target=self._serve, args=(start, on_failure, started), daemon=True, name="judge").start()
         started.result()
 
-    def submit(self, token_ids: list[int], params: Any) -> Future[Any]:
+    def submit(self, token_ids: list[int], params: SamplingParams) -> Future[RequestOutput]:
         """The finished output of a request. Cancelling the future ends the request at the next step."""
         request = _Request(token_ids, params)
         self._inbox.put(request)
         return request.done
 
-    def _serve(self, start: Callable[[], Any], on_failure: Callable[[], object], started: Future[None]) -> None:
+    def _serve(self, start: Callable[[], LLMEngine], on_failure: Callable[[], object], started: Future[None]) -> None:
         try:
             engine = start()
         except BaseException as error:
@@ -76,6 +78,7 @@ class EngineThread:
         while True:
             try:
                 self._admit(engine)
+                # Before the step, so that nothing is computed for whom nobody waits any more.
                 self._drop_cancelled(engine)
                 if self._running:
                     self._advance(engine)
@@ -86,7 +89,7 @@ class EngineThread:
                 self._running.clear()
                 on_failure()
 
-    def _admit(self, engine: Any) -> None:
+    def _admit(self, engine: LLMEngine) -> None:
         """Take what has arrived; wait for it where nothing runs."""
         while not (self._running and self._inbox.empty()):
             request = self._inbox.get()
@@ -98,20 +101,18 @@ class EngineThread:
             else:
                 self._running[name] = request
 
-    def _drop_cancelled(self, engine: Any) -> None:
+    def _drop_cancelled(self, engine: LLMEngine) -> None:
         gone = [name for name, request in self._running.items() if request.done.cancelled()]
         if gone:
             engine.abort_request(gone)
             for name in gone:
                 del self._running[name]
 
-    def _advance(self, engine: Any) -> None:
-        for output in engine.step():
-            request = self._running.get(output.request_id)
-            if request is not None and output.finished:
-                del self._running[output.request_id]
-                if request.done.set_running_or_notify_cancel():
-                    request.done.set_result(output)
+    def _advance(self, engine: LLMEngine) -> None:
+        for output in finished_requests(engine):
+            request = self._running.pop(output.request_id, None)
+            if request is not None and request.done.set_running_or_notify_cancel():
+                request.done.set_result(output)
 
 
 def _fail(request: _Request, failure: Failure) -> None:
@@ -126,10 +127,12 @@ class JudgeModel:
         longest: tokens of question and reply together that the engine takes.
     """
 
-    def __init__(self, tokenizer: Any, engine: EngineThread, section: JudgeScoring, longest: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, engine: EngineThread, section: JudgeScoring, longest: int
+    ) -> None:
         self._tokenizer, self._engine, self._section, self._longest = tokenizer, engine, section, longest
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+    async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         """The model's reply, constrained to the schema where the config says `structured`.
 
         Raises:
@@ -151,7 +154,7 @@ class JudgeModel:
     async def close(self) -> None:
         """The engine ends with its process."""
 
-    def _params(self, schema: dict[str, Any], seed: int) -> Any:
+    def _params(self, schema: JsonObject, seed: int) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -173,10 +176,10 @@ def start_judge(folder: Path, section: JudgeScoring, config: RunConfig, on_failu
         on_failure: see `EngineThread`.
     """
     tokenizer = load_chat_tokenizer(folder)
-    own = longest_text(load_part(AutoConfig, folder), tokenizer)
+    own = longest_text(load_config(folder), tokenizer)
     longest = min(section.context or own, own)
     gpus = config.cluster.judges.gpus
-    arguments: dict[str, Any] = {
+    arguments: dict[str, object] = {
         "dtype": section.dtype,
         "seed": config.run.seed,
         # White space is where a small model spends its tokens instead of closing the object.

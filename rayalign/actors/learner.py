@@ -6,19 +6,19 @@ import itertools
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import ray
+from ray.actor import ActorProxy
 from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from rayalign.actors.coordinator import Coordinator, Failed, Task
-from rayalign.actors.learner_worker import train_loop
+from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
+from rayalign.actors.learner_worker import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
-from rayalign.records import AdapterFiles, Groups, TokenSequence, UpdateResult, Which
+from rayalign.records import AdapterFiles, Groups, JsonObject, TokenSequence, UpdateResult, Which
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 
@@ -49,18 +49,15 @@ class RayLearner:
         self._root = Folder(root)
         filesystem, storage_path = Folder(storage).filesystem_and_path()
         self._ids = itertools.count(1)
-        self._coordinator: Any = ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64).remote()
+        self._coordinator: ActorProxy[Coordinator] = (
+            ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64).remote()
+        )
         self._failure: BaseException | None = None
         self._stopping = False
         gpus = config.cluster.learner.gpus
         trainer = TorchTrainer(
             train_loop,
-            train_loop_config={
-                "config": config.to_dict(),
-                "model": model,
-                "log_folder": log_folder,
-                "coordinator": self._coordinator,
-            },
+            train_loop_config={"setup": WorkerSetup(config.to_dict(), model, log_folder, self._coordinator)},
             scaling_config=ScalingConfig(
                 num_workers=config.training.workers,
                 use_gpu=gpus > 0,
@@ -79,7 +76,7 @@ class RayLearner:
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")
         self._thread.start()
 
-    def ready(self) -> list[dict[str, Any]]:
+    def ready(self) -> list[JsonObject]:
         """Wait for the first worker group; returns its workers' descriptions."""
         timeout_s = self._config.limits.start_timeout_s
         deadline = time.monotonic() + timeout_s
@@ -95,8 +92,9 @@ class RayLearner:
         )
 
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
-        arguments = {"round_index": round_index, "folder": self._root, "files": groups.files, "parent": parent}
-        return self._run("update", arguments, self._config.limits.update_timeout_s)
+        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent))
+        assert isinstance(result, UpdateResult)
+        return result
 
     def logps(
         self,
@@ -105,18 +103,20 @@ class RayLearner:
         current: AdapterFiles | None,
         round_start: AdapterFiles | None = None,
     ) -> list[list[float]]:
-        arguments = {"sequences": sequences, "which": which, "current": current, "round_start": round_start}
-        return self._run("logps", arguments, self._config.limits.update_timeout_s)
+        logps = self._run("logps", LogpsWork(sequences, which, current, round_start))
+        assert isinstance(logps, list)
+        return logps
 
     def close(self) -> None:
         """Let the workers end their loops and wait for `fit()` to return."""
         self._stopping = True
         ray.get(self._coordinator.stop.remote())
         self._thread.join(timeout=30)
-        ray.kill(self._coordinator)
+        ray.kill(self._coordinator)  # pyright: ignore[reportArgumentType] - a handle, whatever its type says
 
-    def _run(self, kind: Any, arguments: dict[str, Any], timeout_s: float) -> Any:
-        task = Task(next(self._ids), kind, arguments)
+    def _run(self, what: str, work: UpdateWork | LogpsWork) -> Answer:
+        """Rank 0's answer; `what` names the work in messages."""
+        task, timeout_s = Task(next(self._ids), work), self._config.limits.update_timeout_s
         ray.get(self._coordinator.submit.remote(task))
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -127,7 +127,7 @@ class RayLearner:
                     raise answer.error
                 return answer
         raise StageTimeoutError(
-            f"learner.{kind} took longer than {timeout_s:g} s",
+            f"learner.{what} took longer than {timeout_s:g} s",
             "a worker hangs, or the round is too large for the limit",
             "see logs/learner-0.log, or raise limits.update_timeout_s; the run can be resumed",
         )

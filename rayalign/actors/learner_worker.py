@@ -8,16 +8,18 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import ray
 import ray.train
 import torch
 import torch.distributed as dist
+from ray.actor import ActorProxy
 
-from rayalign.actors.coordinator import Failed
-from rayalign.actors.model_source import local_folder
+from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, UpdateWork
+from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output
 from rayalign.actors.zero import ZeroPolicy
 from rayalign.config.objective import CUTObjective
@@ -42,10 +44,14 @@ from rayalign.learning.step import (
     reference_sums,
     token_logps_of,
 )
-from rayalign.records import AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
+from rayalign.records import AdapterFiles, JsonObject, TokenSequence, UpdateResult, Which, weights_file
 from rayalign.store.folder import Folder
 
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SCORED_TOGETHER = 256
 """Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
@@ -55,31 +61,42 @@ SHOWN_FLAGGED = 16
 """Groups of which the flagged tokens are stored for display."""
 
 
-def train_loop(arguments: dict[str, Any]) -> None:
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What every worker is started with."""
+
+    config: JsonObject
+    model: ModelSource
+    log_folder: str
+    coordinator: ActorProxy[Coordinator]
+
+
+def train_loop(arguments: dict[str, WorkerSetup]) -> None:
     """Entry point of every worker of an attempt."""
-    config = RunConfig.model_validate(arguments["config"])
+    setup = arguments["setup"]
+    config, coordinator = RunConfig.model_validate(setup.config), setup.coordinator
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    redirect_output(arguments["log_folder"], f"learner-{rank}")
-    coordinator = arguments["coordinator"]
-    attempt = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else None]
-    dist.broadcast_object_list(attempt, src=0)
-    worker = LearnerWorker(config, local_folder(arguments["model"]), rank, world)
-    ray.get(coordinator.announce.remote(attempt[0], rank, describe_process(f"learner-{rank}")))
+    redirect_output(setup.log_folder, f"learner-{rank}")
+    # One rank begins the attempt and tells the others its number, so that all of them answer under the same one.
+    attempts = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else 0]
+    dist.broadcast_object_list(attempts, src=0)
+    [attempt] = attempts
+    worker = LearnerWorker(config, local_folder(setup.model), rank, world)
+    # After loading: a group that is announced must be able to take work.
+    ray.get(coordinator.announce.remote(attempt, rank, describe_process(f"learner-{rank}")))
     last = 0
-    task: Any
-    while (task := ray.get(coordinator.next_task.remote(attempt[0], last))) is not None:
+    while (task := ray.get(coordinator.next_task.remote(attempt, last))) is not None:
+        answer: Answer
         try:
-            result = getattr(worker, task.kind)(**task.arguments)
+            answer = worker.do(task.work)
         except (RayalignError, ValueError) as error:
             log.exception("task %s failed", task.id)
-            result = Failed(error)
-        ray.get(coordinator.answer.remote(attempt[0], rank, task.id, result if rank == 0 or _failed(result) else None))
+            answer = Failed(error)
+        # One rank's result is enough; a failure is told by whichever rank has it.
+        told = answer if rank == 0 or isinstance(answer, Failed) else None
+        ray.get(coordinator.answer.remote(attempt, rank, task.id, told))
         last = task.id
-
-
-def _failed(result: Any) -> bool:
-    return isinstance(result, Failed)
 
 
 class LearnerWorker:
@@ -92,7 +109,9 @@ class LearnerWorker:
         torch.manual_seed(config.run.seed)
         training = config.training
         self._policy = build_policy(
-            *(model, config.model, self._device),
+            model,
+            config.model,
+            self._device,
             checkpointing=training.gradient_checkpointing,
             sharded=training.zero_stage == 3,
         )
@@ -101,6 +120,14 @@ class LearnerWorker:
         self._tokenizer = load_tokenizer(model)
         self._base_name = config.model.base
         self._loaded: str | None = None
+
+    def do(self, work: UpdateWork | LogpsWork) -> UpdateResult | list[list[float]] | None:
+        """Do a task's work, together with all other ranks."""
+        match work:
+            case UpdateWork():
+                return self.update(work.round_index, work.folder, work.files, work.parent)
+            case LogpsWork():
+                return self.logps(work.sequences, work.which, work.current, work.round_start)
 
     def update(
         self, round_index: int, folder: Folder, files: list[str], parent: AdapterFiles | None
@@ -123,8 +150,10 @@ class LearnerWorker:
         )
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
         references, facts = self._references(groups)
+        # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
+        # From here on the weights are nobody's: an update that breaks off must not pass for the adapter it began with.
         self._loaded = None
         with self._zero.updating() as (engine, optimizer):
             for number, step in enumerate(steps):
@@ -161,9 +190,13 @@ class LearnerWorker:
             return self._token_logps(rows)
 
     def _token_logps(self, rows: Sequence[Row]) -> list[list[float]]:
-        """Of this rank's own rows; all ranks call it together."""
+        """The log-probabilities of this rank's own rows; all ranks call it together."""
         return token_logps_of(
-            *(self._policy, rows, self._device, self._config.training.tokens_per_micro_batch, self._policy.collate),
+            self._policy,
+            rows,
+            self._device,
+            self._config.training.tokens_per_micro_batch,
+            self._policy.collate,
             packed=self._policy.shares_prompts,
             passes=lambda needed: max(self._gather(needed)),
         )
@@ -181,7 +214,7 @@ class LearnerWorker:
 
     @contextmanager
     def _scoring_as(self, reference: str) -> Iterator[None]:
-        """No dropout; the base model for `base`, else the policy as it stands."""
+        """Context without dropout, in which the policy is the base model for `base`, else as it stands."""
         self._zero.ready_to_score()
         self._policy.eval()
         try:
@@ -208,7 +241,7 @@ class LearnerWorker:
         gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
         return {g: generator_sums(groups[g]) for g in groups.positions}, {"reference_gap": gap / tokens}
 
-    def _flagged(self, data: GroupFiles) -> list[dict[str, Any]]:
+    def _flagged(self, data: GroupFiles) -> list[dict[str, object]]:
         """What CUT flags in the round's first flawed responses, before the update."""
         cut = next((o for o in self._config.objectives if isinstance(o, CUTObjective)), None)
         if cut is None:
@@ -220,7 +253,7 @@ class LearnerWorker:
 
     def _step(
         self,
-        engine: Any,
+        engine: DeepSpeedEngine,
         step: Step,
         groups: GroupRows,
         references: dict[int, References],
@@ -242,6 +275,7 @@ class LearnerWorker:
             engine.backward(loss * self._world, scale_wrt_gas=False)
             loss_sum += float(loss.detach())
             means.merge(metrics)
+        # Before the step, and on all ranks: one that stops alone would leave the others waiting inside it.
         self._check_finite(loss_sum, round_index)
         engine.step()
         norm = engine.get_global_grad_norm()
@@ -262,9 +296,9 @@ class LearnerWorker:
                 "lower training.learning_rate or objective.beta, or look at logs/learner-0.log; the run can be resumed",
             )
 
-    def _gather(self, value: Any) -> list[Any]:
+    def _gather(self, value: T) -> list[T]:
         """Every rank's value, in the order of the ranks."""
-        gathered: list[Any] = [value] * self._world
+        gathered = [value] * self._world
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered

@@ -19,7 +19,7 @@ class Placement:
 
     generator: float
     scorer: float
-    """Also of each judge."""
+    """The share of each scorer, and of each judge."""
     learner: float
     generator_labels: dict[str, str] | None = None
     """The label selector of generators; None lets them run anywhere."""

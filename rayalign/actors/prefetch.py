@@ -5,23 +5,32 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable
-from typing import Any
+from enum import Enum
+from typing import Final, Generic, TypeVar
 
-NOT_READY = object()
-_END = object()
+T = TypeVar("T")
 
 
-class Prefetch:
+class NotReady(Enum):
+    """What is taken where there is no item."""
+
+    NOT_READY = "not ready"
+
+
+NOT_READY: Final = NotReady.NOT_READY
+
+
+class Prefetch(Generic[T]):
     """At most `depth` items of `items`, ready to take. What the iterator raises is raised by `take`."""
 
-    def __init__(self, items: Iterable[Any], depth: int = 4) -> None:
-        self._queue: queue.Queue[Any] = queue.Queue(depth)
+    def __init__(self, items: Iterable[T], depth: int = 4) -> None:
+        self._queue: queue.Queue[T | _Raised | _End] = queue.Queue(depth)
         self._closed = threading.Event()
         self.exhausted = False
         self._thread = threading.Thread(target=self._read, args=(items,), daemon=True, name="prefetch")
         self._thread.start()
 
-    def take(self, *, block: bool) -> Any:
+    def take(self, *, block: bool) -> T | NotReady:
         """The next item; NOT_READY where there is none yet (without `block`) or none any more (see `exhausted`)."""
         if self.exhausted:
             return NOT_READY
@@ -29,7 +38,7 @@ class Prefetch:
             item = self._queue.get(block=block)
         except queue.Empty:
             return NOT_READY
-        if item is _END:
+        if isinstance(item, _End):
             self.exhausted = True
             return NOT_READY
         if isinstance(item, _Raised):
@@ -43,20 +52,20 @@ class Prefetch:
         if wait_s:
             self._thread.join(wait_s)
 
-    def _read(self, items: Iterable[Any]) -> None:
+    def _read(self, items: Iterable[T]) -> None:
         iterator = iter(items)
         try:
             for item in iterator:
                 if not self._put(item):
                     return
-            self._put(_END)
+            self._put(_End())
         except BaseException as error:
             self._put(_Raised(error))
         finally:
             if hasattr(iterator, "close"):
                 iterator.close()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _put(self, item: Any) -> bool:
+    def _put(self, item: T | _Raised | _End) -> bool:
         while not self._closed.is_set():
             try:
                 self._queue.put(item, timeout=0.1)
@@ -66,6 +75,12 @@ class Prefetch:
         return False
 
 
+class _End:
+    """The iterator gave its last item."""
+
+
 class _Raised:
+    """What the iterator raised."""
+
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -6,9 +6,10 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import ray
+
+from rayalign.records import JsonObject
 
 QUIET_ENV = {
     "DO_NOT_TRACK": "1",
@@ -20,7 +21,7 @@ QUIET_ENV = {
 """No library reports usage, in the driver and in the actors."""
 
 
-def runtime_env(threads: int, *, gpu: bool) -> dict[str, Any]:
+def runtime_env(threads: int, *, gpu: bool) -> dict[str, dict[str, str]]:
     """Environment of an actor that may use `threads` cores."""
     env = {**QUIET_ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     # Threads that spin while they wait take the cores from the actor whose turn it is.
@@ -46,8 +47,8 @@ def redirect_output(log_folder: str, name: str) -> None:
     os.close(file)
 
 
-def describe_process(name: str) -> dict[str, Any]:
-    """Where this actor runs."""
+def describe_process(name: str) -> JsonObject:
+    """This actor's name, its node and its process."""
     context = ray.get_runtime_context()
     where = {"node_id": context.get_node_id(), "address": ray.util.get_node_ip_address(), "host": socket.gethostname()}
     return {"name": name, **where, "pid": os.getpid()}

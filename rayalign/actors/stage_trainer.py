@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import ray
 import ray.train
+from ray.actor import ActorProxy
 from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -24,6 +25,7 @@ from rayalign.actors.process import redirect_output, runtime_env
 from rayalign.config.rewards import RewardModelScoring
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ActorFailedError, PlacementError, RayalignError, StageTimeoutError
+from rayalign.records import JsonObject
 from rayalign.store.stage_dir import StageDir
 
 MAX_WORKER_FAILURES = 3
@@ -31,24 +33,41 @@ POLL_S = 0.5
 
 
 class Board:
-    """Where the workers say how far they are. A small actor."""
+    """A small actor, on which the workers write how far they are and the driver reads it."""
 
     def __init__(self) -> None:
         self._step = 0
-        self._result: dict[str, Any] | None = None
+        self._result: JsonObject | None = None
         self._error: Exception | None = None
 
+    @ray.method
     def at(self, step: int) -> None:
         self._step = step
 
-    def done(self, result: dict[str, Any]) -> None:
+    @ray.method
+    def done(self, result: JsonObject) -> None:
         self._result = result
 
+    @ray.method
     def failed(self, error: Exception) -> None:
         self._error = error
 
-    def read(self) -> tuple[int, dict[str, Any] | None, Exception | None]:
+    @ray.method
+    def read(self) -> tuple[int, JsonObject | None, Exception | None]:
         return self._step, self._result, self._error
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What every worker is started with."""
+
+    kind: StageKind
+    config: JsonObject
+    root: str
+    """The stage's folder."""
+    base: ModelSource
+    log_folder: str
+    board: ActorProxy[Board]
 
 
 class StageTrainer:
@@ -63,19 +82,14 @@ class StageTrainer:
     ) -> None:
         _check_placement(config, cluster)
         self._kind, self._config, self._logs = kind, config, logs
-        self._board: Any = ray.remote(Board).options(num_cpus=0).remote()
+        self._board: ActorProxy[Board] = ray.remote(Board).options(num_cpus=0).remote()
         self._failure: BaseException | None = None
         training = config.training
+        source = ModelSource.of(base, cluster)
+        setup = WorkerSetup(kind, config.to_dict(), str(stage.root), source, str(logs), self._board)
         trainer = TorchTrainer(
             train_loop,
-            train_loop_config={
-                "kind": kind,
-                "config": config.to_dict(),
-                "root": str(stage.root),
-                "base": ModelSource.of(base, cluster),
-                "log_folder": str(logs),
-                "board": self._board,
-            },
+            train_loop_config={"setup": setup},
             scaling_config=ScalingConfig(
                 num_workers=training.workers,
                 use_gpu=training.gpus > 0,
@@ -92,7 +106,7 @@ class StageTrainer:
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")
         self._thread.start()
 
-    def wait(self, advance: Callable[[int], None]) -> dict[str, Any]:
+    def wait(self, advance: Callable[[int], None]) -> JsonObject:
         """What the training found, once it is done.
 
         Args:
@@ -154,14 +168,15 @@ def _check_placement(config: StageConfig, cluster: Cluster) -> None:
             raise PlacementError(f"{key} is {needed}", f"the cluster has {there:g}", "lower it, or add nodes")
 
 
-def train_loop(arguments: dict[str, Any]) -> None:
+def train_loop(arguments: dict[str, WorkerSetup]) -> None:
     """Entry point of every worker."""
+    setup = arguments["setup"]
+    kind, board = setup.kind, setup.board
     rank = ray.train.get_context().get_world_rank()
-    kind, board = arguments["kind"], arguments["board"]
-    redirect_output(arguments["log_folder"], f"{kind}-{rank}")
-    config, stage = StageConfig.model_validate(arguments["config"]), StageDir(Path(arguments["root"]))
+    redirect_output(setup.log_folder, f"{kind}-{rank}")
+    config, stage = StageConfig.model_validate(setup.config), StageDir(Path(setup.root))
     try:
-        facts = train_rank(kind, config, stage, local_folder(arguments["base"]), rank, board.at.remote)
+        facts = train_rank(kind, config, stage, local_folder(setup.base), rank, board.at.remote)
     except (RayalignError, ValueError) as error:
         # Repeating it would fail again.
         ray.get(board.failed.remote(error))
@@ -172,7 +187,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
 
 def train_rank(
     kind: StageKind, config: StageConfig, stage: StageDir, base: Path, rank: int, on_step: Callable[[int], object]
-) -> dict[str, Any]:
+) -> JsonObject:
     """One worker's part of a stage; the result is in the stage's folder when rank 0 returns."""
     import torch
 

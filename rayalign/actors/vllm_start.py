@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rayalign.config.run import RunConfig
 from rayalign.learning.folders import adapted_modules
 
+if TYPE_CHECKING:
+    import torch
+    from vllm import LLMEngine, RequestOutput
 
-def start_vllm(model: str, config: RunConfig) -> Any:
+
+def start_vllm(model: str, config: RunConfig) -> LLMEngine:
     """A generator's engine for the base model in a local folder."""
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
@@ -26,8 +30,9 @@ def start_vllm(model: str, config: RunConfig) -> Any:
     )
 
 
-def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> Any:
+def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> LLMEngine:
     """An engine in this process, with further arguments of vLLM's `EngineArgs`."""
+    # Before vLLM is imported, which reads them once.
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not gpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -48,7 +53,12 @@ def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any)
     )
 
 
-def _lora_arguments(model: str, config: RunConfig) -> dict[str, Any]:
+def finished_requests(engine: LLMEngine) -> list[RequestOutput]:
+    """Run one step; the outputs of the requests that it finished, which all generate text."""
+    return [cast("RequestOutput", output) for output in engine.step() if output.finished]
+
+
+def _lora_arguments(model: str, config: RunConfig) -> dict[str, object]:
     lora = config.model.lora
     return {
         "enable_lora": True,
@@ -59,7 +69,7 @@ def _lora_arguments(model: str, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def pack_head(model: Any) -> None:
+def pack_head(model: torch.nn.Module) -> None:
     """Bring tied output heads up to date after a reload: on CPU, a head that shares an embedding's weights computes
     with a packed copy of them, which vLLM makes at its start only."""
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding

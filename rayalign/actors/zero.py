@@ -8,13 +8,16 @@ always open, and a new one follows every change of weights from outside (it copi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rayalign.config.training import TrainingSection
 from rayalign.learning.model import Policy, make_optimizer
+
+if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
 
 
 class ZeroPolicy:
@@ -24,17 +27,19 @@ class ZeroPolicy:
         self._policy = policy
         self._training = training
         self._sharded = training.zero_stage == 3
-        self._engine: Any = None
+        self._engine: DeepSpeedEngine | None = None
         if self._sharded:
             policy.gather = self._gather
 
     @contextmanager
-    def updating(self) -> Iterator[tuple[Any, torch.optim.Optimizer]]:
+    def updating(self) -> Iterator[tuple[DeepSpeedEngine, torch.optim.Optimizer]]:
         """(engine, optimizer), with fresh optimizer state; however the update ends, nothing of it stays."""
+        # First of all: two engines at once would both hook into the policy's gradients.
         self._close()
-        self._engine, optimizer = self._open()
+        engine, optimizer = self._open()
+        self._engine = engine
         try:
-            yield self._engine, optimizer
+            yield engine, optimizer
         finally:
             if not self._sharded:
                 self._close()
@@ -42,6 +47,7 @@ class ZeroPolicy:
     @contextmanager
     def whole(self, *, write: bool = False) -> Iterator[None]:
         """The adapter's parameters whole on every rank; with `write`, what stands in them at the end stays."""
+        # An engine copies the weights when it starts and would go on from its copy.
         if write:
             self._close()
         with self._gather(self._policy.trainable(), write=write):
@@ -52,14 +58,16 @@ class ZeroPolicy:
         if self._sharded and self._engine is None:
             self._engine, _ = self._open()
 
-    def _gather(self, parameters: Sequence[torch.nn.Parameter], *, write: bool = False) -> Any:
+    def _gather(
+        self, parameters: Sequence[torch.nn.Parameter], *, write: bool = False
+    ) -> AbstractContextManager[object]:
         if not self._sharded or not any(hasattr(parameter, "ds_id") for parameter in parameters):
             return nullcontext()
         import deepspeed
 
         return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=0 if write else None)
 
-    def _open(self) -> tuple[Any, torch.optim.Optimizer]:
+    def _open(self) -> tuple[DeepSpeedEngine, torch.optim.Optimizer]:
         import deepspeed
 
         # Its JIT build needs a compiler and changes no number.

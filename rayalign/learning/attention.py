@@ -9,9 +9,9 @@ sequence.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -20,9 +20,14 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rayalign.learning.packing import Tree
 
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
 NAME = "rayalign_tree"
 SMALL_TREE = 512
 """Tokens up to which a tree is computed in one masked call."""
+Visible = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""(batch row, head, query's position, key's position) -> whether the query may look at the key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +37,7 @@ class Layout:
     trees: tuple[Tree, ...]
     masks: tuple[torch.Tensor | None, ...]
     """For each small tree [T, T], True where a token may look; None for large ones."""
-    block_mask: Any = None
+    block_mask: BlockMask | None = None
     """FlexAttention's mask on CUDA."""
 
 
@@ -56,19 +61,19 @@ def branch_ids(tree: Tree) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(-1, len(tree.branches)), lengths)
 
 
-def _block_mask(trees: Sequence[Tree], device: torch.device) -> Any:
+def _block_mask(trees: Sequence[Tree], device: torch.device) -> BlockMask:
     from torch.nn.attention.flex_attention import create_block_mask
 
     see, tokens = visible(trees, device), sum(tree.tokens for tree in trees)
     return create_block_mask(see, None, None, tokens, tokens, device=device)
 
 
-def visible(trees: Sequence[Tree], device: torch.device) -> Any:
+def visible(trees: Sequence[Tree], device: torch.device) -> Visible:
     """FlexAttention's mask function for these trees: may the token at `q` look at the one at `k`?"""
     tree_T = torch.repeat_interleave(torch.arange(len(trees)), torch.tensor([tree.tokens for tree in trees])).to(device)
     branch_T = torch.cat([branch_ids(tree) for tree in trees]).to(device)
 
-    def see(b: Any, h: Any, q: Any, k: Any) -> Any:
+    def see(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         same_branch = (branch_T[k] == -1) | (branch_T[k] == branch_T[q])
         return (tree_T[q] == tree_T[k]) & (k <= q) & same_branch
 
@@ -126,6 +131,16 @@ def _large_tree(
     return parts
 
 
+class _Context(Protocol):
+    """What autograd hands from the forward to the backward pass."""
+
+    tree: Tree
+    scale: float | None
+    saved_tensors: tuple[torch.Tensor, ...]
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
+
+
 class _Branches(torch.autograd.Function):
     """Attention of the responses' tokens to their prompt and, causally, to themselves.
 
@@ -136,7 +151,7 @@ class _Branches(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: Tree, scale: float | None
+        ctx: _Context, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: Tree, scale: float | None
     ) -> torch.Tensor:
         """q [1, H, R, D] of all responses, k and v [1, H, P + R, D] -> [1, H, R, D]."""
         out_p, lse_p = _attend(q, k[:, :, : tree.prompt], v[:, :, : tree.prompt], 0.0, False, scale=scale)
@@ -150,7 +165,7 @@ class _Branches(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: _Context, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = gradients
         q, k, v, out, lse = ctx.saved_tensors
         tree, scale = ctx.tree, ctx.scale
@@ -180,7 +195,7 @@ _attend_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_ba
 
 
 @functools.cache
-def _compiled_flex() -> Any:
+def _compiled_flex() -> Callable[..., torch.Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 
     return torch.compile(flex_attention)

@@ -6,38 +6,39 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, PeftModelForCausalLM
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
+    GenerationMixin,
     StoppingCriteria,
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
 
-from rayalign.learning.folders import context_length, load_tokenizer, load_with
+from rayalign.learning.folders import context_length, load_model, load_tokenizer
 from rayalign.learning.weights import put_weights
 from rayalign.records import FULL_WEIGHTS
+from rayalign.store.pretrained import move
 
 
 class ChatModel:
     """A causal language model as the run had it after a round.
 
     Args:
-        base: its folder.
+        base: the folder of the base model.
         adapter: the files of a round's adapter, or of all weights, by name; None is the base itself.
         dtype: "float32" or "bfloat16".
     """
 
     def __init__(self, base: Path, adapter: Mapping[str, bytes] | None, dtype: str) -> None:
-        self.tokenizer: Any = load_tokenizer(base)
+        self.tokenizer = load_tokenizer(base)
         self.context = context_length(base)
         self.stopped = True
         """Whether the last answer ended by itself."""
-        model = load_with(AutoModelForCausalLM, base, dtype=getattr(torch, dtype))
+        model = load_model(AutoModelForCausalLM, base, dtype=getattr(torch, dtype))
         self._eos = model.generation_config.eos_token_id
         if self._eos is None:
             self._eos = self.tokenizer.eos_token_id
@@ -48,7 +49,9 @@ class ChatModel:
                 for name, content in adapter.items():
                     (Path(folder) / name).write_bytes(content)
                 model = PeftModel.from_pretrained(model, folder)
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        move(model, "cuda" if torch.cuda.is_available() else "cpu")
+        assert isinstance(model, GenerationMixin | PeftModelForCausalLM)
+        self._model = model.eval()
 
     def stream(self, prompt_T: list[int], *, max_tokens: int, temperature: float, top_p: float) -> Iterator[str]:
         """The answer in pieces of text, as it is made; 0 as temperature takes the likeliest token each time.
@@ -97,5 +100,5 @@ class _GivenUp(StoppingCriteria):
     def __init__(self, event: threading.Event) -> None:
         self._event = event
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> Any:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor | None, **_: object) -> torch.Tensor:
         return torch.full((input_ids.shape[0],), self._event.is_set(), dtype=torch.bool, device=input_ids.device)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from rayalign.errors import ModelError, SyncError
-from rayalign.learning.folders import MODEL_FILES, load_with
+from rayalign.learning.folders import MODEL_FILES, load_model
 from rayalign.learning.merged import MergedWeights
 from rayalign.learning.weights import put_weights
 from rayalign.records import FULL_WEIGHTS
@@ -27,7 +27,7 @@ class MergeProof:
     """How far the merged model's logits are from those of base and adapter, all computed in float32."""
 
     dtype: str
-    """Of the weights as saved."""
+    """The type of the weights as saved."""
     float32_gap: float
     """Largest |difference| before the weights were cast."""
     saved_gap: float
@@ -41,8 +41,8 @@ def write_merged(
     """Write base + adapter to `folder`: weights in the dtype of the base, all other files as the base has them.
 
     Args:
-        adapter: its files by name.
-        adapter_folder: the same as a PEFT folder.
+        adapter: the adapter's files by name.
+        adapter_folder: the adapter as a PEFT folder.
         sequences_ST: token ids whose logits are compared.
 
     Raises:
@@ -85,7 +85,7 @@ def write_full(
     _copy_others(base, folder, "*.safetensors.index.json")
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    model = load_with(AutoModelForCausalLM, base, dtype=torch.float32)
+    model = load_model(AutoModelForCausalLM, base, dtype=torch.float32)
     put_weights(model, files[FULL_WEIGHTS])
     gap = largest_difference(_logits(model, sequences_ST), plain_logits(folder, sequences_ST))
     if not gap <= LOGIT_TOLERANCE:
@@ -107,13 +107,13 @@ def _copy_others(base: Path, folder: Path, left_out: str | None = None) -> None:
 
 def adapter_logits(base: Path, adapter: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """[T, V] float32 logits of each sequence, by plain PEFT."""
-    model = load_with(AutoModelForCausalLM, base, dtype=torch.float32)
+    model = load_model(AutoModelForCausalLM, base, dtype=torch.float32)
     return _logits(PeftModel.from_pretrained(model, str(adapter)), sequences_ST)
 
 
 def plain_logits(folder: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:
     """[T, V] float32 logits of each sequence, by plain transformers."""
-    return _logits(load_with(AutoModelForCausalLM, folder, dtype=torch.float32), sequences_ST)
+    return _logits(load_model(AutoModelForCausalLM, folder, dtype=torch.float32), sequences_ST)
 
 
 def largest_difference(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> float:
@@ -129,7 +129,7 @@ def _logits(model: torch.nn.Module, sequences_ST: Sequence[Sequence[int]]) -> li
 
 
 def _dtypes(paths: Sequence[Path]) -> list[str]:
-    """Of the floating-point tensors of a checkpoint."""
+    """The types of a checkpoint's floating-point tensors, in alphabetical order."""
     found = set()
     for path in paths:
         with safe_open(path, "pt") as file:

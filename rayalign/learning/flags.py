@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from rayalign.config.objective import CUTObjective
 from rayalign.learning.step import ScoreRows, rows_of
@@ -16,8 +16,8 @@ from rayalign.records import TrainingGroup
 
 
 def flagged_examples(
-    score: ScoreRows, groups: Sequence[TrainingGroup], objective: CUTObjective, tokenizer: Any
-) -> list[dict[str, Any]]:
+    score: ScoreRows, groups: Sequence[TrainingGroup], objective: CUTObjective, tokenizer: PreTrainedTokenizerBase
+) -> list[dict[str, object]]:
     """The first flawed response of each group: prompt id, judgment, and (token text, flagged) pairs."""
     chosen: list[tuple[TrainingGroup, Stream]] = []
     for group in groups:
@@ -26,7 +26,7 @@ def flagged_examples(
         chosen += [(group, stream) for stream in itertools.islice(flawed, 1)]
     plain = [(group.prompt_token_ids, stream.response_token_ids) for group, stream in chosen]
     logps = score([*plain, *rows_of([stream for _, stream in chosen])])
-    examples = []
+    examples: list[dict[str, object]] = []
     for (group, stream), plain_T, judged_T in zip(chosen, logps[: len(chosen)], logps[len(chosen) :], strict=True):
         ids = stream.response_token_ids
         flags = flagged_tokens(

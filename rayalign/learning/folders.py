@@ -8,15 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rayalign.config.model import LoraSection
 from rayalign.errors import ModelError
+from rayalign.store.pretrained import load_pretrained
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+T = TypeVar("T")
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
@@ -55,14 +59,27 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    return load_with(AutoTokenizer, folder)
+    return _load(AutoTokenizer.from_pretrained, folder)
+
+
+def load_config(folder: Path) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    return _load(AutoConfig.from_pretrained, folder)
+
+
+def load_model(auto_class: type[_BaseAutoModelClass], folder: Path, **options: object) -> PreTrainedModel:
+    """The model in the folder, by one of transformers' Auto classes.
+
+    Raises:
+        ModelError: the folder does not hold what the class wants.
+    """
+    return _load(auto_class.from_pretrained, folder, **options)
 
 
 def context_length(folder: Path) -> int | None:
     """Longest sequence that the model's config allows, in tokens; None where it does not say."""
-    from transformers import AutoConfig
-
-    return getattr(load_with(AutoConfig, folder), "max_position_embeddings", None)
+    return getattr(load_config(folder), "max_position_embeddings", None)
 
 
 def be_quiet() -> None:
@@ -75,30 +92,17 @@ def be_quiet() -> None:
 
 def has_rotary_positions(folder: Path) -> bool:
     """Whether positions are computed, so that they do not end; a learned table does."""
-    from transformers import AutoConfig
-
-    config = load_with(AutoConfig, folder)
+    config = load_config(folder)
     return any(getattr(config, name, None) for name in ("rope_parameters", "rope_scaling", "rope_theta"))
 
 
-def load_with(auto_class: Any, folder: Path, **kwargs: Any) -> Any:
-    """`from_pretrained` of one of transformers' Auto classes.
-
-    Raises:
-        ModelError: the folder does not hold what the class wants.
-    """
-    try:
-        return auto_class.from_pretrained(folder, **kwargs)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"model.base: {folder} cannot be loaded",
-            first_line(error),
-            "check that the folder holds a causal language model and its tokenizer",
-        ) from error
+def _load(load: Callable[..., T], folder: Path, **options: object) -> T:
+    remedy = "check that the folder holds a causal language model and its tokenizer"
+    return load_pretrained(load, folder, key="model.base", why=first_line, remedy=remedy, **options)
 
 
 def first_line(error: Exception) -> str:
-    """Some errors of the hub's client have no message at all."""
+    """An error's class and the first line of its text; some errors of the hub's client have no text at all."""
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
@@ -109,10 +113,10 @@ def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
         ModelError: the config names a module that the model does not have.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_with(AutoConfig, folder))
+        model = AutoModelForCausalLM.from_config(load_config(folder))
     head = model.get_output_embeddings()
     linear = {
         name.rpartition(".")[2]

@@ -35,7 +35,7 @@ class GroupFiles:
 
     Args:
         files: paths below `folder`.
-        kinds: of streams that are counted in `tokens`.
+        kinds: the streams that are counted in `tokens`.
         packed: whether rows share their prompt.
     """
 

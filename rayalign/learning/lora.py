@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from peft.tuners.lora.layer import Linear
@@ -25,20 +26,32 @@ def fuse_lora(model: torch.nn.Module) -> int:
     return len(plain)
 
 
-def _is_plain(layer: Any) -> bool:
+def _is_plain(layer: Linear) -> bool:
     if type(layer.base_layer) is not torch.nn.Linear or layer.active_adapters != ["default"]:
         return False
     a, b, base = layer.lora_A["default"], layer.lora_B["default"], layer.base_layer
     variant = layer.lora_variant or layer.fan_in_fan_out or layer.lora_bias["default"]
     one_dtype = a.weight.dtype == b.weight.dtype == base.weight.dtype
-    return not variant and one_dtype and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
+    return bool(not variant and one_dtype) and isinstance(layer.lora_dropout["default"], torch.nn.Identity)
 
 
-def _forward(layer: Any, peft_forward: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+def _forward(
+    layer: Linear, peft_forward: Callable[..., torch.Tensor], x: torch.Tensor, *args: object, **kwargs: object
+) -> torch.Tensor:
     if args or kwargs or layer.disable_adapters or layer.merged:
         return peft_forward(x, *args, **kwargs)
     base, a, b = layer.base_layer, layer.lora_A["default"], layer.lora_B["default"]
     return _LoraLinear.apply(x, base.weight, base.bias, a.weight, b.weight, layer.scaling["default"])
+
+
+class _Context(Protocol):
+    """What autograd hands from the forward to the backward pass."""
+
+    scale: float
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[torch.Tensor, ...]
+
+    def save_for_backward(self, *tensors: torch.Tensor) -> None: ...
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -46,7 +59,7 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         x: torch.Tensor,
         weight_OI: torch.Tensor,
         bias_O: torch.Tensor | None,
@@ -63,7 +76,7 @@ class _LoraLinear(torch.autograd.Function):
         return y_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: _Context, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_TI, weight_OI, a_RI, b_OR, low_TR = ctx.saved_tensors
         (grad,) = gradients
         grad_TO = grad.reshape(-1, grad.shape[-1])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from safetensors import safe_open
@@ -24,6 +24,13 @@ OTHER_KINDS = ("use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alph
 """Settings of PEFT that change what an adapter adds; the learner sets none of them."""
 Changes = dict[str, tuple[torch.Tensor, torch.Tensor, float]]
 """Checkpoint name -> (A, B, scale) of each adapted weight: W + scale * B A."""
+
+
+class _LoraSettings(TypedDict):
+    """PEFT's settings of an adapter, as far as they are read here; `OTHER_KINDS` beside them."""
+
+    r: int
+    lora_alpha: float
 
 
 class MergedWeights:
@@ -49,7 +56,7 @@ class MergedWeights:
         """(name, tensor) of the whole checkpoint, with the adapter added where there is one.
 
         Args:
-            adapter: its files by name, or those of a round that trained all weights.
+            adapter: the adapter's files by name, or those of a round that trained all weights.
 
         Raises:
             SyncError: the adapter changes something that the checkpoint does not have, or all weights are not those
@@ -65,7 +72,7 @@ class MergedWeights:
         return sorted(set(self._files.values()))
 
     def shapes(self) -> dict[str, list[int]]:
-        """Of all tensors, by name."""
+        """The shape of each tensor, by name."""
         found = {}
         for path in self.paths():
             with safe_open(path, "pt") as file:
@@ -76,7 +83,7 @@ class MergedWeights:
         """Write the merged checkpoint to `folder`, each tensor in the file that holds it here.
 
         Args:
-            dtype: of all floating-point weights; None keeps the checkpoint's.
+            dtype: the type of all floating-point weights; None keeps the checkpoint's.
 
         Raises:
             SyncError: as `tensors`.
@@ -119,7 +126,7 @@ class MergedWeights:
 
 
 def _changes(adapter: Mapping[str, bytes]) -> Changes:
-    config: dict[str, Any] = json.loads(adapter[ADAPTER_CONFIG])
+    config: _LoraSettings = json.loads(adapter[ADAPTER_CONFIG])
     if unknown := [name for name in OTHER_KINDS if config.get(name)]:
         raise SyncError(
             f"the adapter uses {', '.join(unknown)}", "merging knows plain LoRA only", "set sync.mode: adapter"

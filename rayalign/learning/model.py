@@ -6,22 +6,24 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
-from rayalign.learning.folders import first_line, load_with
+from rayalign.learning.folders import first_line, load_model
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
+from rayalign.store.pretrained import move
 
 _log = logging.getLogger(__name__)
+Gather = Callable[[Sequence[torch.nn.Parameter]], contextlib.AbstractContextManager[object]]
 
 
 class Policy(torch.nn.Module):
@@ -45,8 +47,8 @@ class Policy(torch.nn.Module):
         self._check_head(base)
         self._window = _sliding_window(base.config)
         # Seen before an engine hooks into the model.
-        self._frozen_head = is_frozen_linear(base.get_output_embeddings())
-        self.gather: Callable[[Sequence[torch.nn.Parameter]], Any] = lambda parameters: contextlib.nullcontext()
+        self._frozen_head = is_frozen_linear(_output_head(base))
+        self.gather: Gather = lambda parameters: contextlib.nullcontext()
         """Context in which these parameters are whole; an engine that keeps parts of them puts its own here."""
         self.shares_prompts = self._can_share()
 
@@ -80,16 +82,16 @@ class Policy(torch.nn.Module):
         trunk = getattr(base, base.base_model_prefix)
         hidden_BTH = trunk(input_ids=batch.input_ids_BT, use_cache=False, **inputs).last_hidden_state
         hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
-        head = base.get_output_embeddings()
+        head = _output_head(base)
         with self.gather(list(head.parameters())):
             return token_logps(hidden_NH, batch.targets_N, head, frozen_linear=self._frozen_head)
 
     @torch.no_grad()
-    def _check_head(self, base: Any) -> None:
+    def _check_head(self, base: PreTrainedModel) -> None:
         """Refuse models whose logits are not just the head of the last hidden state (soft-capped, scaled)."""
         ids = torch.tensor([[1, 2, 3]], device=base.device)
         hidden = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
-        ours, theirs = base.get_output_embeddings()(hidden), base(input_ids=ids, use_cache=False).logits
+        ours, theirs = _output_head(base)(hidden), base(input_ids=ids, use_cache=False).logits
         if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
             raise ModelError(
                 f"{type(base).__name__} changes its logits after the output head",
@@ -102,6 +104,7 @@ class Policy(torch.nn.Module):
         """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
         base = self._weights.base
         before = base.config._attn_implementation
+        assert before is not None
         rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
         training = self.training
         self.eval()
@@ -143,7 +146,13 @@ class Policy(torch.nn.Module):
         self._weights.reset(seed)
 
 
-def _sliding_window(config: Any) -> int | None:
+def _output_head(base: PreTrainedModel) -> torch.nn.Module:
+    head = base.get_output_embeddings()
+    assert head is not None
+    return head
+
+
+def _sliding_window(config: PretrainedConfig) -> int | None:
     """Tokens that a layer looks back at most; None where every layer sees everything."""
     kinds = getattr(config, "layer_types", None)
     if kinds is not None and not any("sliding" in kind or "chunked" in kind for kind in kinds):
@@ -164,9 +173,9 @@ def build_policy(
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
     register()
-    base = load_with(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
+    base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
     if section.quantization == "none":
-        base.to(device)
+        move(base, device)
     base.config.use_cache = False
     weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
     if checkpointing:
@@ -186,7 +195,7 @@ def _adapter(base: PreTrainedModel, section: LoraSection, *, fuse: bool) -> Adap
     return AdapterWeights(model)
 
 
-def load_options(quantization: str, dtype: torch.dtype, device: str) -> dict[str, Any]:
+def load_options(quantization: str, dtype: torch.dtype, device: str) -> dict[str, object]:
     """Arguments of `from_pretrained` for weights of this type, quantised (bitsandbytes) unless it is `none`."""
     if quantization == "none":
         return {"dtype": dtype}

@@ -48,11 +48,11 @@ class Batch:
     lengths: tuple[int, ...]
     """Response tokens of each row."""
     attention_mask_BT: torch.Tensor | None = None
-    """Padded: 1 where a token stands."""
+    """In a padded batch, 1 where a token stands."""
     position_ids_1T: torch.Tensor | None = None
-    """Packed: positions start again behind the prompt for each response."""
+    """In a packed batch, positions that start again behind the prompt for each response."""
     trees: tuple[Tree, ...] = ()
-    """Packed: who shares which prompt."""
+    """In a packed batch, who shares which prompt."""
 
     @property
     def packed(self) -> bool:

@@ -1,4 +1,4 @@
-"""In which order rows are trained on: batches of about one length over a shuffled epoch."""
+"""The order in which rows are trained on: batches of about one length over a shuffled epoch."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plan_order(lengths: Sequence[int], *, batch: int, epochs: int, seed: int, sh
 
 
 def row_length(row: dict[str, list[int]]) -> int:
-    """By what rows are sorted: of an answer its prompt, since batches of answers of one length teach to stop badly."""
+    """The length that rows are sorted by: an answer's prompt, as answers of one length together teach to stop badly."""
     if "labels" in row:
         return row["labels"].count(IGNORED)
     return max(len(row["chosen_ids"]), len(row["rejected_ids"]))

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.distributed as dist
-from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from peft import PeftConfig, PeftModel
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from rayalign.config.stages import StageConfig
 from rayalign.errors import GuardError
-from rayalign.learning.folders import load_with
-from rayalign.learning.model import load_options
+from rayalign.learning.folders import load_model
+from rayalign.learning.model import load_options, lora_config
 from rayalign.learning.row_order import plan_order, row_length
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LOGGED_STEPS = 100
-"""Points of the loss curve that are kept, about."""
+"""About how many points of the loss curve are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class StageJob:
     base: Path
     rows: Sequence[dict[str, list[int]]]
     scratch: Path
-    """Where checkpoints go; the same folder for all workers."""
+    """The folder that checkpoints go to, the same for all workers."""
     on_step: Callable[[int], object]
     on_checkpoint: Callable[[Path], None]
     """Called on rank 0 when every worker has written its part."""
@@ -47,8 +59,20 @@ class StageJob:
 class ModelKind:
     """How a stage's models are loaded."""
 
-    auto_class: Any
-    options: dict[str, Any]
+    auto_class: type[_BaseAutoModelClass]
+    options: dict[str, object]
+    task: str
+    """PEFT's name of what such a model does."""
+
+
+class TrainerParts(TypedDict):
+    """What every trainer of TRL is given beside its arguments."""
+
+    model: PreTrainedModel
+    train_dataset: Dataset
+    processing_class: PreTrainedTokenizerBase
+    peft_config: PeftConfig | None
+    callbacks: list[TrainerCallback]
 
 
 class Watch(TrainerCallback):
@@ -57,11 +81,18 @@ class Watch(TrainerCallback):
     def __init__(self, job: StageJob) -> None:
         self._job = job
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.is_world_process_zero:
             self._job.on_step(state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: object,
+    ) -> None:
         norm = (logs or {}).get("grad_norm", 0.0)
         if norm != norm or norm == float("inf"):
             raise GuardError(
@@ -70,11 +101,11 @@ class Watch(TrainerCallback):
                 "lower training.learning_rate",
             )
 
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if dist.is_initialized():
             dist.barrier()
         if state.is_world_process_zero:
-            self._job.on_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            self._job.on_checkpoint(self._job.scratch / f"checkpoint-{state.global_step}")
 
 
 def stage_arguments(job: StageJob) -> dict[str, Any]:
@@ -115,15 +146,27 @@ def stage_arguments(job: StageJob) -> dict[str, Any]:
     }
 
 
-def load_base(kind: ModelKind, job: StageJob) -> Any:
+def trainer_parts(kind: ModelKind, job: StageJob, tokenizer: PreTrainedTokenizerBase) -> TrainerParts:
+    """The model to train with its adapter, the rows in their order, and the callbacks."""
+    section = job.config.model
+    return {
+        "model": load_base(kind, job),
+        "train_dataset": ordered_dataset(job),
+        "processing_class": tokenizer,
+        "peft_config": None if section.full else lora_config(section.lora, kind.task),
+        "callbacks": [Watch(job)],
+    }
+
+
+def load_base(kind: ModelKind, job: StageJob) -> PreTrainedModel:
     """The model to train: quantised if the config says so; float32 where all weights are trained."""
     model = job.config.model
     dtype = torch.float32 if model.full else DTYPES[model.dtype]
     device = "cuda" if job.config.training.gpus else "cpu"
-    return load_with(kind.auto_class, job.base, **kind.options, **load_options(model.quantization, dtype, device))
+    return load_model(kind.auto_class, job.base, **kind.options, **load_options(model.quantization, dtype, device))
 
 
-def ordered_dataset(job: StageJob) -> Any:
+def ordered_dataset(job: StageJob) -> Dataset:
     """The job's rows in the order in which they are trained on."""
     from datasets import Dataset, disable_progress_bars
 
@@ -139,7 +182,7 @@ def ordered_dataset(job: StageJob) -> Any:
     return Dataset.from_list(list(job.rows)).select(order)
 
 
-def fit(trainer: Any, job: StageJob) -> dict[str, Any]:
+def fit(trainer: Trainer, job: StageJob) -> dict[str, object]:
     """Train to the end, from the last checkpoint if there is one; returns metrics and the loss curve."""
     trainer.train(resume_from_checkpoint=None if job.resume_from is None else str(job.resume_from))
     state = trainer.state
@@ -148,18 +191,23 @@ def fit(trainer: Any, job: StageJob) -> dict[str, Any]:
     return {"steps": state.global_step, "curve": curve}
 
 
-def save_result(trainer: Any, tokenizer: PreTrainedTokenizerBase, kind: ModelKind, job: StageJob, out: Path) -> None:
-    """Write `adapter/` (LoRA) and `model/` (all weights; with LoRA where the config merges) below `out`.
+def save_result(
+    trainer: Trainer, tokenizer: PreTrainedTokenizerBase, kind: ModelKind, job: StageJob, out: Path
+) -> None:
+    """Write `adapter/` (LoRA) and `model/` (all weights; with LoRA where the config merges) below `out`, on rank 0.
 
     The adapter is added to the base as it lies on the disk, not to quantised weights.
     """
-    model, section = trainer.accelerator.unwrap_model(trainer.model), job.config.model
+    if not trainer.is_world_process_zero():
+        return
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    section = job.config.model
     if not section.full:
         model.save_pretrained(out / "adapter")
         tokenizer.save_pretrained(out / "adapter")
         if not section.merge:
             return
-        base = load_with(kind.auto_class, job.base, dtype=torch.float32, **kind.options)
+        base = load_model(kind.auto_class, job.base, dtype=torch.float32, **kind.options)
         base.config.pad_token_id = model.config.pad_token_id
         model = PeftModel.from_pretrained(base, str(out / "adapter")).merge_and_unload()
     model.to(DTYPES[section.dtype]).save_pretrained(out / "model")

@@ -159,7 +159,7 @@ def micro_batch_loss(
     Groups without any stream (ILF's, where every response is without fault) are an empty micro-batch.
 
     Args:
-        references: for each group, `reference_sums`.
+        references: the `reference_sums` of each group.
         step_units: `count_units` over the whole step.
     """
     kinds = streams_needed(context.objectives)

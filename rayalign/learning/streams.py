@@ -21,7 +21,7 @@ from rayalign.records import TrainingGroup
 
 Kind = Literal["response", "judged", "criticism", "revision", "target"]
 KINDS: tuple[Kind, ...] = ("response", "target", "revision", "judged", "criticism")
-"""In this order, so that sequences with the same prompt stand beside each other."""
+"""All kinds, in an order in which sequences with the same prompt stand beside each other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -30,8 +30,8 @@ class TrainedWeights(Protocol):
     def model(self) -> torch.nn.Module: ...
 
     @property
-    def base(self) -> Any:
-        """The same without an adapter's wrapping: transformers' class."""
+    def base(self) -> PreTrainedModel:
+        """The model without an adapter's wrapping, in transformers' own class."""
         ...
 
     def base_only(self) -> contextlib.AbstractContextManager[None]:
@@ -39,12 +39,14 @@ class TrainedWeights(Protocol):
         ...
 
     def files(self, base_name: str) -> dict[str, bytes]:
-        """By name; the same bytes for the same weights."""
+        """What is trained as files by name; the same bytes for the same weights."""
         ...
 
     def load(self, files: Mapping[str, bytes]) -> None:
-        """Raises:
-        ModelError: the weights do not fit this model.
+        """Take the weights of such files.
+
+        Raises:
+            ModelError: they do not fit this model.
         """
         ...
 
@@ -60,8 +62,10 @@ class AdapterWeights:
         self.model = model
 
     @property
-    def base(self) -> Any:
-        return self.model.get_base_model()
+    def base(self) -> PreTrainedModel:
+        base = self.model.get_base_model()
+        assert isinstance(base, PreTrainedModel)
+        return base
 
     @contextlib.contextmanager
     def base_only(self) -> Iterator[None]:
@@ -69,7 +73,7 @@ class AdapterWeights:
             yield
 
     def files(self, base_name: str) -> dict[str, bytes]:
-        """PEFT's format."""
+        """The adapter in PEFT's format."""
         tensors = {
             name: tensor.detach().cpu().contiguous().clone()
             for name, tensor in sorted(get_peft_model_state_dict(self.model).items())
@@ -88,7 +92,7 @@ class AdapterWeights:
 
     @torch.no_grad()
     def reset(self, seed: int) -> None:
-        """B is zero; A depends on `seed` alone."""
+        """Start anew: B is zero, and A depends on `seed` alone."""
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in sorted(self.model.named_parameters()):
             if "lora_B" in name:
@@ -122,7 +126,7 @@ class FullWeights:
         )
         self.model = model.requires_grad_(True)
         self._names = sorted(shapes)
-        config: dict[str, Any] = json.loads((folder / FULL_CONFIG).read_text())
+        config: dict[str, object] = json.loads((folder / FULL_CONFIG).read_text())
         config.pop("torch_dtype", None)
         self._config = json.dumps({**config, "dtype": "float32"}, indent=2, sort_keys=True).encode()
         self._parameters = list(model.parameters())
@@ -196,5 +200,5 @@ def _check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -
         )
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> object:
     return sorted(value) if isinstance(value, set) else str(value)

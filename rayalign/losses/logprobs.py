@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -38,8 +38,7 @@ def token_logps(
         return hidden_NH.float().sum(-1)  # Empty, but in the graph: backward gives zeros instead of an error.
     chunk = chunk_tokens or max(64, CHUNK_LOGITS // getattr(lm_head, "out_features", 2**15))
     if is_frozen_linear(lm_head) if frozen_linear is None else frozen_linear:
-        head: Any = lm_head
-        return _FrozenHead.apply(hidden_NH, targets_N, head.weight, head.bias, chunk)
+        return _FrozenHead.apply(hidden_NH, targets_N, lm_head.weight, lm_head.bias, chunk)
     chunks = zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True)
     remake = torch.is_grad_enabled() and len(targets_N) > chunk
     logps = [
@@ -64,12 +63,20 @@ def _chunk_logps(hidden_CH: torch.Tensor, targets_C: torch.Tensor, lm_head: torc
     return logits_CV.gather(-1, targets_C[:, None])[:, 0] - logits_CV.logsumexp(-1)
 
 
+class _Context(Protocol):
+    """What autograd hands from the forward to the backward pass."""
+
+    saved_tensors: tuple[torch.Tensor, ...]
+
+    def save_for_backward(self, *tensors: torch.Tensor | None) -> None: ...
+
+
 class _FrozenHead(torch.autograd.Function):
     """log softmax(h W^T + b)[y], with d logp / d h = W[y] - softmax(h W^T + b) W kept from the forward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         hidden_NH: torch.Tensor,
         targets_N: torch.Tensor,
         weight_VH: torch.Tensor,
@@ -91,7 +98,7 @@ class _FrozenHead(torch.autograd.Function):
         return logps_N
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: _Context, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (gradient_N,) = gradients
         (slopes_NH,) = ctx.saved_tensors
         return gradient_N[:, None].to(slopes_NH.dtype) * slopes_NH, None, None, None, None

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rayalign.errors import DataError
 
@@ -129,7 +128,7 @@ def read_line(path: Path) -> Line:
 
 def _pair(text: str, where: str) -> tuple[float, float]:
     try:
-        row: Any = json.loads(text)
+        row: dict[str, object] = json.loads(text)
         values = [row["raw"], row["target"]]
     except (json.JSONDecodeError, KeyError, TypeError):
         values = []

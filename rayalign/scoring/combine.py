@@ -79,7 +79,7 @@ def combine_asking(
 
     Args:
         columns: [scorers][answers] of the others, calibrated.
-        weights: of the others.
+        weights: those of the others.
         asked: one per answer, calibrated; not read but at `places`.
         places: what `undecided` gave for the `columns` whose weight is not 0.
     """

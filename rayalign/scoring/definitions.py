@@ -8,7 +8,6 @@ import inspect
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 
 def definitions_digest(*sources: ModuleType | type | Path) -> str:
@@ -34,7 +33,7 @@ def _silent(node: ast.AST) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
-def _shape(node: Any) -> Any:
+def _shape(node: object) -> object:
     """A node as lists; fields without a value are left out, since newer versions of Python have more of them."""
     if isinstance(node, ast.AST):
         fields = [(name, value) for name, value in ast.iter_fields(node) if value is not None and value != []]

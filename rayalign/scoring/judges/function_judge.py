@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rayalign.errors import DataError
-from rayalign.records import Prompt, Sample, Score
+from rayalign.records import JsonObject, Prompt, Sample, Score
 from rayalign.records.judgment import verdict_of
 
-JudgeFunction = Callable[[str, str, dict[str, Any]], str]
+JudgeFunction = Callable[[str, str, JsonObject], str]
 
 
 class FunctionJudge:

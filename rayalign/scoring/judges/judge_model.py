@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
-from transformers import AutoConfig, AutoTokenizer
 
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
@@ -15,18 +14,21 @@ from rayalign.errors import ConfigError, ModelError
 from rayalign.records import Message, Prompt
 from rayalign.scoring.judges.quoting import NONCE_DIGITS
 from rayalign.scoring.judges.templates import make_template
-from rayalign.scoring.models.text_model import load_part, longest_text
+from rayalign.scoring.models.text_model import chat_text, load_config, load_tokenizer, longest_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _KINDS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
-def load_chat_tokenizer(folder: Path) -> Any:
+def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a judge's model.
 
     Raises:
         ModelError: it has no chat template.
     """
-    tokenizer = load_part(AutoTokenizer, folder)
+    tokenizer = load_tokenizer(folder)
     if not tokenizer.chat_template:
         raise ModelError(
             f"scoring.model: {folder} has no chat template",
@@ -36,9 +38,9 @@ def load_chat_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def question_tokens(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+def question_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
     """Token ids of the messages in the chat template, up to where the reply begins."""
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    text = chat_text(tokenizer, messages, reply=True)
     # The template has written BOS itself.
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
@@ -50,7 +52,7 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
         ModelError: no generative model, no chat template, or one that takes no system message.
         ConfigError: question and reply do not fit into its context.
     """
-    model_config = load_part(AutoConfig, folder)
+    model_config = load_config(folder)
     kinds = model_config.architectures or []
     if not any(kind.endswith(_KINDS) for kind in kinds):
         raise ModelError(

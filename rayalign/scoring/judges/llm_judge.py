@@ -23,7 +23,7 @@ from rayalign.scoring.services.calls import Caller, Failure
 from rayalign.scoring.services.transport import Reply, Transport
 
 CHARACTERS_PER_TOKEN = 3.0
-"""For estimates of a prompt's tokens before it is sent; English has about 4."""
+"""What is assumed to estimate a prompt's tokens before it is sent; English has about 4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Judged:
 class Question:
     prompt: Prompt
     samples: tuple[Sample, ...]
-    """One, or the two of a comparison in the order in which they are shown."""
+    """The one to be judged, or the two of a comparison in the order in which they are shown."""
 
 
 class LLMJudge:
@@ -50,8 +50,8 @@ class LLMJudge:
 
     Args:
         identity: what else decides a reply: endpoint, model, sampling settings.
-        seed: of the delimiters and of the judge's sampling; the same seed asks the same questions.
-        max_tokens: of a reply, for the token limit.
+        seed: decides the delimiters and the judge's sampling; the same seed asks the same questions.
+        max_tokens: the longest reply, which counts for the token limit before it is there.
         opponents: see `pairs_of`.
         cache: gets every reading as it comes.
         deadline_s: time limit of a `score` call that sets none itself.

@@ -26,7 +26,7 @@ def pairs_of(answers: int, opponents: int) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of two answers, asked for in both orders."""
+    """What a judge, asked in both orders, says of two answers."""
 
     a: int
     b: int
@@ -40,7 +40,7 @@ class Outcome:
     cost: float = 0.0
     asked: bool = True
     cached: int = 0
-    """Of the two replies, those that a cache gave."""
+    """How many of the two replies a cache gave."""
 
     @classmethod
     def equal(cls, a: int, b: int) -> Self:

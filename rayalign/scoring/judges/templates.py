@@ -31,7 +31,7 @@ _CUT = (
     "valuable judgments to the response. If the response is perfect, please only reply with 'perfect'. Otherwise, "
     "please indicate precisely what mistakes it has."
 )
-"""Figure 8 of arXiv 2312.14591."""
+"""The prompt of figure 8 of arXiv 2312.14591."""
 _RATING = (
     "Below is an instruction that describes a task and a potential response. Rate the response with a whole number "
     f"from {LOWEST} (useless) to {HIGHEST} (could not be better)."
@@ -71,7 +71,11 @@ class Template(Protocol):
     def messages(self, prompt: Prompt, responses: Sequence[str], nonce: str) -> list[Message]: ...
 
     def parse(self, text: str, nonce: str) -> Reading:
-        """Raises: DataError: the reply is no verdict of this template and call."""
+        """What a reply says.
+
+        Raises:
+            DataError: it is no verdict of this template and call.
+        """
         ...
 
 

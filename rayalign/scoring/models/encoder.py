@@ -11,15 +11,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from rayalign.errors import DataError, ModelError
-from rayalign.scoring.models.text_model import batches, load_model, load_part, longest_text, padded
+from rayalign.scoring.models.text_model import (
+    batches,
+    load_config,
+    load_model,
+    load_tokenizer,
+    longest_text,
+    padded,
+    special_id,
+)
 
+T = TypeVar("T")
 Pooling = Literal["cls", "mean"]
 _KINDS = ("Model", "ForMaskedLM")
 _SENTENCE_TRANSFORMERS = {"Transformer", "Pooling", "Normalize"}
@@ -33,7 +42,7 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
     Raises:
         ModelError: another kind of model, another pooling, or a layer that this encoder does not have.
     """
-    config = load_part(AutoConfig, folder)
+    config = load_config(folder)
     kinds = config.architectures or []
     if config.is_encoder_decoder or not any(kind.endswith(_KINDS) for kind in kinds):
         raise ModelError(
@@ -58,7 +67,7 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
         )
 
 
-def _read(path: Path, default: Any) -> Any:
+def _read(path: Path, default: T) -> T:
     try:
         return json.loads(path.read_text()) if path.exists() else default
     except ValueError as error:
@@ -70,9 +79,9 @@ class Embedded:
     """What came of each text."""
 
     vectors_ND: np.ndarray
-    """float32, of length 1; a row of NaN where a text has no embedding: it is blank, or the model gave none."""
+    """Embeddings in float32, each of length 1; a row of NaN where a text is blank or the model gave none."""
     truncated: list[bool]
-    """Longer than the limit: its end was cut off."""
+    """Whether each text was longer than the limit, so that its end was cut off."""
     seconds: list[float]
 
 
@@ -100,8 +109,8 @@ class Encoder:
         device: str = "cpu",
     ) -> None:
         self._pooling, self._budget, self._device = pooling, tokens_per_batch, device
-        self._tokenizer = load_part(AutoTokenizer, folder)
-        self._model = load_model(AutoModel, folder, dtype, unused=("pooler.",)).to(device)
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_model(AutoModel, folder, dtype, device, unused=("pooler.",))
         longest = longest_text(self._model.config, self._tokenizer)
         self.limit = min(max_tokens or longest, longest)
         first, second = self.encode(_PROBES).vectors_ND
@@ -127,7 +136,7 @@ class Encoder:
         return vectors_ND
 
     def encode(self, texts: Sequence[str]) -> Embedded:
-        """The same, without an error for texts that cannot be embedded."""
+        """What came of each text: as `embed`, without an error for texts that cannot be embedded."""
         vectors_ND = np.full((len(texts), self._model.config.hidden_size), math.nan, np.float32)
         truncated, seconds = [False] * len(texts), [0.0] * len(texts)
         there = [i for i, text in enumerate(texts) if text.strip()]
@@ -147,7 +156,7 @@ class Encoder:
     @torch.inference_mode()
     def forward(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Embeddings [B, D] of rows of token ids, in one forward pass; NaN where one is not finite or all zeros."""
-        ids_BT, mask_BT = padded(rows, self._tokenizer.pad_token_id or 0, self._device)
+        ids_BT, mask_BT = padded(rows, special_id(self._tokenizer.pad_token_id), self._device)
         hidden_BTH = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
         if self._pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]

@@ -10,16 +10,24 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from rayalign.config.rewards import RewardModelScoring
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.definitions import definitions_digest
-from rayalign.scoring.models.text_model import batches, load_model, load_part, longest_text, padded
+from rayalign.scoring.models.text_model import (
+    batches,
+    chat_text,
+    load_config,
+    load_model,
+    load_tokenizer,
+    longest_text,
+    padded,
+    special_id,
+)
 
 
 def check_reward_model(folder: Path) -> None:
@@ -28,7 +36,7 @@ def check_reward_model(folder: Path) -> None:
     Raises:
         ModelError: not a sequence-classification model, or one with several labels.
     """
-    config = load_part(AutoConfig, folder)
+    config = load_config(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
         raise ModelError(
@@ -61,8 +69,8 @@ class RewardModelScorer:
         check_reward_model(folder)
         self.name = section.name
         self._section, self._device = section, device
-        self._tokenizer = load_part(AutoTokenizer, folder)
-        self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype).to(device)
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype, device)
         self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
         self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
         self._pad = self._model.config.get_text_config().pad_token_id
@@ -94,7 +102,7 @@ class RewardModelScorer:
         if not self._templated:
             return self._tokenizer([f"{prompt.text}\n{sample.text}" for prompt, sample in pairs])["input_ids"]
         chats = [[*prompt.messages, {"role": "assistant", "content": sample.text}] for prompt, sample in pairs]
-        texts = self._tokenizer.apply_chat_template(chats, tokenize=False)
+        texts = [chat_text(self._tokenizer, chat) for chat in chats]
         # The template has written BOS and EOS itself.
         return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
 
@@ -112,12 +120,12 @@ class RewardModelScorer:
     def _cut(self, ids: list[int]) -> list[int]:
         if not ids:
             # A response of nothing after a prompt of nothing, in a tokenizer that adds nothing.
-            return [self._tokenizer.eos_token_id or 0]
+            return [special_id(self._tokenizer.eos_token_id)]
         return ids if len(ids) <= self._limit else [ids[0], *ids[len(ids) - self._limit + 1 :]]
 
     def _record(self, reward: float, truncated: bool, seconds: float) -> Score:
         aspects = {"truncated": 1.0} if truncated else {}
-        known: dict[str, Any] = {"aspects": aspects, "latency_s": seconds}
         if not math.isfinite(reward):
-            return Score(self.name, self.version, "error", reason=f"the model's reward is {reward}", **known)
-        return Score(self.name, self.version, "ok", reward, **known)
+            reason = f"the model's reward is {reward}"
+            return Score(self.name, self.version, "error", reason=reason, aspects=aspects, latency_s=seconds)
+        return Score(self.name, self.version, "ok", reward, aspects=aspects, latency_s=seconds)

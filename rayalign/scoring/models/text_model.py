@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
+from transformers import AutoConfig, AutoTokenizer
 
 from rayalign.errors import ModelError
+from rayalign.records import Message
+from rayalign.store.pretrained import load_pretrained, move
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+T = TypeVar("T")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _NO_LIMIT = 10**9
 """Tokenizers that know no longest text give a huge number instead."""
 
 
-def load_part(auto_class: Any, folder: Path, **options: Any) -> Any:
-    """`from_pretrained` of one of transformers' Auto classes.
+class _LoadingInfo(TypedDict):
+    """What transformers tells beside a loaded model, as far as it is read here."""
 
-    Raises:
-        ModelError: the folder does not hold what the class wants.
-    """
-    try:
-        return auto_class.from_pretrained(folder, **options)
-    except (OSError, ValueError, KeyError) as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(
-            f"scoring.model: {folder} cannot be loaded",
-            why,
-            "check that the folder holds a model of this scorer's kind and its tokenizer",
-        ) from error
+    missing_keys: Collection[str]
 
 
-def load_model(auto_class: Any, folder: Path, dtype: str, *, unused: tuple[str, ...] = ()) -> Any:
-    """The model with all its weights.
+def load_config(folder: Path) -> PretrainedConfig:
+    return _load(AutoConfig.from_pretrained, folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return _load(AutoTokenizer.from_pretrained, folder)
+
+
+def load_model(
+    auto_class: type[_BaseAutoModelClass], folder: Path, dtype: str, device: str, *, unused: tuple[str, ...] = ()
+) -> PreTrainedModel:
+    """The model with all its weights, ready to score on a device.
 
     Args:
         unused: beginnings of names of weights that may be missing, because nothing reads them.
@@ -42,7 +50,8 @@ def load_model(auto_class: Any, folder: Path, dtype: str, *, unused: tuple[str, 
         ModelError: it cannot be loaded, or weights of it are missing.
     """
     options = {"dtype": DTYPES[dtype], "output_loading_info": True, "use_safetensors": True}
-    model, found = load_part(auto_class, folder, **options)
+    loaded: tuple[PreTrainedModel, _LoadingInfo] = _load(auto_class.from_pretrained, folder, **options)
+    model, found = loaded
     missing = sorted(name for name in found["missing_keys"] if not name.startswith(unused))
     if missing:
         raise ModelError(
@@ -50,13 +59,39 @@ def load_model(auto_class: Any, folder: Path, dtype: str, *, unused: tuple[str, 
             "those weights would be random, and with them the rewards",
             "save the model whole (model.save_pretrained)",
         )
-    return model.eval()
+    move(model.eval(), device)
+    return model
 
 
-def longest_text(config: Any, tokenizer: Any) -> int:
+def _load(load: Callable[..., T], folder: Path, **options: object) -> T:
+    remedy = "check that the folder holds a model of this scorer's kind and its tokenizer"
+    return load_pretrained(load, folder, key="scoring.model", why=_why, remedy=remedy, **options)
+
+
+def _why(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def longest_text(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """Longest text in tokens: what the positions hold, and what the tokenizer says (fewer where some are reserved)."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
     return min(positions, tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply: bool = False) -> str:
+    """The messages in the tokenizer's chat template, with BOS and EOS where that writes them.
+
+    Args:
+        reply: end where the model's reply begins.
+    """
+    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
+    assert isinstance(text, str)
+    return text
+
+
+def special_id(found: object) -> int:
+    """The id of a special token, as a tokenizer gives it; 0 where it has no such token."""
+    return found if isinstance(found, int) else 0
 
 
 def padded(rows: Iterable[Sequence[int]], pad: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:

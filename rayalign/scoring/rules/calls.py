@@ -11,18 +11,20 @@ import math
 import numbers
 import time
 import types
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from rayalign.records import ScoreStatus
+from rayalign.records import JsonObject, ScoreStatus
 from rayalign.scoring.rules.file import RuleFunction
 
-Item = tuple[str, str, dict[str, Any] | None]
-"""Prompt, response, and the prompt's metadata where the rule asks for it."""
+T = TypeVar("T")
+Item = tuple[str, str, JsonObject | None]
+"""The prompt, the response, and the prompt's metadata where the rule asks for it."""
 Outcome = tuple[ScoreStatus, float | None, str | None, float]
-"""Status, reward, reason, seconds."""
+"""What came of an item: status, reward, reason, seconds."""
 Mark = Callable[[int], None]
-"""Told the place of the item that runs from now on, or `IDLE`."""
+"""Is told the place of the item that runs from now on, or `IDLE`."""
 IDLE = -1
 
 
@@ -50,7 +52,7 @@ def late(timeout_s: float, seconds: float) -> Outcome:
     return "timeout", None, f"the rule took longer than timeout_s = {timeout_s:g}", seconds
 
 
-def _call(function: RuleFunction, prompt: Any, response: Any, metadata: Any) -> Any:
+def _call(function: RuleFunction, prompt: object, response: object, metadata: object) -> Any:
     return function(prompt, response) if metadata is None else function(prompt, response, metadata=metadata)
 
 
@@ -108,32 +110,39 @@ class _LateError(Exception):
     """Not TimeoutError, which the user's function may raise for reasons of its own."""
 
 
-async def within(awaitable: Any, timeout_s: float) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What an awaitable raised, as a value."""
+
+    error: BaseException
+
+
+async def within(awaitable: Awaitable[T], timeout_s: float) -> T:
     """The awaitable's result. It is cancelled when it is late, and not waited for: it may refuse to end."""
 
-    async def run() -> Any:
+    async def run() -> T | _Raised:
         # An exception is handed over as a value: a late one that nobody awaits must not be reported as lost, and
         # SystemExit must not reach the event loop.
         try:
-            return True, await awaitable
+            return await awaitable
         except (Exception, SystemExit) as error:
-            return False, error
+            return _Raised(error)
 
     task = asyncio.ensure_future(run())
     finished, _ = await asyncio.wait({task}, timeout=timeout_s)
     if not finished:
         task.cancel()
         raise _LateError
-    returned, value = task.result()
-    if not returned:
-        raise value
+    value = task.result()
+    if isinstance(value, _Raised):
+        raise value.error
     return value
 
 
 @types.coroutine
-def traced(coroutine: Coroutine[Any, Any, Any], mark: Mark, place: int) -> Any:
+def traced(coroutine: Coroutine[object, Any, T], mark: Mark, place: int) -> Generator[object, Any, T]:
     """Drive a coroutine and mark when its own code runs, so that one that blocks the event loop can be named."""
-    step: Callable[[Any], Any] = coroutine.send
+    step: Callable[[Any], object] = coroutine.send
     value: Any = None
     while True:
         mark(place)
@@ -160,7 +169,7 @@ def call_batch(function: RuleFunction, items: Sequence[Item]) -> list[Outcome]:
 
 
 async def call_batch_async(function: RuleFunction, items: Sequence[Item], timeout_s: float | None) -> list[Outcome]:
-    """The same of an async rule; `timeout_s` counts per item."""
+    """One call of an async rule with all items; `timeout_s` counts per item."""
     started = time.perf_counter()
     limit = None if timeout_s is None else timeout_s * len(items)
     try:
@@ -177,12 +186,12 @@ def late_batch(limit: float, count: int) -> Outcome:
     return "timeout", None, f"the rule took longer than {limit:g} s for a batch of {count}", limit
 
 
-def _columns(items: Sequence[Item]) -> tuple[list[str], list[str], list[dict[str, Any]] | None]:
+def _columns(items: Sequence[Item]) -> tuple[list[str], list[str], list[JsonObject] | None]:
     metadata = [item[2] for item in items if item[2] is not None]
     return [item[0] for item in items], [item[1] for item in items], metadata or None
 
 
-def _batch_outcomes(values: Any, count: int, seconds: float) -> list[Outcome]:
+def _batch_outcomes(values: object, count: int, seconds: float) -> list[Outcome]:
     if not isinstance(values, list | tuple):
         reason = f"the rule returned a {type(values).__name__} for a batch of {count}, not a list"
         return [("error", None, reason, seconds)] * count

@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rayalign.errors import DataError
 from rayalign.scoring.files import find_file, read_text
@@ -74,7 +74,7 @@ def compile_rule(source: RuleSource) -> RuleFunction:
             f"{type(error).__name__}: {error}",
             f"make `python {source.path}` run without an error",
         ) from error
-    function: Any = namespace.get(source.function)
+    function = namespace.get(source.function)
     if not callable(function):
         names = sorted(n for n, v in namespace.items() if inspect.isfunction(v))
         raise DataError(
@@ -91,9 +91,9 @@ def compile_rule(source: RuleSource) -> RuleFunction:
             str(error),
             "write it as def score(prompt: str, response: str) -> float | None",
         ) from error
-    return cast(RuleFunction, function)
+    return function
 
 
-def wants_metadata(function: Callable[..., Any]) -> bool:
+def wants_metadata(function: RuleFunction) -> bool:
     """Whether a rule has a parameter named `metadata`."""
     return "metadata" in inspect.signature(function).parameters

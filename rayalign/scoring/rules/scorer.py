@@ -51,7 +51,7 @@ class RuleScorer:
 
 
 class IsolatedRuleScorer:
-    """The same with a time limit per answer, in a child process: its crashes and endless loops stay there."""
+    """Scores as `RuleScorer` does, with a time limit per answer, in a child process: crashes and loops stay there."""
 
     def __init__(
         self, name: str, source: RuleSource, *, timeout_s: float, batch: bool = False, concurrency: int = 32
@@ -78,7 +78,7 @@ def items_of(prompts: Sequence[Prompt], samples: Sequence[Sample], with_metadata
 
 
 def scores_of(name: str, version: str, outcomes: Sequence[Outcome]) -> list[Score]:
-    """Outcomes as records."""
+    """The outcomes of one scorer's rule as its scores."""
     return [
         Score(name, version, status, reward, latency_s=seconds, reason=reason)
         for status, reward, reason, seconds in outcomes

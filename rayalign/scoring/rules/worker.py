@@ -17,7 +17,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
 
 from rayalign.scoring.rules.calls import (
     IDLE,
@@ -58,7 +57,7 @@ class Progress:
         self._view[0] += 1
 
     def read(self) -> tuple[int, int]:
-        """Counter and place."""
+        """The counter of steps and the place of the item that runs."""
         return self._view[0], self._view[1]
 
 
@@ -129,7 +128,7 @@ def main() -> None:
     _end_with(int(sys.argv[3]))
     # What the user's file prints goes to the log.
     os.dup2(2, 1)
-    setup: Any = connection.recv()
+    setup: Setup = connection.recv()
     worker = _Worker(connection, progress, setup)
     connection.send(None)
     while True:

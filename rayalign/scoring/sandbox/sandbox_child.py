@@ -26,7 +26,7 @@ _DAC_READ_SEARCH = 2
 _LANDLOCK = (444, 445, 446)
 """System calls create_ruleset, add_rule, restrict_self; the same numbers on every architecture."""
 _WRITES = {1: 0b1_1111_1111_0010, 2: 1 << 13, 3: 1 << 14}
-"""By Landlock version: rights to write, create and remove; to move between folders; to truncate."""
+"""The rights that each Landlock version adds: to write, create and remove; to move between folders; to truncate."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 from rayalign.errors import ConfigError
 
@@ -42,15 +41,15 @@ def cache_key(
     scorer: str,
     version: str,
     seed: int,
-    metadata: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, object] | None = None,
 ) -> bytes:
     """SHA-256 of everything that a result hangs on.
 
     Args:
         prompt: the messages.
         responses: one, or the two of a comparison in their order.
-        template: its name; "" for scorers without one.
-        metadata: of the prompt, where the scorer sees it.
+        template: the template's name; "" for scorers without one.
+        metadata: the prompt's, where the scorer sees it.
     """
     messages = [[message["role"], message["content"]] for message in prompt]
     parts = [messages, list(responses), template, scorer, version, seed, metadata]
@@ -81,11 +80,11 @@ class ScoreCache:
         except sqlite3.DatabaseError as error:
             self._give_up(error)
 
-    def get(self, keys: Sequence[bytes]) -> list[Any]:
+    def get(self, keys: Sequence[bytes]) -> list[object]:
         """The value of each key, None where there is none."""
         if _bypassed.get():
             return [None] * len(keys)
-        found: dict[bytes, Any] = {}
+        found: dict[bytes, object] = {}
         for start in range(0, len(keys), _AT_ONCE):
             part = list(dict.fromkeys(keys[start : start + _AT_ONCE]))
             marks = ",".join("?" * len(part))
@@ -99,7 +98,7 @@ class ScoreCache:
         self.hits += len(keys) - misses
         return values
 
-    def put(self, entries: Mapping[bytes, Any]) -> None:
+    def put(self, entries: Mapping[bytes, object]) -> None:
         """Store values (JSON, not null); an existing one is replaced."""
         if _bypassed.get():
             return
@@ -135,7 +134,7 @@ class ScoreCache:
             raise
         return db
 
-    def _rows(self, query: str, keys: list[bytes]) -> list[tuple[Any, Any, Any]]:
+    def _rows(self, query: str, keys: list[bytes]) -> list[tuple[bytes, object, object]]:
         with self._lock:
             if self._db is None:
                 return []
@@ -153,7 +152,7 @@ class ScoreCache:
         _log.warning("cache %s is damaged and not used: %s; remove the file to start another", self._path, error)
 
 
-def _checked(key: bytes, value: Any, check: Any) -> Any:
+def _checked(key: bytes, value: object, check: object) -> object:
     if isinstance(value, bytes) and check == _checksum(key, value):
         return json.loads(value)
     _log.warning("cache entry %s is damaged and counts as missing", key.hex()[:16])

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rayalign.config.services import CallLimits
 
@@ -34,7 +34,7 @@ class Failure(Exception):
 
     Args:
         status: the score's status.
-        reason: in words, without secrets.
+        reason: what went wrong, in words and without secrets.
         again: whether another attempt may go better.
         retry_after_s: how long the service wants to be left alone.
     """
@@ -110,8 +110,8 @@ class Caller:
     """Makes calls within the limits.
 
     Args:
-        limits: of this process alone.
-        seed: of the jitter.
+        limits: what this process alone may use.
+        seed: decides the jitter.
         now, sleep: the clock, for tests.
     """
 
@@ -132,7 +132,7 @@ class Caller:
         self._tokens = Window(limits.tokens_per_minute or float("inf"))
         self._closed_until = float("-inf")
         self.retries = 0
-        """Attempts after first ones, since the start."""
+        """How many attempts since the start were not the first of their call."""
 
     async def run(
         self,
@@ -166,7 +166,7 @@ class Caller:
             await self._sleep(wait_s)
         raise AssertionError("range is not empty")
 
-    async def _within(self, deadline: float, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _within(self, deadline: float, call: Callable[[], Coroutine[object, object, T]]) -> T:
         left_s = deadline - self._now()
         try:
             async with asyncio.timeout(left_s) as limit:
@@ -228,7 +228,7 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def close(self) -> None:

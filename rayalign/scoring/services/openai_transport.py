@@ -1,4 +1,4 @@
-"""Any OpenAI-compatible endpoint: chat completions with a JSON schema for the reply."""
+"""Transport to an OpenAI-compatible endpoint: chat completions with a JSON schema for the reply."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayalign.errors import ConfigError
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 from rayalign.scoring.services.calls import Failure, http_failure
 from rayalign.scoring.services.transport import CHECK_TIMEOUT_S, Key, Reply
 
@@ -32,13 +32,13 @@ class OpenAITransport:
         self._structured = structured
         self._client: AsyncOpenAI | None = None
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
+    async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         """The model's reply to `messages`.
 
         Raises:
             Failure: no connection, an HTTP error, or a body that is no chat completion.
         """
-        form: dict[str, Any] = {}
+        form: dict[str, object] = {}
         if self._structured:
             form["response_format"] = {
                 "type": "json_schema",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from rayalign.display import excerpt
 from rayalign.errors import ConfigError
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 
 CHECK_TIMEOUT_S = 30.0
 
@@ -23,18 +23,26 @@ class Reply:
     """It reached the token limit; a reply that was cut is no verdict."""
     input_tokens: int | None = None
     output_tokens: int | None = None
-    """None where the endpoint does not say."""
+    """The reply's own tokens; None, as for the input, where the endpoint does not say."""
 
 
 class Transport(Protocol):
     """Brings messages to a model and its reply back; one request per call, without retries."""
 
-    async def complete(self, messages: Sequence[Message], schema: dict[str, Any], seed: int) -> Reply:
-        """Raises: Failure: there is no reply."""
+    async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
+        """The model's reply.
+
+        Raises:
+            Failure: there is none.
+        """
         ...
 
     async def check(self) -> None:
-        """Raises: ConfigError: the model cannot be reached."""
+        """See that the model can be asked.
+
+        Raises:
+            ConfigError: it cannot be reached.
+        """
         ...
 
     async def close(self) -> None: ...
