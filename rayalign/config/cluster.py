@@ -31,7 +31,7 @@ class LearnerPool(Section):
 
 class JudgePool(Section):
     gpus: Annotated[float, Field(ge=0)] = 0
-    """Of each judge of `transport: vllm`; below 1, judges share a GPU's memory by their fractions."""
+    """GPUs of each judge of `transport: vllm`; below 1, judges share a GPU's memory by their fractions."""
 
 
 class ClusterSection(Section):

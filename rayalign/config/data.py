@@ -16,7 +16,7 @@ class PromptsSection(Section):
     """`demo`, or a dataset: a file, a folder, an object-store URI or a hub id. Offline, where held-out prompts come
     from; the same as `samples.source` holds some of the dataset's own prompts out."""
     format: DatasetFormat = "auto"
-    """`auto` tells it from the first rows."""
+    """Format of the source; `auto` tells it from the first rows."""
     field: str = "auto"
     """Name of the field that holds the prompt; `auto` looks for messages, prompt, instruction (+ input), turns."""
     per_round: Annotated[int, Field(ge=1)] = 256
@@ -51,6 +51,6 @@ class SamplesSection(Section):
     source: Annotated[str, Field(min_length=1)]
     """`demo`, or a dataset's file."""
     format: DatasetFormat = "auto"
-    """Of `demo`: judgments, ultrafeedback or preference."""
+    """Which data of `demo` these are: judgments, ultrafeedback or preference."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest response, its EOS included; null is `sampling.max_tokens`. Longer ones are left out, never cut."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from rayalign.config.mistakes import SECRET, explain, is_secret, show
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import ScorerFile
 from rayalign.errors import ConfigError
+from rayalign.records import JsonObject
 
 T = TypeVar("T", bound=Section)
 START = "start from configs/quickstart.yaml"
@@ -48,7 +49,7 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The round config in a YAML file. As `load_config_of`."""
+    """The round config in a YAML file; arguments and errors are those of `load_config_of`."""
     return load_config_of(RunConfig, path, overrides)
 
 
@@ -80,7 +81,7 @@ def load_scorers(path: Path | str, overrides: Sequence[str] = ()) -> ScorerFile:
     return _validated(ScorerFile, data, path, overrides)
 
 
-def _mapping(path: Path | str, overrides: Sequence[str], needs: str, form: str, start: str) -> dict[str, Any]:
+def _mapping(path: Path | str, overrides: Sequence[str], needs: str, form: str, start: str) -> JsonObject:
     data = _parse(_read(path, start), str(path))
     if data is None:
         raise ConfigError(f"{path}: the file is empty", needs, start)
@@ -91,7 +92,7 @@ def _mapping(path: Path | str, overrides: Sequence[str], needs: str, form: str, 
     return data
 
 
-def _validated(model: type[T], data: dict[str, Any], path: Path | str, overrides: Sequence[str]) -> T:
+def _validated(model: type[T], data: JsonObject, path: Path | str, overrides: Sequence[str]) -> T:
     try:
         return model.model_validate(data, strict=True)
     except ValidationError as error:
@@ -101,7 +102,7 @@ def _validated(model: type[T], data: dict[str, Any], path: Path | str, overrides
         raise ConfigError("\n".join([f"{source}: {counted}", *(f"  {line}" for line in lines)])) from None
 
 
-def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(saved: JsonObject) -> JsonObject:
     """A saved config with the defaults of all keys that it lacks; as it is where this version cannot read it."""
     try:
         return RunConfig.model_validate(saved, strict=True).to_dict()
@@ -114,15 +115,19 @@ def resolved_yaml(config: Section) -> str:
     return yaml.safe_dump(redact(config.to_dict()), sort_keys=False, allow_unicode=True, width=120)
 
 
-def redact(value: Any, key: str = "") -> Any:
-    """`value` with "***" in place of what stands under a key such as `api_key`, and of passwords in URLs."""
+def redact(data: JsonObject) -> JsonObject:
+    """`data` with "***" in place of what stands under a key such as `api_key`, and of passwords in URLs."""
+    return {name: _redacted(item, str(name)) for name, item in data.items()}
+
+
+def _redacted(value: object, key: str = "") -> object:
     if isinstance(value, dict):
-        return {name: redact(item, str(name)) for name, item in value.items()}
+        return redact(value)
     # `api_key_env` names the variable that holds a key, and the config could not be used again without the name.
     if is_secret(key) and not key.endswith("_env") and value is not None:
         return SECRET
     if isinstance(value, list):
-        return [redact(item) for item in value]
+        return [_redacted(item) for item in value]
     return _CREDENTIALS_IN_URL.sub(rf"\1{SECRET}@", value) if isinstance(value, str) else value
 
 
@@ -145,7 +150,7 @@ def _read(path: Path | str, start: str) -> str:
         raise ConfigError(f"{path}: line {line} is not UTF-8 text", why, "save the file as UTF-8") from None
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str) -> object:
     """The value of a YAML text.
 
     Raises:
@@ -195,16 +200,18 @@ def _refuse_duplicate_keys(node: yaml.MappingNode, where: str) -> None:
         lines[key.value] = line
 
 
-def _apply(data: dict[str, Any], override: str) -> dict[str, Any]:
+def _apply(data: JsonObject, override: str) -> JsonObject:
     """A copy of `data` with one `a.b=c` set; containers off the path are shared, so YAML aliases stay apart."""
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(f"--set {override!r}", "it must read key=value", "for example --set run.rounds=3")
-    return _with(data, keys, _parse(text, f"--set {_hidden(override)}"), override, 0)
+    changed = _with(data, keys, _parse(text, f"--set {_hidden(override)}"), override, 0)
+    assert isinstance(changed, dict)
+    return changed
 
 
-def _with(container: Any, keys: list[str], value: Any, override: str, depth: int) -> Any:
+def _with(container: object, keys: list[str], value: object, override: str, depth: int) -> object:
     if depth == len(keys):
         return value
     key, at = keys[depth], ".".join(keys[:depth])

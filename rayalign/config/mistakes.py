@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import reprlib
 import types
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -61,7 +61,7 @@ def is_secret(key: str) -> bool:
     return not _SECRET_WORDS.isdisjoint(spaced.lower().replace("-", "_").replace(".", "_").split("_"))
 
 
-def show(value: Any) -> str:
+def show(value: object) -> str:
     """A value in a sentence: short, on one line."""
     if value is None:
         return "nothing (null)"
@@ -71,13 +71,13 @@ def show(value: Any) -> str:
     return f"a section with the keys {text}" if isinstance(value, dict) else text
 
 
-def _printable(short: reprlib.Repr, value: Any) -> str:
+def _printable(short: reprlib.Repr, value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(short.repr(key).strip("'") for key in list(value)[:6]) or "(none)"
     return " ".join(short.repr(value).split())
 
 
-def explain(error: ValidationError, data: Any, root: type[BaseModel] = RunConfig) -> list[str]:
+def explain(error: ValidationError, data: object, root: type[BaseModel] = RunConfig) -> list[str]:
     """One line per mistake, in the order of the config, which is a `root`."""
     kept: dict[Path, str] = {}
     other_arms: list[tuple[Path, str]] = []
@@ -94,7 +94,7 @@ def explain(error: ValidationError, data: Any, root: type[BaseModel] = RunConfig
     return list(kept.values())
 
 
-def _locate(detail: ErrorDetails, data: Any) -> tuple[Path, bool]:
+def _locate(detail: ErrorDetails, data: object) -> tuple[Path, bool]:
     """Where in the config an error is, and whether it is of the union arm that the value was meant for.
 
     Pydantic's location has the names of union arms between the keys: they are not in the data.
@@ -114,7 +114,7 @@ def _locate(detail: ErrorDetails, data: Any) -> tuple[Path, bool]:
     return tuple(path), fits
 
 
-def _arm_fits(arm: str, value: Any) -> bool:
+def _arm_fits(arm: str, value: object) -> bool:
     if arm.startswith("list["):
         return isinstance(value, list)
     if arm.startswith("tagged-union") or arm[:1].isupper():
@@ -124,7 +124,7 @@ def _arm_fits(arm: str, value: Any) -> bool:
     return True
 
 
-def _line(path: Path, detail: ErrorDetails, data: Any, root: type[BaseModel]) -> str:
+def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel]) -> str:
     kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
     key = ".".join(map(str, path)) or "config"
     if kind == "extra_forbidden":
@@ -160,11 +160,11 @@ def _line(path: Path, detail: ErrorDetails, data: Any, root: type[BaseModel]) ->
     return f"{found} {detail['msg'][:1].lower()}{detail['msg'][1:]}; {_example(path, data, root)}"
 
 
-def _shown(path: Path, value: Any) -> str:
+def _shown(path: Path, value: object) -> str:
     return SECRET if any(is_secret(str(part)) for part in path) else show(value)
 
 
-def _close(value: Any, context: dict[str, Any]) -> str:
+def _close(value: object, context: Mapping[str, object]) -> str:
     options = [o.strip(" '") for o in str(context.get("expected", context.get("expected_tags", ""))).split(",")]
     near = difflib.get_close_matches(str(value), options, 1) if len(options) > 1 else []
     return f"; did you mean {near[0]}?" if near else ""
@@ -181,7 +181,7 @@ def _required(path: Path) -> str | None:
     return _REQUIRED.get(path) or _REQUIRED.get(inside)
 
 
-def _example(path: Path, data: Any, root: type[BaseModel]) -> str:
+def _example(path: Path, data: object, root: type[BaseModel]) -> str:
     """What to write there: the default, or an example for the keys that have none."""
     if required := _required(path):
         return f"for example {required}"
@@ -194,7 +194,7 @@ def _example(path: Path, data: Any, root: type[BaseModel]) -> str:
     return f"the default is {show(field.default)}"
 
 
-def _suggestion(path: Path, data: Any, root: type[BaseModel]) -> str:
+def _suggestion(path: Path, data: object, root: type[BaseModel]) -> str:
     name, model = str(path[-1]), model_at(path[:-1], data, root)
     siblings = list(model.model_fields) if model else []
     near = difflib.get_close_matches(name, siblings, 1)
@@ -214,14 +214,14 @@ def _homes(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[str]:
             yield from _homes(inner, dotted)
 
 
-def _tags(path: Path, data: Any, root: type[BaseModel]) -> str:
+def _tags(path: Path, data: object, root: type[BaseModel]) -> str:
     parent, name = (path[:-1], path[-1]) if path and isinstance(path[-1], str) else (path[:-2], path[-2])
     model = model_at(parent, data, root)
     arms = _models(model.model_fields[str(name)].annotation) if model else []
     return ", ".join(dict.fromkeys(str(_tag(arm)) for arm in arms))
 
 
-def model_at(path: Path, data: Any, root: type[BaseModel] = RunConfig) -> type[BaseModel] | None:
+def model_at(path: Path, data: object, root: type[BaseModel] = RunConfig) -> type[BaseModel] | None:
     """The config model whose keys may stand at `path`; a union's arm is chosen by the `type` in the data."""
     model: type[BaseModel] | None = root
     arms: list[type[BaseModel]] = []
@@ -235,19 +235,19 @@ def model_at(path: Path, data: Any, root: type[BaseModel] = RunConfig) -> type[B
     return model
 
 
-def _inside(data: Any, part: str | int) -> Any:
+def _inside(data: object, part: str | int) -> object:
     if isinstance(data, list):
         return data[part] if isinstance(part, int) and part < len(data) else None
     return data.get(part) if isinstance(data, dict) else None
 
 
-def _tag(model: type[BaseModel]) -> Any:
+def _tag(model: type[BaseModel]) -> object:
     field = model.model_fields.get("type")
     values = get_args(field.annotation) if field else ()
     return values[0] if values else None
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: object) -> list[type[BaseModel]]:
     """The models inside an annotation such as `A | list[Annotated[B | C, ...]]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]

@@ -32,7 +32,7 @@ class ModelSection(Section):
     """Context length in tokens where the model's own is too short; only for models with rotary positions."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "int8", "nf4"] = "none"
-    """Of the learner's frozen base weights (bitsandbytes): QLoRA. The generator keeps `dtype`."""
+    """How the learner's frozen base weights are stored (bitsandbytes): QLoRA. The generator keeps `dtype`."""
     full: bool = False
     """Train all weights instead of a LoRA adapter."""
     lora: LoraSection = LoraSection()

@@ -84,7 +84,7 @@ class SPINObjective(ReferenceObjective):
 
 
 class SPINHingeObjective(ReferenceObjective):
-    """The same with a hinge: a pair that is far enough apart teaches nothing more."""
+    """SPIN with a hinge: a pair that is far enough apart teaches nothing more."""
 
     type: Literal["spin_hinge"]
     needs = frozenset[Needs]({"targets"})
@@ -100,7 +100,7 @@ class SelfContrastObjective(ReferenceObjective):
     """Who is a candidate: every response, every distinct text, or the share `ratio` least similar to the target of
     either. Blank ones and the target itself never are."""
     ratio: Probability = 0.75
-    """Of all responses, for `last` and `lastdedup`."""
+    """Share of all responses that `last` and `lastdedup` keep."""
     similarity: str | None = None
     """Name of the scorer whose rewards rank the responses; null is the run's scorer of type similarity."""
     needs = frozenset[Needs]({"targets"})
@@ -144,7 +144,7 @@ class CUTObjective(JudgedPromptObjective):
     threshold: Positive = 1.1
     """The paper's lambda: a token is flagged where p(y|x,j) > threshold * p(y|x)."""
     unlikelihood_weight: Scheduled = 1.0
-    """The paper's alpha."""
+    """Weight of the unlikelihood term, the paper's alpha."""
     gamma: NotNegative = 0.0
     detect_tokens: bool = True
     """False treats every token of a flawed response as flagged (the paper's ablation, which diverges)."""

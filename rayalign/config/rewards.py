@@ -17,7 +17,7 @@ class FittedCalibration(Section):
 
     type: Literal["linear"]
     file: Annotated[str, Field(min_length=1)]
-    """JSONL with `raw` and `target`."""
+    """JSONL file of rows with `raw` and `target`."""
 
 
 Calibration = Literal["none", "zscore", "rank"] | FittedCalibration
@@ -63,7 +63,7 @@ class AnswerScoring(RewardScoring):
 
     type: Literal["answer"]
     field: FieldName = "answer"
-    """Of the prompt's metadata, with the right answer."""
+    """Field of the prompt's metadata that holds the right answer."""
     extract: Literal["auto", "boxed", "hashes", "last_number"] = "auto"
     """Where the answer stands: in the last `\\boxed{}`, after the last `####`, the last number, or the first of these
     that is there."""
@@ -80,7 +80,7 @@ class UnitTestScoring(RewardScoring):
 
     type: Literal["unit_test"]
     field: FieldName = "tests"
-    """Of the prompt's metadata: a list of Python test snippets, or one."""
+    """Field of the prompt's metadata that holds a list of Python test snippets, or one."""
     reward: Literal["share", "all"] = "share"
     """Share of the tests that pass, or 1.0 only where all do."""
     timeout_s: Positive = 10.0
@@ -89,7 +89,7 @@ class UnitTestScoring(RewardScoring):
     file_mb: Annotated[int, Field(ge=0)] = 16
     processes: Annotated[int, Field(ge=1)] = 16
     workers: Annotated[int, Field(ge=1)] = 1
-    """Sandboxes at once."""
+    """How many sandboxes run at once."""
     network: Literal["none", "host"] = "none"
     """`none` refuses to start where the machine cannot cut the network off; `host` leaves it on, where nothing else is
     possible and the code is trusted."""

@@ -44,7 +44,11 @@ def judges_of(sections: Sequence[Scoring]) -> list[JudgeScoring]:
 
 
 def check_scorers(sections: Sequence[Scoring]) -> None:
-    """Raises: ValueError: scorers of one config that do not go together."""
+    """Refuse scorers of one config that do not go together.
+
+    Raises:
+        ValueError: naming them.
+    """
     names = [section.name for section in sections]
     if twins := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two scorers are called {twins[0]}, which would mix their scores; rename one")
@@ -81,7 +85,7 @@ class CombineSection(Section):
     """How the rewards of several scorers become one."""
 
     type: Literal["weighted_sum", "weighted_mean", "min", "mean_minus_std"] = "weighted_sum"
-    """Over the scorers whose weight is not 0; `min` and `mean_minus_std` take the weight as a factor."""
+    """Taken over the scorers whose weight is not 0; `min` and `mean_minus_std` take the weight as a factor."""
     k: NotNegative = 1.0
     """`mean_minus_std`: how many standard deviations of disagreement are taken off."""
 

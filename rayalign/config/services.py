@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,13 +13,13 @@ from rayalign.config.rewards import RewardScoring, Weight, last_part
 
 
 class CallLimits(Section):
-    """Of the calls of one scorer, over all scorer actors of the run."""
+    """Limits on the calls of one scorer, over all scorer actors of the run."""
 
     concurrency: Annotated[int, Field(ge=1)] = 32
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
     timeout_s: Positive = 60
-    """Of one request, until its reply is complete."""
+    """Limit of one request, until its reply is complete."""
     retries: Annotated[int, Field(ge=0)] = 5
     """Attempts after the first one."""
 
@@ -79,7 +79,7 @@ class JudgeScoring(ServiceScoring):
     """`openai`: name under which the endpoint serves the judge. `vllm`: `demo` (the demo policy, which cannot judge),
     a local Hugging Face folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """`vllm`: of the judge's weights."""
+    """`vllm`: the data type of the judge's weights."""
     context: Annotated[int, Field(ge=64)] | None = None
     """`vllm`: longest question and reply together, in tokens, for which room is kept; null is the model's context."""
     template: Literal["cut", "rating", "pairwise"] = "cut"
@@ -104,9 +104,10 @@ class JudgeScoring(ServiceScoring):
 
     @model_validator(mode="before")
     @classmethod
-    def _weigh(cls, data: Any) -> Any:
-        rewards = isinstance(data, dict) and data.get("template") in ("rating", "pairwise")
-        return {"weight": 1.0, **data} if rewards else data
+    def _weigh(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("template") in ("rating", "pairwise"):
+            return {"weight": 1.0, **data}
+        return data
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -138,9 +139,9 @@ class RemoteScoring(ServiceScoring):
     type: Literal["remote"]
     url: str
     version: str = "1"
-    """Of what the service computes: raise it when that changes, so that cached rewards no longer count."""
+    """Version of what the service computes: raise it when that changes, so that cached rewards no longer count."""
     batch: Annotated[int, Field(ge=1)] = 16
-    """Responses per request."""
+    """How many responses one request holds."""
 
     @property
     def name(self) -> str:
@@ -154,7 +155,11 @@ class RemoteScoring(ServiceScoring):
 
 
 def check_url(key: str, url: str) -> None:
-    """Raises: ValueError: not an http(s) URL, or one with credentials, which would stand in logs and run folders."""
+    """Refuse what is no service's address.
+
+    Raises:
+        ValueError: not an http(s) URL, or one with credentials, which would stand in logs and run folders.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

@@ -31,7 +31,7 @@ class StageModelSection(Section):
     """`demo`, `demo_untrained`, a local Hugging Face folder, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "int8", "nf4"] = "none"
-    """Of the frozen base weights while LoRA weights are trained (bitsandbytes)."""
+    """How the frozen base weights are stored while LoRA weights are trained (bitsandbytes)."""
     full: bool = False
     """Train all weights instead of a LoRA adapter."""
     lora: LoraSection = LoraSection()
@@ -70,7 +70,7 @@ class StageDataSection(Section):
 class StageSchedule(Section):
     type: Literal["linear", "cosine", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of all steps."""
+    """Share of all steps in which the learning rate rises."""
 
 
 class StageTrainingSection(Section):
@@ -93,7 +93,7 @@ class StageTrainingSection(Section):
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads, and logical CPUs, of each worker."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
-    """Of each worker."""
+    """GPUs of each worker."""
 
     @model_validator(mode="after")
     def _batches_divide(self) -> Self:
@@ -108,7 +108,7 @@ class StageTrainingSection(Section):
 
 class StageLimits(Section):
     start_timeout_s: Positive = 900
-    """Until the first step, or from one step to the next."""
+    """Limit until the first step, and from one step to the next."""
 
 
 class StageSection(Section):

@@ -12,7 +12,7 @@ from rayalign.config.base import Positive, Scheduled, Section
 class LearningRateSchedule(Section):
     type: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of a round's steps."""
+    """Share of a round's steps in which the learning rate rises."""
     round_decay: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Factor on the learning rate from one round to the next."""
 

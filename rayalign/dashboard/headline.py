@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from rayalign.dashboard.readings import Reading, number
+from rayalign.dashboard.readings import Reading, Report, number
 from rayalign.display import Display, display, format_interval, format_value
 
 Tone = Literal["good", "bad", "plain"]
@@ -38,7 +38,7 @@ class Tile:
     bars: tuple[Bar, ...] = ()
 
 
-def headline(readings: Readings, reports: Sequence[Mapping[str, Any]]) -> list[Tile]:
+def headline(readings: Readings, reports: Sequence[Report]) -> list[Tile]:
     """The main measure first (pass rate, else mean reward), then win rate, KL, length and time, as far as known."""
     tiles = (_main_tile("pass_rate", readings) or _main_tile("mean_reward", readings)) + _win_tiles(readings)
     for name in ("kl_base", "length_tokens"):
@@ -132,7 +132,7 @@ def _interval(one: Reading, shown: Display) -> str:
     return format_interval(*one.ci95, shown.style) if one.ci95 else ""
 
 
-def _time_tile(reports: Sequence[Mapping[str, Any]]) -> list[Tile]:
+def _time_tile(reports: Sequence[Report]) -> list[Tile]:
     """Wall time summed over stages; stages that overlap count twice, so it is called stage time."""
     stages = [stages for one in reports if isinstance(stages := one.get("stages"), dict)]
     seconds = [number(stage.get("seconds")) for some in stages for stage in some.values() if isinstance(stage, dict)]

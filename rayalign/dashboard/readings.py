@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from rayalign.store.files import json_value
 
 NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LARGEST = 1e100
 """Beyond this a number says nothing to a reader, and differences of such numbers overflow."""
+
+
+Report = Mapping[str, object]
+"""What a file says, of which nothing is taken for granted: every value is looked at before it is used."""
+Rounds = Sequence[tuple[int, Report]]
+"""Round and report, in order of the rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +27,14 @@ class Reading:
     ci95: tuple[float, float] | None = None
 
 
-def number(value: Any) -> float | None:
+def number(value: object) -> float | None:
     """`value` if it is a finite number of a sane size, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < LARGEST else None
 
 
-def reading(metric: Any) -> Reading | None:
+def reading(metric: object) -> Reading | None:
     """The content of one `{"value", "n", "ci95"}`; None where the value is missing."""
     if not isinstance(metric, dict):
         return None
@@ -39,10 +47,30 @@ def reading(metric: Any) -> Reading | None:
     return Reading(value) if low is None or high is None else Reading(value, (min(low, high), max(low, high)))
 
 
-def clean(value: Any) -> Any:
-    """JSON with every text fit for HTML: control codes as their pictures, lone surrogates as U+FFFD."""
+def section(value: object) -> dict[str, object]:
+    """`value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[object]:
+    """`value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def clean_report(data: Report) -> Report:
+    """The file as JSON that HTML can hold."""
+    return section(clean(json_value(dict(data))))
+
+
+def clean_text(text: str) -> str:
+    """A text fit for HTML: control codes as their pictures, lone surrogates as U+FFFD."""
+    return NOT_TEXT.sub(_picture, text.replace("\r\n", "\n"))
+
+
+def clean(value: object) -> object:
+    """A JSON value with every text in it as `clean_text` makes it."""
     if isinstance(value, str):
-        return NOT_TEXT.sub(_picture, value.replace("\r\n", "\n"))
+        return clean_text(value)
     if isinstance(value, dict):
         return {clean(key): clean(item) for key, item in value.items()}
     return [clean(item) for item in value] if isinstance(value, list) else value

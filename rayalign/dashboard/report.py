@@ -9,18 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jinja2
 
 from rayalign.dashboard.charts import Point, Series, line_chart, stacked_bars
 from rayalign.dashboard.headline import headline
-from rayalign.dashboard.readings import Reading, clean, number, reading
+from rayalign.dashboard.readings import (
+    Reading,
+    Report,
+    Rounds,
+    clean_report,
+    clean_text,
+    items,
+    number,
+    reading,
+    section,
+)
 from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart, flagged_answers, training_charts
 from rayalign.display import MISSING, display, display_order, format_interval, format_value
-from rayalign.store.files import json_value
 
 LONGEST_TEXT = 4000
 """Characters of one prompt or response that the page shows."""
@@ -35,11 +43,11 @@ class ReportData:
     name: str
     status: str
     """`running`, `done`, `stopped`, `failed`, or any other word."""
-    config: Mapping[str, Any]
+    config: Report
     """The resolved config, secrets redacted."""
-    info: Mapping[str, Any]
+    info: Report
     """run.json: versions, seeds, hosts, hashes."""
-    rounds: Sequence[Mapping[str, Any]]
+    rounds: Sequence[Report]
     """The contents of `rounds/NNNN/report.json`: `EvalReport.to_dict()` and optionally stages, training, groups,
     sync, scores, trust, answers."""
 
@@ -58,10 +66,10 @@ SECTIONS = {"training": "Training", "groups": "Training groups", "scores": "Trai
 
 def render_report(data: ReportData) -> str:
     """The page as text that UTF-8 can encode; the same data give the same page."""
-    rounds = _in_order([clean(json_value(dict(one))) for one in data.rounds])
+    rounds = _in_order([clean_report(one) for one in data.rounds])
     # A round without metrics was not evaluated (evaluation.every): no row, and no gap in a curve.
     readings = [(index, metrics) for index, one in rounds if (metrics := _readings(one))]
-    config, info = clean(json_value(dict(data.config))), clean(json_value(dict(data.info)))
+    config, info = clean_report(data.config), clean_report(data.info)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("rayalign.dashboard", "templates"),
         autoescape=True,
@@ -70,8 +78,8 @@ def render_report(data: ReportData) -> str:
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("report.html.j2").render(
-        name=clean(data.name),
-        status=clean(data.status),
+        name=clean_text(data.name),
+        status=clean_text(data.status),
         subtitle=_subtitle(config),
         headline=headline(readings, [one for _, one in rounds]),
         charts=[
@@ -93,32 +101,30 @@ def render_report(data: ReportData) -> str:
     )
 
 
-def _in_order(rounds: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
-    """(round, report) by round; a report that does not say its round has its place in the list."""
+def _in_order(rounds: list[Report]) -> Rounds:
+    """The reports by round; a report that does not say its round has its place in the list."""
     numbered = [(number(one.get("round")), place, one) for place, one in enumerate(rounds)]
     ordered = [(place if index is None else int(index), one) for index, place, one in numbered]
     return sorted(ordered, key=lambda pair: pair[0])
 
 
-def _readings(one: Mapping[str, Any]) -> dict[str, Reading]:
-    metrics = one.get("metrics")
-    found = {name: reading(metric) for name, metric in metrics.items()} if isinstance(metrics, dict) else {}
+def _readings(one: Report) -> dict[str, Reading]:
+    found = {name: reading(metric) for name, metric in section(one.get("metrics")).items()}
     return {name: metric for name, metric in found.items() if metric is not None}
 
 
-def _subtitle(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _subtitle(config: Report) -> list[tuple[str, str]]:
     """Model, objectives, scorers and seed, as far as the config has them."""
 
-    def types(section: Any) -> str:
-        entries = section if isinstance(section, list) else [section]
+    def types(value: object) -> str:
+        entries = value if isinstance(value, list) else [value]
         return " + ".join(str(entry["type"]) for entry in entries if isinstance(entry, dict) and "type" in entry)
 
-    model, run = config.get("model"), config.get("run")
     facts = {
-        "model": model.get("base") if isinstance(model, dict) else None,
+        "model": section(config.get("model")).get("base"),
         "objective": types(config.get("objective")),
         "scored by": types(config.get("scoring")),
-        "seed": run.get("seed") if isinstance(run, dict) else None,
+        "seed": section(config.get("run")).get("seed"),
     }
     return [(key, _text(value)) for key, value in facts.items() if value not in (None, "")]
 
@@ -159,17 +165,17 @@ def _series(name: str, readings: list[tuple[int, dict[str, Reading]]]) -> Series
     return Series(display(name).label, tuple(points))
 
 
-def _stages(rounds: list[tuple[int, dict[str, Any]]]) -> tuple[list[str], list[tuple[int, dict[str, dict[str, Any]]]]]:
+def _stages(rounds: Rounds) -> tuple[list[str], list[tuple[int, dict[str, Report]]]]:
     """The stage names in order of appearance, and the rounds that have any."""
     found = []
     for index, one in rounds:
-        stages = {name: stage for name, stage in _section(one, "stages").items() if isinstance(stage, dict)}
+        stages = {name: stage for name, stage in section(one.get("stages")).items() if isinstance(stage, dict)}
         if stages:
             found.append((index, stages))
     return list(dict.fromkeys(name for _, stages in found for name in stages)), found
 
 
-def _stage_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
+def _stage_chart(rounds: Rounds) -> list[Chart]:
     names, found = _stages(rounds)
     if not found:
         return []
@@ -178,10 +184,10 @@ def _stage_chart(rounds: list[tuple[int, dict[str, Any]]]) -> list[Chart]:
     return [Chart("Time per round", svg, names, f"{sum(rows[-1][1]):.1f} s", note="seconds by stage")]
 
 
-def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> Table | None:
+def _stage_table(rounds: Rounds) -> Table | None:
     names, found = _stages(rounds)
 
-    def cell(stage: Mapping[str, Any] | None) -> Cell:
+    def cell(stage: Report | None) -> Cell:
         seconds = _seconds(stage)
         if stage is None:
             return MISSING, ""
@@ -193,7 +199,7 @@ def _stage_table(rounds: list[tuple[int, dict[str, Any]]]) -> Table | None:
     return Table("Stages", names, rows) if rows else None
 
 
-def _seconds(stage: Mapping[str, Any] | None) -> float:
+def _seconds(stage: Report | None) -> float:
     return max(0.0, number((stage or {}).get("seconds")) or 0.0)
 
 
@@ -212,32 +218,47 @@ def _metric_table(readings: list[tuple[int, dict[str, Reading]]]) -> Table | Non
     return Table("Held-out metrics", [display(name).label for name in names], rows)
 
 
-def _flat_table(title: str, key: str, rounds: list[tuple[int, dict[str, Any]]]) -> Table | None:
+def _flat_table(title: str, key: str, rounds: Rounds) -> Table | None:
     """One section of the reports, nested keys flattened, a column per key that any round has."""
-    found = [(index, flat) for index, one in rounds if (flat := _flatten(_section(one, key)))]
+    found = [(index, flat) for index, one in rounds if (flat := _flatten(section(one.get(key))))]
     columns = list(dict.fromkeys(name for _, flat in found for name in flat))
     rows: Rows = [(index, [(_text(flat.get(name)), "") for name in columns]) for index, flat in found]
     return Table(title, columns, rows) if rows else None
 
 
-def _answers(rounds: list[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An example as the page shows it."""
+
+    prompt: str
+    response: str
+    reward: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundExamples:
+    """The examples of one round."""
+
+    round: int
+    answers: list[Answer]
+
+
+def _answers(rounds: Rounds) -> list[RoundExamples]:
     """The examples of the first and the latest rounds, newest first."""
-    found = [(index, one["answers"]) for index, one in rounds if isinstance(one.get("answers"), list)]
-    found = [(index, [answer for answer in some if isinstance(answer, dict)]) for index, some in found]
+    found = [
+        (index, [one for one in items(report.get("answers")) if isinstance(one, dict)]) for index, report in rounds
+    ]
     found = [(index, some) for index, some in found if some]
     shown = found if len(found) <= ROUNDS_WITH_ANSWERS else [found[0], *found[1 - ROUNDS_WITH_ANSWERS :]]
-    return [{"round": index, "answers": [_answer(answer) for answer in some]} for index, some in reversed(shown)]
+    return [RoundExamples(index, [_answer(answer) for answer in some]) for index, some in reversed(shown)]
 
 
-def _answer(answer: Mapping[str, Any]) -> dict[str, str]:
+def _answer(answer: Report) -> Answer:
     prompt = answer.get("prompt")
     if isinstance(prompt, list) and all(isinstance(turn, dict) for turn in prompt):
         prompt = "\n\n".join(f"{turn.get('role', '')}: {turn.get('content', '')}" for turn in prompt)
-    return {
-        "prompt": _shorten(_text(prompt)),
-        "response": _shorten(_text(answer.get("response"))),
-        "reward": format_value(number(answer.get("reward"))),
-    }
+    response = _shorten(_text(answer.get("response")))
+    return Answer(_shorten(_text(prompt)), response, format_value(number(answer.get("reward"))))
 
 
 def _shorten(text: str) -> str:
@@ -246,14 +267,9 @@ def _shorten(text: str) -> str:
     )
 
 
-def _section(one: Mapping[str, Any], key: str) -> dict[str, Any]:
-    section = one.get(key)
-    return section if isinstance(section, dict) else {}
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in section.items():
+def _flatten(report: Report, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in report.items():
         if isinstance(value, dict):
             flat.update(_flatten(value, f"{prefix}{key} · "))
         else:
@@ -261,7 +277,7 @@ def _flatten(section: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if value is None:
         return MISSING
     if isinstance(value, float):

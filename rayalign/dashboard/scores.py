@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from rayalign.dashboard.charts import Point, Series, line_chart
-from rayalign.dashboard.readings import number, reading
+from rayalign.dashboard.charts import Point, Series, Style, line_chart
+from rayalign.dashboard.readings import Report, Rounds, items, number, reading, section
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart
 from rayalign.display import MISSING, format_interval, format_value
 
-Rounds = Sequence[tuple[int, Mapping[str, Any]]]
 MOST_SERIES = 6
 MOST_ALARMS = 12
 STATUSES = ("ok", "abstain", "error", "timeout", "unscored")
 
 
-def score_alarms(rounds: Rounds) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What a round's trust section says that a person must look at."""
+
+    round: int
+    text: str
+
+
+def score_alarms(rounds: Rounds) -> list[Alarm]:
     """The alarms of the latest rounds that have any, newest first."""
     found = [
-        {"round": index, "text": text}
+        Alarm(index, text)
         for index, one in reversed(rounds)
-        for text in _list(_trust(one).get("alarms"))
+        for text in items(_trust(one).get("alarms"))
         if isinstance(text, str)
     ]
     return found[:MOST_ALARMS]
@@ -31,18 +38,18 @@ def score_alarms(rounds: Rounds) -> list[dict[str, Any]]:
 def score_charts(rounds: Rounds) -> list[Chart]:
     """What is trained on against what is true, and the correlation of reward and length."""
     charts = []
-    proxies = sorted({name for _, one in rounds for name in _dict(_trust(one).get("gap"))})
+    proxies = sorted({name for _, one in rounds for name in section(_trust(one).get("gap"))})
     for place, proxy in enumerate(proxies[:MOST_SERIES]):
         names = {"proxy": proxy, "gold": "truth", "gap": "gap"}
         series = [
-            _series(label, rounds, lambda trust, k=kind, p=proxy: _dict(_dict(trust.get("gap")).get(p)).get(k))
+            _series(label, rounds, lambda trust, k=kind, p=proxy: section(section(trust.get("gap")).get(p)).get(k))
             for kind, label in names.items()
         ]
         note = "gain since round 0, in standard deviations of its answers; a gap that opens is reward hacking"
         charts += _chart(f"chart-gap-{place}", "Reward against truth", series, note, shown=2)
-    scorers = sorted({name for _, one in rounds for name in _dict(_comparison(one).get("length"))})
+    scorers = sorted({name for _, one in rounds for name in section(_comparison(one).get("length"))})
     lengths = [
-        _series(name, rounds, lambda trust, n=name: _dict(_dict(trust.get("agreement")).get("length")).get(n))
+        _series(name, rounds, lambda trust, n=name: section(section(trust.get("agreement")).get("length")).get(n))
         for name in scorers[:MOST_SERIES]
     ]
     note = "rank correlation of reward and length within a prompt"
@@ -50,7 +57,7 @@ def score_charts(rounds: Rounds) -> list[Chart]:
 
 
 def score_tables(rounds: Rounds) -> list[Table]:
-    """Of the latest round that has a section: what the scorers did, why they failed, agreement, canaries, drift."""
+    """The latest round with a trust section: what the scorers did, why they failed, agreement, canaries, drift."""
     found = [(index, trust) for index, one in rounds if (trust := _trust(one))]
     if not found:
         return []
@@ -62,11 +69,11 @@ def score_tables(rounds: Rounds) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _work(index: int, trust: Mapping[str, Any]) -> Table:
+def _work(index: int, trust: Report) -> Table:
     columns = [*STATUSES, "texts cut", "from cache", "flips", "cost", "seconds each"]
     rows: Rows = []
     for name, one in _sections(trust.get("scorers")):
-        status, aspects, took = _dict(one.get("status")), _dict(one.get("aspects")), _dict(one.get("latency_s"))
+        status, aspects, took = section(one.get("status")), section(one.get("aspects")), section(one.get("latency_s"))
         cost = number(one.get("cost"))
         cells = [_count(status.get(kind, 0)) for kind in STATUSES]
         cells += [_count(aspects.get(kind, 0)) for kind in ("truncated", "cached")]
@@ -76,18 +83,18 @@ def _work(index: int, trust: Mapping[str, Any]) -> Table:
     return Table(f"Scorers, round {index}", columns, rows, "scorer")
 
 
-def _reasons(index: int, trust: Mapping[str, Any]) -> Table:
+def _reasons(index: int, trust: Report) -> Table:
     rows: Rows = [
         (name, [(reason, ""), _count(count)])
         for name, one in _sections(trust.get("scorers"))
-        for reason, count in _dict(one.get("reasons")).items()
+        for reason, count in section(one.get("reasons")).items()
     ]
     return Table(f"Answers without a score, round {index}", ["why", "answers"], rows, "scorer")
 
 
-def _pairs(index: int, trust: Mapping[str, Any]) -> Table:
+def _pairs(index: int, trust: Report) -> Table:
     rows: Rows = []
-    for pair in _list(_dict(trust.get("agreement")).get("pairs")):
+    for pair in items(section(trust.get("agreement")).get("pairs")):
         if isinstance(pair, dict):
             cells = [_metric(pair.get("pearson")), _metric(pair.get("spearman")), _metric(pair.get("alike"), "percent")]
             rows.append((f"{pair.get('a')} and {pair.get('b')}", cells))
@@ -96,22 +103,22 @@ def _pairs(index: int, trust: Mapping[str, Any]) -> Table:
     )
 
 
-def _gold(index: int, trust: Mapping[str, Any]) -> Table:
+def _gold(index: int, trust: Report) -> Table:
     columns = {"accuracy": "pairs ordered as truth does", "agreement": "same verdict", "kappa": "beyond chance (kappa)"}
     rows: Rows = [
         (name, [_metric(one.get(kind), "number" if kind == "kappa" else "percent") for kind in columns])
-        for name, one in _sections(_dict(trust.get("agreement")).get("gold"))
+        for name, one in _sections(section(trust.get("agreement")).get("gold"))
     ]
     return Table(f"Against {trust.get('gold')}, round {index}", list(columns.values()), rows, "scorer")
 
 
-def _canaries(index: int, canaries: Mapping[str, Any]) -> Table:
+def _canaries(index: int, canaries: Report) -> Table:
     scorers = [name for name, _ in _sections(canaries.get("scorers"))]
     results = dict(_sections(canaries.get("scorers")))
     names = list(dict.fromkeys(name for one in results.values() for name in one))
 
-    def cell(result: Any) -> Cell:
-        result = _dict(result)
+    def cell(result: object) -> Cell:
+        result = section(result)
         beat, compared, missing = (number(result.get(key)) for key in ("beat", "compared", "missing"))
         if beat is None or compared is None:
             return MISSING, ""
@@ -122,7 +129,7 @@ def _canaries(index: int, canaries: Mapping[str, Any]) -> Table:
     return Table(f"Canaries above the median answer, round {index} (prompts)", scorers, rows, "canary")
 
 
-def _drift(index: int, drift: Mapping[str, Any]) -> Table:
+def _drift(index: int, drift: Report) -> Table:
     columns = {"mean_change": "mean change", "noise": "noise", "spread": "spread of scores", "changed": "changed"}
     rows: Rows = []
     for name, one in _sections(drift.get("scorers")):
@@ -135,8 +142,8 @@ def _drift(index: int, drift: Mapping[str, Any]) -> Table:
     return Table(title, ["answers", *columns.values()], rows, "scorer")
 
 
-def _latest(found: Sequence[tuple[int, Mapping[str, Any]]], key: str) -> tuple[int, dict[str, Any]] | None:
-    return next(((index, part) for index, trust in reversed(found) if (part := _dict(trust.get(key)))), None)
+def _latest(found: Sequence[tuple[int, Report]], key: str) -> tuple[int, dict[str, object]] | None:
+    return next(((index, part) for index, trust in reversed(found) if (part := section(trust.get(key)))), None)
 
 
 def _chart(chart_id: str, title: str, series: Sequence[Series], note: str, shown: int = 0) -> list[Chart]:
@@ -150,39 +157,31 @@ def _chart(chart_id: str, title: str, series: Sequence[Series], note: str, shown
     return [Chart(title, svg, [one.label for one in series], format_value(latest.y), interval, note)]
 
 
-def _series(label: str, rounds: Rounds, find: Callable[[Mapping[str, Any]], Any]) -> Series:
+def _series(label: str, rounds: Rounds, find: Callable[[Report], object]) -> Series:
     found = [(index, reading(find(_trust(one)))) for index, one in rounds if _trust(one)]
     points = (None if metric is None else Point(index, metric.value, metric.ci95) for index, metric in found)
     return Series(label, tuple(points))
 
 
-def _metric(value: Any, style: Any = "number") -> Cell:
+def _metric(value: object, style: Style = "number") -> Cell:
     metric = reading(value)
     if metric is None:
         return MISSING, ""
     return format_value(metric.value, style), format_interval(*metric.ci95, style) if metric.ci95 else ""
 
 
-def _count(value: Any) -> Cell:
+def _count(value: object) -> Cell:
     counted = number(value)
     return (MISSING if counted is None else f"{counted:.0f}"), ""
 
 
-def _sections(value: Any) -> list[tuple[str, dict[str, Any]]]:
-    return [(name, one) for name, one in _dict(value).items() if isinstance(one, dict)]
+def _sections(value: object) -> list[tuple[str, dict[str, object]]]:
+    return [(name, one) for name, one in section(value).items() if isinstance(one, dict)]
 
 
-def _trust(one: Mapping[str, Any]) -> dict[str, Any]:
-    return _dict(one.get("trust"))
+def _trust(one: Report) -> dict[str, object]:
+    return section(one.get("trust"))
 
 
-def _comparison(one: Mapping[str, Any]) -> dict[str, Any]:
-    return _dict(_trust(one).get("agreement"))
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _comparison(one: Report) -> dict[str, object]:
+    return section(_trust(one).get("agreement"))

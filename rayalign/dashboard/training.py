@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeGuard
 
 from markupsafe import Markup
 
 from rayalign.dashboard.charts import Point, Series, line_chart
-from rayalign.dashboard.readings import number
+from rayalign.dashboard.readings import Report, Rounds, items, number
 from rayalign.display import format_value
 
 TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -41,9 +41,9 @@ class Chart:
     note: str = ""
 
 
-def training_charts(rounds: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Chart]:
+def training_charts(rounds: Rounds) -> list[Chart]:
     """One chart for each group of training metrics that any round has."""
-    trained = [(index, one["training"]) for index, one in rounds if isinstance(one.get("training"), dict)]
+    trained = [(index, training) for index, one in rounds if isinstance(training := one.get("training"), dict)]
     charts = []
     for title, names, note in TRAINING_CHARTS:
         series = [one for name in names if (one := _series(name, trained)).present]
@@ -54,22 +54,22 @@ def training_charts(rounds: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Cha
     return charts
 
 
-def _series(name: str, trained: Sequence[tuple[int, Mapping[str, Any]]]) -> Series:
+def _series(name: str, trained: Sequence[tuple[int, Report]]) -> Series:
     values = [(index, number(training.get(name))) for index, training in trained]
     points = tuple(None if value is None else Point(index, value) for index, value in values)
     return Series(name.rpartition("/")[2], points)
 
 
-def flagged_answers(rounds: Sequence[tuple[int, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def flagged_answers(rounds: Rounds) -> list[dict[str, object]]:
     """CUT's flags of the latest round that has any: prompt, judgment, and (token, flagged) pairs."""
     for index, one in reversed(rounds):
-        shown = [example for example in one.get("flagged") or [] if _is_example(example)]
+        shown = [example for example in items(one.get("flagged")) if _is_example(example)]
         if shown:
             return [{"round": index, **example} for example in shown[:FLAGGED_SHOWN]]
     return []
 
 
-def _is_example(example: Any) -> bool:
+def _is_example(example: object) -> TypeGuard[dict[str, object]]:
     if not isinstance(example, dict) or not isinstance(example.get("tokens"), list):
         return False
     return all(isinstance(token, list) and len(token) == 2 for token in example["tokens"])

@@ -14,7 +14,7 @@ from rayalign.evaluation.statistics import FloatArray, clustered_statistic
 from rayalign.records import Metric
 
 Rewards = Sequence[float | None]
-"""One per answer, finite; None where there is none."""
+"""One reward per answer, finite; None where there is none."""
 
 
 def pearson(a: Rewards, b: Rewards) -> float | None:
@@ -42,7 +42,7 @@ class PairAgreement:
 
     @property
     def share(self) -> float | None:
-        """Of the pairs, how many are ordered alike; None without pairs."""
+        """Share of the pairs that are ordered alike; None without pairs."""
         return self.alike / self.pairs if self.pairs else None
 
 
@@ -82,7 +82,8 @@ def ordered_alike(prompt_ids: Sequence[str], a: Rewards, b: Rewards, *, seed: in
 
 
 def pair_accuracy(prompt_ids: Sequence[str], rewards: Rewards, gold: Rewards, *, seed: int) -> Metric | None:
-    """Of the pairs of answers to one prompt that gold orders, the share ordered alike; a tie of `rewards` is half."""
+    """Share of the pairs of answers to one prompt, among those that gold orders, that `rewards` order alike; a tie of
+    `rewards` counts half."""
     counts_C3 = _pair_counts(prompt_ids, rewards, gold)
     n = int(counts_C3.sum())
     return clustered_statistic(

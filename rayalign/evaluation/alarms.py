@@ -1,13 +1,12 @@
-"""What of a round's trust section a person must look at, in words."""
+"""The alarms of a round: what of its trust section a person must look at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from rayalign.records import JsonObject
 
 
-def alarms(trust: Mapping[str, Any]) -> list[str]:
-    """What of a section a person must look at, in words."""
+def alarms(trust: JsonObject) -> list[str]:
+    """What of a trust section a person must look at, a sentence each."""
     found = []
     canaries = trust.get("canaries") or {}
     if "failed" in canaries:

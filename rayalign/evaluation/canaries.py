@@ -9,7 +9,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
@@ -26,6 +26,15 @@ def comparing_scorers(config: RunConfig) -> frozenset[str]:
     if any(section.name in names or section.calibration in ("zscore", "rank") for section in counting):
         names.add(COMBINED)
     return frozenset(names)
+
+
+class CanaryCounts(TypedDict):
+    """A `CanaryResult` in the report: how many prompts, and whether it is an alarm."""
+
+    compared: int
+    beat: int
+    missing: int
+    alarm: bool
 
 
 class CanaryBattery:
@@ -61,11 +70,11 @@ class CanaryBattery:
                 samples += [*real, canary]
         return SampledShard(Shard(0, tuple(groups)), samples)
 
-    def results(self, scored: ScoredShard, scorers: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    def results(self, scored: ScoredShard, scorers: Sequence[str]) -> dict[str, dict[str, CanaryCounts]]:
         """Per scorer and canary: `compared`, `beat` and `missing` (prompts), and `alarm`; also for the `COMBINED`
         reward where there are several scorers."""
         found = {(row.sample.prompt_id, row.sample.index): row for row in scored.rows}
-        results: dict[str, dict[str, dict[str, Any]]] = {}
+        results: dict[str, dict[str, CanaryCounts]] = {}
         for scorer in scorers if len(scorers) == 1 else (*scorers, COMBINED):
             results[scorer] = {}
             for name in CANARIES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import TypedDict
 
 from rayalign.evaluation.agreement import (
     Rewards,
@@ -15,12 +15,20 @@ from rayalign.evaluation.agreement import (
     verdict_agreement,
 )
 from rayalign.evaluation.canaries import COMBINED
-from rayalign.records import Metric, Score, ScoredSample
+from rayalign.records import Metric, MetricDict, Score, ScoredSample
+
+
+class Comparison(TypedDict):
+    """What `compare_scorers` finds, as its docstring says."""
+
+    pairs: list[dict[str, str | MetricDict]]
+    gold: dict[str, dict[str, MetricDict]]
+    length: dict[str, MetricDict]
 
 
 def compare_scorers(
     rows: Sequence[ScoredSample], scorers: Sequence[str], gold: str | None, verifiers: Collection[str], *, seed: int
-) -> dict[str, Any]:
+) -> Comparison:
     """Rewards and verdicts of the same answers, side by side; every value is a metric with its interval.
 
     * `pairs`: for every two scorers that give rewards `pearson`, `spearman`, and `alike`, the share of pairs of answers
@@ -38,7 +46,7 @@ def compare_scorers(
     columns = {name: [score.reward if score else None for score in column] for name, column in scores.items()}
     rewards = {name: column for name, column in columns.items() if any(reward is not None for reward in column)}
     lengths = [len(row.sample.token_ids) for row in rows]
-    pairs = []
+    pairs: list[dict[str, str | MetricDict]] = []
     for a, b in combinations(rewards, 2):
         alike = ordered_alike(ids, rewards[a], rewards[b], seed=seed)
         pairs.append(
@@ -72,5 +80,5 @@ def _right(scores: Sequence[Score | None], verifier: bool) -> list[bool | None]:
     return [None if score is None or score.reward is None else score.reward == 1 for score in scores]
 
 
-def _plain(metrics: Mapping[str, Metric | None]) -> dict[str, Any]:
+def _plain(metrics: Mapping[str, Metric | None]) -> dict[str, MetricDict]:
     return {name: metric.to_dict() for name, metric in metrics.items() if metric is not None}

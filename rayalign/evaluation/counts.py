@@ -6,12 +6,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from rayalign.evaluation.statistics import FloatArray, clustered_statistic
-from rayalign.records import Score, ScoredSample
+from rayalign.records import MetricDict, Score, ScoredSample
 
 MOST_REASONS = 20
 LONGEST_REASON = 100
@@ -19,6 +19,30 @@ OTHER = "other reasons"
 UNSCORED = "unscored"
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _NUMBER = re.compile(r"(?<!HTTP )\b[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?\b")
+
+
+class Latency(TypedDict):
+    """Seconds per answer, over those that took any time."""
+
+    mean: float
+    max: float
+
+
+class ScorerCounts(TypedDict):
+    """What one scorer did, without the number of answers."""
+
+    status: dict[str, int]
+    reasons: dict[str, int]
+    aspects: dict[str, float]
+    cost: float
+    latency_s: NotRequired[Latency]
+    flip_rate: NotRequired[MetricDict | None]
+
+
+class ScorerFacts(ScorerCounts):
+    """What one scorer did."""
+
+    answers: int
 
 
 class ScoreCounter:
@@ -37,13 +61,13 @@ class ScoreCounter:
             for name, counts in self._counts.items():
                 counts.add(row.sample.prompt_id, scores.get(name))
 
-    def facts(self, *, seed: int) -> dict[str, dict[str, Any]]:
-        """Per scorer:
+    def facts(self, *, seed: int) -> dict[str, ScorerFacts]:
+        """What each scorer did:
 
         * `status`: answers per status, `unscored` where there is no score of it; they add up to `answers`.
-        * `reasons`: of the answers that are not `ok`, per status and `plain_reason`; they add up to those statuses.
+        * `reasons`: answers that are not `ok`, per status and `plain_reason`; they add up to those statuses.
         * `aspects`: sums of what the scores carry (`truncated`, `comparisons`, `flips`, `cached` ...).
-        * `flip_rate`: of a judge that compares, the share of comparisons whose two orders disagree.
+        * `flip_rate`: share of a comparing judge's comparisons whose two orders disagree.
         * `cost` (US dollars), and `latency_s`: mean and maximum over the answers that took any time.
         """
         return {name: {"answers": self.answers, **counts.facts(seed)} for name, counts in self._counts.items()}
@@ -51,7 +75,7 @@ class ScoreCounter:
 
 @dataclass
 class _Counts:
-    """Of one scorer."""
+    """The counts of one scorer."""
 
     status: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -80,8 +104,8 @@ class _Counts:
         self.longest_s = max(self.longest_s, score.latency_s)
         self.timed += score.latency_s > 0
 
-    def facts(self, seed: int) -> dict[str, Any]:
-        found: dict[str, Any] = {
+    def facts(self, seed: int) -> ScorerCounts:
+        found: ScorerCounts = {
             "status": dict(sorted(self.status.items())),
             "reasons": _most(self.reasons),
             "aspects": dict(sorted(self.aspects.items())),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from rayalign.evaluation.canaries import score_value
 from rayalign.evaluation.statistics import clustered_mean
 from rayalign.records import Score, ScoredSample
 
 ANSWERS_PER_PROMPT = 2
-"""So that a judge that compares has something to compare."""
+"""More than one, so that a judge that compares has something to compare."""
 ALARM_SPREAD = 0.1
 """Share of the spread of an anchor's scores by which they may move. Moves of a tenth of a standard deviation on average
 (normal ones, of 0.125 standard deviations) put atan(0.125) / pi = 4 % of all pairs of answers into another order."""
@@ -26,14 +26,28 @@ class Move:
 
     prompt_id: str
     before: Score
+    """Its score in the first round."""
     again: Score
-    """Of a second scoring in the first round."""
+    """Its score when it was scored a second time in the first round."""
     now: Score
+
+
+class DriftFacts(TypedDict):
+    """How far the anchors' scores under one scorer moved; `drift` says what each value is."""
+
+    compared: int
+    missing: int
+    spread: NotRequired[float]
+    mean_change: NotRequired[float]
+    noise: NotRequired[float]
+    changed: NotRequired[float]
+    changed_noise: NotRequired[float]
+    alarm: bool
 
 
 def drift(
     before: Sequence[ScoredSample], again: Sequence[ScoredSample], now: Sequence[ScoredSample], *, seed: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, DriftFacts]:
     """Per scorer, how far the anchors' scores moved.
 
     * `compared`: anchors with a value in all three, from one version of the scorer; `missing`: the others.
@@ -57,7 +71,7 @@ def drift(
     return {scorer: _drift(moves, len(now), seed) for scorer, moves in found.items()}
 
 
-def _drift(moves: Sequence[Move], anchors: int, seed: int) -> dict[str, Any]:
+def _drift(moves: Sequence[Move], anchors: int, seed: int) -> DriftFacts:
     known = []
     for move in moves:
         values = [score_value(score) for score in (move.before, move.again, move.now)]

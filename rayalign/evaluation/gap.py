@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rayalign.evaluation.statistics import clustered_mean
-from rayalign.records import ScoredSample
+from rayalign.records import MetricDict, ScoredSample
 
 
 def proxy_gap(
@@ -18,7 +17,7 @@ def proxy_gap(
     gold: str,
     *,
     seed: int,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, MetricDict]]:
     """Per proxy, its gain, gold's gain and their difference; a proxy whose round 0 has no spread is left out.
 
     A gain is the change of the mean reward since round 0, in standard deviations of the answers of round 0: rewards of

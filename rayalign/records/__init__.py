@@ -22,7 +22,12 @@ from rayalign.records.adapter import (
 )
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
-from rayalign.records.report import SCHEMA_VERSION as SCHEMA_VERSION, EvalReport as EvalReport, Metric as Metric
+from rayalign.records.report import (
+    SCHEMA_VERSION as SCHEMA_VERSION,
+    EvalReport as EvalReport,
+    Metric as Metric,
+    MetricDict as MetricDict,
+)
 from rayalign.records.rows import (
     FROM_DATASET as FROM_DATASET,
     IGNORED as IGNORED,

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypedDict
 
 from rayalign.records.json_types import JsonObject
 
 SCHEMA_VERSION = 1
+
+
+class MetricDict(TypedDict):
+    """A `Metric` as JSON."""
+
+    value: float
+    n: int
+    ci95: list[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +32,11 @@ class Metric:
     """How many answers (or pairs) it was measured on."""
     ci95: tuple[float, float]
 
-    def to_dict(self) -> JsonObject:
+    def to_dict(self) -> MetricDict:
         return {"value": self.value, "n": self.n, "ci95": list(self.ci95)}
 
     @classmethod
-    def from_dict(cls, data: JsonObject) -> Self:
+    def from_dict(cls, data: MetricDict) -> Self:
         return cls(value=data["value"], n=data["n"], ci95=(data["ci95"][0], data["ci95"][1]))
 
 

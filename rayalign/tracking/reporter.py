@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 from rayalign.store.event_log import EventLog
 from rayalign.tracking.console import Console, Stage
@@ -24,7 +23,7 @@ class RunReporter:
     def say(self, text: str) -> None:
         self.console.say(text)
 
-    def event(self, kind: str, **fields: Any) -> None:
+    def event(self, kind: str, **fields: object) -> None:
         if self.log is not None:
             self.log.write(kind, **fields)
 
