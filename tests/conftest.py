@@ -10,8 +10,8 @@ from hypothesis import settings
 
 from tests.object_store import CREDENTIALS, ObjectStore
 
-# A loaded machine is slow, which is no failure.
-settings.register_profile("rayalign", deadline=None)
+# A loaded machine is slow, which is no failure. The same examples every time: a change is judged, not the dice.
+settings.register_profile("rayalign", deadline=None, derandomize=True)
 settings.load_profile("rayalign")
 
 

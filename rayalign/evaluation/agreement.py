@@ -13,6 +13,8 @@ import numpy.typing as npt
 from rayalign.evaluation.statistics import FloatArray, clustered_statistic
 from rayalign.records import Metric
 
+ROUNDING = 1e-12
+"""What rounding may leave of a sum of squares, relative to it."""
 Rewards = Sequence[float | None]
 """One reward per answer, finite; None where there is none."""
 
@@ -125,7 +127,15 @@ def verdict_agreement(
 
 def _correlation(sums: FloatArray) -> FloatArray:
     n, x, y, xx, yy, xy = (sums[..., i] for i in range(6))
-    return np.asarray((n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y)))
+    spread = _spread(n, x, xx) * _spread(n, y, yy)
+    # A correlation that rounding puts past the end is at the end.
+    return np.asarray(np.clip((n * xy - x * y) / np.sqrt(spread), -1.0, 1.0))
+
+
+def _spread(n: FloatArray, x: FloatArray, xx: FloatArray) -> FloatArray:
+    """n squared times a column's variance; NaN where that is no more than what rounding leaves of a constant one."""
+    spread = n * xx - x * x
+    return np.where(spread > ROUNDING * n * xx, spread, np.nan)
 
 
 def _kappa(sums: FloatArray) -> FloatArray:

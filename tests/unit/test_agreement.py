@@ -79,6 +79,13 @@ def test_lengths_must_fit() -> None:
         pair_agreement(["p"], [1.0], [1.0, 2.0])
 
 
+def test_a_resample_of_one_value_has_no_correlation() -> None:
+    """Where a resample draws one value alone, the correlation is 0 / 0 but for rounding, which once made it 1.41."""
+    a, b = [0.0, 0.0, 0.0, 0.0, 2.0, 9.0, 0.0], [2.0, 0.0, 3.0, 4.0, 4.0, 0.0, 0.0]
+    found = correlations(["p", *"qqqqq", "r"], a, b, seed=0)
+    assert found["pearson"].ci95[1] <= 1.0
+
+
 @given(ROWS)
 def test_correlations_are_those_without_an_interval(rows: list[tuple[str, float | None, float | None]]) -> None:
     prompts, a, b = ([row[place] for row in rows] for place in range(3))
