@@ -13,13 +13,14 @@ import queue
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rayalign.actors.vllm_start import finished_requests, pack_head, start_vllm
+from rayalign.actors.vllm_outputs import finished_requests, logps_of, to_sample
+from rayalign.actors.vllm_start import pack_head, start_vllm
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.merged import MergedWeights
@@ -36,7 +37,6 @@ from rayalign.records import (
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
-    from vllm.logprobs import Logprob
     from vllm.lora.request import LoRARequest
 
 _log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class Engine:
         ]
         outputs = self._run(requests, version)
         return [
-            _to_sample(output, prompt, index, version, sample_seed(plan, prompt.id, index))
+            to_sample(output, prompt, index, version, sample_seed(plan, prompt.id, index))
             for (prompt, index), output in zip(keys, outputs, strict=True)
         ]
 
@@ -145,7 +145,7 @@ class Engine:
         for sequence, output in zip(sequences, self._run(requests, version), strict=True):
             first = len(sequence.prompt_token_ids)
             assert output.prompt_logprobs is not None
-            results.append(_logps_of(sequence.response_token_ids, output.prompt_logprobs[first:]))
+            results.append(logps_of(sequence.response_token_ids, output.prompt_logprobs[first:]))
         return results
 
     def _run(self, requests: list[tuple[list[int], SamplingParams]], version: int) -> list[RequestOutput]:
@@ -286,23 +286,3 @@ def _write_adapter(folder: Path, files: AdapterFiles) -> str:
     for name, content in files.files.items():
         (folder / name).write_bytes(content)
     return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()
-
-
-def _logps_of(token_ids: Sequence[int], entries: Iterable[Mapping[int, Logprob] | None]) -> list[float]:
-    """The log-probability of each token (nats), from what vLLM says of its place."""
-    found = []
-    for token, entry in zip(token_ids, entries, strict=True):
-        assert entry is not None
-        found.append(float(entry[token].logprob))
-    return found
-
-
-def _to_sample(output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
-    completion = output.outputs[0]
-    token_ids = list(completion.token_ids)
-    assert completion.logprobs is not None
-    logprobs = _logps_of(token_ids, completion.logprobs)
-    reason = completion.finish_reason
-    if reason not in ("stop", "length"):
-        raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
-    return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayalign.actors.vllm_start import finished_requests, start_engine
+from rayalign.actors.vllm_outputs import finished_requests
+from rayalign.actors.vllm_start import start_engine
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
 from rayalign.records import JsonObject, Message

@@ -13,7 +13,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
-from rayalign.actors.learner_worker import WorkerSetup, train_loop
+from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
 from rayalign.config.run import RunConfig

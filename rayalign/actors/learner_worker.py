@@ -1,30 +1,23 @@
-"""What runs in each Ray Train worker: one policy under DeepSpeed for the whole run, tasks from the coordinator."""
+"""One rank of the learner: one policy under DeepSpeed for the whole run, and the work that all ranks do together."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import ray
-import ray.train
 import torch
 import torch.distributed as dist
-from ray.actor import ActorProxy
 
-from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, UpdateWork
-from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import describe_process, redirect_output
+from rayalign.actors.coordinator import LogpsWork, UpdateWork
 from rayalign.actors.zero import ZeroPolicy
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
-from rayalign.errors import GuardError, RayalignError
+from rayalign.errors import GuardError
 from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
@@ -44,13 +37,12 @@ from rayalign.learning.step import (
     reference_sums,
     token_logps_of,
 )
-from rayalign.records import AdapterFiles, JsonObject, TokenSequence, UpdateResult, Which, weights_file
+from rayalign.records import AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
 from rayalign.store.folder import Folder
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SCORED_TOGETHER = 256
@@ -59,44 +51,6 @@ COMPARED = 16
 """Groups on each rank whose reference log-probabilities from the generator are compared with the learner's."""
 SHOWN_FLAGGED = 16
 """Groups of which the flagged tokens are stored for display."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSetup:
-    """What every worker is started with."""
-
-    config: JsonObject
-    model: ModelSource
-    log_folder: str
-    coordinator: ActorProxy[Coordinator]
-
-
-def train_loop(arguments: dict[str, WorkerSetup]) -> None:
-    """Entry point of every worker of an attempt."""
-    setup = arguments["setup"]
-    config, coordinator = RunConfig.model_validate(setup.config), setup.coordinator
-    context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
-    redirect_output(setup.log_folder, f"learner-{rank}")
-    # One rank begins the attempt and tells the others its number, so that all of them answer under the same one.
-    attempts = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else 0]
-    dist.broadcast_object_list(attempts, src=0)
-    [attempt] = attempts
-    worker = LearnerWorker(config, local_folder(setup.model), rank, world)
-    # After loading: a group that is announced must be able to take work.
-    ray.get(coordinator.announce.remote(attempt, rank, describe_process(f"learner-{rank}")))
-    last = 0
-    while (task := ray.get(coordinator.next_task.remote(attempt, last))) is not None:
-        answer: Answer
-        try:
-            answer = worker.do(task.work)
-        except (RayalignError, ValueError) as error:
-            log.exception("task %s failed", task.id)
-            answer = Failed(error)
-        # One rank's result is enough; a failure is told by whichever rank has it.
-        told = answer if rank == 0 or isinstance(answer, Failed) else None
-        ray.get(coordinator.answer.remote(attempt, rank, task.id, told))
-        last = task.id
 
 
 class LearnerWorker:

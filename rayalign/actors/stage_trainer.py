@@ -37,7 +37,7 @@ class Board:
 
     def __init__(self) -> None:
         self._step = 0
-        self._result: JsonObject | None = None
+        self._result: dict[str, object] | None = None
         self._error: Exception | None = None
 
     @ray.method
@@ -45,7 +45,7 @@ class Board:
         self._step = step
 
     @ray.method
-    def done(self, result: JsonObject) -> None:
+    def done(self, result: dict[str, object]) -> None:
         self._result = result
 
     @ray.method
@@ -53,7 +53,7 @@ class Board:
         self._error = error
 
     @ray.method
-    def read(self) -> tuple[int, JsonObject | None, Exception | None]:
+    def read(self) -> tuple[int, dict[str, object] | None, Exception | None]:
         return self._step, self._result, self._error
 
 
@@ -106,7 +106,7 @@ class StageTrainer:
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")
         self._thread.start()
 
-    def wait(self, advance: Callable[[int], None]) -> JsonObject:
+    def wait(self, advance: Callable[[int], None]) -> dict[str, object]:
         """What the training found, once it is done.
 
         Args:
@@ -187,7 +187,7 @@ def train_loop(arguments: dict[str, WorkerSetup]) -> None:
 
 def train_rank(
     kind: StageKind, config: StageConfig, stage: StageDir, base: Path, rank: int, on_step: Callable[[int], object]
-) -> JsonObject:
+) -> dict[str, object]:
     """One worker's part of a stage; the result is in the stage's folder when rank 0 returns."""
     import torch
 

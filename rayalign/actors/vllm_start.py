@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rayalign.config.run import RunConfig
 from rayalign.learning.folders import adapted_modules
 
 if TYPE_CHECKING:
     import torch
-    from vllm import LLMEngine, RequestOutput
+    from vllm import LLMEngine
 
 
 def start_vllm(model: str, config: RunConfig) -> LLMEngine:
@@ -32,7 +32,6 @@ def start_vllm(model: str, config: RunConfig) -> LLMEngine:
 
 def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> LLMEngine:
     """An engine in this process, with further arguments of vLLM's `EngineArgs`."""
-    # Before vLLM is imported, which reads them once.
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not gpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
@@ -51,11 +50,6 @@ def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any)
             **arguments,
         )
     )
-
-
-def finished_requests(engine: LLMEngine) -> list[RequestOutput]:
-    """Run one step; the outputs of the requests that it finished, which all generate text."""
-    return [cast("RequestOutput", output) for output in engine.step() if output.finished]
 
 
 def _lora_arguments(model: str, config: RunConfig) -> dict[str, object]:

@@ -1,0 +1,59 @@
+"""What runs in each Ray Train worker: tasks from the coordinator, done by this rank's `LearnerWorker`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import ray
+import ray.train
+import torch.distributed as dist
+from ray.actor import ActorProxy
+
+from rayalign.actors.coordinator import Answer, Coordinator, Failed
+from rayalign.actors.learner_worker import LearnerWorker
+from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.actors.process import describe_process, redirect_output
+from rayalign.config.run import RunConfig
+from rayalign.errors import RayalignError
+from rayalign.records import JsonObject
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What every worker is started with."""
+
+    config: JsonObject
+    model: ModelSource
+    log_folder: str
+    coordinator: ActorProxy[Coordinator]
+
+
+def train_loop(arguments: dict[str, WorkerSetup]) -> None:
+    """Entry point of every worker of an attempt."""
+    setup = arguments["setup"]
+    config, coordinator = RunConfig.model_validate(setup.config), setup.coordinator
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    redirect_output(setup.log_folder, f"learner-{rank}")
+    # One rank begins the attempt and tells the others its number, so that all of them answer under the same one.
+    attempts = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else 0]
+    dist.broadcast_object_list(attempts, src=0)
+    [attempt] = attempts
+    worker = LearnerWorker(config, local_folder(setup.model), rank, world)
+    # After loading: a group that is announced must be able to take work.
+    ray.get(coordinator.announce.remote(attempt, rank, describe_process(f"learner-{rank}")))
+    last = 0
+    while (task := ray.get(coordinator.next_task.remote(attempt, last))) is not None:
+        answer: Answer
+        try:
+            answer = worker.do(task.work)
+        except (RayalignError, ValueError) as error:
+            log.exception("task %s failed", task.id)
+            answer = Failed(error)
+        # One rank's result is enough; a failure is told by whichever rank has it.
+        told = answer if rank == 0 or isinstance(answer, Failed) else None
+        ray.get(coordinator.answer.remote(attempt, rank, task.id, told))
+        last = task.id

@@ -1,0 +1,43 @@
+"""What vLLM's engines give, as the project's records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from rayalign.errors import ActorFailedError
+from rayalign.records import Prompt, Sample
+
+if TYPE_CHECKING:
+    from vllm import LLMEngine, RequestOutput
+    from vllm.logprobs import Logprob
+
+
+def finished_requests(engine: LLMEngine) -> list[RequestOutput]:
+    """Run one step; the outputs of the requests that it finished, which all generate text."""
+    return [cast("RequestOutput", output) for output in engine.step() if output.finished]
+
+
+def logps_of(token_ids: Sequence[int], entries: Iterable[Mapping[int, Logprob] | None]) -> list[float]:
+    """The log-probability of each token (nats), from what vLLM says of its place."""
+    found = []
+    for token, entry in zip(token_ids, entries, strict=True):
+        assert entry is not None
+        found.append(float(entry[token].logprob))
+    return found
+
+
+def to_sample(output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
+    """The response that a request gave.
+
+    Raises:
+        ActorFailedError: vLLM ended it neither at its end nor at its limit.
+    """
+    completion = output.outputs[0]
+    token_ids = list(completion.token_ids)
+    assert completion.logprobs is not None
+    logprobs = logps_of(token_ids, completion.logprobs)
+    reason = completion.finish_reason
+    if reason not in ("stop", "length"):
+        raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
+    return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)
