@@ -1,4 +1,4 @@
-"""Real Ray, real models. Ray runs in its own subprocess tree per test module and is stopped by the fixture."""
+"""Real Ray, real models. Tests in this process share one Ray, which runs in its own subprocess tree."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def demo_folder() -> Path:
     return demo_policy()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
-    """A local Ray of this test module alone."""
+    """A local Ray, started at first use and stopped before the unit tests. A module leaves no actor in it."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
     import ray
 
@@ -35,7 +35,7 @@ def local_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait_for() -> Callable[[Callable[[], object], float], None]:
     def wait(condition: Callable[[], object], limit_s: float) -> None:
         deadline = time.monotonic() + limit_s

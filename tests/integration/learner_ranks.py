@@ -8,6 +8,7 @@ writes what `rounds` found to `<out>/<name>.pickle`.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -23,6 +24,10 @@ def main() -> None:
     import torch
     import torch.distributed as dist
 
+    import rayalign.actors.learner_worker  # noqa: F401
+
+    # DeepSpeed collects garbage several times a round under ZeRO 3; what was imported is none.
+    gc.freeze()
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=world)
     job = json.loads(Path(job_file).read_text())

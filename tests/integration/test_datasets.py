@@ -14,9 +14,7 @@ from tests.unit.format_cases import CAR, COD, FISH
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
-def test_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
-    import ray
-
+def test_ray_reads_what_one_process_reads(local_ray: None, tmp_path: Path) -> None:
     from rayalign.actors.datasets import read_dataset
 
     for file in range(3):
@@ -24,12 +22,8 @@ def test_ray_reads_what_one_process_reads(tmp_path: Path) -> None:
         rows[7]["rejected"] = COD
         (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     expected = load_dataset_rows(str(tmp_path))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        dataset, found = read_dataset(str(tmp_path))
-        seen = sorted(dataset.take_all(), key=lambda row: row["name"])
-    finally:
-        ray.shutdown()
+    dataset, found = read_dataset(str(tmp_path))
+    seen = sorted(dataset.take_all(), key=lambda row: row["name"])
     assert found.format == "preference"
     assert {row["name"]: row["reason"] for row in seen if row["reason"]} == {
         f"{tmp_path}/{file}.jsonl, line 8": "chosen equals rejected" for file in range(3)

@@ -25,6 +25,7 @@ from tests.integration.conftest import model_source, small_config
 
 pytestmark = pytest.mark.integration
 BASE = Adapter.base("b" * 64)
+MODES = ["adapter", "merged"]
 PLAN = SamplingPlan(1, "train", 0, 4, 1.0, 1.0, 32)
 
 
@@ -39,19 +40,27 @@ def prompts(demo_folder: Path) -> list[Prompt]:
     return tokenize_prompts(rows, load_tokenizer(demo_folder), "auto", 128)[0]
 
 
-@pytest.fixture(scope="module", params=["adapter", "merged"])
-def generator(
-    request: pytest.FixtureRequest, local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator:
+@pytest.fixture(scope="module")
+def generators(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """One in each mode of sync; their engines start side by side."""
     from rayalign.actors.generator import RayGenerator
 
-    config = small_config(sync={"mode": request.param})
-    generator = RayGenerator(
-        model_source(demo_folder), config, str(tmp_path_factory.mktemp("logs")), cpus=0.5, say=print
-    )
+    def make(mode: str) -> RayGenerator:
+        logs = str(tmp_path_factory.mktemp("logs"))
+        config = small_config(sync={"mode": mode})
+        return RayGenerator(model_source(demo_folder), config, logs, cpus=0.5, say=print)
+
+    generators = {mode: make(mode) for mode in MODES}
+    yield generators
+    for generator in generators.values():
+        generator.pool.close()
+
+
+@pytest.fixture(scope="module", params=MODES)
+def generator(request: pytest.FixtureRequest, generators: dict):
+    generator = generators[request.param]
     generator.pool.ready()
-    yield generator
-    generator.pool.close()
+    return generator
 
 
 @pytest.fixture(scope="module")

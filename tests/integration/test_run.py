@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ SMALL = [
     "run.rounds=2", "prompts.per_round=64", "prompts.holdout=32", "sampling.responses=4", "sampling.max_tokens=32",
     "evaluation.responses=2",
 ]  # fmt: skip
+STOPPED_AT = "rounds/0000/COMMIT.json"
+KILLED_AT = ["rounds/0001/commits/train-00000.json", "rounds/0001/commits/adapter.json"]
+ENDED_AT = {STOPPED_AT: signal.SIGTERM, **dict.fromkeys(KILLED_AT, signal.SIGKILL)}
+"""In the order of the run."""
 
 
 def command(folder: Path, *settings: str) -> list[str]:
@@ -61,13 +66,85 @@ def adapters(run_dir: RunDir) -> list[str]:
     return [json.loads((r.root / "COMMIT.json").read_text())["adapter_sha256"] for r in run_dir.rounds()]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How one process of a run ended, and what was there then."""
+
+    code: int
+    output: str
+    rounds: int
+    """Finished ones, the one without training included."""
+
+    first_finished: bool
+
+
+def end(run_dir: RunDir, file: str, how: signal.Signals, wait_for: Callable) -> Ended:
+    """Start the run, or resume it, and end it once this file is there."""
+    folder = run_dir.root.local_path()
+    process = start(folder.parent)
+    wait_for(lambda: (folder / file).exists() or process.poll() is not None, 300)
+    if how == signal.SIGKILL:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    output, _ = process.communicate(timeout=400)
+    return Ended(process.returncode, output, len(run_dir.rounds()), run_dir.round(1).finished)
+
+
 @pytest.fixture(scope="module")
-def whole(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """An undisturbed run of two rounds."""
-    folder = tmp_path_factory.mktemp("runs")
-    output = finish(start(folder))
+def undisturbed(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, subprocess.Popen]]:
+    """A run of two rounds in its folder. It goes on while `interrupted` is made, as neither keeps two cores busy."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    process = start(folder)
+    yield folder / "quickstart", process
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=400)
+
+
+@pytest.fixture(scope="module")
+def whole(undisturbed: tuple[Path, subprocess.Popen]) -> RunDir:
+    """The undisturbed run, finished."""
+    folder, process = undisturbed
+    output = finish(process)
     assert "report:" in output and "Traceback" not in output
-    return RunDir(folder / "quickstart")
+    return RunDir(folder)
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    undisturbed: tuple[Path, subprocess.Popen], tmp_path_factory: pytest.TempPathFactory, wait_for: Callable
+) -> tuple[RunDir, dict[str, Ended], str]:
+    """The same run in a folder of its own, ended at each of `ENDED_AT` in turn and then left to finish.
+
+    Returns:
+        The folder, how the process ended at each moment, and the output of the last one.
+    """
+    run_dir = RunDir(tmp_path_factory.mktemp("interrupted") / "quickstart")
+    ended = {file: end(run_dir, file, how, wait_for) for file, how in ENDED_AT.items()}
+    return run_dir, ended, finish(start(run_dir.root.local_path().parent))
+
+
+@pytest.mark.parametrize("moment", KILLED_AT)
+def test_killed_between_two_stages_and_resumed(interrupted: tuple, whole: RunDir, moment: str) -> None:
+    run_dir, ended, last_output = interrupted
+    assert ended[moment].code == -signal.SIGKILL, ended[moment].output
+    assert ended[moment].rounds < 3
+    outputs = [*(one.output for one in ended.values()), last_output]
+    assert "resuming" in outputs[list(ended).index(moment) + 1]
+    check_complete(run_dir)
+    for index in (1, 2):
+        for file in (whole.round(index).root.local_path() / "samples").glob("*.parquet"):
+            tokens = [row["token_ids"] for row in read_parquet(file)]
+            assert [r["token_ids"] for r in read_parquet(run_dir.round(index).root / "samples" / file.name)] == tokens
+
+
+def test_sigterm_stops_in_order(interrupted: tuple) -> None:
+    stopped = interrupted[1][STOPPED_AT]
+    assert stopped.code == 3, stopped.output
+    assert "stopped by SIGTERM" in stopped.output
+    assert "Traceback" not in stopped.output
+    assert not stopped.first_finished
 
 
 def test_two_rounds(whole: RunDir) -> None:
@@ -81,33 +158,6 @@ def test_two_rounds(whole: RunDir) -> None:
     assert report["metrics"]["mean_reward"]["value"] > whole.round(0).report()["metrics"]["mean_reward"]["value"]
     assert report["sync"]["canary_gap"] < 0.001 < report["sync"]["moved"]
     assert {actor["name"] for actor in whole.info["attempts"][0]["actors"]} == {"generator-0", "scorer-0", "learner-0"}
-
-
-@pytest.mark.parametrize("moment", ["rounds/0001/commits/train-00000.json", "rounds/0001/commits/adapter.json"])
-def test_killed_between_two_stages_and_resumed(whole: RunDir, tmp_path: Path, moment: str, wait_for: Callable) -> None:
-    process = start(tmp_path)
-    wait_for(lambda: (tmp_path / "quickstart" / moment).exists() or process.poll() is not None, 300)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    run_dir = RunDir(tmp_path / "quickstart")
-    assert len(run_dir.rounds()) < 3
-    output = finish(start(tmp_path))
-    assert "resuming" in output
-    check_complete(run_dir)
-    for index in (1, 2):
-        for file in (whole.round(index).root.local_path() / "samples").glob("*.parquet"):
-            tokens = [row["token_ids"] for row in read_parquet(file)]
-            assert [r["token_ids"] for r in read_parquet(run_dir.round(index).root / "samples" / file.name)] == tokens
-
-
-def test_sigterm_stops_in_order(demo_folder: Path, tmp_path: Path, wait_for: Callable) -> None:
-    process = start(tmp_path)
-    wait_for(lambda: (tmp_path / "quickstart/rounds/0000/COMMIT.json").exists() or process.poll() is not None, 300)
-    process.send_signal(signal.SIGTERM)
-    output = finish(process, code=3)
-    assert "stopped by SIGTERM" in output
-    assert "Traceback" not in output
-    assert not RunDir(tmp_path / "quickstart").round(1).finished
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ def lengths(request: Request) -> Respond:
     return Respond({"scores": [{"id": item["id"], "reward": len(item["response"])} for item in request.body["items"]]})
 
 
-def score(server: Server, run_dir: RunDir, driver_node: str) -> list[float | None]:
+def score(server: Server, run_dir: RunDir, driver_node: str, logs: Path) -> list[float | None]:
     """By an actor of its own."""
     config = make_config(scoring=[{"type": "remote", "url": f"{server.url}/score"}])
     cluster = Cluster((), 0, False, driver_node)
-    scorer = RayScorer(config, [ScorerSource()], "", cluster, run_dir.cache, cpus=0.5, say=print)
+    scorer = RayScorer(config, [ScorerSource()], str(logs), cluster, run_dir.cache, cpus=0.5, say=print)
     owner = prompt()
     shard = SampledShard(Shard(0, (owner,)), samples(owner, "a", "bb"))
     try:
@@ -41,8 +41,8 @@ def score(server: Server, run_dir: RunDir, driver_node: str) -> list[float | Non
 def test_the_next_actor_finds_what_the_last_one_was_given(local_ray: None, tmp_path: Path) -> None:
     here = ray.get_runtime_context().get_node_id()
     with Server(lengths) as server:
-        assert score(server, RunDir(tmp_path / "elsewhere"), "another node") == [1.0, 2.0]
+        assert score(server, RunDir(tmp_path / "elsewhere"), "another node", tmp_path) == [1.0, 2.0]
         assert not (tmp_path / "elsewhere").exists()
-        assert [score(server, RunDir(tmp_path / "run"), here) for _ in range(2)] == [[1.0, 2.0]] * 2
+        assert [score(server, RunDir(tmp_path / "run"), here, tmp_path) for _ in range(2)] == [[1.0, 2.0]] * 2
         assert len(server.requests) == 2
     assert (tmp_path / "run" / "cache" / FILE).is_file()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,22 +44,47 @@ def nodes() -> Iterator[RayNodes]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
+    return make_project(tmp_path)
+
+
+def make_project(folder: Path) -> Path:
     """A working directory with a config, the package and things that must not travel."""
-    shutil.copytree(ROOT / "rayalign", tmp_path / "rayalign", ignore=shutil.ignore_patterns("__pycache__"))
-    config = {**SMALL, "run": {"name": tmp_path.name.replace("_", "-")[-40:].strip("-"), "rounds": 1,
-                               "dir": str(tmp_path / "runs")}}  # fmt: skip
-    (tmp_path / "round.json").write_text(json.dumps(config))
-    return tmp_path
+    shutil.copytree(ROOT / "rayalign", folder / "rayalign", ignore=shutil.ignore_patterns("__pycache__"))
+    config = {**SMALL, "run": {"name": folder.name.replace("_", "-")[-40:].strip("-"), "rounds": 1,
+                               "dir": str(folder / "runs")}}  # fmt: skip
+    (folder / "round.json").write_text(json.dumps(config))
+    return folder
 
 
-def submit(
+@pytest.fixture(scope="module", autouse=True)
+def asks_for_a_gpu(
+    nodes: RayNodes, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[subprocess.Popen[str]]:
+    """Started first: the run meets the cluster only after everything that it reads, which takes seconds."""
+    project = make_project(tmp_path_factory.mktemp("asks-for-a-gpu"))
+    process = begin(nodes, project, "--set", "cluster.generators.gpus=1")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def begin(
     nodes: RayNodes, project: Path, *arguments: str, env: dict[str, str] | None = None, address: str | None = None
-) -> subprocess.CompletedProcess[str]:
+) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rayalign", "submit", "round.json", "--address", address or nodes.address]
-    environment = {**nodes.env, **(env or {})}
-    return subprocess.run(
-        [*command, *arguments], cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    return subprocess.Popen(
+        [*command, *arguments], cwd=project, env={**nodes.env, **(env or {})}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    output, error = process.communicate(timeout=600)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, error)
+
+
+def submit(nodes: RayNodes, project: Path, *arguments: str, **where: Any) -> subprocess.CompletedProcess[str]:
+    return finish(begin(nodes, project, *arguments, **where))
 
 
 def test_the_runs_own_exit_code_is_passed_on(nodes: RayNodes, project: Path) -> None:
@@ -66,13 +92,6 @@ def test_the_runs_own_exit_code_is_passed_on(nodes: RayNodes, project: Path) -> 
     assert done.returncode == 2, done.stdout + done.stderr
     assert "no/such/prompts.jsonl" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-
-
-def test_gpus_that_no_node_type_has(nodes: RayNodes, project: Path, demo_folder: Path) -> None:
-    done = submit(nodes, project, "--set", "cluster.generators.gpus=1")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "asks for 1 GPUs" in done.stdout and "no node type" in done.stdout
-    assert "Traceback" not in done.stdout
 
 
 def test_without_the_token_it_is_refused(nodes: RayNodes, project: Path) -> None:
@@ -140,6 +159,13 @@ def test_secrets_and_run_folders_stay_here(nodes: RayNodes, project: Path) -> No
     assert "data/prompts.jsonl" in arrived and "round.json" in arrived
     for name in (".env", "deploy.pem", "auth_token", "metrics.jsonl", ".venv"):
         assert name not in arrived
+
+
+def test_gpus_that_no_node_type_has(asks_for_a_gpu: subprocess.Popen[str]) -> None:
+    done = finish(asks_for_a_gpu)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "asks for 1 GPUs" in done.stdout and "no node type" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.slow

@@ -109,10 +109,16 @@ def test_groups_of_any_size(tmp_path: Path) -> None:
     assert facts["groups"]["dropped"] == {"one_response": 40 - len(groups)}
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three rounds, undisturbed."""
+    run = offline_run(tmp_path_factory.mktemp("whole"))
+    run_rounds(run)
+    return run
+
+
 @pytest.mark.parametrize("ticks", range(0, 39, 3))
-def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, ticks: int) -> None:
-    whole = offline_run(tmp_path / "whole")
-    run_rounds(whole)
+def test_killed_anywhere_and_resumed_gives_the_same_run(tmp_path: Path, whole: Run, ticks: int) -> None:
     with pytest.raises(Killed):
         run_rounds(offline_run(tmp_path / "killed", Fuse(ticks)))
     resumed = offline_run(tmp_path / "killed")

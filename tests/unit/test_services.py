@@ -47,9 +47,9 @@ def test_faults_that_pass_cost_a_retry_and_nothing_else(fault: str) -> None:
 
 @pytest.mark.parametrize("fault", PASSING)
 def test_faults_that_stay_fail_the_score_with_their_name(fault: str) -> None:
-    limits = PATIENT.model_copy(update={"timeout_s": 2.0 if fault == "hang" else 60.0, "retries": 1})
+    limits = PATIENT.model_copy(update={"timeout_s": 1.0 if fault == "hang" else 60.0, "retries": 1})
     status = "timeout" if fault == "hang" else "error"
-    reason = {"500": "HTTP 500", "503": "HTTP 503", "429": "HTTP 429", "hang": "no reply within 2 s"}
+    reason = {"500": "HTTP 500", "503": "HTTP 503", "429": "HTTP 429", "hang": "no reply within 1 s"}
     for make, calls in ((remote, 1), (judge, 2)):
         with Server(lambda request: PASSING[fault]) as server, make(server.url, limits) as scorer:
             scores = score(scorer, "1", "2")

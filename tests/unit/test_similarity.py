@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -20,6 +21,8 @@ from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.models.encoder import Encoder, check_encoder
 from rayalign.scoring.models.similarity import SimilarityScorer
 from tests.fakes import make_config
+
+torch.set_num_threads(1)
 
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 TEXTS = ["apple", "lemon, plum. done", "a longer answer with many, many words in it", "cat and dog!", "x" * 40]
@@ -55,9 +58,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("encoder"), bert())
 
 
+@functools.cache
+def load_model(folder: Path) -> BertModel:
+    """As Hugging Face loads it; read only."""
+    return BertModel.from_pretrained(folder).eval()
+
+
 def alone(folder: Path, text: str, pooling: str) -> np.ndarray:
-    """A text in a forward pass of its own, with the model as Hugging Face loads it, pooled and normalised here."""
-    model = BertModel.from_pretrained(folder).eval()
+    """A text in a forward pass of its own, pooled and normalised here."""
+    model = load_model(folder)
     with torch.inference_mode():
         hidden_TH = model(torch.tensor([_tokenizer()(text)["input_ids"]])).last_hidden_state[0]
     vector = (hidden_TH[0] if pooling == "cls" else hidden_TH.mean(0)).numpy()
