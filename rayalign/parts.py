@@ -58,7 +58,7 @@ class GroupBuilder(Protocol):
         ...
 
     def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
-        """Of each committed shard that has flawed responses, the prompts that ask for better ones."""
+        """The prompts that ask for better responses, of each committed shard that has flawed ones."""
         ...
 
 

@@ -28,7 +28,7 @@ from rayalign.scoring.services.transport import Reply
 from rayalign.scoring.sources import ScorerSource
 
 MAX_RESTARTS = 3
-"""Of one judge in a run; a question that kills vLLM must not do so for ever."""
+"""Restarts of one judge in a run; a question that kills vLLM must not do so for ever."""
 
 
 class JudgeActor:

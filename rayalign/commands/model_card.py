@@ -12,7 +12,7 @@ from rayalign.display import display, display_order, format_interval, format_val
 from rayalign.records import EvalReport
 
 SECTIONS = ("model", "prompts", "samples", "sampling", "scoring", "combine", "groups", "objective", "training")
-"""Of the run's config, as the card shows them."""
+"""The sections of a run's config that the card shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class CardFacts:
     place: str
     """Hub id or folder of this export."""
     rank: int
-    """Of the LoRA adapter; 0 where all weights were trained."""
+    """The LoRA adapter's; 0 where all weights were trained."""
     config: dict[str, Any]
     """The run's, secrets redacted."""
     report: EvalReport

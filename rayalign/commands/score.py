@@ -53,7 +53,7 @@ class Answers:
     """At least those that were answered."""
     shards: dict[int, list[ScoredSample]]
     samples_sha256: dict[int, str]
-    """Of each shard's file of samples."""
+    """The checksum of each shard's file of samples."""
 
 
 def rescore(

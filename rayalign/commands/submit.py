@@ -21,21 +21,9 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, ClusterError, ConfigError
 
 CACHES = (".git", ".venv", "venv", "__pycache__", "node_modules", ".*_cache", ".hypothesis", "*.egg-info")
-SECRETS = (
-    *(".env", ".env.*", ".netrc", ".ssh", ".aws", ".azure", ".kube", ".gnupg", ".ray", ".config"),
-    *(
-        "*.pem",
-        "*.key",
-        "*.p12",
-        "*.pfx",
-        "id_rsa*",
-        "id_ed25519*",
-        "credentials*",
-        "secrets*",
-        "*.token",
-        "auth_token",
-    ),
-)
+SECRET_PLACES = (".env", ".env.*", ".netrc", ".ssh", ".aws", ".azure", ".kube", ".gnupg", ".ray", ".config")
+SECRET_FILES = ("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa*", "id_ed25519*", "credentials*", "secrets*", "*.token")
+SECRETS = (*SECRET_PLACES, *SECRET_FILES, "auth_token")
 """Patterns as in .gitignore; what they match stays on this machine, as does what .gitignore and .rayignore name."""
 RECONNECT_S = 300
 AGENT_S = 60

@@ -43,7 +43,7 @@ _ALTERNATE = (
     "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('user and assistant must take turns, the user first') }}{% endif %}{% endfor %}"
 )
-"""Of templates in which an instruction and its answer are one unit: `head` is the system message, or none."""
+"""The loop of templates in which an instruction and its answer are one unit: `head` is the system message, or none."""
 
 
 def _roles(before_role: str, after_role: str, after_content: str, generation: str) -> str:

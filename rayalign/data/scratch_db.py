@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 CACHE_KIB = 16 << 10
-"""Of the database that stays in memory."""
+"""How much of the database stays in memory."""
 
 
 class ScratchDb:

@@ -26,7 +26,7 @@ class StageRows:
 
     @property
     def tokens(self) -> int:
-        """Of all columns but the labels."""
+        """Tokens in all columns but the labels."""
         return sum(len(ids) for row in self.rows for name, ids in row.items() if name != "labels")
 
 

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rayalign.errors import ModelError
+from rayalign.scoring.definitions import definitions_digest
 
 Report = Callable[[int], object]
 """Called with the number of steps made."""
@@ -84,7 +85,7 @@ class CachedModel:
 
     def _digest(self, seed: int, threads: int) -> str:
         facts = {
-            "sources": [hashlib.sha256(_source(module)).hexdigest() for module in (self.module, *self.sources)],
+            "sources": [definitions_digest(_file_of(module)) for module in (self.module, *self.sources)],
             "libraries": {name: version(name) for name in self.libraries},
             "seed": seed,
             "threads": threads,
@@ -173,10 +174,10 @@ def _child_env(scratch: Path, threads: int) -> dict[str, str]:
     }
 
 
-def _source(module: str) -> bytes:
+def _file_of(module: str) -> Path:
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
-    return Path(spec.origin).read_bytes()
+    return Path(spec.origin)
 
 
 def cache_folder() -> Path:

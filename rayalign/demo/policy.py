@@ -20,7 +20,9 @@ TRAINING: dict[str, Any] = {
 }
 HELD_OUT = 256
 _MODEL = CachedModel(
-    *("rayalign.demo.policy", "policy", SFT_ROWS // TRAINING["batch"]),
+    "rayalign.demo.policy",
+    "policy",
+    SFT_ROWS // TRAINING["batch"],
     sources=(*LANGUAGE, *STAGES, "rayalign.learning.sft"),
     libraries=(*LIBRARIES, "trl", "accelerate"),
 )

@@ -21,7 +21,9 @@ TRAINING: dict[str, Any] = {
     "center_rewards": 0.01,  # keeps the rewards of different prompts on one scale
 }
 _MODEL = CachedModel(
-    *("rayalign.demo.reward_model", "reward model", PAIRS // TRAINING["batch"]),
+    "rayalign.demo.reward_model",
+    "reward model",
+    PAIRS // TRAINING["batch"],
     sources=(*LANGUAGE, *STAGES, "rayalign.learning.reward_modelling"),
     libraries=(*LIBRARIES, "trl", "accelerate"),
 )

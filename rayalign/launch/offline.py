@@ -99,7 +99,7 @@ def _open(section: SamplesSection, config_dir: Path) -> RowStream:
 
 
 def _notices(section: SamplesSection, stream: RowStream) -> list[str]:
-    """Of a stream that was read to its end."""
+    """What the user is told of a stream that was read to its end."""
     notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
     if stream.duplicates:
         notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")

@@ -119,7 +119,7 @@ class RoundDir:
         return [Prompt.from_row(row) for row in read_slice(self.root / "prompts.parquet", start, count)]
 
     def prompt_ids(self) -> list[str]:
-        """Of all prompts of the round, in the order they were drawn."""
+        """The ids of the round's prompts, in the order they were drawn."""
         import pyarrow.parquet as pq
 
         with (self.root / "prompts.parquet").reading() as file:
