@@ -24,7 +24,7 @@ from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
 
 DEADLINE_SHARE = 0.9
-"""The share of `limits.score_timeout_s` that scorers get: a shard's scores are back before the pool gives the scorer up."""
+"""The share of `limits.score_timeout_s` that scorers get, so that a shard is back before the pool gives them up."""
 
 
 @dataclass(frozen=True, slots=True)
