@@ -13,6 +13,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
+from rayalign.actors.handles import end
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
@@ -112,7 +113,7 @@ class RayLearner:
         self._stopping = True
         ray.get(self._coordinator.stop.remote())
         self._thread.join(timeout=30)
-        ray.kill(self._coordinator)  # pyright: ignore[reportArgumentType] - a handle, whatever its type says
+        end(self._coordinator)
 
     def _run(self, what: str, work: UpdateWork | LogpsWork) -> Answer:
         """Rank 0's answer; `what` names the work in messages."""
