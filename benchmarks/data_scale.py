@@ -140,7 +140,7 @@ def run_config(folder: Path, source: Path) -> Any:
 
 
 def read(config: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """What `inputs.read_inputs` does of the prompts."""
+    """What `launch.inputs.read_inputs` does of the prompts."""
     from rayalign.data.drawing import split_prompts
     from rayalign.data.prompt_store import PromptStore
     from rayalign.data.token_ids import fitting_prompts

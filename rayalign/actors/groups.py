@@ -98,8 +98,8 @@ class GroupMaker:
     def groups(self, shard: int, prompts: Sequence[Prompt]) -> list[tuple[Prompt, TrainingGroup]]:
         """The groups of a shard, whose prompts are given."""
         rows = self._round_dir.read_shard("train", shard) or []
-        revised = {}
-        if "revisions" in self._recipe.needs:
-            better = self._round_dir.read_shard("revision", shard) or []
+        revised = None
+        better = self._round_dir.read_shard("revision", shard) if "revisions" in self._recipe.needs else None
+        if better is not None:
             revised = {row.sample.prompt_id: row.sample.token_ids for row in better}
         return self._recipe.groups_of_shard(rows, prompts, revised, self._tokenizer)

@@ -87,13 +87,14 @@ class GroupRecipe:
         self,
         rows: Iterable[ScoredSample],
         prompts: Sequence[Prompt],
-        revised: Mapping[str, list[int]],
+        revised: Mapping[str, list[int]] | None,
         tokenizer: PreTrainedTokenizerBase | None,
     ) -> list[tuple[Prompt, TrainingGroup]]:
         """The group of each prompt that was answered, in the order of the prompts.
 
         Args:
-            revised: token ids of better answers, by the ids that `JudgedStreams.revision_prompts` gave.
+            revised: token ids of better answers, by the ids that `JudgedStreams.revision_prompts` gave; None where
+                nobody was asked for any.
             tokenizer: the policy's; may be None where the recipe does not write tokens.
         """
         by_prompt: dict[str, list[ScoredSample]] = {}
@@ -103,7 +104,7 @@ class GroupRecipe:
         if "targets" in self.needs:
             assert tokenizer is not None
             groups = [(prompt, self._with_target(group, prompt, tokenizer)) for prompt, group in groups]
-        return [(prompt, with_revisions(group, revised)) for prompt, group in groups] if revised else groups
+        return groups if revised is None else [(prompt, with_revisions(group, revised)) for prompt, group in groups]
 
     def group(self, prompt: Prompt, rows: list[ScoredSample]) -> TrainingGroup:
         """One prompt's group; of Self-Contrast alone, with its negatives only."""

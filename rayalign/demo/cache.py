@@ -49,7 +49,7 @@ class CachedModel:
         module: of its training; run as the child.
         what: the model in words; its folder's name begins with `demo-` and these words.
         steps: that the child makes.
-        sources: modules whose text decides the weights, besides the child's own.
+        sources: modules whose definitions decide the weights, besides the child's own.
         libraries: whose versions decide the weights.
     """
 

@@ -1,6 +1,6 @@
 """The run folder: the only source of truth of a run, written so that a kill at any moment loses nothing committed.
 
-It is a local folder or a prefix of an object store (`storage`), where every file appears whole or not at all. A commit
+It is a local folder or a prefix of an object store (`folder`), where every file appears whole or not at all. A commit
 (`commits/*.json` of a shard or stage, `COMMIT.json` of a round, written last) names files with size and SHA-256. A file
 that no commit names does not exist: it is overwritten without a look.
 

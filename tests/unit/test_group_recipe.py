@@ -45,7 +45,8 @@ def stored(round_dir: RoundDir, *shards: int) -> list[ScoredSample]:
 def groups_of(round_dir: RoundDir, shard: int, recipe: GroupRecipe) -> list[tuple[Prompt, TrainingGroup]]:
     """As a task of the group builder makes them, on a tokenizer that is there already."""
     prompts = round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS)
-    revised = {row.sample.prompt_id: row.sample.token_ids for row in round_dir.read_shard("revision", shard) or []}
+    better = round_dir.read_shard("revision", shard)
+    revised = None if better is None else {row.sample.prompt_id: row.sample.token_ids for row in better}
     return recipe.groups_of_shard(stored(round_dir, shard), prompts, revised, None)
 
 

@@ -98,7 +98,7 @@ def built(root: Path, settings: dict[str, Any], rows: list[ScoredSample]) -> Any
 
 def stored_groups(round_dir: RoundDir, config: RunConfig) -> list[tuple[Prompt, TrainingGroup]]:
     rows, prompts = round_dir.read_shard("train", 0) or [], round_dir.read_prompts(0, SHARD_PROMPTS)
-    return GroupRecipe(config).groups_of_shard(rows, prompts, {}, TOKENIZER)
+    return GroupRecipe(config).groups_of_shard(rows, prompts, None, TOKENIZER)
 
 
 def test_groups_hold_the_target_and_its_negatives(tmp_path: Path) -> None:

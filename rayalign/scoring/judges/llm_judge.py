@@ -80,6 +80,8 @@ class LLMJudge:
         self._overhead = len(schema_text(template))
         earlier = earlier_version(template)
         versions = [self.version, *([_version(earlier, identity)] if earlier else [])]
+        # The seeds that the judge was sent under its earlier version: the same questions stay the same.
+        self._seed_version = versions[-1]
         keys = [functools.partial(self._key, version=version) for version in versions]
         questions = Questions(self._ask_alone, keys, _remembered, _stored)
         self._calls = CachedCalls(name, questions, cache, deadline_s=deadline_s)
@@ -180,7 +182,7 @@ class LLMJudge:
         messages = self._template.messages(question.prompt, [sample.text for sample in question.samples], nonce)
         characters = sum(len(message["content"]) for message in messages) + self._overhead
         tokens = characters / CHARACTERS_PER_TOKEN + self._max_tokens
-        seed = int.from_bytes(self._key(question, self.version)[:4], "big") >> 1
+        seed = int.from_bytes(self._key(question, self._seed_version)[:4], "big") >> 1
 
         async def attempt() -> Reply:
             return await self._transport.complete(messages, self._template.schema, seed)
