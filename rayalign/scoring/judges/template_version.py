@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def earlier_version(template: Template) -> str | None:
     return _hash(template, _EARLIER.read_text(encoding="utf-8")) if same else None
 
 
+@functools.cache
 def _digest() -> str:
     return definitions_digest(templates, quoting, verdicts)
 
