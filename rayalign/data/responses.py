@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from rayalign.data.scratch_db import ScratchDb
 from rayalign.data.token_ids import tokenize_answer
 from rayalign.errors import DataError
 from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REMEDIES = {
     "rewards": "it compares responses to one prompt by score: give reward or preference data",
@@ -178,7 +181,7 @@ class CompletionTokens:
         max_tokens: the longest response that is kept, EOS included.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
     max_tokens: int
     too_long: list[tuple[str, int]] = field(default_factory=list)
