@@ -60,7 +60,7 @@ class LeftOut:
 
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
-    """Reason -> the first `KEPT_NAMES`."""
+    """Reason -> the names of the first `KEPT_NAMES` rows (or answers)."""
 
     def add(self, reason: str, name: str) -> None:
         self.counts[reason] += 1

@@ -50,7 +50,7 @@ class Format:
     sign: str
     """What `looks_so` looks for, in words."""
     split: Callable[[Row], list[tuple[str, Row]]] | None = None
-    """Where one row of the file holds many: their names and themselves."""
+    """Splits a row of the file that holds many rows into these, each with its name; null where none does."""
 
 
 FORMATS: dict[str, Format] = {
@@ -86,7 +86,7 @@ FORMATS: dict[str, Format] = {
     "alpaca": Format(readers.read_alpaca, _has("instruction", "output"), "the fields instruction and output"),
     "prompts": Format(readers.read_prompt, _prompts, f"one of the fields {', '.join(fields.PROMPT_FIELDS)}"),
 }
-"""Where a row looks like several, the first is meant."""
+"""The formats by name. Their order counts: a row that looks like several is of the first one."""
 
 PROMPT_FORMATS = ("messages", "alpaca", "prompts")
 """Formats of prompts and targets alone; `prompts` reads the rows of them all."""
@@ -96,7 +96,7 @@ PROMPT_FORMATS = ("messages", "alpaca", "prompts")
 class Detection:
     format: str
     reason: str
-    """In words, for people."""
+    """Why it is this format, in words, for people."""
 
 
 def format_of(record: object) -> str | None:

@@ -47,7 +47,7 @@ class PromptRows:
     """The prompts of a source, read row by row; `total` and `left_out` are complete when `rows` is exhausted."""
 
     rows: Iterator[PromptRow]
-    """In the source's order; the same prompt may come again, then perhaps with a target."""
+    """The prompts in the source's order; the same one may come again, then perhaps with a target."""
     found: Detection
     """The source's format."""
     left_out: LeftOut = field(default_factory=LeftOut)

@@ -40,7 +40,7 @@ class Answer:
 
     completion: Completion
     token_ids: array[int]
-    """Its EOS included: a dataset's answer is a whole one."""
+    """Tokens of the response, its EOS included: a dataset's answer is a whole one."""
     revision: array[int] | None = None
 
 
@@ -54,7 +54,7 @@ class Responses:
     """The responses of a dataset by prompt id, on local disk where they are many. Threads may share one.
 
     Args:
-        name: of the scorer that the dataset's scores and judgments stand under; its version is the data's checksum.
+        name: the scorer that the dataset's scores and judgments stand under; its version is the data's checksum.
     """
 
     def __init__(self, name: str) -> None:
@@ -156,7 +156,7 @@ class Responses:
         """Raise where the dataset has nothing that the run's objectives can learn from.
 
         Args:
-            needs: of the objectives.
+            needs: what the objectives learn from.
             targets: whether any prompt has a reference answer.
 
         Raises:

@@ -36,7 +36,7 @@ _HUB = re.compile(
 class SourceRow(NamedTuple):
     file: str
     place: str
-    """In the file: "line 7", "row 3"."""
+    """Where the row stands in the file: "line 7", "row 3"."""
     record: object
     """What stands there, or a `BadRow` where that cannot be read."""
 
