@@ -9,11 +9,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rayalign.commands.model_card import CardFacts, render_card, serve_line
 from rayalign.errors import ExportError, RunFolderError
@@ -88,7 +87,7 @@ def export(
     return target
 
 
-def _identity(run: SavedRun, record: Adapter, merged: bool) -> dict[str, Any]:
+def _identity(run: SavedRun, record: Adapter, merged: bool) -> dict[str, object]:
     """What an export is of: two of the same are equal in all of these."""
     return {
         "run": run.name,
@@ -114,7 +113,7 @@ def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], 
     return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
 
 
-def _describe(half: Path, facts: CardFacts, identity: dict[str, Any]) -> None:
+def _describe(half: Path, facts: CardFacts, identity: Mapping[str, object]) -> None:
     """Write the model card, and what the export says of itself."""
     (half / "README.md").write_text(render_card(facts), encoding="utf-8")
     digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
@@ -197,7 +196,7 @@ def _sequences(round_dir: RoundDir) -> list[list[int]]:
     return list(found.values())[:COMPARED]
 
 
-def _check_target(target: Path, identity: dict[str, Any]) -> None:
+def _check_target(target: Path, identity: Mapping[str, object]) -> None:
     """Refuse a folder that holds anything but an earlier export of the same."""
     if not target.exists() and not target.is_symlink():
         return
@@ -222,7 +221,7 @@ def _check_target(target: Path, identity: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _beside(target: Path, identity: dict[str, Any]) -> Iterator[Path]:
+def _beside(target: Path, identity: Mapping[str, object]) -> Iterator[Path]:
     """A folder that becomes `target` when all went well, and is removed else."""
     half, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
     try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rayalign.errors import ExportError
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 
 def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool) -> str:
@@ -16,7 +19,7 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
 
     Args:
         update: add a commit to a repository that exists.
-        public: of a repository that is made.
+        public: whether a repository that is made is public.
 
     Raises:
         ExportError: the hub cannot be reached, refuses, or has such a repository already.
@@ -51,7 +54,7 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
     return str(repo)
 
 
-def _refused(error: Any, hub_id: str, stays: str) -> ExportError:
+def _refused(error: HfHubHTTPError, hub_id: str, stays: str) -> ExportError:
     status = error.response.status_code
     if status == 409:
         return ExportError(

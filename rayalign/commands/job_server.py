@@ -7,10 +7,13 @@ import platform
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rayalign.errors import ClusterError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
 
 CONNECT_TIMEOUT_S = 10
 _CLIENT_ADDRESS = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
@@ -33,7 +36,12 @@ def only_address(address: str) -> Iterator[None]:
         os.environ.update(saved)
 
 
-def connect(address: str) -> Any:
+def connect(address: str) -> JobSubmissionClient:
+    """A client of the job server at `address`, once it is known to answer, to take the token and to fit.
+
+    Raises:
+        ClusterError: it does not.
+    """
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
@@ -61,7 +69,7 @@ def connect(address: str) -> Any:
     return client
 
 
-def _check_versions(client: Any, address: str) -> None:
+def _check_versions(client: JobSubmissionClient, address: str) -> None:
     """Refuse a cluster with another Ray or another minor version of Python."""
     import ray
 

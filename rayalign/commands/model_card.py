@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from rayalign.display import display, display_order, format_interval, format_value
-from rayalign.records import EvalReport
+from rayalign.records import EvalReport, JsonObject
 
 SECTIONS = ("model", "prompts", "samples", "sampling", "scoring", "combine", "groups", "objective", "training")
 """The sections of a run's config that the card shows."""
@@ -29,9 +29,9 @@ class CardFacts:
     place: str
     """Hub id or folder of this export."""
     rank: int
-    """The LoRA adapter's; 0 where all weights were trained."""
-    config: dict[str, Any]
-    """The run's, secrets redacted."""
+    """Rank of the LoRA adapter; 0 where all weights were trained."""
+    config: JsonObject
+    """The run's config, secrets redacted."""
     report: EvalReport
     hashes: dict[str, str]
     notes: list[str]
@@ -68,7 +68,7 @@ def render_card(facts: CardFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front_matter(facts: CardFacts, objectives: list[dict[str, Any]]) -> dict[str, Any]:
+def _front_matter(facts: CardFacts, objectives: Sequence[JsonObject]) -> dict[str, object]:
     base = {"base_model": facts.base, "base_model_relation": "finetune" if facts.merged else "adapter"}
     return {
         **(base if facts.base_on_hub or not facts.for_hub else {}),
@@ -124,7 +124,7 @@ def _use(facts: CardFacts) -> str:
     )
 
 
-def _settings(config: dict[str, Any]) -> str:
+def _settings(config: JsonObject) -> str:
     return yaml.safe_dump({name: config[name] for name in SECTIONS if name in config}, sort_keys=False).rstrip()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from typing import Any
+from typing import TypedDict
 
 from rayalign.display import format_value
 from rayalign.records import Prompt, ScoredSample
@@ -50,7 +50,17 @@ def _mean_reward(rows: list[ScoredSample]) -> float | None:
     return statistics.mean(rewards) if rewards else None
 
 
-def _summary(content: RoundAnswers, prompt_id: str) -> dict[str, Any]:
+class PromptSummary(TypedDict):
+    """One prompt in a list of them."""
+
+    id: str
+    text: str
+    answers: int
+    mean_reward: float | None
+    group: str
+
+
+def _summary(content: RoundAnswers, prompt_id: str) -> PromptSummary:
     rows = content.answers[prompt_id]
     return {
         "id": prompt_id,
@@ -61,7 +71,7 @@ def _summary(content: RoundAnswers, prompt_id: str) -> dict[str, Any]:
     }
 
 
-def _details(content: RoundAnswers, prompt: Prompt, limit: int | None) -> dict[str, Any]:
+def _details(content: RoundAnswers, prompt: Prompt, limit: int | None) -> dict[str, object]:
     answers = [
         {
             "index": row.sample.index,
@@ -79,7 +89,7 @@ def _details(content: RoundAnswers, prompt: Prompt, limit: int | None) -> dict[s
     return {"prompt": {**_summary(content, prompt.id), **whole}, "answers": answers}
 
 
-def _json(data: dict[str, Any]) -> str:
+def _json(data: dict[str, object]) -> str:
     return json.dumps(json_value(data), indent=1)
 
 

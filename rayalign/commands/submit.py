@@ -13,12 +13,16 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rayalign.commands.job_server import connect, first_line, only_address
 from rayalign.config.file import resolved_yaml
 from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, ClusterError, ConfigError
+from rayalign.records import JsonObject
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 CACHES = (".git", ".venv", "venv", "__pycache__", "node_modules", ".*_cache", ".hypothesis", "*.egg-info")
 SECRET_PLACES = (".env", ".env.*", ".netrc", ".ssh", ".aws", ".azure", ".kube", ".gnupg", ".ray", ".config")
@@ -40,7 +44,7 @@ def submit(
     Args:
         path: the config file, below the working directory, which travels to the cluster.
         overrides: the `--set` values, passed on.
-        address: of the cluster's job server, `http://HEAD:8265`.
+        address: the cluster's job server, `http://HEAD:8265`.
         wait: follow the log until the end.
 
     Returns:
@@ -80,7 +84,9 @@ def _command(path: Path, overrides: Sequence[str], fork: str | None) -> str:
     return shlex.join([*words, *(["--fork", fork] if fork else [])])
 
 
-def _join_or_submit(client: Any, name: str, identity: str, command: str, config: RunConfig, say: Say) -> str:
+def _join_or_submit(
+    client: JobSubmissionClient, name: str, identity: str, command: str, config: RunConfig, say: Say
+) -> str:
     attempts = _attempts(client, name)
     if attempts and not attempts[-1].status.is_terminal():
         job = attempts[-1]
@@ -91,7 +97,7 @@ def _join_or_submit(client: Any, name: str, identity: str, command: str, config:
                 f"wait for it, stop it with `ray job stop {job.submission_id}`, or set another run.name",
             )
         say(f"{job.submission_id} is {job.status.value.lower()}: following it")
-        return job.submission_id
+        return str(job.submission_id)
     number = 1 + int((attempts[-1].metadata or {})["rayalign_attempt"]) if attempts else 1
     job_id = f"{name}-{number}"
     say(f"submitting {job_id} from {Path.cwd()}" + (f", {_ended(attempts[-1])}" if attempts else ""))
@@ -111,7 +117,7 @@ def _join_or_submit(client: Any, name: str, identity: str, command: str, config:
     return job_id
 
 
-def _submit(client: Any, job: dict[str, Any]) -> None:
+def _submit(client: JobSubmissionClient, job: JsonObject) -> None:
     """Submit; a head that came up a moment ago has no agent yet that could take the job."""
     deadline = time.monotonic() + AGENT_S
     while True:
@@ -130,23 +136,23 @@ def _submit(client: Any, job: dict[str, Any]) -> None:
         time.sleep(POLL_S)
 
 
-def _runtime_env(config: RunConfig) -> dict[str, Any]:
+def _runtime_env(config: RunConfig) -> dict[str, object]:
     folder = config.run.dir
     own = [] if "://" in folder or Path(folder).is_absolute() else [f"/{Path(folder).as_posix()}"]
     return {"working_dir": str(Path.cwd()), "excludes": [*CACHES, *SECRETS, *own, "/runs"]}
 
 
-def _attempts(client: Any, name: str) -> list[Any]:
+def _attempts(client: JobSubmissionClient, name: str) -> list[JobDetails]:
     """The run's attempts on this cluster, oldest first."""
     jobs = [job for job in client.list_jobs() if (job.metadata or {}).get("rayalign_run") == name]
-    return sorted(jobs, key=lambda job: int(job.metadata["rayalign_attempt"]))
+    return sorted(jobs, key=lambda job: int((job.metadata or {})["rayalign_attempt"]))
 
 
-def _ended(job: Any) -> str:
+def _ended(job: JobDetails) -> str:
     return f"{job.submission_id} ended as {job.status.value.lower()}: resuming"
 
 
-def _follow(client: Any, job: str, say: Say) -> int:
+def _follow(client: JobSubmissionClient, job: str, say: Say) -> int:
     """Print the job's log as it grows; when it ends, give the run's exit code."""
     shown = 0
     lost_since: float | None = None
@@ -169,7 +175,7 @@ def _follow(client: Any, job: str, say: Say) -> int:
         time.sleep(POLL_S)
 
 
-async def _tail(client: Any, job: str, skip: int, say: Say) -> int:
+async def _tail(client: JobSubmissionClient, job: str, skip: int, say: Say) -> int:
     """Print what comes after the first `skip` characters of the log; returns how many were seen in all."""
     import aiohttp
 
@@ -187,7 +193,7 @@ async def _tail(client: Any, job: str, skip: int, say: Say) -> int:
     return max(position, skip)
 
 
-def _exit_code(info: Any, say: Say) -> int:
+def _exit_code(info: JobDetails, say: Say) -> int:
     status, code = info.status.value, info.driver_exit_code
     if status == "SUCCEEDED":
         return EXIT_OK

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from rayalign.errors import DataError
-from rayalign.records import Message, Verdict
+from rayalign.records import JsonObject, Message, Verdict
 
 KEPT_NAMES = 1000
 """Rows (or answers) left out for one reason that are kept by name."""
@@ -42,9 +42,16 @@ class DatasetRow:
     """In the dataset's order; of a preference pair the chosen one (score 1) stands before the rejected one (0)."""
     target: str | None = None
     """The reference answer (SFT target)."""
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> answers of this row that could not be used ("answer 2"); the row has others."""
+
+
+class LeftOutFacts(TypedDict):
+    """What was left out for one reason: how many, and the `first` names."""
+
+    count: int
+    first: list[str]
 
 
 @dataclass(slots=True)
@@ -53,7 +60,7 @@ class LeftOut:
 
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
-    """Reason -> the first `KEPT_NAMES`."""
+    """Reason -> the names of the first `KEPT_NAMES` rows (or answers)."""
 
     def add(self, reason: str, name: str) -> None:
         self.counts[reason] += 1
@@ -61,7 +68,7 @@ class LeftOut:
         if len(first) < KEPT_NAMES:
             first.append(name)
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
+    def to_dict(self) -> dict[str, LeftOutFacts]:
         """Reason -> `count` and the `first` names."""
         return {reason: {"count": count, "first": self.names[reason]} for reason, count in self.counts.items()}
 

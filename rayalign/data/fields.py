@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TypeGuard
 
 from rayalign.data.dataset import BadRow, Completion
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 
 PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns")
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
@@ -23,10 +23,11 @@ BAD_UNICODE = "not valid Unicode (half of a surrogate pair)"
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
+"""A row as its source has it, of which nothing is taken for granted."""
 
 
-def require(record: Row, name: str) -> Any:
+def require(record: Row, name: str) -> object:
     """The field's value, of any kind but null."""
     if name not in record:
         raise BadRow(f"no field {name}", *_no_field(record, name), "name the format that these rows have")
@@ -67,11 +68,13 @@ def unicode_text(value: str) -> str:
     return value
 
 
-def rest(record: Row, used: Iterable[str]) -> dict[str, Any]:
+def rest(record: Row, used: Iterable[str]) -> JsonObject:
     """The fields that are not used; an object under `metadata` is spread out among them."""
-    left = {key: value for key, value in record.items() if key not in set(used)}
-    if isinstance(left.get("metadata"), Mapping):
-        left = {**left.pop("metadata"), **left}
+    left: JsonObject = {key: value for key, value in record.items() if key not in set(used)}
+    spread = left.get("metadata")
+    if isinstance(spread, Mapping):
+        del left["metadata"]
+        left = {**spread, **left}
     return left
 
 
@@ -102,6 +105,7 @@ def prompt_messages(record: Row, name: str) -> list[Message]:
 
 
 def conversation(turns: Sequence[Row], name: str) -> list[Message]:
+    messages: list[Message] = []
     for turn in turns:
         if "role" not in turn or "content" not in turn:
             fields = ", ".join(map(str, turn)) or "none"
@@ -111,9 +115,11 @@ def conversation(turns: Sequence[Row], name: str) -> list[Message]:
                 "each message of a conversation has a role and a content",
                 "rename its fields to role and content",
             )
-        if not isinstance(turn["role"], str) or not isinstance(turn["content"], str):
+        role, content = turn["role"], turn["content"]
+        if not isinstance(role, str) or not isinstance(content, str):
             raise BadRow(NOT_TEXT)
-    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        messages.append({"role": role, "content": content})
+    return messages
 
 
 def dialogue(value: str, name: str) -> list[Message]:
@@ -129,7 +135,7 @@ def dialogue(value: str, name: str) -> list[Message]:
     return [{"role": _ROLES[who], "content": what.strip()} for who, what in zip(speakers, said, strict=True)]
 
 
-def is_dialogue(value: Any) -> bool:
+def is_dialogue(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(_SPEAKER.match(value))
 
 
@@ -145,7 +151,7 @@ def asked(messages: list[Message]) -> list[Message]:
 
 
 def answers(
-    items: Sequence[Any], read: Callable[[Row], Completion | None]
+    items: Sequence[object], read: Callable[[Row], Completion | None]
 ) -> tuple[list[Completion], dict[str, list[str]]]:
     """The usable answers of a row, and the others by reason; `read` gives None for one that the dataset skips.
 
@@ -168,7 +174,7 @@ def answers(
     return completions, left_out
 
 
-def objects(record: Row, name: str) -> list[Any]:
+def objects(record: Row, name: str) -> list[object]:
     value = require(record, name)
     if not isinstance(value, list):
         raise BadRow(f"{name} is not a list")

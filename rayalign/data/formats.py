@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rayalign.data import fields, readers
 from rayalign.data.dataset import BadRow, DatasetRow
@@ -21,7 +20,8 @@ def _has(*names: str) -> Callable[[Row], bool]:
 
 
 def _critiques(record: Row) -> bool:
-    return isinstance(record.get("data"), Mapping) and "questions" in record["data"]
+    data = record.get("data")
+    return isinstance(data, Mapping) and "questions" in data
 
 
 def _ultrafeedback(record: Row) -> bool:
@@ -50,7 +50,7 @@ class Format:
     sign: str
     """What `looks_so` looks for, in words."""
     split: Callable[[Row], list[tuple[str, Row]]] | None = None
-    """Where one row of the file holds many: their names and themselves."""
+    """Splits a row of the file that holds many rows into these, each with its name; null where none does."""
 
 
 FORMATS: dict[str, Format] = {
@@ -86,7 +86,7 @@ FORMATS: dict[str, Format] = {
     "alpaca": Format(readers.read_alpaca, _has("instruction", "output"), "the fields instruction and output"),
     "prompts": Format(readers.read_prompt, _prompts, f"one of the fields {', '.join(fields.PROMPT_FIELDS)}"),
 }
-"""Where a row looks like several, the first is meant."""
+"""The formats by name. Their order counts: a row that looks like several is of the first one."""
 
 PROMPT_FORMATS = ("messages", "alpaca", "prompts")
 """Formats of prompts and targets alone; `prompts` reads the rows of them all."""
@@ -96,17 +96,17 @@ PROMPT_FORMATS = ("messages", "alpaca", "prompts")
 class Detection:
     format: str
     reason: str
-    """In words, for people."""
+    """Why it is this format, in words, for people."""
 
 
-def format_of(record: Any) -> str | None:
+def format_of(record: object) -> str | None:
     """The first format that the row looks like."""
     if not isinstance(record, Mapping):
         return None
     return next((name for name, one in FORMATS.items() if one.looks_so(record)), None)
 
 
-def detect(records: Sequence[Any], where: str) -> Detection:
+def detect(records: Sequence[object], where: str) -> Detection:
     """The format that most of the (first) rows look like.
 
     Raises:
@@ -126,7 +126,7 @@ def detect(records: Sequence[Any], where: str) -> Detection:
     return Detection(name, f"{votes[name]} of the first {len(records)} rows have {FORMATS[name].sign}")
 
 
-def choose_format(name: str, first: Sequence[tuple[str, Any]], where: str) -> Detection:
+def choose_format(name: str, first: Sequence[tuple[str, object]], where: str) -> Detection:
     """The named format, or where `name` is `auto` the one of the first (name, row) pairs.
 
     Raises:
@@ -142,7 +142,7 @@ def choose_format(name: str, first: Sequence[tuple[str, Any]], where: str) -> De
     return Detection(name, "it was named")
 
 
-def read_record(record: Any, name: str, form: Format) -> Iterator[tuple[str, DatasetRow | BadRow]]:
+def read_record(record: object, name: str, form: Format) -> Iterator[tuple[str, DatasetRow | BadRow]]:
     """The rows that one record of a source holds, each with its name; those that cannot be used as `BadRow`."""
     try:
         if isinstance(record, BadRow):

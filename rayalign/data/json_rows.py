@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from rayalign.data.dataset import BadRow
 from rayalign.errors import DataError
+from rayalign.records import JsonObject
 
+IsRow = Callable[[JsonObject], bool]
+"""Tells whether an object that is a whole JSON file is one row, or holds the list of the rows."""
 FORMATS = "give a JSON list of objects, or a JSONL file with one object per line"
 MAX_JSON_BYTES = 1 << 30
 """A JSON list is read whole; a larger one is refused. JSONL has no limit."""
 
 
-def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "line 7". A line that is not JSON, or not UTF-8, is a `BadRow`.
 
     Raises:
@@ -33,7 +36,7 @@ def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
         raise DataError(f"{path}: the file is empty", "there is nothing to read", FORMATS)
 
 
-def json_rows(stream: BinaryIO, path: str, is_row: Callable[[dict[str, Any]], bool]) -> Iterator[tuple[str, Any]]:
+def json_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "row 3" of a JSON list; the file may also hold JSONL.
 
     An object with one list is that list, unless `is_row` says that it is itself a row.
@@ -62,7 +65,7 @@ def json_rows(stream: BinaryIO, path: str, is_row: Callable[[dict[str, Any]], bo
         yield f"row {number}", row
 
 
-def _listed(value: Any, path: str, is_row: Callable[[dict[str, Any]], bool]) -> list[Any]:
+def _listed(value: object, path: str, is_row: IsRow) -> list[object]:
     if isinstance(value, dict) and is_row(value):
         return [value]
     if isinstance(value, dict):
@@ -85,7 +88,7 @@ def _decoded(content: bytes, path: str) -> str:
         raise _not_utf8(error).error(f"{path}, line {line}") from None
 
 
-def _row(line: bytes, number: int) -> tuple[str, Any]:
+def _row(line: bytes, number: int) -> tuple[str, object]:
     place = f"line {number}"
     try:
         text = line.decode().rstrip("\r\n")
@@ -98,7 +101,7 @@ def _row(line: bytes, number: int) -> tuple[str, Any]:
         return place, BadRow("JSON that cannot be read", str(error), "this JSON cannot be read", FORMATS)
 
 
-def _loads(text: str) -> Any:
+def _loads(text: str) -> object:
     """Strict about structure, but control characters such as NUL may stand in strings as they are."""
     return json.loads(text, strict=False)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rayalign.config.data import ChatTemplate
 from rayalign.config.objective import (
@@ -23,30 +23,40 @@ from rayalign.config.objective import (
     Objective,
     RevisionObjective,
 )
-from rayalign.data.token_ids import fill, tokenize_messages
+from rayalign.data.token_ids import eos_id, fill, tokenize_messages
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class JudgedStreams:
     """Adds the streams that a run's objectives need to its groups.
 
     Args:
-        tokenizer: the policy's Hugging Face tokenizer.
+        tokenizer: the policy's; may be None where no objective reads judgments.
         chat_template: `prompts.template`. The templates of the objectives are Alpaca's own relatives, so that they
             stand alone where that is `alpaca`, and inside any other.
     """
 
-    def __init__(self, objectives: Sequence[Objective], tokenizer: Any, chat_template: ChatTemplate) -> None:
+    def __init__(
+        self, objectives: Sequence[Objective], tokenizer: PreTrainedTokenizerBase | None, chat_template: ChatTemplate
+    ) -> None:
         self._objectives = objectives
-        self._tokenizer = tokenizer
+        self._given_tokenizer = tokenizer
         self._chat_template: ChatTemplate = "none" if chat_template == "alpaca" else chat_template
         self._longest = max((o.judgment_max_tokens for o in objectives if isinstance(o, JudgedObjective)), default=0)
+
+    @property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        assert self._given_tokenizer is not None
+        return self._given_tokenizer
 
     def add(self, group: TrainingGroup, prompt: Prompt) -> TrainingGroup:
         """The group with its judged prompts and criticisms; unchanged where no objective needs any."""
         judged = next((o for o in self._objectives if isinstance(o, JudgedPromptObjective)), None)
         forward = next((o for o in self._objectives if isinstance(o, ForwardPredictionObjective)), None)
-        changes: dict[str, Any] = {}
+        changes: dict[str, list[list[int]]] = {}
         if judged is not None:
             everything = any(isinstance(o, HindsightObjective) for o in self._objectives)
             changes["judged_prompt_token_ids"] = [
@@ -103,7 +113,9 @@ class JudgedStreams:
 
     def _criticism(self, judgment: str) -> list[int]:
         ids = list(self._tokenizer(self.cut(judgment), add_special_tokens=False)["input_ids"])
-        return [*ids, self._tokenizer.eos_token_id]
+        return [*ids, eos_id(self._tokenizer)]
 
     def _text(self, token_ids: list[int]) -> str:
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text

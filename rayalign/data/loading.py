@@ -24,7 +24,7 @@ class RowStream:
     rows: Iterator[DatasetRow]
     format: str
     reason: str
-    """Why this format: for people."""
+    """Why it is this format, in words, for people."""
     skipped: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> rows, or answers of rows, that are left out ("prefs.jsonl, line 7, answer 2")."""
     read: int = 0
@@ -106,7 +106,7 @@ def no_good_row(source: str, stream: RowStream) -> DataError:
 
 
 def load_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> DatasetRows:
-    """The same as a list, with identical rows once."""
+    """`iter_dataset_rows` as a list, with identical rows once."""
     stream = iter_dataset_rows(source, format, on_bad_rows)
     rows = list(stream.distinct())
     return DatasetRows(rows, stream.format, stream.reason, stream.skipped, stream.duplicates)

@@ -1,4 +1,4 @@
-"""Prompts: read a source. Pure Python; the tokenizer comes in `data/chat.py`.
+"""Prompts: read a source. Pure Python; the tokenizer comes in `data/token_ids.py`.
 
 A source is anything that `data/sources.py` opens, in any format of `data/formats.py`. Of plain prompts the prompt is
 looked for in the fields `messages`, `prompt`, `instruction` (+ `input`) and `turns`, in this order, or in the field
@@ -9,11 +9,11 @@ that the config names. The target (SFT answer) is a conversation's closing assis
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from rayalign.data.dataset import BadRow, LeftOut
+from rayalign.data.fields import Row
 from rayalign.data.formats import (
     DETECT_ROWS,
     FORMATS,
@@ -27,7 +27,7 @@ from rayalign.data.formats import (
 from rayalign.data.readers import read_prompt
 from rayalign.data.sources import open_source
 from rayalign.errors import DataError
-from rayalign.records import Message, prompt_id
+from rayalign.records import JsonObject, Message, prompt_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PromptRow:
     messages: list[Message]
     """The conversation up to the turn that the model answers."""
     target: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: JsonObject = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class PromptRows:
     """The prompts of a source, read row by row; `total` and `left_out` are complete when `rows` is exhausted."""
 
     rows: Iterator[PromptRow]
-    """In the source's order; the same prompt may come again, then perhaps with a target."""
+    """The prompts in the source's order; the same one may come again, then perhaps with a target."""
     found: Detection
     """The source's format."""
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -71,13 +71,13 @@ def load_prompt_rows(source: str, field: str = "auto", format: str = "auto") -> 
     return _stream(((row.name, row.record) for row in rows), source, field, format)
 
 
-def rows_from_records(records: Iterable[Mapping[str, Any]], where: str, field: str = "auto") -> PromptRows:
-    """The same for objects that are already in memory; `where` names them in errors."""
+def rows_from_records(records: Iterable[Row], where: str, field: str = "auto") -> PromptRows:
+    """The prompts of objects that are already in memory; `where` names them in errors."""
     named = ((f"{where}, row {number}", record) for number, record in enumerate(records, 1))
     return _stream(named, where, field, "auto")
 
 
-def _stream(named: Iterable[tuple[str, Any]], where: str, field: str, format: str) -> PromptRows:
+def _stream(named: Iterable[tuple[str, object]], where: str, field: str, format: str) -> PromptRows:
     first = list(itertools.islice(named := iter(named), DETECT_ROWS))
     if not first:
         raise DataError(f"{where}: no rows", "there is nothing to sample from", "give a file with at least two prompts")
@@ -87,7 +87,7 @@ def _stream(named: Iterable[tuple[str, Any]], where: str, field: str, format: st
     return prompts
 
 
-def _read(named: Iterable[tuple[str, Any]], prompts: PromptRows, form: Format, where: str) -> Iterator[PromptRow]:
+def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format, where: str) -> Iterator[PromptRow]:
     good = 0
     for record_name, record in named:
         for name, row in read_record(record, record_name, form):
@@ -104,7 +104,7 @@ def _read(named: Iterable[tuple[str, Any]], prompts: PromptRows, form: Format, w
         raise DataError(f"{where}: none of {prompts.total} rows has a usable prompt", counts, "fill in the prompts")
 
 
-def _format(first: list[tuple[str, Any]], where: str, field: str, format: str) -> tuple[Format, Detection]:
+def _format(first: list[tuple[str, object]], where: str, field: str, format: str) -> tuple[Format, Detection]:
     if field != "auto":
         plain = FORMATS["prompts"]
         reader = Format(lambda record: read_prompt(record, (field,)), plain.looks_so, plain.sign)

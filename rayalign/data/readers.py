@@ -7,7 +7,6 @@ object under `metadata` is spread out among them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
@@ -41,7 +40,7 @@ def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS) -> Dat
     return DatasetRow(messages, [], fields.unicode_text(target) if target is not None else None, rest(record, used))
 
 
-def _only_turn(value: Any) -> Any:
+def _only_turn(value: object) -> object:
     """The text of an answer that stands as a conversation of one assistant turn (TRL); else the value itself."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], Mapping):
         return value[0].get("content") if value[0].get("role") == "assistant" else None
@@ -157,13 +156,14 @@ def _conversation_pair(record: Row) -> tuple[list[Message], str, str]:
     return lead, chosen[0]["content"], rejected[0]["content"]
 
 
-def _turns(record: Row, name: str) -> list[Any]:
+def _turns(record: Row, name: str) -> list[Row]:
     turns = objects(record, name)
     if not turns:
         raise BadRow(f"{name} is empty")
-    if not all(isinstance(turn, Mapping) for turn in turns):
+    objects_only = [turn for turn in turns if isinstance(turn, Mapping)]
+    if len(objects_only) < len(turns):
         raise BadRow(f"{name} is neither text nor a conversation")
-    return turns
+    return objects_only
 
 
 def _pair(record: Row, messages: list[Message], chosen: str, rejected: str) -> DatasetRow:
@@ -229,7 +229,9 @@ def split_critiques(record: Row) -> list[tuple[str, Row]]:
 
 def read_critique(record: Row) -> DatasetRow:
     """One question on a `passage` and its `answers`, each with `feedback`: rating (1 to 7), critiques, refinements."""
-    passage, question = text(record["passage"], "text"), text(record, "question")
+    shared = record["passage"]
+    assert isinstance(shared, Mapping)  # `split_critiques` has seen to it
+    passage, question = text(shared, "text"), text(record, "question")
     completions, left_out = answers(objects(record, "answers"), _criticised)
     used = {"passage", "question", "answers", "rankings"}
     messages: list[Message] = [{"role": "user", "content": f"{passage}\n{question}"}]

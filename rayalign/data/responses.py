@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from rayalign.data.scratch_db import ScratchDb
 from rayalign.data.token_ids import tokenize_answer
 from rayalign.errors import DataError
 from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REMEDIES = {
     "rewards": "it compares responses to one prompt by score: give reward or preference data",
@@ -37,7 +40,7 @@ class Answer:
 
     completion: Completion
     token_ids: array[int]
-    """Its EOS included: a dataset's answer is a whole one."""
+    """Tokens of the response, its EOS included: a dataset's answer is a whole one."""
     revision: array[int] | None = None
 
 
@@ -51,7 +54,7 @@ class Responses:
     """The responses of a dataset by prompt id, on local disk where they are many. Threads may share one.
 
     Args:
-        name: of the scorer that the dataset's scores and judgments stand under; its version is the data's checksum.
+        name: the scorer that the dataset's scores and judgments stand under; its version is the data's checksum.
     """
 
     def __init__(self, name: str) -> None:
@@ -153,7 +156,7 @@ class Responses:
         """Raise where the dataset has nothing that the run's objectives can learn from.
 
         Args:
-            needs: of the objectives.
+            needs: what the objectives learn from.
             targets: whether any prompt has a reference answer.
 
         Raises:
@@ -178,7 +181,7 @@ class CompletionTokens:
         max_tokens: the longest response that is kept, EOS included.
     """
 
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     template: ChatTemplate
     max_tokens: int
     too_long: list[tuple[str, int]] = field(default_factory=list)

@@ -6,8 +6,9 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
+Value = str | bytes | int | float | None
+"""What SQLite can store."""
 CACHE_KIB = 16 << 10
 """How much of the database stays in memory."""
 
@@ -35,11 +36,11 @@ class ScratchDb:
             yield self._db
             self._db.execute("COMMIT")
 
-    def all(self, query: str, values: Sequence[Any] = ()) -> list[tuple]:
+    def all(self, query: str, values: Sequence[Value] = ()) -> list[tuple]:
         with self._lock:
             return self._db.execute(query, values).fetchall()
 
     def each(self, query: str) -> Iterator[tuple]:
-        """Row by row; nobody else may use the database until the last one."""
+        """The rows one by one; nobody else may use the database until the last one."""
         with self._lock:
             yield from self._db.execute(query)

@@ -11,16 +11,19 @@ from __future__ import annotations
 import gzip
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from rayalign.data.json_rows import json_rows, jsonl_rows
+from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
 from rayalign.data.table_rows import csv_rows, parquet_rows
 from rayalign.errors import DataError, RunFolderError
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
@@ -29,14 +32,12 @@ _HUB = re.compile(
     r"(?P<marked>hub:)?(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?:@(?P<revision>[^:]+))?(?::(?P<split>\S+))?"
 )
 
-IsRow = Callable[[dict[str, Any]], bool]
-
 
 class SourceRow(NamedTuple):
     file: str
     place: str
-    """In the file: "line 7", "row 3"."""
-    record: Any
+    """Where the row stands in the file: "line 7", "row 3"."""
+    record: object
     """What stands there, or a `BadRow` where that cannot be read."""
 
     @property
@@ -49,7 +50,7 @@ def open_source(source: str, is_row: IsRow) -> Iterator[SourceRow]:
 
     Args:
         source: a file, a folder, a URI, or a hub id (see the module).
-        is_row: tells whether an object that is a whole JSON file is one row, or holds the list of the rows.
+        is_row: whether an object that is a whole JSON file is one row (see `json_rows.IsRow`).
 
     Raises:
         DataError: there is no such source, it cannot be read, or it holds no data files.
@@ -135,7 +136,7 @@ def _beside(name: str) -> bool:
 @contextmanager
 def _stream(file: Folder) -> Iterator[BinaryIO]:
     if file.is_local:
-        opened: Any = file.local_path().open("rb")
+        opened = file.local_path().open("rb")
     else:
         filesystem, path = file.filesystem_and_path()
         with file.explained():
@@ -149,7 +150,7 @@ def _stream(file: Folder) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _parquet(file: Folder) -> Iterator[Any]:
+def _parquet(file: Folder) -> Iterator[BinaryIO | NativeFile]:
     if file.is_local:
         with file.local_path().open("rb") as opened:
             yield opened

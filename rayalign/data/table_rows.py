@@ -7,10 +7,16 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from rayalign.data.dataset import BadRow
 from rayalign.errors import DataError
+from rayalign.records import JsonObject
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+    from pyarrow import NativeFile
 
 BATCH_ROWS = 256
 MAX_CELL = 1 << 30
@@ -19,7 +25,7 @@ NOT_TEXT_COLUMNS = {"score", "label", "rank", "messages", "chosen", "rejected", 
 _NOT_JSON = re.compile(r"timestamp|date|time|duration|decimal|binary")
 
 
-def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
+def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "line 7" where the row begins. The first line names the columns; an empty cell is null.
 
     Raises:
@@ -36,7 +42,7 @@ def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, Any]]:
         lines.detach()
 
 
-def _csv_rows(reader: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _csv_rows(reader: Reader, path: str) -> Iterator[tuple[str, object]]:
     columns = next(reader, [])
     if not any(columns):
         raise DataError(f"{path}: the file is empty", "the first line of a CSV file names its columns", "add it")
@@ -55,7 +61,7 @@ def _csv_rows(reader: Any, path: str) -> Iterator[tuple[str, Any]]:
         last = reader.line_num
 
 
-def _csv_row(columns: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
+def _csv_row(columns: list[str], cells: list[str]) -> JsonObject | BadRow:
     if len(cells) != len(columns):
         found = f"{len(cells)} cells under {len(columns)} columns"
         return BadRow(
@@ -66,7 +72,7 @@ def _csv_row(columns: list[str], cells: list[str]) -> dict[str, Any] | BadRow:
     return {name: _cell(name, cell) for name, cell in zip(columns, cells, strict=True)}
 
 
-def _cell(name: str, cell: str) -> Any:
+def _cell(name: str, cell: str) -> object:
     if not cell:
         return None
     if name in NOT_TEXT_COLUMNS or name.startswith("score_"):
@@ -80,8 +86,8 @@ def _cell(name: str, cell: str) -> Any:
     return cell
 
 
-def parquet_rows(source: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """(place, row) pairs: "row 3". `source` is a path or a seekable pyarrow file.
+def parquet_rows(source: BinaryIO | NativeFile, path: str) -> Iterator[tuple[str, object]]:
+    """(place, row) pairs: "row 3". `source` is a file to seek in.
 
     Raises:
         DataError: this is not a Parquet file.
@@ -102,6 +108,6 @@ def parquet_rows(source: Any, path: str) -> Iterator[tuple[str, Any]]:
         raise DataError(found, "this is not a whole Parquet file", "write it anew") from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """JSON values for what JSON has none for: dates and times as in ISO 8601, bytes and decimals as text."""
     return json.loads(json.dumps(value, default=lambda odd: odd.isoformat() if hasattr(odd, "isoformat") else str(odd)))

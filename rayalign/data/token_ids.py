@@ -1,6 +1,6 @@
 """From text to token ids, the one place where that is done: prompts, and answers that no model sampled.
 
-The chat template is the tokenizer's own, one of `data/templates.py`, or none.
+The chat template is the tokenizer's own, one of `data/chat_templates.py`, or none.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rayalign.config.data import ChatTemplate
 from rayalign.data.chat_templates import TEMPLATES
@@ -17,11 +18,16 @@ from rayalign.data.prompts import PromptRow, PromptRows
 from rayalign.errors import DataError, ModelError
 from rayalign.records import Message, Prompt
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 AT_ONCE = 256
 """Conversations that the tokenizer is given together."""
 
 
-def fitting_prompts(rows: PromptRows, tokenizer: Any, template: ChatTemplate, max_tokens: int) -> Iterator[Prompt]:
+def fitting_prompts(
+    rows: PromptRows, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, max_tokens: int
+) -> Iterator[Prompt]:
     """`tokenize_prompts`, one at a time; the longer ones are counted in `rows.left_out`."""
     for row, token_ids in _tokenized(rows.rows, tokenizer, template):
         if len(token_ids) > max_tokens:
@@ -31,12 +37,13 @@ def fitting_prompts(rows: PromptRows, tokenizer: Any, template: ChatTemplate, ma
 
 
 def tokenize_prompts(
-    rows: Iterable[PromptRow], tokenizer: Any, template: ChatTemplate, max_tokens: int
+    rows: Iterable[PromptRow], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, max_tokens: int
 ) -> tuple[list[Prompt], list[tuple[str, int]]]:
     """The prompts of at most `max_tokens` tokens, and (id, tokens) of the longer ones: nothing is ever cut.
 
-    `auto` applies the chat template of `tokenizer` (a Hugging Face one) with its generation header, a name one of
-    `data/templates.py`; `none` gives the model the bare text of the last message. The BOS token stands at most once.
+    `auto` applies the chat template of `tokenizer` with its generation header, a name one of
+    `data/chat_templates.py`; `none` gives the model the bare text of the last message. The BOS token stands at most
+    once.
 
     Raises:
         ModelError: the tokenizer lacks the chat template, or a token that the named one needs.
@@ -53,7 +60,7 @@ def tokenize_prompts(
 
 
 def _tokenized(
-    rows: Iterable[PromptRow], tokenizer: Any, template: ChatTemplate
+    rows: Iterable[PromptRow], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate
 ) -> Iterator[tuple[PromptRow, list[int]]]:
     check_template(tokenizer, template)
     source = iter(rows)
@@ -61,7 +68,9 @@ def _tokenized(
         yield from zip(some, _tokenize_some(some, tokenizer, template), strict=True)
 
 
-def _tokenize_some(rows: Sequence[PromptRow], tokenizer: Any, template: ChatTemplate) -> list[list[int]]:
+def _tokenize_some(
+    rows: Sequence[PromptRow], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate
+) -> list[list[int]]:
     """As `tokenize_messages` does each of them, in one call of the tokenizer where all have the template."""
     from jinja2 import TemplateError
 
@@ -75,14 +84,21 @@ def _tokenize_some(rows: Sequence[PromptRow], tokenizer: Any, template: ChatTemp
     return [tokenize_messages(row.messages, tokenizer, template, f"prompt {row.id}") for row in rows]
 
 
-def _apply(conversations: list[Any], tokenizer: Any, template: ChatTemplate) -> Any:
-    own = {} if template == "auto" else {"chat_template": TEMPLATES[template].jinja, "bos": _bos(tokenizer)}
-    return tokenizer.apply_chat_template(
-        conversations, tokenize=True, add_generation_prompt=True, return_dict=False, **own
-    )
+def _apply(
+    conversations: list[Message] | list[list[Message]], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate
+) -> list:
+    apply = partial(tokenizer.apply_chat_template, tokenize=True, add_generation_prompt=True, return_dict=False)
+    if template == "auto":
+        found = apply(conversations)
+    else:
+        found = apply(conversations, chat_template=TEMPLATES[template].jinja, bos=_bos(tokenizer))
+    assert isinstance(found, list)
+    return found
 
 
-def tokenize_messages(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
+def tokenize_messages(
+    messages: list[Message], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, name: str
+) -> list[int]:
     """Token ids of one conversation up to the model's turn, with at most one BOS.
 
     Raises:
@@ -95,26 +111,37 @@ def tokenize_messages(messages: list[Message], tokenizer: Any, template: ChatTem
     return token_ids
 
 
-def tokenize_answer(answer: str, tokenizer: Any, template: ChatTemplate) -> list[int]:
+def tokenize_answer(answer: str, tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> list[int]:
     """Token ids of a whole answer behind its prompt, with its EOS: prompt and answer never share a token.
 
     Raises:
         ModelError: the tokenizer has no EOS.
     """
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            "the tokenizer has no EOS token",
-            "a whole answer ends with one",
-            "use a model whose tokenizer names its eos_token",
-        )
+    eos = eos_id(tokenizer)
     if template not in TEMPLATES:
-        return [*tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"], tokenizer.eos_token_id]
+        return [*tokenizer(answer, add_special_tokens=False, verbose=False)["input_ids"], eos]
     before, after = TEMPLATES[template].around_answer
-    return [*_inner_tokens(before + answer + after, tokenizer), tokenizer.eos_token_id]
+    return [*_inner_tokens(before + answer + after, tokenizer), eos]
+
+
+def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the token that ends an answer.
+
+    Raises:
+        ModelError: the tokenizer has no EOS.
+    """
+    eos = tokenizer.eos_token_id
+    if isinstance(eos, int):
+        return eos
+    raise ModelError(
+        "the tokenizer has no EOS token",
+        "a whole answer ends with one",
+        "use a model whose tokenizer names its eos_token",
+    )
 
 
 def tokenize_conversation(
-    messages: list[Message], tokenizer: Any, template: Literal["auto", "none"], name: str
+    messages: list[Message], tokenizer: PreTrainedTokenizerBase, template: Literal["auto", "none"], name: str
 ) -> list[int]:
     """Token ids of a prompt with its answer, as the scorer of reward models reads them.
 
@@ -125,11 +152,12 @@ def tokenize_conversation(
         return tokenizer("\n".join(message["content"] for message in messages[-2:]))["input_ids"]
     with _explained(messages, name):
         text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert isinstance(text, str)
     # The template has written BOS and EOS itself.
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def check_template(tokenizer: Any, template: ChatTemplate) -> None:
+def check_template(tokenizer: PreTrainedTokenizerBase, template: ChatTemplate) -> None:
     """Whether the tokenizer has what the chat template needs.
 
     Raises:
@@ -169,15 +197,19 @@ def fill(template: str, **fields: str) -> str:
     return re.sub(pattern, lambda match: fields[match.group()[1:-1]], template)
 
 
-def _templated(messages: list[Message], tokenizer: Any, template: ChatTemplate, name: str) -> list[int]:
+def _templated(
+    messages: list[Message], tokenizer: PreTrainedTokenizerBase, template: ChatTemplate, name: str
+) -> list[int]:
     with _explained(messages, name):
         return list(_apply(messages, tokenizer, template))
 
 
 @contextmanager
 def _explained(messages: list[Message], name: str) -> Iterator[None]:
-    """Raises:
-    DataError: instead of the template's own error.
+    """Turn what a chat template raises into an error that names the conversation.
+
+    Raises:
+        DataError: in its place.
     """
     from jinja2 import TemplateError
 
@@ -190,7 +222,7 @@ def _explained(messages: list[Message], name: str) -> Iterator[None]:
         raise DataError(f"{name} has the roles {roles}", why, remedy) from None
 
 
-def _bare(messages: list[Message], tokenizer: Any) -> list[int]:
+def _bare(messages: list[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The text's tokens; some tokenizers close every text with an EOS, which would end the answer before it starts."""
     text, eos = messages[-1]["content"], tokenizer.eos_token_id
     token_ids = list(tokenizer(text)["input_ids"])
@@ -199,20 +231,20 @@ def _bare(messages: list[Message], tokenizer: Any) -> list[int]:
     return token_ids[:-1] if eos_added else token_ids
 
 
-def _single_bos(token_ids: list[int], tokenizer: Any) -> list[int]:
+def _single_bos(token_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     bos = tokenizer.bos_token_id
     while bos is not None and token_ids[:2] == [bos, bos]:
         token_ids = token_ids[1:]
     return token_ids
 
 
-def _bos(tokenizer: Any) -> str:
+def _bos(tokenizer: PreTrainedTokenizerBase) -> str:
     """The BOS token where the tokenizer puts it before plain text."""
     bos = tokenizer.bos_token_id
-    return tokenizer.bos_token if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else ""
+    return str(tokenizer.bos_token) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else ""
 
 
-def _inner_tokens(text: str, tokenizer: Any) -> list[int]:
+def _inner_tokens(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Tokens of a text that stands behind another: SentencePiece puts a space before one that stands alone."""
     ids, anchor, alone = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in ("\n" + text, "\n", text))
     return list(ids[len(anchor) :] if ids[: len(anchor)] == anchor else alone)

@@ -6,15 +6,14 @@ Metadata is written under `metadata`, which every reader spreads out again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.errors import DataError
-from rayalign.records import Message
+from rayalign.records import JsonObject, Message
 from rayalign.records.judgment import verdict_of
 
-Written = list[dict[str, Any]]
+Written = list[JsonObject]
 Lost = Counter[str]
 """What did not fit into the format, in words -> how often."""
 
@@ -31,14 +30,13 @@ TARGETS = "reference answers"
 def write_prompts(row: DatasetRow, lost: Lost) -> Written:
     """`prompt`, and `target` where there is one."""
     _lose_answers(row.completions, lost)
-    return [{"prompt": _prompt(row.messages), **_optional(target=row.target), **_metadata(row)}]
+    return [_record(row, prompt=_prompt(row.messages), **_optional(target=row.target))]
 
 
 def write_messages(row: DatasetRow, lost: Lost) -> Written:
     """`messages`, closed by the reference answer, else the best one, where there is one."""
     answer = _reference(row, lost)
-    closing: list[Message] = [] if answer is None else [{"role": "assistant", "content": answer}]
-    return [{"messages": [*row.messages, *closing], **_metadata(row)}]
+    return [_record(row, messages=[*row.messages, *([] if answer is None else [_said(answer)])])]
 
 
 def write_alpaca(row: DatasetRow, lost: Lost) -> Written:
@@ -50,35 +48,19 @@ def write_alpaca(row: DatasetRow, lost: Lost) -> Written:
     if answer is None:
         lost[NO_ANSWERS] += 1
         return []
-    return [{"instruction": instruction, "input": "", "output": answer, **_metadata(row)}]
+    return [_record(row, instruction=instruction, input="", output=answer)]
 
 
 def write_preference(row: DatasetRow, lost: Lost) -> Written:
     """`prompt`, `chosen`, `rejected`: the answers of highest and lowest score, else a better and a flawed one."""
     _lose_target(row, lost)
-    best, worst = _extremes(row)
-    if best is not None and worst is not None:
-        chosen, rejected = best.text, worst.text
-        _lose_answers([c for c in row.completions if c is not best and c is not worst], lost)
-        lost[SCORES] += 2 * ((best.score, worst.score) != (1.0, 0.0))
-        lost[JUDGMENTS] += sum(c.judgment is not None for c in (best, worst))
-        lost[REVISIONS] += sum(c.revision is not None for c in (best, worst))
-    else:
-        revised = [c for c in row.completions if c.verdict == "flawed" and c.revision not in (None, c.text)]
-        if not revised:
-            lost[NO_PAIR] += 1
-            return []
-        chosen, rejected = str(revised[0].revision), revised[0].text
-        _lose_answers([c for c in row.completions if c is not revised[0]], lost)
-        lost[JUDGMENTS] += revised[0].judgment is not None
-    if chosen == rejected:
+    pair = _scored_pair(row, lost) or _revised_pair(row, lost)
+    if pair is None or pair[0] == pair[1]:
         lost[NO_PAIR] += 1
         return []
     prompt = _prompt(row.messages)
-    if isinstance(prompt, str):
-        return [{"prompt": prompt, "chosen": chosen, "rejected": rejected, **_metadata(row)}]
-    turns = [[{"role": "assistant", "content": answer}] for answer in (chosen, rejected)]
-    return [{"prompt": prompt, "chosen": turns[0], "rejected": turns[1], **_metadata(row)}]
+    chosen, rejected = pair if isinstance(prompt, str) else ([_said(answer)] for answer in pair)
+    return [_record(row, prompt=prompt, chosen=chosen, rejected=rejected)]
 
 
 def write_unpaired(row: DatasetRow, lost: Lost) -> Written:
@@ -97,49 +79,37 @@ def write_unpaired(row: DatasetRow, lost: Lost) -> Written:
         else:
             _lose_answers([completion], lost)
             continue
-        lost[SCORES] += completion.score is not None and completion.score != float(label)
-        lost[JUDGMENTS] += completion.judgment is not None
-        lost[REVISIONS] += completion.revision is not None
-        written.append(
-            {"prompt": _prompt(row.messages), "completion": completion.text, "label": label, **_metadata(row)}
-        )
+        _lose_details([completion], lost, scores=completion.score is not None and completion.score != float(label))
+        written.append(_record(row, prompt=_prompt(row.messages), completion=completion.text, label=label))
     lost[NO_ANSWERS] += not written
     return written
 
 
 def write_ultrafeedback(row: DatasetRow, lost: Lost) -> Written:
     """`instruction`, and `completions` of `response`, `overall_score`, and `critique` where there is one."""
-    _lose_target(row, lost)
-    scored = [c for c in row.completions if c.score is not None]
-    _lose_answers([c for c in row.completions if c.score is None], lost)
+    scored = _answers_with(lambda completion: completion.score is not None, row, lost)
     if not scored:
-        lost[NO_ANSWERS] += 1
         return []
     lost[REVISIONS] += sum(c.revision is not None for c in scored)
     completions = [{"response": c.text, "overall_score": c.score, **_optional(critique=c.judgment)} for c in scored]
     prompt = _prompt(row.messages)
     asks = "instruction" if isinstance(prompt, str) else "prompt"
-    return [{asks: prompt, "completions": completions, **_metadata(row)}]
+    return [_record(row, **{asks: prompt}, completions=completions)]
 
 
 def write_judgments(row: DatasetRow, lost: Lost) -> Written:
     """`instruction`, `input` (empty), `output`, `judgment` (null: without fault), one row per judged answer."""
-    _lose_target(row, lost)
-    judged = [c for c in row.completions if c.verdict is not None]
-    _lose_answers([c for c in row.completions if c.verdict is None], lost)
-    if not judged:
-        lost[NO_ANSWERS] += 1
-        return []
-    instruction = _instruction(row, lost)
+    judged = _answers_with(lambda completion: completion.verdict is not None, row, lost)
+    instruction = _instruction(row, lost) if judged else None
     if instruction is None:
         return []
     written: Written = []
     for completion in judged:
         score = completion.score if _agrees(completion) else None
         lost[SCORES] += completion.score is not None and score is None
+        alpaca = {"instruction": instruction, "input": "", "output": completion.text}
         extra = _optional(score=score, i_ans=completion.revision)
-        base = {"instruction": instruction, "input": "", "output": completion.text, "judgment": completion.judgment}
-        written.append({**base, **extra, **_metadata(row)})
+        written.append(_record(row, **alpaca, judgment=completion.judgment, **extra))
     return written
 
 
@@ -152,6 +122,51 @@ WRITERS: dict[str, Callable[[DatasetRow, Lost], Written]] = {
     "ultrafeedback": write_ultrafeedback,
     "judgments": write_judgments,
 }
+
+
+def _record(row: DatasetRow, /, **fields: object) -> JsonObject:
+    """One row as it is written: the format's fields, then the metadata where there are any."""
+    return {**fields, **({"metadata": row.metadata} if row.metadata else {})}
+
+
+def _optional(**fields: object) -> JsonObject:
+    """The fields that are not null."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _said(answer: str) -> Message:
+    return {"role": "assistant", "content": answer}
+
+
+def _answers_with(holds: Callable[[Completion], bool], row: DatasetRow, lost: Lost) -> list[Completion]:
+    """The answers that a format without reference answers can hold; all else of the row is lost."""
+    # In this order: the first loss of a kind decides its place among the lines that `convert` prints.
+    _lose_target(row, lost)
+    kept = [completion for completion in row.completions if holds(completion)]
+    _lose_answers([completion for completion in row.completions if not holds(completion)], lost)
+    if not kept:
+        lost[NO_ANSWERS] += 1
+    return kept
+
+
+def _scored_pair(row: DatasetRow, lost: Lost) -> tuple[str, str] | None:
+    """The answers of highest and of lowest score; None where no two scores differ."""
+    best, worst = _extremes(row)
+    if best is None or worst is None:
+        return None
+    _lose_answers([c for c in row.completions if c is not best and c is not worst], lost)
+    _lose_details((best, worst), lost, scores=2 * ((best.score, worst.score) != (1.0, 0.0)))
+    return best.text, worst.text
+
+
+def _revised_pair(row: DatasetRow, lost: Lost) -> tuple[str, str] | None:
+    """The first flawed answer behind its own revision; None where no flawed answer has another one."""
+    revised = [c for c in row.completions if c.verdict == "flawed" and c.revision not in (None, c.text)]
+    if not revised:
+        return None
+    _lose_answers([c for c in row.completions if c is not revised[0]], lost)
+    lost[JUDGMENTS] += revised[0].judgment is not None
+    return str(revised[0].revision), revised[0].text
 
 
 def _agrees(completion: Completion) -> bool:
@@ -185,9 +200,7 @@ def _reference(row: DatasetRow, lost: Lost) -> str | None:
     kept = [best] if best is not None and row.target in (None, best.text) else []
     _lose_answers([c for c in row.completions if c not in kept], lost)
     for completion in kept:
-        lost[SCORES] += completion.score is not None
-        lost[JUDGMENTS] += completion.judgment is not None
-        lost[REVISIONS] += completion.revision is not None
+        _lose_details([completion], lost, scores=completion.score is not None)
     return row.target if row.target is not None else kept[0].text if kept else None
 
 
@@ -219,9 +232,8 @@ def _lose_answers(completions: list[Completion], lost: Lost) -> None:
     lost[ANSWERS] += len(completions)
 
 
-def _optional(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _metadata(row: DatasetRow) -> dict[str, Any]:
-    return {"metadata": row.metadata} if row.metadata else {}
+def _lose_details(completions: Sequence[Completion], lost: Lost, *, scores: int) -> None:
+    """What a format with bare answers loses of these: `scores` of them, all judgments and all better answers."""
+    lost[SCORES] += scores
+    lost[JUDGMENTS] += sum(completion.judgment is not None for completion in completions)
+    lost[REVISIONS] += sum(completion.revision is not None for completion in completions)

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.demo import world
 from rayalign.demo.training_rows import SFT_ROWS
 from rayalign.errors import DataError
+from rayalign.records import JsonObject
 
 Kind = Literal["preference", "ultrafeedback", "judgments"]
 """Formats of the same names: a chosen and a rejected answer; scored answers; an answer with its judgment."""
 
 _FLAWED_TARGETS = 0.1
 _SCORED_ANSWERS = 4
-_Row = dict[str, Any]
 
 
-def prompts_with_targets(seed: int = 0) -> list[_Row]:
+def prompts_with_targets(seed: int = 0) -> list[JsonObject]:
     """`world.prompts`, each with a `target`."""
     first: dict[str, str] = {}
     for row in world.sft_rows(seed, SFT_ROWS):
@@ -51,14 +51,14 @@ def demo_dataset(kind: str, seed: int = 0) -> list[DatasetRow]:
     ]
 
 
-def _preference(row: _Row, rng: random.Random) -> list[Completion]:
+def _preference(row: JsonObject, rng: random.Random) -> list[Completion]:
     """The target, and an answer with more faults."""
     constraints = row["metadata"]["constraints"]
     rejected = world.answer(constraints, rng, min(4, len(world.violations(row["target"], constraints)) + 1))
     return [Completion(row["target"], 1.0), Completion(rejected, 0.0)]
 
 
-def _rewards(row: _Row, rng: random.Random) -> list[Completion]:
+def _rewards(row: JsonObject, rng: random.Random) -> list[Completion]:
     """Answers of none to three faults, scored by the rule."""
     metadata = row["metadata"]
     texts = [world.answer(metadata["constraints"], rng, flaws) for flaws in range(_SCORED_ANSWERS)]
@@ -66,7 +66,7 @@ def _rewards(row: _Row, rng: random.Random) -> list[Completion]:
     return [Completion(text, world.score("", text, metadata)) for text in texts]
 
 
-def _judgments(row: _Row, rng: random.Random) -> list[Completion]:
+def _judgments(row: JsonObject, rng: random.Random) -> list[Completion]:
     """One answer, flawed or not at even odds; no judgment where it is without fault."""
     metadata = row["metadata"]
     text = world.answer(metadata["constraints"], rng, rng.choice((0, 1)))
@@ -76,21 +76,21 @@ def _judgments(row: _Row, rng: random.Random) -> list[Completion]:
     return [Completion(text, judgment=judgment, verdict="flawed")]
 
 
-_COMPLETIONS: dict[str, Callable[[_Row, random.Random], list[Completion]]] = {
+_COMPLETIONS: dict[str, Callable[[JsonObject, random.Random], list[Completion]]] = {
     "preference": _preference,
     "ultrafeedback": _rewards,
     "judgments": _judgments,
 }
 
 
-def _written_target(row: _Row) -> str:
+def _written_target(row: JsonObject) -> str:
     rng = _rng("target", row)
     return world.answer(row["metadata"]["constraints"], rng, int(rng.random() < _FLAWED_TARGETS))
 
 
-def _rng(purpose: str, row: _Row) -> random.Random:
+def _rng(purpose: str, row: JsonObject) -> random.Random:
     return random.Random(f"demo {purpose} {_text(row)}")
 
 
-def _text(row: _Row) -> str:
+def _text(row: JsonObject) -> str:
     return row["messages"][0]["content"]
