@@ -17,8 +17,9 @@ setup:
 quickstart: setup
 	$(BIN)/rayalign run configs/quickstart.yaml --set run.name=quickstart-$$(date +%Y%m%d-%H%M%S)
 
+# Two processes, each with whole files in the order of the folders: the long ones, which start Ray and vLLM, come first.
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: setup
 	$(BIN)/python -m pytest
