@@ -43,7 +43,7 @@ def start(folder: Path, *settings: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == code, output
     return output
 
@@ -82,12 +82,12 @@ def end(run_dir: RunDir, file: str, how: signal.Signals, wait_for: Callable) -> 
     """Start the run, or resume it, and end it once this file is there."""
     folder = run_dir.root.local_path()
     process = start(folder.parent)
-    wait_for(lambda: (folder / file).exists() or process.poll() is not None, 300)
+    wait_for(lambda: (folder / file).exists() or process.poll() is not None, 900)
     if how == signal.SIGKILL:
         os.killpg(process.pid, how)
     else:
         process.send_signal(how)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     return Ended(process.returncode, output, len(run_dir.rounds()), run_dir.round(1).finished)
 
 
@@ -99,7 +99,7 @@ def undisturbed(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     yield folder / "quickstart", process
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=400)
+        process.communicate(timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_all_weights_trained_killed_and_resumed(demo_folder: Path, tmp_path: Pat
     process = start(tmp_path, *settings)
     one = RunDir(tmp_path / "quickstart").round(1)
     commit = one.root.local_path() / "commits" / "adapter.json"
-    wait_for(lambda: commit.exists() or process.poll() is not None, 300)
+    wait_for(lambda: commit.exists() or process.poll() is not None, 900)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not one.finished
