@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from rayalign.data.dataset import BadRow, Completion
-from rayalign.data.literals import list_in, turns_in
+from rayalign.data.literals import is_turn, list_in, turns_in
 from rayalign.data.plain import unicode_text
 from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
@@ -105,7 +105,7 @@ def prompt_messages(record: Row, name: str) -> list[Message]:
     if isinstance(value, str):
         extra = optional_text(record, "input") if name == "instruction" else None
         return [{"role": "user", "content": value if extra is None else f"{value}\n{extra}"}]
-    if isinstance(value, Mapping) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+    if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name)
     if not isinstance(value, list) or not value or not isinstance(value[0], str):
         raise BadRow(NOT_TEXT)
