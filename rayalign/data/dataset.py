@@ -73,6 +73,11 @@ class LeftOut:
         return {reason: {"count": count, "first": self.names[reason]} for reason, count in self.counts.items()}
 
 
+def printable(text: str) -> str:
+    """The text, with what UTF-8 cannot hold as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class BadRow(Exception):
     """Why a row, or one answer of it, cannot be used.
 
@@ -85,8 +90,10 @@ class BadRow(Exception):
     """
 
     def __init__(self, reason: str, found: str = "", why: str = "", remedy: str = "") -> None:
-        super().__init__(reason, found, why, remedy)
-        self.reason, self.found, self.why, self.remedy = reason, found, why, remedy
+        # Names of fields come from the row: they are shown and counted, and must not fail where they are written.
+        told = [printable(part) for part in (reason, found, why, remedy)]
+        super().__init__(*told)
+        self.reason, self.found, self.why, self.remedy = told
 
     def error(self, where: str) -> DataError:
         return DataError(f"{where}: {self.found or self.reason}", self.why, self.remedy or "mend or remove that row")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeGuard
+from decimal import Decimal
 
 from rayalign.data.dataset import BadRow, Completion
+from rayalign.data.literals import is_turn, list_in, turns_in
+from rayalign.data.plain import unicode_text
+from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
 
-PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns")
+CHATS = ("messages", "conversations", "conversation")
+PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns", "conversations", "conversation", "question", "query")
+ASKING = ("prompt", "instruction", "question", "query", "input", *CHATS)
+"""Fields that hold a prompt beside answers, the surest first."""
+SYSTEM_FIELDS = ("system", "system_prompt")
+LEADING = (*SYSTEM_FIELDS, "history")
+"""Fields that hold what stands before the prompt: part of the conversation, never metadata."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
 SCORED_FIELD = "answer"
 """Scorers look for the right answer here."""
-
-BLANK = "blank prompt"
-NOT_TEXT = "prompt is not text"
-NO_USER_TURN = "no user turn to answer"
-BAD_UNICODE = "not valid Unicode (half of a surrogate pair)"
-
-_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 Row = Mapping[str, object]
 """A row as its source has it, of which nothing is taken for granted."""
@@ -47,30 +47,30 @@ def text(record: Row, name: str) -> str:
 
 
 def optional_text(record: Row, name: str) -> str | None:
-    """The same; None where the field is missing, null or blank."""
+    """The same; None where the field is missing, null, NaN or blank."""
     value = record.get(name)
-    return None if value is None or (isinstance(value, str) and not value.strip()) else text(record, name)
+    missing = value is None or value != value or (isinstance(value, str) and not value.strip())
+    return None if missing else text(record, name)
 
 
 def number(record: Row, name: str) -> float:
-    """The field's number: neither a text, nor true or false, nor infinite, nor NaN."""
+    """The field's number: neither a text, nor true or false, nor infinite, nor NaN, nor too large for a float."""
     value = require(record, name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or value != value:
         raise BadRow(f"{name} is not a number")
-    return float(value)
-
-
-def unicode_text(value: str) -> str:
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise BadRow(BAD_UNICODE) from None
-    return value
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise BadRow(f"{name} is not a finite number")
+    return found
 
 
 def rest(record: Row, used: Iterable[str]) -> JsonObject:
     """The fields that are not used; an object under `metadata` is spread out among them."""
-    left: JsonObject = {key: value for key, value in record.items() if key not in set(used)}
+    gone = {*used, *LEADING}
+    left: JsonObject = {key: value for key, value in record.items() if key not in gone}
     spread = left.get("metadata")
     if isinstance(spread, Mapping):
         del left["metadata"]
@@ -88,66 +88,50 @@ def prompt_field(record: Row, names: Sequence[str]) -> str:
     raise BadRow(f"no field {lacking}", *_no_field(record, lacking), remedy)
 
 
+def asking_field(record: Row) -> str | None:
+    """The field that holds the prompt beside answers, if any does."""
+    return next((name for name in ASKING if _asks(record.get(name), name)), None)
+
+
+def _asks(value: object, name: str) -> bool:
+    return is_conversation(turns_in(value, name)) if name in CHATS else value is not None
+
+
 def prompt_messages(record: Row, name: str) -> list[Message]:
     """The conversation in a field: a text (of `instruction` with the `input` behind it), messages, or turns."""
     value = record[name]
+    if name != "instruction":
+        value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
-        extra = record.get("input") if name == "instruction" else None
-        whole = f"{value}\n{extra}" if isinstance(extra, str) and extra.strip() else value
-        return [{"role": "user", "content": whole}]
-    if not isinstance(value, list) or not value:
-        raise BadRow(NOT_TEXT)
-    if all(isinstance(turn, Mapping) for turn in value):
+        extra = optional_text(record, "input") if name == "instruction" else None
+        return [{"role": "user", "content": value if extra is None else f"{value}\n{extra}"}]
+    if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name)
-    if not isinstance(value[0], str):
+    if not isinstance(value, list) or not value or not isinstance(value[0], str):
         raise BadRow(NOT_TEXT)
+    if name in PROMPT_FIELDS and name != "turns":
+        raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}]
 
 
-def conversation(turns: Sequence[Row], name: str) -> list[Message]:
-    messages: list[Message] = []
-    for turn in turns:
-        if "role" not in turn or "content" not in turn:
-            fields = ", ".join(map(str, turn)) or "none"
-            raise BadRow(
-                "a message without role and content",
-                f"field {name}: a message with the fields: {fields}",
-                "each message of a conversation has a role and a content",
-                "rename its fields to role and content",
-            )
-        role, content = turn["role"], turn["content"]
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise BadRow(NOT_TEXT)
-        messages.append({"role": role, "content": content})
-    return messages
+def asked_in(record: Row, name: str) -> list[Message]:
+    """The conversation in a field, also where it is a dialogue of Human: and Assistant: with the answer left open."""
+    value = require(record, name)
+    if not is_dialogue(value):
+        return prompt_messages(record, name)
+    messages = dialogue(value, name)
+    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages
 
 
-def dialogue(value: str, name: str) -> list[Message]:
-    """Messages of a text in which "Human:" and "Assistant:" take turns (HH-RLHF, Nectar).
-
-    >>> dialogue("\\n\\nHuman: Hi\\n\\nAssistant: Hello", "chosen")[1]
-    {'role': 'assistant', 'content': 'Hello'}
-    """
-    before, *pieces = _SPEAKER.split(value)
-    if before.strip() or not pieces:
-        raise BadRow(f"{name} is no dialogue of Human: and Assistant:")
-    speakers, said = pieces[::2], pieces[1::2]
-    return [{"role": _ROLES[who], "content": what.strip()} for who, what in zip(speakers, said, strict=True)]
-
-
-def is_dialogue(value: object) -> TypeGuard[str]:
-    return isinstance(value, str) and bool(_SPEAKER.match(value))
-
-
-def asked(messages: list[Message]) -> list[Message]:
-    """The conversation, checked: it ends with something to answer."""
-    if not messages or messages[-1]["role"] == "assistant":
-        raise BadRow(NO_USER_TURN)
-    if not messages[-1]["content"].strip():
-        raise BadRow(BLANK)
-    for message in messages:
-        unicode_text(message["role"] + message["content"])
-    return messages
+def answer_to(record: Row, name: str, messages: list[Message]) -> tuple[list[Message], str]:
+    """What is answered, and the answer: a text, or a conversation that ends in it and repeats or goes on from it."""
+    value = turns_in(record.get(name), name)
+    if not is_conversation(value):
+        return messages, text(record, name)
+    *before, last = conversation(value, name)
+    if last["role"] != "assistant":
+        raise BadRow("no closing answer")
+    return joined(messages, before, name), text({name: last["content"]}, name)
 
 
 def answers(
@@ -175,10 +159,15 @@ def answers(
 
 
 def objects(record: Row, name: str) -> list[object]:
-    value = require(record, name)
+    value = list_in(require(record, name), name)
     if not isinstance(value, list):
         raise BadRow(f"{name} is not a list")
     return value
+
+
+def used_with(name: str) -> set[str]:
+    """The fields that are read where the prompt stands in this one."""
+    return {name, "input"} if name == "instruction" else {name}
 
 
 def _no_field(record: Row, lacking: str) -> tuple[str, str]:

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rayalign.data import fields, readers
-from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import Row
+from rayalign.data import fields, pair_readers, readers
+from rayalign.data.dataset import BadRow, DatasetRow, printable
+from rayalign.data.fields import CHATS, Row
+from rayalign.data.funnel import checked, opened
+from rayalign.data.literals import list_in
+from rayalign.data.turns import is_dialogue
 from rayalign.errors import DataError
 
 DETECT_ROWS = 32
@@ -25,16 +28,38 @@ def _critiques(record: Row) -> bool:
 
 
 def _ultrafeedback(record: Row) -> bool:
-    asks = "instruction" in record or "prompt" in record
-    return asks and (isinstance(record.get("completions"), list) or {"A0", "score_A0"} <= record.keys())
+    asks = any(name in record for name in ("instruction", "prompt", "question", "query"))
+    return asks and (_is_list(record, "completions") or {"A0", "score_A0"} <= record.keys())
+
+
+def _is_list(record: Row, name: str) -> bool:
+    """Whether a field holds a list, be it as text."""
+    try:
+        return isinstance(list_in(record.get(name), name), list)
+    except BadRow:
+        return False
+
+
+def _unpaired(record: Row) -> bool:
+    """TRL's form; else LLaMA-Factory's, where a label beside a conversation is true or false and no class."""
+    chat = any(name in record for name in CHATS) and isinstance(record.get("label"), bool)
+    tagged = "kto_tag" in record and "chosen" not in record
+    return {"prompt", "completion", "label"} <= record.keys() or chat or tagged
 
 
 def _hh_rlhf(record: Row) -> bool:
-    return "prompt" not in record and fields.is_dialogue(record.get("chosen")) and "rejected" in record
+    named = any(name in record for name in fields.ASKING)
+    return not named and is_dialogue(record.get("chosen")) and "rejected" in record
+
+
+def _messages(record: Row) -> bool:
+    return any(name in record for name in CHATS)
 
 
 def _ultrachat(record: Row) -> bool:
     turns = record.get("data")
+    if _is_list(record, "data"):
+        turns = list_in(turns, "data")
     published = isinstance(turns, list) and len(turns) > 1 and all(isinstance(turn, str) for turn in turns)
     return published or {"messages", "prompt", "prompt_id"} <= record.keys()
 
@@ -51,6 +76,8 @@ class Format:
     """What `looks_so` looks for, in words."""
     split: Callable[[Row], list[tuple[str, Row]]] | None = None
     """Splits a row of the file that holds many rows into these, each with its name; null where none does."""
+    is_named: bool = False
+    """Whether the user named the field that holds the prompt: others may then say something else."""
 
 
 FORMATS: dict[str, Format] = {
@@ -62,10 +89,14 @@ FORMATS: dict[str, Format] = {
     ),
     "nectar": Format(readers.read_nectar, _has("prompt", "answers"), "the fields prompt and answers"),
     "unpaired": Format(
-        readers.read_unpaired, _has("prompt", "completion", "label"), "the fields prompt, completion and label"
+        pair_readers.read_unpaired,
+        _unpaired,
+        "the fields prompt, completion and label, or an answer with label or kto_tag",
     ),
-    "hh-rlhf": Format(readers.read_hh_rlhf, _hh_rlhf, "dialogues in the fields chosen and rejected, and no prompt"),
-    "preference": Format(readers.read_preference, _has("chosen", "rejected"), "the fields chosen and rejected"),
+    "hh-rlhf": Format(
+        pair_readers.read_hh_rlhf, _hh_rlhf, "dialogues in the fields chosen and rejected, and no prompt"
+    ),
+    "preference": Format(pair_readers.read_preference, _has("chosen", "rejected"), "the fields chosen and rejected"),
     "judgments": Format(
         readers.read_judgments,
         _has("instruction", "output", "judgment"),
@@ -82,7 +113,7 @@ FORMATS: dict[str, Format] = {
     "ultrachat": Format(
         readers.read_ultrachat, _ultrachat, "texts in the field data, or the fields messages, prompt and prompt_id"
     ),
-    "messages": Format(readers.read_messages, _has("messages"), "the field messages"),
+    "messages": Format(readers.read_messages, _messages, f"one of the fields {', '.join(CHATS)}"),
     "alpaca": Format(readers.read_alpaca, _has("instruction", "output"), "the fields instruction and output"),
     "prompts": Format(readers.read_prompt, _prompts, f"one of the fields {', '.join(fields.PROMPT_FIELDS)}"),
 }
@@ -106,17 +137,24 @@ def format_of(record: object) -> str | None:
     return next((name for name, one in FORMATS.items() if one.looks_so(record)), None)
 
 
+def _format_of_opened(record: object) -> str | None:
+    try:
+        return format_of(opened(record))
+    except BadRow:
+        return format_of(record)
+
+
 def detect(records: Sequence[object], where: str) -> Detection:
     """The format that most of the (first) rows look like.
 
     Raises:
         DataError: no row looks like any; `where` names the source.
     """
-    votes = Counter(name for name in map(format_of, records) if name)
+    votes = Counter(name for name in map(_format_of_opened, records) if name)
     if not votes:
         fields_seen = next((", ".join(map(str, record)) for record in records if isinstance(record, Mapping)), "")
         raise DataError(
-            f"{where}: no known format; the fields of its rows are: {fields_seen or 'none'}",
+            f"{where}: no known format; the fields of its rows are: {printable(fields_seen) or 'none'}",
             f"a format is told by its fields, for example {FORMATS['preference'].sign}",
             f"rename the fields, or name the format: {', '.join(FORMATS)}",
         )
@@ -145,19 +183,14 @@ def choose_format(name: str, first: Sequence[tuple[str, object]], where: str) ->
 def read_record(record: object, name: str, form: Format) -> Iterator[tuple[str, DatasetRow | BadRow]]:
     """The rows that one record of a source holds, each with its name; those that cannot be used as `BadRow`."""
     try:
-        if isinstance(record, BadRow):
-            raise record
-        if not isinstance(record, Mapping):
-            found = f"found {type(record).__name__} {str(record)[:40]!r}"
-            example = 'for example {"prompt": "List two animals."}'
-            raise BadRow("not an object", found, "a row is an object with a prompt field", example)
-        parts = [("", record)] if form.split is None else form.split(record)
+        row = opened(record)
+        parts = [("", row)] if form.split is None else form.split(row)
     except BadRow as bad:
         yield name, bad
         return
     for part, item in parts:
         full_name = f"{name}, {part}" if part else name
         try:
-            yield full_name, form.read(item)
+            yield full_name, checked(item, form.read(item), may_differ=form.is_named)
         except BadRow as bad:
             yield full_name, bad

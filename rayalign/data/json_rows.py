@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from rayalign.data.dataset import BadRow
+from rayalign.data.dataset import BadRow, printable
+from rayalign.data.literals import is_turn
 from rayalign.errors import DataError
 from rayalign.records import JsonObject
 
@@ -39,7 +40,7 @@ def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
 def json_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "row 3" of a JSON list; the file may also hold JSONL.
 
-    An object with one list is that list, unless `is_row` says that it is itself a row.
+    An object with one list is that list, unless `is_row` says that it is itself a row; a table by columns is its rows.
 
     Raises:
         DataError: the file is empty, too large, not UTF-8, not JSON, or holds no rows.
@@ -66,18 +67,53 @@ def json_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str,
 
 
 def _listed(value: object, path: str, is_row: IsRow) -> list[object]:
-    if isinstance(value, dict) and is_row(value):
-        return [value]
     if isinstance(value, dict):
+        table = _by_columns(value, path, is_row)
+        if table is not None:
+            return table
+        if is_row(value):
+            return [value]
         lists = [item for item in value.values() if isinstance(item, list)]
         if len(lists) != 1:
-            keys = ", ".join(value) or "none"
+            keys = printable(", ".join(value)) or "none"
             found = f"{path}: an object with the keys: {keys}"
             raise DataError(found, f"it holds {len(lists)} lists, so the rows cannot be told", FORMATS)
         value = lists[0]
     if not isinstance(value, list):
         raise DataError(f"{path}: found {type(value).__name__} {str(value)[:40]!r}", "these are not rows", FORMATS)
     return value
+
+
+def _by_columns(value: JsonObject, path: str, is_row: IsRow) -> list[object] | None:
+    """The rows of a table that stands in the file column by column, or under the rows' numbers; None of anything else.
+
+    {"prompt": ["A", "B"]}  {"prompt": {"0": "A", "1": "B"}}  {"columns": ["prompt"], "data": [["A"], ["B"]]}
+    {"0": {"prompt": "A"}, "1": {"prompt": "B"}}
+    """
+    names, lines = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(lines, list):
+        whole = all(isinstance(line, list) and len(line) == len(set(map(str, names))) for line in lines)
+        return [dict(zip(map(str, names), line, strict=True)) for line in lines] if whole else None
+    cells = list(value.values())
+    if cells and all(isinstance(cell, dict) and cell for cell in cells):
+        if not is_row(value):
+            return cells if all(map(is_row, cells)) else None
+        if all(key.isdecimal() for key in cells[0]) and all(cell.keys() == cells[0].keys() for cell in cells):
+            cells = [[cell[key] for key in cells[0]] for cell in cells]
+    if not cells or not all(isinstance(cell, list) and cell and not _in_one_row(cell) for cell in cells):
+        return None
+    if "turns" in value or not is_row({name: cell[0] for name, cell in zip(value, cells, strict=True)}):
+        return None
+    if len({len(cell) for cell in cells}) > 1:
+        counts = ", ".join(f"{name}: {len(cell)}" for name, cell in zip(value, cells, strict=True))
+        why = "a table by columns has as many values in each"
+        raise DataError(f"{path}: columns of different lengths ({printable(counts)})", why, FORMATS)
+    return [dict(zip(value, line, strict=True)) for line in zip(*cells, strict=True)]
+
+
+def _in_one_row(cell: list[object]) -> bool:
+    """Whether a list is what a field of one row holds: a conversation."""
+    return all(map(is_turn, cell))
 
 
 def _decoded(content: bytes, path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -89,6 +90,17 @@ class PromptStore:
                 messages, tokens, target, metadata = found[key]
                 token_ids = np.frombuffer(tokens, dtype=np.int32).tolist()
                 yield Prompt(key.decode(), json.loads(messages), token_ids, target, json.loads(metadata))
+
+    def digests(self, ids: np.ndarray) -> dict[str, str]:
+        """Checksums of what these prompts hold beside their messages: `tokens`, `targets` and `metadata`.
+
+        They depend on the prompts and on their order, and not on the order of an object's keys.
+        """
+        parts = {name: hashlib.sha256() for name in ("tokens", "targets", "metadata")}
+        for prompt in self.stream(ids):
+            for digest, part in zip(parts.values(), (prompt.token_ids, prompt.target, prompt.metadata), strict=True):
+                digest.update(json.dumps([prompt.id, part], sort_keys=True).encode() + b"\n")
+        return {name: digest.hexdigest() for name, digest in parts.items()}
 
     def __getitem__(self, identity: str) -> Prompt:
         return self.take([identity.encode()])[0]

@@ -1,9 +1,9 @@
 """Prompts: read a source. Pure Python; the tokenizer comes in `data/token_ids.py`.
 
 A source is anything that `data/sources.py` opens, in any format of `data/formats.py`. Of plain prompts the prompt is
-looked for in the fields `messages`, `prompt`, `instruction` (+ `input`) and `turns`, in this order, or in the field
-that the config names. The target (SFT answer) is a conversation's closing assistant turn, else the first text among
-`target`, `output`, `response`, `completion`, `answer`. All other fields, ids included, become metadata.
+looked for in the fields of `fields.PROMPT_FIELDS`, in their order, or in the field that the config names. The target
+(SFT answer) is a conversation's closing assistant turn, else the first answer among `target`, `output`, `response`,
+`completion`, `answer`. All other fields, ids included, become metadata.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format
 def _format(first: list[tuple[str, object]], where: str, field: str, format: str) -> tuple[Format, Detection]:
     if field != "auto":
         plain = FORMATS["prompts"]
-        reader = Format(lambda record: read_prompt(record, (field,)), plain.looks_so, plain.sign)
+        reader = Format(lambda record: read_prompt(record, (field,)), plain.looks_so, plain.sign, is_named=True)
         return reader, Detection("prompts", f"prompts.field is {field}")
     found = choose_format(format, first, where)
     # One file may have prompts in fields of several names.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
-from rayalign.data.table_rows import csv_rows, parquet_rows
+from rayalign.data.table_rows import BATCH_ROWS, batch_rows, csv_rows, parquet_rows
 from rayalign.errors import DataError, RunFolderError
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
@@ -201,5 +201,8 @@ def _hub_rows(source: str, parts: dict[str, str | None]) -> Iterator[SourceRow]:
             f"(`hf download --repo-type dataset {name} --local-dir DIR`) and give DIR, or set HF_HOME to a cache that "
             "holds it",
         ) from error
-    for number, record in enumerate(rows, 1):
+    # As Arrow's tables: nothing is decoded (images), and what cannot be read is one bad row, as in a file.
+    batches = rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+    records = (record for batch in batches for record in batch_rows(batch))
+    for number, record in enumerate(records, 1):
         yield SourceRow(source.removeprefix("hub:"), f"row {number}", record)

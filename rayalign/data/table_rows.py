@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from rayalign.data.dataset import BadRow
@@ -16,13 +16,12 @@ from rayalign.records import JsonObject
 if TYPE_CHECKING:
     from _csv import Reader
 
-    from pyarrow import NativeFile
+    from pyarrow import DataType, NativeFile, RecordBatch, Table
 
 BATCH_ROWS = 256
 MAX_CELL = 1 << 30
-NOT_TEXT_COLUMNS = {"score", "label", "rank", "messages", "chosen", "rejected", "completion", "completions", "answers"}
-"""Columns of a CSV file in which JSON (numbers, true and false, lists of objects) stands for what it means."""
-_NOT_JSON = re.compile(r"timestamp|date|time|duration|decimal|binary")
+NOT_TEXT_COLUMNS = {"score", "label", "kto_tag", "rank"}
+"""Columns of a CSV file, like those called `score_...`, in which numbers, true and false are what they mean."""
 
 
 def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
@@ -77,12 +76,9 @@ def _cell(name: str, cell: str) -> object:
         return None
     if name in NOT_TEXT_COLUMNS or name.startswith("score_"):
         try:
-            value = json.loads(cell.lower() if cell in ("True", "False") else cell)
-        except ValueError:
+            return json.loads(cell.lower() if cell in ("True", "False") else cell)
+        except (ValueError, RecursionError):
             return cell
-        # A bare word or number in a column of answers is an answer.
-        if isinstance(value, list) or name in ("score", "label", "rank") or name.startswith("score_"):
-            return value
     return cell
 
 
@@ -98,16 +94,57 @@ def parquet_rows(source: BinaryIO | NativeFile, path: str) -> Iterator[tuple[str
     number = 0
     try:
         with pq.ParquetFile(source) as file:
-            odd = [column.name for column in file.schema_arrow if _NOT_JSON.search(str(column.type))]
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
-                for row in batch.to_pylist():
+                for row in batch_rows(batch):
                     number += 1
-                    yield f"row {number}", {**row, **{name: _plain(row[name]) for name in odd}}
+                    yield f"row {number}", row
     except pa.ArrowException as error:
         found = f"{path}: {str(error).splitlines()[0]}"
         raise DataError(found, "this is not a whole Parquet file", "write it anew") from None
 
 
-def _plain(value: object) -> object:
-    """JSON values for what JSON has none for: dates and times as in ISO 8601, bytes and decimals as text."""
-    return json.loads(json.dumps(value, default=lambda odd: odd.isoformat() if hasattr(odd, "isoformat") else str(odd)))
+def batch_rows(batch: RecordBatch | Table) -> Iterator[JsonObject | BadRow]:
+    """The rows of some of Arrow's columns; one with a value that Python cannot hold is a `BadRow`.
+
+    Such are dates beyond the year 9999, and texts that are not UTF-8.
+    """
+    try:
+        rows = batch.to_pylist()
+    except (ValueError, ArithmeticError):
+        rows = (_one_row(batch, place) for place in range(batch.num_rows))
+    texts = [field for field in batch.schema if _holds_json(field.type)]
+    for row in rows:
+        if not isinstance(row, BadRow):
+            row |= {field.name: _unpacked(row[field.name], field.type) for field in texts}
+        yield row
+
+
+def _holds_json(kind: DataType) -> bool:
+    """Whether a column's type is JSON as text, or holds it: the `datasets` library writes values of mixed types so."""
+    import pyarrow as pa
+
+    return isinstance(kind, pa.JsonType) or any(_holds_json(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _unpacked(value: object, kind: DataType) -> object:
+    """The value, with the JSON in it read."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.JsonType) and isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value, strict=False)
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {field.name: _unpacked(value[field.name], field.type) for field in kind}
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return [_unpacked(item, kind.value_type) for item in value] if isinstance(value, list) else value
+    return value
+
+
+def _one_row(batch: RecordBatch | Table, place: int) -> JsonObject | BadRow:
+    row: JsonObject = {}
+    for name in batch.schema.names:
+        try:
+            row[name] = batch.column(name)[place].as_py()
+        except (ValueError, ArithmeticError):
+            return BadRow(f"{name} holds a value that cannot be read")
+    return row

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rayalign.data.dataset import Completion, DatasetRow
+from rayalign.data.turns import stays_text
 from rayalign.errors import DataError
 from rayalign.records import JsonObject, Message
 from rayalign.records.judgment import verdict_of
@@ -30,7 +31,8 @@ TARGETS = "reference answers"
 def write_prompts(row: DatasetRow, lost: Lost) -> Written:
     """`prompt`, and `target` where there is one."""
     _lose_answers(row.completions, lost)
-    return [_record(row, prompt=_prompt(row.messages), **_optional(target=row.target))]
+    target = None if row.target is None else _answer(row.target)
+    return [_record(row, prompt=_prompt(row.messages), **_optional(target=target))]
 
 
 def write_messages(row: DatasetRow, lost: Lost) -> Written:
@@ -48,7 +50,7 @@ def write_alpaca(row: DatasetRow, lost: Lost) -> Written:
     if answer is None:
         lost[NO_ANSWERS] += 1
         return []
-    return [_record(row, instruction=instruction, input="", output=answer)]
+    return [_record(row, instruction=instruction, input="", output=_answer(answer))]
 
 
 def write_preference(row: DatasetRow, lost: Lost) -> Written:
@@ -59,7 +61,8 @@ def write_preference(row: DatasetRow, lost: Lost) -> Written:
         lost[NO_PAIR] += 1
         return []
     prompt = _prompt(row.messages)
-    chosen, rejected = pair if isinstance(prompt, str) else ([_said(answer)] for answer in pair)
+    texts = isinstance(prompt, str) and all(map(stays_text, pair))
+    chosen, rejected = pair if texts else ([_said(answer)] for answer in pair)
     return [_record(row, prompt=prompt, chosen=chosen, rejected=rejected)]
 
 
@@ -80,7 +83,7 @@ def write_unpaired(row: DatasetRow, lost: Lost) -> Written:
             _lose_answers([completion], lost)
             continue
         _lose_details([completion], lost, scores=completion.score is not None and completion.score != float(label))
-        written.append(_record(row, prompt=_prompt(row.messages), completion=completion.text, label=label))
+        written.append(_record(row, prompt=_prompt(row.messages), completion=_answer(completion.text), label=label))
     lost[NO_ANSWERS] += not written
     return written
 
@@ -178,7 +181,12 @@ def _agrees(completion: Completion) -> bool:
 
 
 def _prompt(messages: list[Message]) -> str | list[Message]:
-    return messages[0]["content"] if _is_instruction(messages) else messages
+    return messages[0]["content"] if _is_instruction(messages) and stays_text(messages[0]["content"]) else messages
+
+
+def _answer(text: str) -> str | list[Message]:
+    """The text, as a turn where it would be read as a conversation."""
+    return text if stays_text(text) else [_said(text)]
 
 
 def _is_instruction(messages: list[Message]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rayalign.config.file import redact, with_defaults
 from rayalign.config.run import RunConfig
 from rayalign.dashboard.page import write_report
+from rayalign.data.prompt_store import PromptStore
 from rayalign.launch.fork import fork_run
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
@@ -76,13 +77,17 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
 
 
 def _inputs_read(inputs: Inputs) -> JsonObject:
-    """What a resumed run must read again."""
+    """What a resumed run must read again. A change of the chat template shows in the tokens."""
+    held_out = PromptStore()
+    held_out.add(inputs.holdout)
+    contents = {"prompt": inputs.prompts.digests(inputs.train_ids_N), "holdout": held_out.digests(held_out.ids()[0])}
     return {
         "model_sha256": inputs.model_sha256,
         "train_prompts": _digest(identity.decode() for identity in inputs.train_ids_N),
         "holdout_prompts": _digest(prompt.id for prompt in inputs.holdout),
         "scorers": [source.version for source in inputs.scorer_sources],
         "responses": inputs.responses.version if inputs.responses is not None else None,
+        **{f"{part}_{what}": digest for part, found in contents.items() for what, digest in found.items()},
     }
 
 

@@ -133,10 +133,12 @@ class RunDir:
         """
         saved = self.info.get("inputs", current)
         if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
+            fork = self._forkable and "model_sha256" not in changed
             raise RunFolderError(
                 f"{self.root}: {', '.join(changed)} changed since the run began",
-                "resuming would mix two experiments",
-                "undo it, or set another run.name",
+                "resuming would mix two experiments (the tokens of prompts change with the model's chat template too)",
+                "undo the change, or set another run.name"
+                + (", or give --fork NAME to go on under a new name" if fork else ""),
             )
         self.update_info(inputs=current)
 

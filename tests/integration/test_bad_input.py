@@ -111,3 +111,54 @@ def test_mended_input_is_accepted_by_the_same_run_name(capfd, demo_folder, tmp_p
     """A run whose inputs could not be read leaves nothing that the mended config would not fit."""
     refused(capfd, tmp_path, "prompts.source=no/such/prompts.jsonl")
     assert not (tmp_path / "runs" / "quickstart" / "config.yaml").exists()
+
+
+def begun(config: Path, tmp_path: Path, *settings: str) -> None:
+    """A run folder as a first attempt leaves it that was stopped before it did anything."""
+    from rayalign.config.file import load_config, redact
+    from rayalign.launch.inputs import read_inputs
+    from rayalign.launch.run import _inputs_read
+    from rayalign.launch.session import own_console
+    from rayalign.store.run_dir import RunDir
+
+    read = load_config(config, [f"run.dir={tmp_path / 'runs'}", *settings])
+    folder = RunDir(tmp_path / "runs" / "quickstart")
+    with own_console(tmp_path / "driver.log") as console:
+        inputs = read_inputs(read, tmp_path, console, tmp_path)
+    folder.open(redact(read.to_dict()))
+    folder.keep_inputs(_inputs_read(inputs))
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("target", "prompt_targets, holdout_targets"),
+        ("metadata", "prompt_metadata, holdout_metadata"),
+        ("template", "prompt_tokens, holdout_tokens"),
+        ("prompt", "prompt_targets, prompt_metadata, holdout_tokens, holdout_targets, holdout_metadata"),
+    ],
+)
+def test_inputs_that_change_between_two_attempts(part, changed, capfd, demo_folder, tmp_path: Path) -> None:
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(demo_folder, model)
+    made = [{"prompt": f"List {i} animals.", "target": "cat.", "metadata": {"answer": i, "n": 1}} for i in range(20)]
+    source = write(tmp_path / "prompts.jsonl", "\n".join(map(json.dumps, made)))
+    settings = [f"prompts.source={source}", f"model.base={model}"]
+    begun(CONFIGS / "quickstart.yaml", tmp_path, *settings)
+    match part:
+        case "target":
+            made = [{**row, "target": "dog."} for row in made]
+        case "metadata":
+            made = [{**row, "metadata": {"n": 1, "answer": -1}} for row in made]
+        case "prompt":
+            made = [{**row, "prompt": f"{row['prompt']}."} for row in made]
+        case _:
+            template = model / "chat_template.jinja"
+            template.write_text(
+                template.read_text().replace("<|assistant|>{% endif %}", "<|assistant|>list{% endif %}")
+            )
+    write(source, "\n".join(map(json.dumps, made)))
+    error = refused(capfd, tmp_path, *settings)
+    assert f"{changed} changed" in error and "--fork" in error

@@ -1,5 +1,6 @@
 """Prompts on disk."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -63,3 +64,20 @@ def test_threads_share_it() -> None:
     for thread in threads:
         thread.join()
     assert found == [[prompt(i) for i in range(100)]] * 4
+
+
+def test_digests_tell_what_changed() -> None:
+    def digests(*prompts: Prompt) -> dict[str, str]:
+        store = PromptStore()
+        store.add([*prompts, prompt(9, "not asked for")])
+        return store.digests(store.ids()[0][: len(prompts)])
+
+    first = digests(prompt(1, "a", n=1, m=2), prompt(2))
+    assert digests(prompt(1, "a", m=2, n=1), prompt(2)) == first
+    for changed, other in (
+        ("targets", (prompt(1, "b", n=1, m=2), prompt(2))),
+        ("targets", (prompt(1, "a", n=1, m=2), prompt(2, ""))),
+        ("metadata", (prompt(1, "a", n=1, m=3), prompt(2))),
+        ("tokens", (dataclasses.replace(prompt(1, "a", n=1, m=2), token_ids=[1]), prompt(2))),
+    ):
+        assert {name for name, digest in digests(*other).items() if digest != first[name]} == {changed}

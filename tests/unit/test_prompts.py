@@ -144,9 +144,10 @@ def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
     assert len(list(result.rows)) == 1
     assert result.left_out.names == {
         "blank prompt": ["line 2"],
-        "prompt is not text": ["line 3", "line 4", "line 7", "line 8"],
+        "prompt is not text": ["line 3", "line 4", "line 8"],
         "no user turn to answer": ["line 5"],
         "not valid Unicode (half of a surrogate pair)": ["line 6"],
+        "a message has a part of the type 'image', and only text can be kept": ["line 7"],
     }
 
 
@@ -158,7 +159,7 @@ def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
         ('{"prompt": "A"}\n{"text": "B", "id": 1}', "p.jsonl", "line 2: no field messages or prompt or instruction"),
         ('{"prompt": "A"}\n{"text": "B", "id": 1}', "p.jsonl", "its fields are: text, id"),
         ('{"prompt": "A"}\n[1]', "p.jsonl", "line 2: found list"),
-        ('{"messages": [{"from": "human", "value": "x"}]}', "p.jsonl", "a message with the fields: from, value"),
+        ('{"messages": [{"by": "human", "said": "x"}]}', "p.jsonl", "a message with the fields: by, said"),
         ("", "p.jsonl", "is empty"),
         ("\n \n", "p.json", "is empty"),
         ("[]", "p.json", "no rows"),

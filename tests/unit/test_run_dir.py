@@ -140,3 +140,16 @@ def test_a_round_for_reading_travels_while_the_folder_is_held(folder: Folder) ->
         reader = pickle.loads(pickle.dumps(run_dir.round(3).for_reading()))
         assert reader.index == 3
         assert reader.committed("sampling") == {"files": {}, "rows": 7}
+
+
+def test_inputs_that_changed_are_named_and_new_checksums_do_not_stop_an_old_run(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.keep_inputs({"model_sha256": "a", "train_prompts": "b"})
+    run.keep_inputs({"model_sha256": "a", "train_prompts": "b", "prompt_tokens": "c"})
+    with pytest.raises(RunFolderError, match="prompt_tokens changed since the run began") as caught:
+        run.keep_inputs({"model_sha256": "a", "train_prompts": "b", "prompt_tokens": "d"})
+    assert "--fork" in caught.value.remedy and caught.value.exit_code == 2
+    with pytest.raises(RunFolderError, match="model_sha256 changed") as caught:
+        run.keep_inputs({"model_sha256": "z"})
+    assert "--fork" not in caught.value.remedy, "adapters do not fit another model"
+    assert run.info["inputs"] == {"model_sha256": "a", "train_prompts": "b", "prompt_tokens": "c"}

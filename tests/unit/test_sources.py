@@ -109,7 +109,7 @@ def test_a_line_that_cannot_be_read_is_one_bad_row(tmp_path: Path) -> None:
 
 
 def test_csv_cells(tmp_path: Path) -> None:
-    """Quotes, line breaks, empty cells, JSON where the column is not text, and rows that do not fit."""
+    """Quotes, line breaks, empty cells, numbers where the column is not text, and rows that do not fit."""
     path = tmp_path / "d.csv"
     path.write_bytes(
         b"\xef\xbb\xbfprompt,completion,label,score\r\n"
@@ -117,14 +117,14 @@ def test_csv_cells(tmp_path: Path) -> None:
         b"[1],2,false,\r\n"
         b"one,two\r\n"
         b"\xff,x,true,1\r\n"
-        b'p,"[{""role"": ""assistant"", ""content"": ""y""}]",maybe,n/a\r\n'
+        b'p,"[1]",maybe,n/a\r\n'
     )
     rows = {row.place: row.record for row in open_source(str(path), is_row=lambda record: False)}
     assert rows["line 2"] == {"prompt": 'a, "b"\r\nc', "completion": "x", "label": True, "score": 7.5}
     assert rows["line 4"] == {"prompt": "[1]", "completion": "2", "label": False, "score": None}
     assert rows["line 5"].reason == "cells and columns differ in number"
     assert rows["line 6"].reason == "not UTF-8"
-    assert rows["line 7"] == {"prompt": "p", "completion": [assistant("y")], "label": "maybe", "score": "n/a"}
+    assert rows["line 7"] == {"prompt": "p", "completion": "[1]", "label": "maybe", "score": "n/a"}
 
 
 def test_a_cell_of_a_megabyte(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""What every row passes, whatever its source and format: opened before it is read, checked after it was. Pure.
+
+    record of a file or of the hub ─► opened ─► a reader of data/readers.py ─► checked ─► DatasetRow
+                                         │                │                       │
+                                         └────────────────┴── BadRow ◄────────────┘    a reason that names the field
+
+The caller knows file and line (`formats.read_record`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.data.fields import CHATS, PROMPT_FIELDS, SYSTEM_FIELDS, Row, optional_text
+from rayalign.data.literals import turns_in
+from rayalign.data.plain import plain_row, strict, unicode_text
+from rayalign.data.turns import MEDIA, TOOLS, conversation, history, is_blank, is_conversation
+from rayalign.records import JsonObject, Message
+
+BLANK = "blank prompt"
+NO_USER_TURN = "no user turn to answer"
+REPEATED = (*PROMPT_FIELDS, "input")
+"""Fields that may say again what is asked. What they say beside it must not be lost."""
+
+
+def opened(record: object) -> Row:
+    """The row that stands in a source, with values of JSON's kinds.
+
+    Raises:
+        BadRow: it could not be read, is no object, or holds what a conversation of texts cannot.
+    """
+    if isinstance(record, BadRow):
+        raise record
+    if not isinstance(record, Mapping):
+        found = f"found {type(record).__name__} {_shown(record)}"
+        example = 'for example {"prompt": "List two animals."}'
+        raise BadRow("not an object", found, "a row is an object with a prompt field", example)
+    row = plain_row(record)
+    for name in (*TOOLS, *MEDIA):
+        if not is_blank(row.get(name)):
+            raise BadRow(
+                f"the row has {name}, and only texts can be kept",
+                why="a model would have seen what is in it, and no template here is given it",
+                remedy=f"leave such rows out, or remove {name} where the texts stand without it",
+            )
+    return row
+
+
+def checked(record: Row, row: DatasetRow, *, may_differ: bool = False) -> DatasetRow:
+    """The row as all later parts take it: a conversation to answer, texts of valid Unicode, metadata of strict JSON.
+
+    Args:
+        record: what `row` was read from.
+        may_differ: whether fields that usually hold a prompt may say something else than the conversation.
+
+    Raises:
+        BadRow: it cannot be used.
+    """
+    messages = _asked(_led(record, row.messages))
+    target, left_out = row.target, row.left_out
+    if target is not None and not target.strip():
+        target, left_out = None, {**left_out, "the answer is empty": ["answer 1"]}
+    for text in (target, *_answer_texts(row)):
+        unicode_text(text or "")
+    metadata = row.metadata if may_differ else _without_repetitions(record, row, messages)
+    return replace(row, messages=messages, target=target, metadata=strict(metadata), left_out=left_out)
+
+
+def _led(record: Row, messages: list[Message]) -> list[Message]:
+    """The conversation behind the system turn and the history that the row has in fields of their own."""
+    system = messages[:1] if messages and messages[0]["role"] == "system" else []
+    turns = messages[len(system) :]
+    for name in SYSTEM_FIELDS:
+        told = None if is_blank(record.get(name)) else optional_text(record, name)
+        if told is None:
+            continue
+        if system and system[0]["content"].strip() not in (told.strip(), ""):
+            raise BadRow(f"{name} is not the system turn that the row has already")
+        system = system if system and system[0]["content"].strip() else [{"role": "system", "content": told}]
+    past = history(record.get("history"))
+    if past and past[0]["role"] == "system" and system:
+        raise BadRow("history is not the beginning of a conversation")
+    return [*system, *(past if turns[: len(past)] != past else []), *turns]
+
+
+def _asked(messages: list[Message]) -> list[Message]:
+    """The conversation, which ends with something to answer."""
+    if not messages or messages[-1]["role"] == "assistant" or all(m["role"] == "system" for m in messages):
+        raise BadRow(NO_USER_TURN)
+    if not messages[-1]["content"].strip():
+        raise BadRow(BLANK)
+    for message in messages:
+        unicode_text(message["content"])
+    return messages
+
+
+def _answer_texts(row: DatasetRow) -> Iterator[str | None]:
+    for one in row.completions:
+        yield from (one.text, one.judgment, one.revision)
+
+
+def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) -> JsonObject:
+    """The metadata without conversations that the row repeats, which must say nothing new."""
+    metadata = row.metadata
+    for name in REPEATED:
+        if name not in metadata or metadata[name] is not record.get(name):
+            continue
+        value = turns_in(metadata[name], name)
+        turns = conversation(value, name) if is_conversation(value) else []
+        said = [turn["content"] for turn in turns] or [text for text in (value,) if isinstance(text, str)]
+        asked = [message["content"] for message in messages]
+        # A text may also be the whole conversation in a template.
+        whole = not turns and _repeats(asked, said)
+        if not whole and not _repeats(said, [*asked, *filter(None, (row.target, *_answer_texts(row)))]):
+            raise BadRow(f"{name} says something else than the prompt")
+        if turns and name in CHATS:
+            metadata = {key: value for key, value in metadata.items() if key != name}
+    return metadata
+
+
+def _repeats(texts: Sequence[str], known: Sequence[str]) -> bool:
+    return all(any(text.strip() in other for other in known) for text in texts)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(str(value)[:40])
+    except (ValueError, RecursionError):
+        return "of many digits or levels"

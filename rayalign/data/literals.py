@@ -1,0 +1,105 @@
+"""Lists that stand in a row as text: in JSON, or as Python prints them (pandas writes lists so to CSV). Pure."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+import tokenize
+import warnings
+from collections.abc import Mapping
+
+from rayalign.data.dataset import BadRow
+
+MAX_LITERAL = 1 << 20
+"""Characters of a Python literal that is read; parsing it takes some hundred times as much memory."""
+_LIST = re.compile(r"\s*(?:array\()?\s*[\[(]\s*")
+_TURNS = re.compile(r"\s*(?:array\()?\s*[\[(]\s*(?:array\()?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
+_OBJECTS = re.compile(r"\s*[\[(]?\s*\{\s*['\"]")
+KEYS = (("role", "content"), ("from", "value"))
+"""What each turn of a conversation has, in either of the two usual forms."""
+
+
+def is_turn(value: object) -> bool:
+    return isinstance(value, Mapping) and any(who in value and what in value for who, what in KEYS)
+
+
+def turns_in(value: object, name: str) -> object:
+    """A text that is a list of turns or one turn, or a list of such texts, as these; anything else as it is.
+
+    Raises:
+        BadRow: a text that begins as a list of turns, and cannot be read as one.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, str) and _OBJECTS.match(item) for item in value):
+        turns = [turns_in(item, name) for item in value]
+        return turns if all(map(is_turn, turns)) else value
+    if not isinstance(value, str) or not (_OBJECTS.match(value) or _TURNS.match(value)):
+        return value
+    if not any(_has_key(value, who) and _has_key(value, what) for who, what in KEYS):
+        return value
+    try:
+        found = _parsed(value, name)
+    except BadRow:
+        # Prose may begin with an object; what begins with a turn, or ends as the list that it begins as, is none.
+        if _TURNS.match(value) or (_LIST.match(value) and value.rstrip().endswith(("]", ")"))):
+            raise
+        return value
+    items = list(found) if isinstance(found, list | tuple) else [found]
+    if all(map(is_turn, items)):
+        return found if isinstance(found, Mapping) else items
+    if any(map(is_turn, items)):
+        raise _unreadable(name)
+    return value
+
+
+def list_in(value: object, name: str) -> object:
+    """The same of a field that holds lists: a text that begins as any list is one.
+
+    Raises:
+        BadRow: it cannot be read.
+    """
+    if not isinstance(value, str) or not _LIST.match(value):
+        return value
+    found = _parsed(value, name)
+    return list(found) if isinstance(found, tuple) else found
+
+
+def _has_key(text: str, key: str) -> bool:
+    return re.search(rf"['\"]{key}['\"]\s*:", text) is not None
+
+
+def _parsed(text: str, name: str) -> object:
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    if len(text) > MAX_LITERAL or _adjoining(text):
+        raise _unreadable(name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.literal_eval(text.strip())
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        raise _unreadable(name) from None
+
+
+def _adjoining(text: str) -> bool:
+    """Whether two texts stand side by side: numpy prints lists without commas, and Python would join the texts."""
+    last = None
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.STRING and last == tokenize.STRING:
+                return True
+            last = last if token.type in (tokenize.NL, tokenize.NEWLINE) else token.type
+    except (tokenize.TokenError, SyntaxError):
+        return True
+    return False
+
+
+def _unreadable(name: str) -> BadRow:
+    return BadRow(
+        f"{name} is the text of a list that cannot be read",
+        why="it is neither JSON nor a list as Python prints it; numpy prints lists without commas, or cuts them",
+        remedy="write the rows as JSONL or Parquet",
+    )

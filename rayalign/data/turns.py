@@ -1,0 +1,183 @@
+"""Conversations: messages of a row's field, in the forms in which datasets have them. Pure.
+
+A `Message` is a role (system, user, assistant) and a text. What a turn has beyond that and a model would have seen or
+said (calls of tools, images, thoughts) cannot be kept, so that the row cannot be used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
+
+from rayalign.data.dataset import BadRow
+from rayalign.data.literals import KEYS, is_turn, list_in, turns_in
+from rayalign.records import Message
+
+NOT_TEXT = "prompt is not text"
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "bing", "bard"), "assistant"),
+}
+"""A role as datasets name it, in small letters -> the role."""
+TOOLS = ("tool_calls", "function_call", "tools", "functions")
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+UNTRAINED = ("weight", "train", "training")
+"""Keys of a turn that say whether it is learned."""
+_SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_TEXT_PARTS = {"text", "input_text", "output_text"}
+_SHOWN = 20
+
+Turn = Mapping[str, object]
+
+
+def is_blank(value: object) -> bool:
+    """Whether a value says nothing: null, false, NaN, a blank text, an empty list or object, or these as text."""
+    if isinstance(value, str):
+        return value.strip() in ("", "[]", "{}", "null", "None")
+    return value is None or value is False or value != value or (isinstance(value, Sequence | Mapping) and not value)
+
+
+def conversation(value: object, name: str) -> list[Message]:
+    """The messages of a list of turns, of one turn, or of either as text.
+
+    Raises:
+        BadRow: it is none of these, or a turn has more than a role and a text.
+    """
+    value = turns_in(value, name)
+    turns = [value] if isinstance(value, Mapping) else value
+    if not isinstance(turns, list):
+        raise BadRow(f"{name} is not a conversation")
+    if not turns:
+        raise BadRow(f"{name} is empty")
+    messages: list[Message] = []
+    for turn in turns:
+        if not isinstance(turn, Mapping):
+            raise BadRow(f"{name} is neither text nor a conversation")
+        messages.append(_message(turn, name))
+    if messages[-1]["role"] == "assistant" and any(_is_off(turns[-1].get(key)) for key in UNTRAINED):
+        raise BadRow("the last answer is marked as one not to learn from")
+    return messages
+
+
+def is_conversation(value: object) -> bool:
+    """Whether a value, or what stands in it as text, is a turn or a list of turns."""
+    return is_turn(value) or (isinstance(value, list) and bool(value) and all(map(is_turn, value)))
+
+
+def dialogue(value: str, name: str) -> list[Message]:
+    """Messages of a text in which "Human:" and "Assistant:" take turns (HH-RLHF, Nectar).
+
+    >>> dialogue("\\n\\nHuman: Hi\\n\\nAssistant: Hello", "chosen")[1]
+    {'role': 'assistant', 'content': 'Hello'}
+    """
+    before, *pieces = _SPEAKER.split(value)
+    if before.strip() or not pieces:
+        raise BadRow(f"{name} is no dialogue of Human: and Assistant:")
+    speakers, said = pieces[::2], pieces[1::2]
+    return [{"role": _SPEAKERS[who], "content": what.strip()} for who, what in zip(speakers, said, strict=True)]
+
+
+def is_dialogue(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(_SPEAKER.match(value))
+
+
+def stays_text(value: str) -> bool:
+    """Whether a text that is written to a field is read as that text again, and not as a conversation."""
+    try:
+        return not is_dialogue(value) and turns_in(value, "text") == value
+    except BadRow:
+        return False
+
+
+def history(value: object) -> list[Message]:
+    """Earlier turns: pairs of what was asked and answered (LLaMA-Factory), or a conversation."""
+    found = list_in(value, "history")
+    if is_blank(found):
+        return []
+    if is_conversation(found):
+        return conversation(found, "history")
+    messages: list[Message] = []
+    for pair in found if isinstance(found, list) else [found]:
+        match pair:
+            case [str(asked), str(answered)]:
+                messages += [_said("user", asked), _said("assistant", answered)]
+            case _:
+                raise BadRow("history is not a list of pairs of texts")
+    return messages
+
+
+def joined(lead: list[Message], more: list[Message], name: str) -> list[Message]:
+    """The conversation that a prompt and the beginning of its answer's conversation make together.
+
+    That beginning may repeat the prompt, or its end only, or go on from it; the prompt may be one turn of it.
+
+    Raises:
+        BadRow: they have nothing in common.
+    """
+    a, b = _bare(lead), _bare(more)
+    if not a or any(b[i : i + len(a)] == a for i in range(len(b) - len(a) + 1)):
+        return more or lead
+    common = next((n for n in range(min(len(a), len(b)), 0, -1) if a[-n:] == b[:n]), 0)
+    if b and not common and b[0][0] != "assistant":
+        raise BadRow(f"{name} answers another conversation than the prompt")
+    return [*lead, *more[common:]]
+
+
+def _bare(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"].strip()) for message in messages]
+
+
+def _said(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _message(turn: Turn, name: str) -> Message:
+    for key in (*TOOLS, *MEDIA, *THOUGHTS):
+        if not is_blank(turn.get(key)):
+            raise BadRow(f"a message has {key}, and only its text can be kept")
+    who, what = next((keys for keys in KEYS if all(key in turn for key in keys)), ("", ""))
+    if not who:
+        fields = ", ".join(map(str, turn)) or "none"
+        raise BadRow(
+            "a message without role and content",
+            f"field {name}: a message with the fields: {fields}",
+            "each message of a conversation has a role and a content",
+            "rename its fields to role and content",
+        )
+    if not isinstance(role := turn[who], str):
+        raise BadRow(NOT_TEXT)
+    if role.strip().lower() not in ROLES:
+        raise BadRow(f"a message has the role {role[:_SHOWN]!r}, which is none of system, user and assistant")
+    return _said(ROLES[role.strip().lower()], _content(turn[what], name))
+
+
+def _content(value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        raise BadRow(f"{name} has a message without text")
+    if not isinstance(value, list) or not value:
+        raise BadRow(NOT_TEXT)
+    return "\n".join(map(_part, value))
+
+
+def _part(part: object) -> str:
+    """The text of one part of a message; several are lines, as vLLM joins them."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        raise BadRow(NOT_TEXT)
+    kind, text = part.get("type", "text"), part.get("text")
+    if kind not in _TEXT_PARTS:
+        raise BadRow(f"a message has a part of the type {str(kind)[:_SHOWN]!r}, and only text can be kept")
+    if not isinstance(text, str):
+        raise BadRow(NOT_TEXT)
+    return text
+
+
+def _is_off(mark: object) -> bool:
+    return isinstance(mark, bool | int | float) and mark != 1

@@ -1,0 +1,239 @@
+"""Conversations of other tools' datasets: what is part of one is read as such, and what cannot be kept is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rayalign.data.dataset import BadRow, Completion, DatasetRow
+from rayalign.data.formats import FORMATS, detect, read_record
+from rayalign.data.prompts import rows_from_records
+from rayalign.errors import DataError
+from tests.unit.format_cases import CAR, COD, FISH, HH, PAIR, TWO, assistant, user
+
+FRENCH = {"role": "system", "content": "Answer in French."}
+RAIN = [user("Describe rain."), assistant("Wet.")]
+SIDES = {"chosen": COD, "rejected": CAR}
+CHATS = {"chosen": [user(FISH), assistant(COD)], "rejected": [user(FISH), assistant(CAR)]}
+
+
+def human(text: str) -> dict[str, str]:
+    return {"from": "human", "value": text}
+
+
+def gpt(text: str, **more: Any) -> dict[str, Any]:
+    return {"from": "gpt", "value": text, **more}
+
+
+def read(record: dict[str, Any], format: str | None = None) -> DatasetRow | BadRow:
+    """Through the format that is named, else the one that is told."""
+    ((_, row),) = read_record(record, "row 1", FORMATS[format or detect([record], "here").format])
+    return row
+
+
+PAIRS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
+    ({"instruction": "Translate:", "input": "cat", **SIDES}, [user("Translate:\ncat")]),
+    ({"instruction": FISH, "input": "", **SIDES}, [user(FISH)]),
+    ({"question": FISH, "system": "Answer in French.", **SIDES}, [FRENCH, user(FISH)]),
+    ({"question": FISH, "system": "", **SIDES}, [user(FISH)]),
+    ({"question": FISH, "system_prompt": "Answer in French.", "system": None, **SIDES}, [FRENCH, user(FISH)]),
+    ({"query": FISH, **SIDES}, [user(FISH)]),
+    ({"input": FISH, "system": "Answer in French.", **SIDES}, [FRENCH, user(FISH)]),
+    ({"prompt": FISH, "history": [["Describe rain.", "Wet."]], **SIDES}, [*RAIN, user(FISH)]),
+    ({"prompt": [FRENCH, user(FISH)], **CHATS}, [FRENCH, user(FISH)]),
+    ({"prompt": FISH, "system": "Answer in French.", **CHATS}, [FRENCH, user(FISH)]),
+    ({"system": "Answer in French.", **CHATS}, [FRENCH, user(FISH)]),
+    ({"prompt": [FRENCH, *RAIN, user(FISH)], **CHATS}, [FRENCH, *RAIN, user(FISH)]),
+    (
+        {"prompt": [FRENCH, user("Hi")], "chosen": [*TWO, assistant(COD)], "rejected": [*TWO, assistant(CAR)]},
+        [FRENCH, *TWO],
+    ),
+    (
+        {
+            "prompt": [user("Hi")], "chosen": [*TWO[1:], assistant(COD)], "rejected": [*TWO[1:], assistant(CAR)]
+        },
+        TWO,
+    ),
+    ({"prompt": FISH, "chosen": [*TWO, assistant(COD)], "rejected": [*TWO, assistant(CAR)]}, TWO),
+    (
+        {"conversations": [human(FISH)], "chosen": gpt(COD), "rejected": gpt(CAR), "system": "Answer in French."},
+        [FRENCH, user(FISH)],
+    ),
+    ({"messages": [user(FISH)], "chosen": assistant(COD), "rejected": assistant(CAR)}, [user(FISH)]),
+    ({"messages": [FRENCH, user(FISH), assistant(COD)], **SIDES}, [FRENCH, user(FISH)]),
+    ({"chosen": f"{HH} {COD}", "rejected": f"{HH} {CAR}", "system": "Answer in French."}, [FRENCH, *TWO]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "messages"), PAIRS)
+def test_the_prompt_of_a_pair_is_what_the_row_names(record: dict[str, Any], messages: list[dict[str, str]]) -> None:
+    row = read(record)
+    assert isinstance(row, DatasetRow), row
+    assert (row.messages, row.completions, row.metadata) == (messages, PAIR, {})
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"system": "Be brief.", "chosen": "It is a", "rejected": "It is b"}, "no prompt beside system"),
+        ({"history": [["a", "b"]], "chosen": "It is a", "rejected": "It is b"}, "no prompt beside history"),
+        ({"context": "The sky.", "chosen": "It is a", "rejected": "It is b"}, "no prompt beside context"),
+        ({"question": "", "chosen": "It is a", "rejected": "It is b"}, "blank prompt"),
+        ({"prompt": [FRENCH, user("Hi")], **CHATS}, "chosen answers another conversation than the prompt"),
+        ({"prompt": "Hi", "instruction": "Sing.", **SIDES}, "instruction says something else than the prompt"),
+        ({"prompt": FISH, "messages": [FRENCH, user(FISH)], **SIDES}, "messages says something else than the prompt"),
+        ({"prompt": [FRENCH, user(FISH)], "system": "Sing.", **SIDES},
+         "system is not the system turn that the row has already"),
+        ({"prompt": FISH, "system": "Sing.", "system_prompt": "Talk.", **SIDES},
+         "system_prompt is not the system turn that the row has already"),
+        ({"prompt": FISH, "system": 3, **SIDES}, "system is not text"),
+        ({"prompt": FISH, "history": "see above", **SIDES}, "history is not a list of pairs of texts"),
+        ({"prompt": FISH, "history": [["a", None]], **SIDES}, "history is not a list of pairs of texts"),
+        ({"instruction": "Add.", "input": [1, 2], "output": "3"}, "input is not text"),
+        ({"instruction": "Answer.", "question": "Why?", "output": "So."},
+         "question says something else than the prompt"),
+    ],
+)  # fmt: skip
+def test_a_row_whose_conversation_cannot_be_told_is_counted(record: dict[str, Any], reason: str) -> None:
+    row = read(record)
+    assert isinstance(row, BadRow)
+    assert (row.reason, row.found) == (reason, "")
+
+
+def test_a_field_that_repeats_the_prompt_stays_metadata() -> None:
+    row = read({"prompt": "### Question\nWhy?\n", "question": "Why?", "messages": [user("Why?")], "output": "So."})
+    assert isinstance(row, DatasetRow)
+    assert row.messages == [user("Why?")]
+    assert row.metadata == {"prompt": "### Question\nWhy?\n", "question": "Why?"}
+
+
+def test_a_named_field_is_the_prompt_whatever_others_say() -> None:
+    (row,) = rows_from_records([{"question": "Why?", "prompt": "no", "system": "Sing."}], "here", "question").rows
+    assert row.messages == [{"role": "system", "content": "Sing."}, user("Why?")]
+    assert row.metadata == {"prompt": "no"}
+
+
+TARGETS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
+    ({"instruction": FISH, "input": "", "output": COD, "system": "Answer in French.", "history": []},
+     [FRENCH, user(FISH)]),
+    ({"instruction": FISH, "output": COD, "system": "Answer in French.", "history": [["Describe rain.", "Wet."]]},
+     [FRENCH, *RAIN, user(FISH)]),
+    ({"prompt": FISH, "output": COD, "history": RAIN}, [*RAIN, user(FISH)]),
+    ({"messages": [*RAIN, user(FISH), assistant(COD)], "history": [["Describe rain.", "Wet."]]}, [*RAIN, user(FISH)]),
+    ({"messages": [FRENCH, user(FISH), assistant(COD)], "system": "Answer in French. "}, [FRENCH, user(FISH)]),
+    ({"system_prompt": "Answer in French.", "question": FISH, "response": COD}, [FRENCH, user(FISH)]),
+    ({"conversations": [{"from": "system", "value": "Answer in French."}, human(FISH), gpt(COD)]},
+     [FRENCH, user(FISH)]),
+    ({"conversations": [human(FISH), gpt(COD, weight=1)], "system": "Answer in French."}, [FRENCH, user(FISH)]),
+    ({"conversation": [user(FISH), {"role": "Assistant", "content": COD}]}, [user(FISH)]),
+    ({"messages": [{"role": "developer", "content": "Answer in French."}, user(FISH), assistant(COD)]},
+     [FRENCH, user(FISH)]),
+    ({"messages": [user(FISH), {"role": "assistant", "content": COD, "tool_calls": None, "weight": 1.0}], "tools": []},
+     [user(FISH)]),
+    ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Name"}, {"type": "text", "text": "a fish."}]},
+                   assistant(COD)], "tools": "[]"}, [user("Name\na fish.")]),
+    ({"prompt": [user("Hi")], "completion": [assistant("Hello"), user(FISH), assistant(COD)]}, TWO),
+    ({"prompt": {"role": "user", "content": FISH}, "response": {"role": "assistant", "content": COD}}, [user(FISH)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "messages"), TARGETS)
+def test_answers_stand_behind_the_whole_conversation(record: dict[str, Any], messages: list[dict[str, str]]) -> None:
+    row = read(record)
+    assert isinstance(row, DatasetRow), row
+    assert (row.messages, row.target) == (messages, COD)
+    assert {key: value for key, value in row.metadata.items() if key != "tools"} == {}
+
+
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}
+TEXT_ONLY, TEXTS = "and only its text can be kept", "and only texts can be kept"
+
+
+@pytest.mark.parametrize(
+    ("turn", "more", "reason"),
+    [
+        ({"role": "assistant", "content": "", "tool_calls": [CALL]}, {}, f"a message has tool_calls, {TEXT_ONLY}"),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, {}, f"a message has tool_calls, {TEXT_ONLY}"),
+        ({"role": "assistant", "tool_calls": [CALL]}, {}, f"a message has tool_calls, {TEXT_ONLY}"),
+        ({"role": "assistant", "content": "", "function_call": {"name": "x"}}, {},
+         f"a message has function_call, {TEXT_ONLY}"),
+        ({"role": "tool", "content": "22 C"}, {},
+         "a message has the role 'tool', which is none of system, user and assistant"),
+        ({"from": "function_call", "value": "{}"}, {},
+         "a message has the role 'function_call', which is none of system, user and assistant"),
+        ({"from": "observation", "value": "22 C"}, {},
+         "a message has the role 'observation', which is none of system, user and assistant"),
+        ({"role": "assistant", "content": "x", "reasoning_content": "Hm."}, {},
+         f"a message has reasoning_content, {TEXT_ONLY}"),
+        ({"role": "user", "content": None}, {}, "messages has a message without text"),
+        ({"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}, {},
+         "a message has a part of the type 'image_url', and only text can be kept"),
+        ({"role": "user", "content": {"parts": ["x"]}}, {}, "prompt is not text"),
+        ({"role": "user", "content": "x"}, {"tools": [CALL]}, f"the row has tools, {TEXTS}"),
+        ({"role": "user", "content": "x"}, {"tools": '[{"name": "w"}]'}, f"the row has tools, {TEXTS}"),
+        ({"role": "user", "content": "x"}, {"functions": [CALL]}, f"the row has functions, {TEXTS}"),
+        ({"role": "user", "content": "<image>x"}, {"images": ["a.png"]}, f"the row has images, {TEXTS}"),
+    ],
+)  # fmt: skip
+def test_what_a_message_of_text_cannot_hold_is_counted(turn: Any, more: Any, reason: str) -> None:
+    """Wherever the turn stands, and beside rows that can be used."""
+    rows = rows_from_records(
+        [
+            {"messages": [user("First?")]},
+            {"messages": [user("Hi"), turn, assistant("Hello"), user("So?"), assistant("Yes.")], **more},
+        ],
+        "here",
+    )
+    assert [row.messages for row in rows.rows] == [[user("First?")]]
+    assert rows.left_out.names == {reason: ["row 2"]}
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"weight": 0.5}])
+def test_an_answer_that_is_not_to_be_learned_is_no_target(mark: dict[str, Any]) -> None:
+    row = read({"conversations": [human(FISH), gpt(COD, **mark)]})
+    assert isinstance(row, BadRow) and row.reason == "the last answer is marked as one not to learn from"
+    earlier = read({"conversations": [human("Hi"), gpt("Hello", **mark), human(FISH), gpt(COD)]})
+    assert isinstance(earlier, DatasetRow) and (earlier.messages, earlier.target) == (TWO, COD)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": FISH, "completion": CAR, "label": False},
+        {"instruction": FISH, "input": "", "output": CAR, "kto_tag": False},
+        {"messages": [user(FISH), assistant(CAR)], "label": False},
+        {"conversations": [human(FISH), gpt(CAR)], "kto_tag": False},
+        {"prompt": FISH, "completion": [user(FISH), assistant(CAR)], "label": False},
+    ],
+)
+def test_an_answer_with_a_label(record: dict[str, Any]) -> None:
+    assert detect([record], "here").format == "unpaired"
+    assert read(record) == DatasetRow([user(FISH)], [Completion(CAR, 0.0)])
+
+
+def test_a_label_that_is_a_class_is_metadata() -> None:
+    row = read({"messages": [user(FISH), assistant(COD)], "label": 3})
+    assert isinstance(row, DatasetRow) and (row.target, row.metadata) == (COD, {"label": 3})
+
+
+def test_answers_to_another_conversation_are_left_out() -> None:
+    answered = {"A0": [FRENCH, user(FISH), assistant(COD)], "A1": [user("Hi"), assistant(CAR)]}
+    row = read({"prompt": FISH, "score_A0": 1.0, "score_A1": 2.0, **answered})
+    assert isinstance(row, DatasetRow)
+    assert (row.messages, row.completions) == ([FRENCH, user(FISH)], [Completion(COD, 1.0)])
+    assert row.left_out == {"text answers another conversation than the prompt": ["answer 2"]}
+
+
+def test_a_list_of_texts_is_not_a_prompt() -> None:
+    """A table by columns, of which the first cell would be the only prompt."""
+    row = read({"prompt": ["A", "B"], "target": ["x", "y"]}, "prompts")
+    assert isinstance(row, BadRow) and row.reason.startswith("prompt is a list of texts")
+    with pytest.raises(DataError, match="a table by columns"):
+        list(rows_from_records([{"instruction": ["A", "B"]}], "here").rows)
+
+
+def test_an_empty_answer_is_counted_and_its_prompt_stays() -> None:
+    row = read({"messages": [user(FISH), assistant(" ")]})
+    assert isinstance(row, DatasetRow)
+    assert (row.messages, row.target, row.left_out) == ([user(FISH)], None, {"the answer is empty": ["answer 1"]})
