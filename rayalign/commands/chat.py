@@ -116,13 +116,13 @@ def _open(
     from rayalign.learning.chat_model import ChatModel
 
     model = ChatModel(folder, adapter, run.config["model"].get("dtype", "float32"))
-    sampling, template = run.config.get("sampling", {}), run.config["prompts"].get("template", "auto")
-    if template == "none":
+    sampling = run.config.get("sampling", {})
+    if run.template == "none":
         say("prompts.template is none: the model sees each message alone, as bare text")
     say("one line is one message; Ctrl-D ends")
     return Conversation(
         model,
-        ChatRenderer(model.tokenizer, template, run.run_dir.date),
+        ChatRenderer(model.tokenizer, run.template, run.run_dir.date),
         max_tokens=sampling.get("max_tokens", 64) if max_tokens is None else max_tokens,
         temperature=sampling.get("temperature", 1.0) if temperature is None else temperature,
         top_p=sampling.get("top_p", 1.0),

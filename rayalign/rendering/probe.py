@@ -90,8 +90,8 @@ def _comes_out(prompt: str, pair: str) -> int:
 def _form(template: Template, owner: str, prompt: str, pair: str, at: int, parts: bool, remedy: str) -> Form:
     asked, lead, opened = _beginning(owner, prompt, pair[:at], remedy)
     tail = pair[at + len(ANSWER) :]
-    end, before_end = _ending(template, owner, tail, remedy)
     closing = asked[asked.rindex(QUESTION) + len(QUESTION) :]
+    end, before_end = _ending(template, owner, tail, closing, remedy)
     aloud = {"role": "assistant", "content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"}
     return Form(
         end, parts, closing, lead, tail, before_end, opened, _system(template, parts), _drops(template, aloud, parts)
@@ -120,8 +120,11 @@ def _beginning(owner: str, prompt: str, before: str, remedy: str) -> tuple[str, 
     )
 
 
-def _ending(template: Template, owner: str, tail: str, remedy: str) -> tuple[int | None, str]:
+def _ending(template: Template, owner: str, tail: str, closing: str, remedy: str) -> tuple[int | None, str]:
     """(id of the token that ends an answer, what stands before it).
+
+    Args:
+        closing: what stands before an answer: some templates write the generation prompt behind every conversation.
 
     Raises:
         ModelError: something stands behind the answer that is no token.
@@ -137,7 +140,7 @@ def _ending(template: Template, owner: str, tail: str, remedy: str) -> tuple[int
         if found:
             place, _, end = min(found)
             return end, tail[:place]
-    if not tail.strip():
+    if closing.rstrip().endswith(tail.strip()):
         return tokenizer.eos_token_id if isinstance(tokenizer.eos_token_id, int) else None, ""
     pieces = tokenizer(tail.strip(), add_special_tokens=False)["input_ids"]
     if len(pieces) == 1:

@@ -1,6 +1,7 @@
 """From conversations to token ids, the one place where that is done: for the policy, datasets, scorers, judges, export.
 
-For every conversation, prompt + answer are the first tokens of the whole conversation as the template renders it.
+Prompt and answer are the first tokens of the whole conversation: its text is the template's, and a token ends where
+the answer begins, as when it is sampled.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ class ChatRenderer:
         *asked, last = messages
         if self.template is None:
             return self.tokenizer("\n".join(message["content"] for message in messages[-2:]))["input_ids"]
-        return self._single_bos(self._ids(["".join(self._whole(asked, last["content"], name))])[0])
+        before, rest = self._whole(asked, last["content"], name)
+        # Not in one piece: some tokenizers would merge what stands on both sides of the boundary.
+        return [*self._single_bos(self._ids([before])[0]), *self._behind(rest)]
 
     def loses_thinking(self, answer: str) -> bool:
         """Whether the template leaves out a part of an answer: what stands in its <think> block."""
