@@ -91,7 +91,7 @@ def _form(template: Template, owner: str, prompt: str, pair: str, at: int, parts
     asked, lead, opened = _beginning(owner, prompt, pair[:at], remedy)
     tail = pair[at + len(ANSWER) :]
     closing = asked[asked.rindex(QUESTION) + len(QUESTION) :]
-    end, before_end = _ending(template, owner, tail, closing, remedy)
+    end, before_end = _ending(template, owner, tail, parts, remedy)
     aloud = {"role": "assistant", "content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"}
     return Form(
         end, parts, closing, lead, tail, before_end, opened, _system(template, parts), _drops(template, aloud, parts)
@@ -120,11 +120,8 @@ def _beginning(owner: str, prompt: str, before: str, remedy: str) -> tuple[str, 
     )
 
 
-def _ending(template: Template, owner: str, tail: str, closing: str, remedy: str) -> tuple[int | None, str]:
+def _ending(template: Template, owner: str, tail: str, parts: bool, remedy: str) -> tuple[int | None, str]:
     """(id of the token that ends an answer, what stands before it).
-
-    Args:
-        closing: what stands before an answer: some templates write the generation prompt behind every conversation.
 
     Raises:
         ModelError: something stands behind the answer that is no token.
@@ -140,7 +137,8 @@ def _ending(template: Template, owner: str, tail: str, closing: str, remedy: str
         if found:
             place, _, end = min(found)
             return end, tail[:place]
-    if closing.rstrip().endswith(tail.strip()):
+    # Some templates write the generation prompt behind every conversation, which is no end.
+    if not tail.strip() or not _behind_answer(template, parts).startswith(tail.rstrip()):
         return tokenizer.eos_token_id if isinstance(tokenizer.eos_token_id, int) else None, ""
     pieces = tokenizer(tail.strip(), add_special_tokens=False)["input_ids"]
     if len(pieces) == 1:
@@ -150,6 +148,15 @@ def _ending(template: Template, owner: str, tail: str, closing: str, remedy: str
         "sampling stops at a token: no answer would end",
         f"add it to the tokenizer as a special token, or {remedy}",
     )
+
+
+def _behind_answer(template: Template, parts: bool) -> str:
+    """What stands between an answer and the next question, and the question."""
+    try:
+        text = template.render([_USER, _ANSWERED, _USER], reply=False, parts=parts)
+    except Refusal:
+        return ""
+    return text[text.rindex(ANSWER) + len(ANSWER) :] if ANSWER in text else ""
 
 
 def _system(template: Template, parts: bool) -> str | None:

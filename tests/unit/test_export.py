@@ -231,7 +231,7 @@ def test_the_template_that_was_trained_with_comes_along(merge: bool, base: Path,
     assert "chat_template" not in json.loads((tmp_path / "e" / "tokenizer_config.json").read_text())
     card = (tmp_path / "e" / "README.md").read_text()
     assert "It was trained on the chat template `zephyr`, which the tokenizer here has." in card
-    assert (f"--tokenizer {tmp_path / 'e'}" in card) is not merge
+    assert ("--tokenizer e --enable-lora" in card) is not merge
 
 
 def test_an_end_that_the_base_does_not_know_comes_along(base: Path, tmp_path: Path) -> None:
