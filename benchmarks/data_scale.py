@@ -145,9 +145,12 @@ def read(config: Any, tokenizer: Any) -> tuple[Any, Any]:
     from rayalign.data.prompt_store import PromptStore
     from rayalign.data.token_ids import fitting_prompts
     from rayalign.launch.inputs import prompt_rows
+    from rayalign.rendering.renderer import ChatRenderer
+    from rayalign.rendering.template import UNDATED
 
     rows, store = prompt_rows(config.prompts, Path(), targets=False), PromptStore()
-    store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
+    renderer = ChatRenderer(tokenizer, config.prompts.template, UNDATED)
+    store.add(fitting_prompts(rows, renderer, config.prompts.max_tokens))
     return store, split_prompts(*store.ids(), config.prompts.holdout)
 
 

@@ -23,6 +23,7 @@ from rayalign.actors.vllm_outputs import finished_requests, logps_of, to_sample
 from rayalign.actors.vllm_start import pack_head, start_vllm
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
+from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.merged import MergedWeights
 from rayalign.records import (
     ADAPTER_WEIGHTS,
@@ -34,6 +35,8 @@ from rayalign.records import (
     TokenSequence,
     weights_file,
 )
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.rendering.template import UNDATED
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
@@ -77,6 +80,8 @@ class Engine:
     def __init__(self, replica: str, model: str, config: RunConfig) -> None:
         self.replica = replica
         self._deterministic = config.loop.deterministic
+        # Prompts come as token ids: only how an answer begins and ends is asked of it here.
+        self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
         self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
         self._held: int | None = None
         self._lora: LoRARequest | None = None
@@ -124,6 +129,7 @@ class Engine:
                     max_tokens=plan.max_tokens,
                     seed=sample_seed(plan, prompt.id, index),
                     logprobs=0,
+                    stop_token_ids=self._renderer.stop_ids,
                     output_kind=RequestOutputKind.FINAL_ONLY,
                 ),
             )
@@ -131,7 +137,7 @@ class Engine:
         ]
         outputs = self._run(requests, version)
         return [
-            to_sample(output, prompt, index, version, sample_seed(plan, prompt.id, index))
+            to_sample(output, prompt, index, version, sample_seed(plan, prompt.id, index), self._renderer.spoken)
             for (prompt, index), output in zip(keys, outputs, strict=True)
         ]
 

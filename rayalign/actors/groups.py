@@ -7,23 +7,30 @@ round, and no rows are shuffled. The learner's plan draws an order of its own.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import ray.data
 
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
+from rayalign.data.judged import JudgedStreams
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import SHARD_PROMPTS, Groups, JsonObject, Prompt, Shard, Shards, TrainingGroup
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.group_parts import GroupPart, groups_of, parts_of, write_part
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
-_tokenizer = functools.cache(load_tokenizer)
-"""Once per process: a task builds the groups of many shards."""
+
+@functools.cache
+def _renderer(folder: Path, template: str, date: datetime.date, given: bool) -> ChatRenderer:
+    """Once per process: a task builds the groups of many shards."""
+    return ChatRenderer(load_tokenizer(folder), template, date, given=given)
 
 
 class RayGroupBuilder:
@@ -31,7 +38,7 @@ class RayGroupBuilder:
 
     def __init__(self, run_dir: RunDir, config: RunConfig, model: ModelSource) -> None:
         self._run_dir, self._model = run_dir, model
-        self._recipe = GroupRecipe(config)
+        self._recipe, self._date = GroupRecipe(config), run_dir.date
 
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         round_dir = self._run_dir.round(round_index)
@@ -42,7 +49,7 @@ class RayGroupBuilder:
     def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
         """One prompt per flawed response asks for a better one."""
         round_dir = self._run_dir.round(round_index)
-        maker = GroupMaker(round_dir, self._recipe, self._model)
+        maker = GroupMaker(round_dir, self._recipe, self._model, self._date)
 
         def make(shard: int) -> Shard:
             return Shard(shard, tuple(maker.revision_prompts(shard)))
@@ -52,10 +59,10 @@ class RayGroupBuilder:
 
     def _written(self, round_dir: RoundDir, shards: Sequence[int], recipe: GroupRecipe) -> Iterator[GroupPart]:
         """All parts of the round, as they are finished."""
-        reader, model = round_dir.for_reading(), self._model
+        reader, model, date = round_dir.for_reading(), self._model, self._date
 
         def write(row: JsonObject) -> JsonObject:
-            maker = GroupMaker(reader, recipe, model)
+            maker = GroupMaker(reader, recipe, model, date)
             part = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
             return {"part": json.dumps(dataclasses.asdict(part))}
 
@@ -71,12 +78,16 @@ class GroupMaker:
 
     Args:
         model: whose tokenizer writes targets and judgments; not read where the recipe writes no tokens.
+        date: of the run.
     """
 
-    def __init__(self, round_dir: RoundDir, recipe: GroupRecipe, model: ModelSource) -> None:
-        self._round_dir, self._recipe = round_dir, recipe
-        self._tokenizer = _tokenizer(local_folder(model)) if recipe.writes_tokens else None
-        self._streams = recipe.streams(self._tokenizer)
+    def __init__(self, round_dir: RoundDir, recipe: GroupRecipe, model: ModelSource, date: datetime.date) -> None:
+        self._round_dir, self._recipe, config = round_dir, recipe, recipe.config
+        self._renderer = None
+        if recipe.writes_tokens:
+            given = config.samples is not None
+            self._renderer = _renderer(local_folder(model), config.prompts.template, date, given)
+        self._streams = JudgedStreams(config.objectives, self._renderer)
 
     def write(self, part: int, shards: Sequence[int]) -> GroupPart:
         """Build and write the groups of a part."""
@@ -102,4 +113,4 @@ class GroupMaker:
         better = self._round_dir.read_shard("revision", shard) if "revisions" in self._recipe.needs else None
         if better is not None:
             revised = {row.sample.prompt_id: row.sample.token_ids for row in better}
-        return self._recipe.groups_of_shard(rows, prompts, revised, self._tokenizer)
+        return self._recipe.groups_of_shard(rows, prompts, revised, self._renderer)

@@ -6,6 +6,7 @@ scorer actor: LLMJudge ─► Caller (limits, retries) ─► ActorTransport ─
 from __future__ import annotations
 
 import asyncio
+import datetime
 import logging
 import os
 from collections.abc import Sequence
@@ -35,13 +36,19 @@ class JudgeActor:
     """One judge's model; calls run concurrently in its event loop, and the engine batches what they ask."""
 
     def __init__(
-        self, name: str, model: ModelSource, section: JudgeScoring, config: RunConfig, log_folder: str
+        self,
+        name: str,
+        model: ModelSource,
+        section: JudgeScoring,
+        config: RunConfig,
+        log_folder: str,
+        date: datetime.date,
     ) -> None:
         redirect_output(log_folder, name)
         from rayalign.actors.judge_engine import start_judge
 
         self._name = name
-        self._model = start_judge(local_folder(model), section, config, on_failure=_die)
+        self._model = start_judge(local_folder(model), section, config, date, on_failure=_die)
 
     async def describe(self) -> JsonObject:
         return describe_process(self._name)
@@ -114,14 +121,14 @@ class Judges:
             max_task_retries=-1,
             runtime_env=runtime_env(1, gpu=gpus > 0),
         )
-        models = {section.name: source.model for section, source in zip(config.scoring, sources, strict=True)}
+        by_name = {section.name: source for section, source in zip(config.scoring, sources, strict=True)}
         self.actors: dict[str, JudgeHandle] = {}
         for i, section in enumerate(judges_of(config.scoring)):
-            model = models[section.name]
-            assert model is not None
-            source = ModelSource.of(model, cluster)
+            source = by_name[section.name]
+            assert source.model is not None
+            model = ModelSource.of(source.model, cluster)
             self.actors[section.name] = cast(
-                JudgeHandle, actor.remote(f"judge-{i}", source, section, config, log_folder)
+                JudgeHandle, actor.remote(f"judge-{i}", model, section, config, log_folder, source.date)
             )
 
     def ready(self) -> list[JsonObject]:

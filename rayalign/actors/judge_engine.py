@@ -9,6 +9,7 @@ in one batch, without anyone gathering them.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import functools
 import itertools
 import logging
@@ -25,13 +26,13 @@ from rayalign.actors.vllm_start import start_engine
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
 from rayalign.records import JsonObject, Message
-from rayalign.scoring.judges.judge_model import load_chat_tokenizer, question_tokens
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.scoring.judges.judge_model import judge_renderer
 from rayalign.scoring.models.text_model import load_config, longest_text
 from rayalign.scoring.services.calls import Failure
 from rayalign.scoring.services.transport import Reply
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
     from vllm import LLMEngine, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
@@ -128,10 +129,8 @@ class JudgeModel:
         longest: tokens of question and reply together that the engine takes.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, engine: EngineThread, section: JudgeScoring, longest: int
-    ) -> None:
-        self._tokenizer, self._engine, self._section, self._longest = tokenizer, engine, section, longest
+    def __init__(self, renderer: ChatRenderer, engine: EngineThread, section: JudgeScoring, longest: int) -> None:
+        self._renderer, self._engine, self._section, self._longest = renderer, engine, section, longest
 
     async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         """The model's reply, constrained to the schema where the config says `structured`.
@@ -139,7 +138,7 @@ class JudgeModel:
         Raises:
             Failure: the question is too long, or vLLM failed.
         """
-        token_ids = question_tokens(self._tokenizer, messages)
+        token_ids = self._renderer.prompt(messages, "the question")
         room = self._longest - self._section.max_tokens
         if len(token_ids) > room:
             raise Failure("error", f"a question of {len(token_ids)} tokens; the judge's context leaves room for {room}")
@@ -163,21 +162,25 @@ class JudgeModel:
         return SamplingParams(
             temperature=section.temperature,
             max_tokens=section.max_tokens,
+            stop_token_ids=self._renderer.stop_ids,
             seed=seed if section.temperature > 0 else None,
             structured_outputs=StructuredOutputsParams(json=schema) if section.structured else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
 
-def start_judge(folder: Path, section: JudgeScoring, config: RunConfig, on_failure: Callable[[], object]) -> JudgeModel:
+def start_judge(
+    folder: Path, section: JudgeScoring, config: RunConfig, date: datetime.date, on_failure: Callable[[], object]
+) -> JudgeModel:
     """Load a judge's model into vLLM, in this process.
 
     Args:
         folder: checked with `check_judge_model`.
+        date: of the run, for a chat template that asks for today's.
         on_failure: see `EngineThread`.
     """
-    tokenizer = load_chat_tokenizer(folder)
-    own = longest_text(load_config(folder), tokenizer)
+    renderer = judge_renderer(folder, date)
+    own = longest_text(load_config(folder), renderer.tokenizer)
     longest = min(section.context or own, own)
     gpus = config.cluster.judges.gpus
     arguments: dict[str, object] = {
@@ -189,4 +192,4 @@ def start_judge(folder: Path, section: JudgeScoring, config: RunConfig, on_failu
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = GPU_SHARE * gpus
     start = functools.partial(start_engine, str(folder), gpu=gpus > 0, max_model_len=longest, **arguments)
-    return JudgeModel(tokenizer, EngineThread(start, on_failure), section, longest)
+    return JudgeModel(renderer, EngineThread(start, on_failure), section, longest)

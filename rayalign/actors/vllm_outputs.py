@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from rayalign.errors import ActorFailedError
@@ -27,8 +27,13 @@ def logps_of(token_ids: Sequence[int], entries: Iterable[Mapping[int, Logprob] |
     return found
 
 
-def to_sample(output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int) -> Sample:
+def to_sample(
+    output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int, spoken: Callable[[str], str]
+) -> Sample:
     """The response that a request gave.
+
+    Args:
+        spoken: takes from a text what the chat template writes before every answer.
 
     Raises:
         ActorFailedError: vLLM ended it neither at its end nor at its limit.
@@ -40,4 +45,4 @@ def to_sample(output: RequestOutput, prompt: Prompt, index: int, version: int, s
     reason = completion.finish_reason
     if reason not in ("stop", "length"):
         raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
-    return Sample(prompt.id, index, completion.text, token_ids, logprobs, reason, version, seed)
+    return Sample(prompt.id, index, spoken(completion.text), token_ids, logprobs, reason, version, seed)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from rayalign.data.token_ids import tokenize_messages
 from rayalign.launch.models import base_of
 from rayalign.records import Message
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.saved_run import SavedRun
 from rayalign.tracking.console import terminal_text
 
@@ -20,17 +20,17 @@ PROMPT = "> "
 
 
 class Conversation:
-    """Turns in the template of the run's prompts, as many as the model's context takes.
+    """Turns as the run rendered its prompts, as many as the model's context takes.
 
     Args:
-        template: `none` gives the model the bare text of one message, so that it sees no earlier turns.
+        renderer: in template `none` it gives the model the bare text of one message, so that it sees no earlier turns.
         say: gets what is not part of an answer.
     """
 
     def __init__(
-        self, model: ChatModel, template: str, *, max_tokens: int, temperature: float, top_p: float, say: Say
+        self, model: ChatModel, renderer: ChatRenderer, *, max_tokens: int, temperature: float, top_p: float, say: Say
     ) -> None:
-        self._model, self._template, self._say = model, template, say
+        self._model, self._renderer, self._say = model, renderer, say
         self._max_tokens, self._temperature, self._top_p = max_tokens, temperature, top_p
         self.messages: list[Message] = []
 
@@ -47,18 +47,21 @@ class Conversation:
             return
         pieces = []
         for piece in self._model.stream(
-            prompt_T, max_tokens=min(room, self._max_tokens), temperature=self._temperature, top_p=self._top_p
+            prompt_T,
+            stop_ids=self._renderer.stop_ids,
+            max_tokens=min(room, self._max_tokens),
+            temperature=self._temperature,
+            top_p=self._top_p,
         ):
             pieces.append(piece)
             yield piece
-        self.messages += [turn, {"role": "assistant", "content": "".join(pieces)}]
+        self.messages += [turn, {"role": "assistant", "content": self._renderer.spoken("".join(pieces))}]
         if not self._model.stopped:
             self._say("(cut: the context is full)" if room < self._max_tokens else "(cut at --max-tokens)")
 
     def _prompt(self, messages: list[Message]) -> tuple[list[int], int]:
         """Token ids, and how many more the context takes."""
-        template = "none" if self._template == "none" else "auto"
-        prompt_T = tokenize_messages(messages, self._model.tokenizer, template, "this conversation")
+        prompt_T = self._renderer.prompt(messages, "this conversation")
         limit = self._model.context
         return prompt_T, self._max_tokens if limit is None else limit - len(prompt_T)
 
@@ -113,13 +116,13 @@ def _open(
     from rayalign.learning.chat_model import ChatModel
 
     model = ChatModel(folder, adapter, run.config["model"].get("dtype", "float32"))
-    sampling, template = run.config.get("sampling", {}), run.config["prompts"].get("template", "auto")
-    if template == "none":
+    sampling = run.config.get("sampling", {})
+    if run.template == "none":
         say("prompts.template is none: the model sees each message alone, as bare text")
     say("one line is one message; Ctrl-D ends")
     return Conversation(
         model,
-        template,
+        ChatRenderer(model.tokenizer, run.template, run.run_dir.date),
         max_tokens=sampling.get("max_tokens", 64) if max_tokens is None else max_tokens,
         temperature=sampling.get("temperature", 1.0) if temperature is None else temperature,
         top_p=sampling.get("top_p", 1.0),

@@ -18,6 +18,7 @@ from rayalign.commands.model_card import CardFacts, render_card, serve_line
 from rayalign.errors import ExportError, RunFolderError
 from rayalign.launch.models import base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
@@ -78,6 +79,7 @@ def export(
             facts = replace(facts, notes=[*facts.notes, *_merge(folder, files, half, round_dir)])
         else:
             _write(half, files)
+        facts = replace(facts, notes=[*facts.notes, *_add_tokenizer(run, folder, half, merge)])
         _describe(half, facts, identity)
     for note in facts.notes:
         say(note)
@@ -176,6 +178,26 @@ def _merge(base: Path, files: dict[str, bytes], half: Path, round_dir: RoundDir)
     ]
     if proof.dtype != "float32":
         notes.append(f"saved in {proof.dtype}, the base's dtype: logits then differ by at most {proof.saved_gap:.1e}")
+    return notes
+
+
+def _add_tokenizer(run: SavedRun, base: Path, half: Path, merged: bool) -> list[str]:
+    """Put the tokenizer with the chat template of the run into the export; returns what is to be said of it."""
+    from rayalign.learning.export import copy_tokenizer, write_template
+    from rayalign.learning.folders import load_tokenizer
+
+    renderer = ChatRenderer(load_tokenizer(base), run.template, run.run_dir.date)
+    if not merged:
+        copy_tokenizer(base, half)
+    write_template(half, renderer)
+    if renderer.template is None:
+        return ["prompts.template was none: the model was trained on bare text, without a chat template"]
+    notes = []
+    if renderer.template.jinja is not None:
+        notes.append(f"the tokenizer here has the chat template {run.template}, with which the model was trained")
+    if renderer.stop_ids and not merged:
+        end = renderer.tokenizer.convert_ids_to_tokens(renderer.end)
+        notes.append(f"answers end with {end}: stop there where the base's generation config does not")
     return notes
 
 

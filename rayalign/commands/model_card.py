@@ -10,6 +10,7 @@ import yaml
 
 from rayalign.display import display, display_order, format_interval, format_value
 from rayalign.records import EvalReport, JsonObject
+from rayalign.rendering.named import TEMPLATES
 
 SECTIONS = ("model", "prompts", "samples", "sampling", "scoring", "combine", "groups", "objective", "training")
 """The sections of a run's config that the card shows."""
@@ -44,7 +45,8 @@ def serve_line(facts: CardFacts, place: str) -> str:
     if facts.merged:
         return shlex.join(["vllm", "serve", place, "--dtype", dtype])
     module = f"{facts.run}-round-{facts.round_index}={place}"
-    options = ["--enable-lora", "--max-lora-rank", str(max(facts.rank, 8)), "--lora-modules", module]
+    named = ["--tokenizer", place] if _template(facts) in TEMPLATES else []
+    options = [*named, "--enable-lora", "--max-lora-rank", str(max(facts.rank, 8)), "--lora-modules", module]
     return shlex.join(["vllm", "serve", facts.base, "--dtype", dtype, *options])
 
 
@@ -112,16 +114,23 @@ def _use(facts: CardFacts) -> str:
         code = [
             "from peft import PeftModel",
             *imports,
-            f"tokenizer = AutoTokenizer.from_pretrained({facts.base!r})",
+            f"tokenizer = AutoTokenizer.from_pretrained({facts.place!r})",
             f"base = {load}",
             f"model = PeftModel.from_pretrained(base, {facts.place!r})",
         ]
-    bare = facts.config["prompts"].get("template", "auto") == "none"
-    prompt = "the bare text of a prompt, without a chat template" if bare else "the base model's own chat template"
+    template = _template(facts)
+    prompt = {
+        "none": "the bare text of a prompt, without a chat template",
+        "auto": "the base model's own chat template",
+    }.get(template, f"the chat template `{template}`, which the tokenizer here has")
     return (
         f"Serve with vLLM:\n\n{_code(serve_line(facts, facts.place))}\n\n"
         f"Load in Python:\n\n{_code(chr(10).join(code))}\n\nIt was trained on {prompt}."
     )
+
+
+def _template(facts: CardFacts) -> str:
+    return facts.config["prompts"].get("template", "auto")
 
 
 def _settings(config: JsonObject) -> str:

@@ -89,7 +89,7 @@ def rescore(
     settings = _settings(scorers, config.run.seed)
     round_dir = run_dir.round(round_index)
     answers = _answers(run_dir, round_dir, purpose, lambda: _held_out(config, scorers, folder), config.prompts.source)
-    sources = read_scorers(scorers.scoring, config, folder)
+    sources = read_scorers(scorers.scoring, config, folder, run_dir.date)
     check_services(settings, sources)
     target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
     with contextlib.closing(Scorers(settings, sources, run_dir.cache)) as backends:

@@ -10,19 +10,14 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from rayalign.config.objective import CUTObjective, SelfContrastObjective
 from rayalign.config.run import RunConfig
-from rayalign.data.judged import JudgedStreams
 from rayalign.data.pools import choose_negatives
 from rayalign.data.selection import build_group, judged_score, positive_key, positive_limit
-from rayalign.data.token_ids import tokenize_answer
 from rayalign.errors import GuardError
 from rayalign.records import Prompt, ScoredSample, TrainingGroup
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rayalign.rendering.renderer import ChatRenderer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +37,8 @@ class GroupRecipe:
 
     @property
     def writes_tokens(self) -> bool:
-        """Whether a tokenizer is needed."""
+        """Whether a renderer is needed."""
         return bool(self.needs & {"judgments", "targets"})
-
-    def streams(self, tokenizer: PreTrainedTokenizerBase | None) -> JudgedStreams:
-        """What adds judged prompts and criticisms to the groups."""
-        return JudgedStreams(self.config.objectives, tokenizer, self.config.prompts.template)
 
     def with_positives(
         self, round_index: int, rows: Iterable[ScoredSample], seed: int
@@ -88,22 +79,22 @@ class GroupRecipe:
         rows: Iterable[ScoredSample],
         prompts: Sequence[Prompt],
         revised: Mapping[str, list[int]] | None,
-        tokenizer: PreTrainedTokenizerBase | None,
+        renderer: ChatRenderer | None,
     ) -> list[tuple[Prompt, TrainingGroup]]:
         """The group of each prompt that was answered, in the order of the prompts.
 
         Args:
             revised: token ids of better answers, by the ids that `JudgedStreams.revision_prompts` gave; None where
                 nobody was asked for any.
-            tokenizer: the policy's; may be None where the recipe does not write tokens.
+            renderer: of the policy's prompts; may be None where the recipe does not write tokens.
         """
         by_prompt: dict[str, list[ScoredSample]] = {}
         for row in rows:
             by_prompt.setdefault(row.sample.prompt_id, []).append(row)
         groups = [(prompt, self.group(prompt, by_prompt[prompt.id])) for prompt in prompts if prompt.id in by_prompt]
         if "targets" in self.needs:
-            assert tokenizer is not None
-            groups = [(prompt, self._with_target(group, prompt, tokenizer)) for prompt, group in groups]
+            assert renderer is not None
+            groups = [(prompt, _with_target(group, prompt, renderer)) for prompt, group in groups]
         return groups if revised is None else [(prompt, with_revisions(group, revised)) for prompt, group in groups]
 
     def group(self, prompt: Prompt, rows: list[ScoredSample]) -> TrainingGroup:
@@ -123,11 +114,12 @@ class GroupRecipe:
         limit = self.positive_limit
         return limit is None or positive_key(self.seed, self.round_index, row) <= limit
 
-    def _with_target(self, group: TrainingGroup, prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> TrainingGroup:
-        if prompt.target is None:
-            return group
-        token_ids = tokenize_answer(prompt.target, tokenizer, self.config.prompts.template)
-        return dataclasses.replace(group, target_token_ids=token_ids)
+
+def _with_target(group: TrainingGroup, prompt: Prompt, renderer: ChatRenderer) -> TrainingGroup:
+    if prompt.target is None:
+        return group
+    token_ids = renderer.answer(prompt.messages, prompt.target, f"target of {prompt.id}")
+    return dataclasses.replace(group, target_token_ids=token_ids)
 
 
 def with_revisions(group: TrainingGroup, revised: Mapping[str, list[int]]) -> TrainingGroup:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from rayalign.config.data import ChatTemplate
 from rayalign.config.objective import (
     ForwardPredictionObjective,
     HindsightObjective,
@@ -23,34 +21,31 @@ from rayalign.config.objective import (
     Objective,
     RevisionObjective,
 )
-from rayalign.data.token_ids import eos_id, fill, tokenize_messages
+from rayalign.data.token_ids import fill
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rayalign.rendering.renderer import ChatRenderer
 
 
 class JudgedStreams:
     """Adds the streams that a run's objectives need to its groups.
 
     Args:
-        tokenizer: the policy's; may be None where no objective reads judgments.
-        chat_template: `prompts.template`. The templates of the objectives are Alpaca's own relatives, so that they
-            stand alone where that is `alpaca`, and inside any other.
+        renderer: of the policy's prompts; may be None where no objective reads judgments. The templates of the
+            objectives are Alpaca's own relatives, so that they stand alone where `prompts.template` is `alpaca`, and
+            inside any other.
     """
 
-    def __init__(
-        self, objectives: Sequence[Objective], tokenizer: PreTrainedTokenizerBase | None, chat_template: ChatTemplate
-    ) -> None:
+    def __init__(self, objectives: Sequence[Objective], renderer: ChatRenderer | None) -> None:
         self._objectives = objectives
-        self._given_tokenizer = tokenizer
-        self._chat_template: ChatTemplate = "none" if chat_template == "alpaca" else chat_template
+        if renderer is not None and renderer.name == "alpaca":
+            renderer = ChatRenderer(renderer.tokenizer, "none", renderer.date)
+        self._given_renderer = renderer
         self._longest = max((o.judgment_max_tokens for o in objectives if isinstance(o, JudgedObjective)), default=0)
 
     @property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        assert self._given_tokenizer is not None
-        return self._given_tokenizer
+    def _renderer(self) -> ChatRenderer:
+        assert self._given_renderer is not None
+        return self._given_renderer
 
     def add(self, group: TrainingGroup, prompt: Prompt) -> TrainingGroup:
         """The group with its judged prompts and criticisms; unchanged where no objective needs any."""
@@ -66,12 +61,15 @@ class JudgedStreams:
                 for text, verdict in zip(group.judgments, group.verdicts, strict=True)
             ]
         if forward is not None:
-            changes["criticism_prompt_token_ids"] = [
-                self._instruct(prompt, forward.template, response=self._text(ids)) for ids in group.response_token_ids
+            asked = [
+                self._messages(prompt, forward.template, response=self._renderer.text_of(ids))
+                for ids in group.response_token_ids
             ]
+            name = f"criticism of {prompt.id}"
+            changes["criticism_prompt_token_ids"] = [self._renderer.prompt(messages, name) for messages in asked]
             changes["criticism_token_ids"] = [
-                self._criticism(text) if text is not None and verdict is not None else []
-                for text, verdict in zip(group.judgments, group.verdicts, strict=True)
+                [] if text is None or verdict is None else self._renderer.answer(messages, self.cut(text), name)
+                for messages, text, verdict in zip(asked, group.judgments, group.verdicts, strict=True)
             ]
         return dataclasses.replace(group, **changes) if changes else group
 
@@ -81,19 +79,23 @@ class JudgedStreams:
         asked = []
         for i, text, verdict in zip(group.response_indices, group.judgments, group.verdicts, strict=True):
             if verdict == "flawed" and text is not None:
-                response = self._text(group.response_token_ids[group.response_indices.index(i)])
+                response = self._renderer.text_of(group.response_token_ids[group.response_indices.index(i)])
                 fields = {"response": response, "judgment": self.cut(text)}
                 messages = self._messages(prompt, section.revise_template, **fields)
                 # Two responses of one prompt may need the same revision prompt, but each gets its own answer.
                 name = f"{prompt_id(messages)}-{prompt.id}-{i}"
-                token_ids = tokenize_messages(messages, self._tokenizer, self._chat_template, name)
+                token_ids = self._renderer.prompt(messages, name)
                 asked.append((i, Prompt(name, messages, token_ids)))
         return asked
 
     def cut(self, judgment: str) -> str:
         """The judgment, or its first `judgment_max_tokens` tokens."""
-        ids = self._tokenizer(judgment, add_special_tokens=False)["input_ids"]
-        return judgment if len(ids) <= self._longest else self._text(ids[: self._longest])
+        ids = self._renderer.tokenizer(judgment, add_special_tokens=False)["input_ids"]
+        if len(ids) <= self._longest:
+            return judgment
+        text = self._renderer.tokenizer.decode(ids[: self._longest], skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
 
     def overhead(self) -> int:
         """Tokens that the longest template adds to instruction, response and judgment."""
@@ -101,21 +103,12 @@ class JudgedStreams:
         templates += [o.template for o in self._objectives if isinstance(o, ForwardPredictionObjective)]
         templates += [o.revise_template for o in self._objectives if isinstance(o, RevisionObjective)]
         empty = dict.fromkeys(("instruction", "response", "judgment"), "")
-        return max((len(self._tokenizer(fill(t, **empty))["input_ids"]) for t in templates), default=0)
+        return max((len(self._renderer.tokenizer(fill(t, **empty))["input_ids"]) for t in templates), default=0)
 
     def _instruct(self, prompt: Prompt, template: str, **fields: str) -> list[int]:
         messages = self._messages(prompt, template, **fields)
-        return tokenize_messages(messages, self._tokenizer, self._chat_template, f"judged prompt {prompt.id}")
+        return self._renderer.prompt(messages, f"judged prompt {prompt.id}")
 
     def _messages(self, prompt: Prompt, template: str, **fields: str) -> list[Message]:
         *before, last = prompt.messages
         return [*before, {**last, "content": fill(template, instruction=last["content"], **fields)}]
-
-    def _criticism(self, judgment: str) -> list[int]:
-        ids = list(self._tokenizer(self.cut(judgment), add_special_tokens=False)["input_ids"])
-        return [*ids, eos_id(self._tokenizer)]
-
-    def _text(self, token_ids: list[int]) -> str:
-        text = self._tokenizer.decode(token_ids, skip_special_tokens=True)
-        assert isinstance(text, str)
-        return text

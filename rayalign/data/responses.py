@@ -13,19 +13,14 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rayalign.config.data import ChatTemplate
 from rayalign.data.dataset import Completion
 from rayalign.data.scratch_db import ScratchDb
-from rayalign.data.token_ids import tokenize_answer
 from rayalign.errors import DataError
-from rayalign.records import FROM_DATASET, Prompt, Sample, Score, ScoredSample
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rayalign.records import FROM_DATASET, Message, Prompt, Sample, Score, ScoredSample
+from rayalign.rendering.renderer import ChatRenderer
 
 REMEDIES = {
     "rewards": "it compares responses to one prompt by score: give reward or preference data",
@@ -40,7 +35,7 @@ class Answer:
 
     completion: Completion
     token_ids: array[int]
-    """Tokens of the response, its EOS included: a dataset's answer is a whole one."""
+    """Tokens of the response, its end included: a dataset's answer is a whole one."""
     revision: array[int] | None = None
 
 
@@ -178,26 +173,30 @@ class CompletionTokens:
     """Tokenises a dataset's responses.
 
     Args:
-        max_tokens: the longest response that is kept, EOS included.
+        max_tokens: the longest response that is kept, its end included.
     """
 
-    tokenizer: PreTrainedTokenizerBase
-    template: ChatTemplate
+    renderer: ChatRenderer
     max_tokens: int
     too_long: list[tuple[str, int]] = field(default_factory=list)
     """(prompt id, tokens) of the responses that were longer. A revision that is too long is left out alone."""
+    without_thinking: int = 0
+    """Responses of which the chat template leaves out a <think> block."""
 
-    def answers(self, prompt: str, completions: Sequence[Completion]) -> list[Answer]:
+    def answers(self, prompt: str, messages: Sequence[Message], completions: Sequence[Completion]) -> list[Answer]:
+        """The responses that fit, each behind the prompt of this id and these messages."""
         found = []
         for completion in completions:
-            if (ids := self._fitting(prompt, completion.text)) is not None:
-                revision = None if completion.revision is None else self._fitting(prompt, completion.revision)
+            if (ids := self._fitting(prompt, messages, completion.text)) is not None:
+                better = completion.revision
+                revision = None if better is None else self._fitting(prompt, messages, better)
                 found.append(Answer(completion, ids, revision))
         return found
 
-    def _fitting(self, prompt: str, text: str) -> array[int] | None:
-        ids = tokenize_answer(text, self.tokenizer, self.template)
+    def _fitting(self, prompt: str, messages: Sequence[Message], text: str) -> array[int] | None:
+        ids = self.renderer.answer(messages, text, f"prompt {prompt}")
         if len(ids) > self.max_tokens:
             self.too_long.append((prompt, len(ids)))
             return None
+        self.without_thinking += self.renderer.loses_thinking(text)
         return array("i", ids)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
 
-from rayalign.config.data import ChatTemplate
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.token_ids import tokenize_answer, tokenize_conversation, tokenize_messages
 from rayalign.records import IGNORED, Message, prompt_id
+from rayalign.rendering.renderer import ChatRenderer
 
 
 @dataclass(slots=True)
@@ -30,7 +28,7 @@ class StageRows:
         return sum(len(ids) for row in self.rows for name, ids in row.items() if name != "labels")
 
 
-def answer_rows(rows: Sequence[DatasetRow], tokenizer: Any, template: ChatTemplate, max_tokens: int) -> StageRows:
+def answer_rows(rows: Sequence[DatasetRow], renderer: ChatRenderer, max_tokens: int) -> StageRows:
     """`input_ids` and `labels` of each row's answer: its target, else its best completion. The prompt is not learned.
 
     Raises:
@@ -42,8 +40,8 @@ def answer_rows(rows: Sequence[DatasetRow], tokenizer: Any, template: ChatTempla
         if answer is None:
             found.skipped["no answer"].append(name)
             continue
-        prompt = tokenize_messages(row.messages, tokenizer, template, f"prompt {name}")
-        response = tokenize_answer(answer, tokenizer, template)
+        prompt = renderer.prompt(row.messages, f"prompt {name}")
+        response = renderer.answer(row.messages, answer, f"prompt {name}")
         if len(prompt) + len(response) > max_tokens:
             found.skipped[_too_long(max_tokens)].append(name)
         else:
@@ -52,9 +50,7 @@ def answer_rows(rows: Sequence[DatasetRow], tokenizer: Any, template: ChatTempla
     return found
 
 
-def pair_rows(
-    rows: Sequence[DatasetRow], tokenizer: Any, template: Literal["auto", "none"], max_tokens: int
-) -> StageRows:
+def pair_rows(rows: Sequence[DatasetRow], renderer: ChatRenderer, max_tokens: int) -> StageRows:
     """`chosen_ids` and `rejected_ids`: each row's best and worst completion by score, with their prompt.
 
     Raises:
@@ -70,10 +66,7 @@ def pair_rows(
         if best.score == worst.score:
             found.skipped["all answers score the same"].append(name)
             continue
-        chosen, rejected = (
-            tokenize_conversation([*row.messages, _said(c)], tokenizer, template, f"prompt {name}")
-            for c in (best, worst)
-        )
+        chosen, rejected = (renderer.conversation([*row.messages, _said(c)], f"prompt {name}") for c in (best, worst))
         if max(len(chosen), len(rejected)) > max_tokens:
             found.skipped[_too_long(max_tokens)].append(name)
         else:

@@ -45,9 +45,12 @@ def demo_policy(cache: Path | None = None, seed: int = 0, threads: int = 2) -> P
 def _fit(scratch: Path, seed: int, threads: int, report: Report) -> None:
     from rayalign.data.stage_rows import answer_rows
     from rayalign.learning.sft import train_sft
+    from rayalign.rendering.renderer import ChatRenderer
+    from rayalign.rendering.template import UNDATED
 
     job, tokenizer = demo_job(scratch, seed, threads, TRAINING, report, rewards=False)
-    held_out = answer_rows(sft_dataset(seed + 1, HELD_OUT), tokenizer, "auto", MAX_TOKENS).rows
+    renderer = ChatRenderer(tokenizer, "auto", UNDATED)
+    held_out = answer_rows(sft_dataset(seed + 1, HELD_OUT), renderer, MAX_TOKENS).rows
     train_sft(job, held_out, tokenizer, scratch)
 
 

@@ -74,10 +74,13 @@ def demo_job(
     from rayalign.data.stage_rows import answer_rows, pair_rows
     from rayalign.learning.folders import load_tokenizer
     from rayalign.learning.stage_training import StageJob
+    from rayalign.rendering.renderer import ChatRenderer
+    from rayalign.rendering.template import UNDATED
 
     base = scratch / "base"
     write_untrained(base, seed, rewards=rewards)
-    tokenizer: Any = load_tokenizer(base)
+    tokenizer = load_tokenizer(base)
+    renderer = ChatRenderer(tokenizer, "auto", UNDATED)
     config = StageConfig.model_validate(
         {
             "run": {"seed": seed},
@@ -87,7 +90,7 @@ def demo_job(
         }
     )
     if rewards:
-        rows = pair_rows(pair_dataset(seed, None), tokenizer, "auto", MAX_TOKENS).rows
+        rows = pair_rows(pair_dataset(seed, None), renderer, MAX_TOKENS).rows
     else:
-        rows = answer_rows(sft_dataset(seed, None), tokenizer, "auto", MAX_TOKENS).rows
+        rows = answer_rows(sft_dataset(seed, None), renderer, MAX_TOKENS).rows
     return StageJob(config, base, rows, scratch / "checkpoints", report, lambda folder: None), tokenizer

@@ -29,7 +29,8 @@ def fork_run(config: RunConfig, name: str) -> RunConfig:
         _copy_files(finished.root, target.round(finished.index).root)
     # Other prompts and scorers are what a fork is for; another base model would not fit the adapters.
     inputs = {"model_sha256": source.info["inputs"]["model_sha256"]}
-    target.update_info(schema_version=SCHEMA_VERSION, inputs=inputs, forked_from=str(source.root), attempts=[])
+    facts = {"schema_version": SCHEMA_VERSION, "date": str(source.date), "attempts": []}
+    target.update_info(**facts, inputs=inputs, forked_from=str(source.root))
     target.save_config(redact(forked.to_dict()))
     return forked
 

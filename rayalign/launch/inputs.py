@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,18 +17,15 @@ from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
-from rayalign.errors import ConfigError
+from rayalign.errors import ConfigError, ModelError
 from rayalign.launch.models import find_base, read_scorers
 from rayalign.launch.offline import Offline, read_offline
 from rayalign.records import Prompt
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
 from rayalign.tracking.console import Console
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 NAMED = 5
 
@@ -58,26 +56,30 @@ class _Prompts:
     responses: Responses | None = None
 
 
-def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
+def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path, date: datetime.date) -> Inputs:
     """Model folder, prompts and scorer files, each checked.
+
+    Args:
+        date: of the run, for chat templates that ask for today's.
 
     Raises:
         RayalignError: one of them cannot be used.
     """
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
-    sources = read_scorers(config.scoring, config, config_dir)
+    sources = read_scorers(config.scoring, config, config_dir, date)
     check_services(config.scorer_settings, sources)
     from rayalign.learning.folders import hash_model, load_tokenizer
 
     model = find_base(config.model.base)
-    tokenizer = load_tokenizer(model)
-    _check_context(config, model, tokenizer)
+    renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
+    _check_context(config, model, renderer)
     if config.samples is None:
         assert rows is not None
-        prompts = _read_online(config, rows, tokenizer, console, logs)
+        _check_targets_follow(config, renderer)
+        prompts = _read_online(config, rows, renderer, console, logs)
     else:
-        prompts = _read_offline(config, rows, tokenizer, config_dir, console, logs)
+        prompts = _read_offline(config, rows, renderer, config_dir, console, logs)
     _say_split(config, console, prompts.split)
     _say_objectives(config, console)
     _check_targets(config, prompts.holdout)
@@ -85,11 +87,9 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
 
 
-def _read_online(
-    config: RunConfig, rows: PromptRows, tokenizer: PreTrainedTokenizerBase, console: Console, logs: Path
-) -> _Prompts:
+def _read_online(config: RunConfig, rows: PromptRows, renderer: ChatRenderer, console: Console, logs: Path) -> _Prompts:
     """Prompts to sample from and to hold out, of one source."""
-    store = _fitting(config, rows, tokenizer, console, logs)
+    store = _fitting(config, rows, renderer, console, logs)
     split = split_prompts(*store.ids(), config.prompts.holdout)
     return _Prompts(store, split, store.take(split.holdout_N))
 
@@ -97,7 +97,7 @@ def _read_online(
 def _read_offline(
     config: RunConfig,
     rows: PromptRows | None,
-    tokenizer: PreTrainedTokenizerBase,
+    renderer: ChatRenderer,
     config_dir: Path,
     console: Console,
     logs: Path,
@@ -107,26 +107,41 @@ def _read_offline(
     Args:
         rows: of the held-out prompts' own source; None where they are some of the dataset's.
     """
-    offline = read_offline(config, tokenizer, config_dir)
-    own = None if rows is None else _fitting(config, rows, tokenizer, console, logs)
+    answered = ChatRenderer(renderer.tokenizer, renderer.name, renderer.date, given=True)
+    offline = read_offline(config, answered, config_dir)
+    own = None if rows is None else _fitting(config, rows, renderer, console, logs)
     _say_offline(console, offline, logs)
     if own is None:
         split, held = split_prompts(*offline.prompts.ids(), config.prompts.holdout), offline.prompts
     else:
         split, held = hold_out(*own.ids(), config.prompts.holdout, offline.prompts.ids()[0]), own
-    return _Prompts(offline.prompts, split, held.take(split.holdout_N), offline.responses)
+    holdout = held.take(split.holdout_N)
+    if own is None and renderer.form.opened:
+        # These are sampled from, unlike those that are trained on.
+        holdout = [dataclasses.replace(p, token_ids=renderer.prompt(p.messages, f"prompt {p.id}")) for p in holdout]
+    return _Prompts(offline.prompts, split, holdout, offline.responses)
 
 
-def _fitting(
-    config: RunConfig, rows: PromptRows, tokenizer: PreTrainedTokenizerBase, console: Console, logs: Path
-) -> PromptStore:
+def _fitting(config: RunConfig, rows: PromptRows, renderer: ChatRenderer, console: Console, logs: Path) -> PromptStore:
     """The prompts of a source that are short enough, tokenised; the others are named."""
     from rayalign.data.token_ids import fitting_prompts
 
     store = PromptStore()
-    store.add(fitting_prompts(rows, tokenizer, config.prompts.template, config.prompts.max_tokens))
+    store.add(fitting_prompts(rows, renderer, config.prompts.max_tokens))
     _say_rows(config, console, rows, store.duplicates, logs)
     return store
+
+
+def _check_targets_follow(config: RunConfig, renderer: ChatRenderer) -> None:
+    """Refuse objectives that put a reference answer where the template opens the model's thinking."""
+    learned = any("targets" in objective.needs for objective in config.objectives)
+    if learned and renderer.form.opened:
+        raise ModelError(
+            f"the chat template opens {renderer.form.opened.strip()} where the model answers, and not before an answer "
+            "that is given",
+            "the objective learns reference answers, which would stand inside the thinking",
+            "train on them offline (samples.source), set another objective.type, or name another prompts.template",
+        )
 
 
 def _check_targets(config: RunConfig, holdout: list[Prompt]) -> None:
@@ -143,7 +158,7 @@ def _from_dataset(config: RunConfig) -> bool:
     return config.samples is not None and config.samples.source == config.prompts.source != "demo"
 
 
-def _check_context(config: RunConfig, model: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_context(config: RunConfig, model: Path, renderer: ChatRenderer) -> None:
     from rayalign.data.judged import JudgedStreams
     from rayalign.learning.folders import context_length, has_rotary_positions
 
@@ -165,7 +180,7 @@ def _check_context(config: RunConfig, model: Path, tokenizer: PreTrainedTokenize
             f"the model's context is {length} tokens",
             "lower one of them" if judged else "lower one of the two",
         )
-    overhead = JudgedStreams(config.objectives, tokenizer, config.prompts.template).overhead()
+    overhead = JudgedStreams(config.objectives, renderer).overhead()
     if overhead > TEMPLATE_TOKENS:
         raise ConfigError(
             f"objective: a template of {overhead} tokens", f"{TEMPLATE_TOKENS} are reserved for one", "shorten it"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from rayalign.config.rewards import SimilarityScoring
+from rayalign.config.rewards import RewardModelScoring, SimilarityScoring
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import Scoring, model_of
 from rayalign.config.services import JudgeScoring
@@ -79,18 +80,21 @@ def _demo_model_of(section: Scoring) -> Path:
     return demo_reward_model()
 
 
-def read_scorers(sections: Sequence[Scoring], config: RunConfig, folder: Path) -> list[ScorerSource]:
+def read_scorers(
+    sections: Sequence[Scoring], config: RunConfig, folder: Path, date: datetime.date
+) -> list[ScorerSource]:
     """What scorers read, one source per scorer, each checked.
 
     Args:
         config: of the run whose answers they score.
         folder: where relative paths are looked up after the working directory.
+        date: of the run, for chat templates that ask for today's.
 
     Raises:
         RayalignError: a file or a model is missing or cannot be used.
     """
     readers = SourceReaders(lambda section: scorer_model(section, config), demo_rule)
-    return read_sources(sections, folder, readers)
+    return read_sources(sections, folder, readers, date)
 
 
 def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
@@ -113,5 +117,6 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
     elif isinstance(section, SimilarityScoring):
         check_encoder(folder, section.pooling)
     else:
-        check_reward_model(folder)
+        assert isinstance(section, RewardModelScoring)
+        check_reward_model(folder, section.template)
     return folder, hash_folder(folder)

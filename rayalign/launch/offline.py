@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
@@ -19,10 +18,7 @@ from rayalign.data.responses import CompletionTokens, Responses
 from rayalign.data.sources import locate
 from rayalign.errors import DataError
 from rayalign.records import prompt_id
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
+from rayalign.rendering.renderer import ChatRenderer
 
 AT_ONCE = 500
 
@@ -40,10 +36,11 @@ class Offline:
     """Lines for the user."""
 
 
-def read_offline(config: RunConfig, tokenizer: PreTrainedTokenizerBase, config_dir: Path) -> Offline:
+def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) -> Offline:
     """The dataset that `samples` names.
 
     Args:
+        renderer: of prompts whose answers are given.
         config_dir: where a relative path is looked up after the working directory.
 
     Raises:
@@ -55,17 +52,17 @@ def read_offline(config: RunConfig, tokenizer: PreTrainedTokenizerBase, config_d
 
     stream = _open(section, config_dir)
     prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
-    template, limit, longest = config.prompts.template, config.prompts.max_tokens, config.max_response_tokens
-    tokens, long_prompts = CompletionTokens(tokenizer, template, longest), {}
+    limit, longest = config.prompts.max_tokens, config.max_response_tokens
+    tokens, long_prompts = CompletionTokens(renderer, longest), {}
     rows = stream.distinct()
     while some := list(islice(rows, AT_ONCE)):
         count += len(some)
         asked = [PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in some]
-        fitting, too_long = tokenize_prompts(asked, tokenizer, template, limit)
+        fitting, too_long = tokenize_prompts(asked, renderer, limit)
         prompts.add(fitting)
         long_prompts |= dict(too_long)
         responses.add(
-            (prompt.id, tokens.answers(prompt.id, row.completions))
+            (prompt.id, tokens.answers(prompt.id, prompt.messages, row.completions))
             for prompt, row in zip(asked, some, strict=True)
             if prompt.id not in long_prompts
         )
@@ -86,7 +83,7 @@ def read_offline(config: RunConfig, tokenizer: PreTrainedTokenizerBase, config_d
         )
     needs = {need for objective in config.objectives for need in objective.needs}
     responses.check(needs, section.source, targets=prompts.has_targets)
-    notices = [*_notices(section, stream), _summary(section, count, prompts, responses)]
+    notices = [*_notices(section, stream, tokens), _summary(section, count, prompts, responses)]
     return Offline(prompts, responses, skipped, notices)
 
 
@@ -98,11 +95,16 @@ def _open(section: SamplesSection, config_dir: Path) -> RowStream:
     return iter_dataset_rows(locate(section.source, config_dir), section.format)
 
 
-def _notices(section: SamplesSection, stream: RowStream) -> list[str]:
+def _notices(section: SamplesSection, stream: RowStream, tokens: CompletionTokens) -> list[str]:
     """What the user is told of a stream that was read to its end."""
     notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
     if stream.duplicates:
         notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
+    if tokens.without_thinking:
+        notices.append(
+            f"{tokens.without_thinking} responses have <think> blocks, which the chat template leaves out: they are "
+            "not learned"
+        )
     return notices
 
 

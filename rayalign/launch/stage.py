@@ -94,7 +94,7 @@ def _train(
     logs: Path,
 ) -> JsonObject:
     started = time.monotonic()
-    inputs = read_stage_inputs(kind, config, config_dir, stage)
+    inputs = read_stage_inputs(kind, config, config_dir, stage, run_dir.date)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved)
     run_dir.keep_inputs(inputs.digests())

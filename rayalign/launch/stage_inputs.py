@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +19,8 @@ from rayalign.data.stage_rows import StageRows, answer_rows, pair_rows
 from rayalign.errors import ConfigError, DataError
 from rayalign.launch.models import find_base
 from rayalign.records import JsonObject, prompt_id
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.stage_dir import StageDir
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 UNTRAINED = "demo_untrained"
 HOLDOUT_SEED = 1_000_003
@@ -45,25 +42,28 @@ class StageInputs:
         }
 
 
-def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, stage: StageDir) -> StageInputs:
+def read_stage_inputs(
+    kind: StageKind, config: StageConfig, config_dir: Path, stage: StageDir, date: datetime.date
+) -> StageInputs:
     """Base model and rows, each checked.
+
+    Args:
+        date: of the stage, for chat templates that ask for today's.
 
     Raises:
         RayalignError: one of them cannot be used.
     """
-    from rayalign.data.token_ids import check_template
     from rayalign.learning.folders import context_length, hash_model, load_tokenizer
 
     train, holdout, unread = _dataset(kind, config, config_dir)
     base = _base(kind, config, stage)
-    tokenizer: PreTrainedTokenizerBase = load_tokenizer(base)
-    data, length = config.data, context_length(base)
-    check_template(tokenizer, data.template)
+    data, length, tokenizer = config.data, context_length(base), load_tokenizer(base)
+    renderer = ChatRenderer(tokenizer, data.template, date, given=True)
     if length is not None and length < data.max_tokens:
         raise ConfigError(f"data.max_tokens = {data.max_tokens}", f"the model's context is {length} tokens", "lower it")
     if kind == "reward_model" and tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
         raise DataError(f"the tokenizer of {base} has neither padding token nor EOS", "pairs are padded to one length")
-    parts = [_tokenize(kind, config, rows, tokenizer) for rows in (train, holdout)]
+    parts = [_tokenize(kind, config, rows, renderer) for rows in (train, holdout)]
     for reason, names in unread.items():
         parts[0].skipped[reason] += names
     if not all(part.rows for part in parts):
@@ -77,19 +77,17 @@ def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, st
     return StageInputs(base, hash_model(base), *parts)
 
 
-def _tokenize(
-    kind: StageKind, config: StageConfig, rows: list[DatasetRow], tokenizer: PreTrainedTokenizerBase
-) -> StageRows:
+def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], renderer: ChatRenderer) -> StageRows:
     template, limit = config.data.template, config.data.max_tokens
     if kind == "sft":
-        return answer_rows(rows, tokenizer, template, limit)
+        return answer_rows(rows, renderer, limit)
     if template not in ("auto", "none"):
         raise ConfigError(
             f"data.template: {template}",
             "reward models are asked with their own template, or with none",
             "set data.template to auto or none",
         )
-    return pair_rows(rows, tokenizer, template, limit)
+    return pair_rows(rows, renderer, limit)
 
 
 def _base(kind: StageKind, config: StageConfig, stage: StageDir) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -39,9 +39,10 @@ class ChatModel:
         self.stopped = True
         """Whether the last answer ended by itself."""
         model = load_model(AutoModelForCausalLM, base, dtype=getattr(torch, dtype))
-        self._eos = model.generation_config.eos_token_id
-        if self._eos is None:
-            self._eos = self.tokenizer.eos_token_id
+        eos = model.generation_config.eos_token_id
+        if eos is None:
+            eos = self.tokenizer.eos_token_id
+        self._ends = [number for number in (eos if isinstance(eos, list) else [eos]) if isinstance(number, int)]
         if adapter is not None and FULL_WEIGHTS in adapter:
             put_weights(model, adapter[FULL_WEIGHTS])
         elif adapter is not None:
@@ -53,18 +54,24 @@ class ChatModel:
         assert isinstance(model, GenerationMixin | PeftModelForCausalLM)
         self._model = model.eval()
 
-    def stream(self, prompt_T: list[int], *, max_tokens: int, temperature: float, top_p: float) -> Iterator[str]:
+    def stream(
+        self, prompt_T: list[int], *, stop_ids: Sequence[int], max_tokens: int, temperature: float, top_p: float
+    ) -> Iterator[str]:
         """The answer in pieces of text, as it is made; 0 as temperature takes the likeliest token each time.
+
+        Args:
+            stop_ids: tokens that end an answer beside the model's own.
 
         Closing the iterator early stops the model. What generation raises is raised here.
         """
         streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
         given_up, failures = threading.Event(), []
+        ends = [*self._ends, *stop_ids]
         sampled = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature > 0 else {}
         settings = GenerationConfig(
             do_sample=temperature > 0,
             max_new_tokens=max_tokens,
-            eos_token_id=self._eos,
+            eos_token_id=ends or None,
             pad_token_id=self.tokenizer.pad_token_id or 0,
             **sampled,
         )
@@ -79,7 +86,6 @@ class ChatModel:
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([_GivenUp(given_up)]),
                 )
-                ends = self._eos if isinstance(self._eos, list) else [self._eos]
                 self.stopped = int(made_1T[0, -1]) in ends
             except Exception as error:
                 failures.append(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from rayalign.learning.folders import MODEL_FILES, load_model
 from rayalign.learning.merged import MergedWeights
 from rayalign.learning.weights import put_weights
 from rayalign.records import FULL_WEIGHTS
+from rayalign.rendering.renderer import ChatRenderer
 
+TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*")
+"""Of a model's files, those that its tokenizer is read from."""
 LOGIT_TOLERANCE = 1e-4
 """Largest |difference| of a logit that merging in float32 may make."""
 
@@ -95,6 +99,37 @@ def write_full(
             "please report this model",
         )
     return MergeProof("float32", gap, gap, len(sequences_ST))
+
+
+def copy_tokenizer(base: Path, folder: Path) -> None:
+    """Put the base's tokenizer into a folder."""
+    for path in sorted({path for pattern in TOKENIZER_FILES for path in base.glob(pattern) if path.is_file()}):
+        shutil.copyfile(path, folder / path.name)
+
+
+def write_template(folder: Path, renderer: ChatRenderer) -> None:
+    """Make a folder's tokenizer render as the run did, and its model stop where the run's answers ended.
+
+    Nothing changes where the base's own template was used, and ends its answers where the base stops.
+    """
+    if renderer.template is not None and renderer.template.jinja is not None:
+        settings = folder / "tokenizer_config.json"
+        kept = {name: value for name, value in _read(settings).items() if name != "chat_template"}
+        settings.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "chat_template.jinja").write_text(renderer.template.portable, encoding="utf-8")
+    generation = folder / "generation_config.json"
+    if renderer.stop_ids and (folder / "config.json").exists():
+        facts = _read(generation)
+        known = facts.get("eos_token_id", renderer.tokenizer.eos_token_id)
+        ends = known if isinstance(known, list) else [] if known is None else [known]
+        if missing := [end for end in renderer.stop_ids if end not in ends]:
+            facts["eos_token_id"] = [*ends, *missing]
+            generation.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, object]:
+    """A JSON file's object; an empty one where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _copy_others(base: Path, folder: Path, left_out: str | None = None) -> None:

@@ -22,9 +22,12 @@ from transformers import (
 
 from rayalign.config.stages import StageConfig
 from rayalign.errors import GuardError
+from rayalign.learning.export import write_template
 from rayalign.learning.folders import load_model
 from rayalign.learning.model import load_options, lora_config
 from rayalign.learning.row_order import plan_order, row_length
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.rendering.template import UNDATED
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -204,11 +207,18 @@ def save_result(
     section = job.config.model
     if not section.full:
         model.save_pretrained(out / "adapter")
-        tokenizer.save_pretrained(out / "adapter")
+        _save_tokenizer(tokenizer, kind, job, out / "adapter")
         if not section.merge:
             return
         base = load_model(kind.auto_class, job.base, dtype=torch.float32, **kind.options)
         base.config.pad_token_id = model.config.pad_token_id
         model = PeftModel.from_pretrained(base, str(out / "adapter")).merge_and_unload()
     model.to(DTYPES[section.dtype]).save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+    _save_tokenizer(tokenizer, kind, job, out / "model")
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, kind: ModelKind, job: StageJob, folder: Path) -> None:
+    """Write the tokenizer; of a model that answers with the chat template that it was trained in."""
+    tokenizer.save_pretrained(folder)
+    if kind.task == "CAUSAL_LM":
+        write_template(folder, ChatRenderer(tokenizer, job.config.data.template, UNDATED))

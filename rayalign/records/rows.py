@@ -104,7 +104,8 @@ class Sample:
     index: int
     """0..K-1; (`prompt_id`, `index`) is unique in a round."""
     text: str
-    """The response without special tokens, for scorers and people; never re-tokenised for training."""
+    """The response without special tokens and without what the chat template writes before every answer, for scorers
+    and people; never re-tokenised for training."""
     token_ids: list[int]
     """The tokens as sampled; the EOS is here only if the model produced it."""
     logprobs: list[float]

@@ -58,7 +58,7 @@ def build_backend(
             from rayalign.scoring.models.reward_model import RewardModelScorer
 
             assert source.model is not None and source.model_sha256 is not None
-            return RewardModelScorer(section, source.model, source.model_sha256, settings.device)
+            return RewardModelScorer(section, source.model, source.model_sha256, settings.device, source.date)
         case SimilarityScoring():
             from rayalign.scoring.models.similarity import SimilarityScorer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from rayalign.config.rewards import FittedCalibration, RuleScoring
 from rayalign.config.scoring import Scoring, model_of
 from rayalign.config.services import JudgeScoring
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.calibration import Line, read_line
 from rayalign.scoring.files import find_file
 from rayalign.scoring.judges.rubrics import RubricSource, read_rubric
@@ -30,6 +32,8 @@ class ScorerSource:
     """The file that a judge judges by."""
     transport: Transport | None = None
     """In a scorer actor: how a judge that the run holds itself is asked."""
+    date: datetime.date = UNDATED
+    """Of the run, for the chat template of the scorer's own model."""
 
     @property
     def version(self) -> str:
@@ -49,7 +53,9 @@ class SourceReaders:
     """(function) -> the demo world's rule (`score`) or judge (`judge`)."""
 
 
-def read_sources(sections: Sequence[Scoring], folder: Path, readers: SourceReaders) -> list[ScorerSource]:
+def read_sources(
+    sections: Sequence[Scoring], folder: Path, readers: SourceReaders, date: datetime.date = UNDATED
+) -> list[ScorerSource]:
     """One per scorer. Users' scorer files are checked by importing them once here.
 
     Args:
@@ -58,10 +64,10 @@ def read_sources(sections: Sequence[Scoring], folder: Path, readers: SourceReade
     Raises:
         RayalignError: a file is missing or cannot be used.
     """
-    return [_read(section, folder, readers) for section in sections]
+    return [_read(section, folder, readers, date) for section in sections]
 
 
-def _read(section: Scoring, folder: Path, readers: SourceReaders) -> ScorerSource:
+def _read(section: Scoring, folder: Path, readers: SourceReaders, date: datetime.date) -> ScorerSource:
     rule = model = digest = line = None
     if isinstance(section, RuleScoring):
         rule = readers.demo_rule("score") if section.function == "demo" else read_rule(section.function, folder)
@@ -72,4 +78,4 @@ def _read(section: Scoring, folder: Path, readers: SourceReaders) -> ScorerSourc
         model, digest = readers.model(section)
     if isinstance(section.calibration, FittedCalibration):
         line = read_line(find_file("scoring.calibration.file", Path(section.calibration.file).expanduser(), folder))
-    return ScorerSource(rule, model, digest, line, read_rubric(section, folder))
+    return ScorerSource(rule, model, digest, line, read_rubric(section, folder), date=date)

@@ -11,11 +11,13 @@ that no commit names does not exist: it is overwritten without a look.
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -60,6 +62,13 @@ class RunDir:
     def info(self) -> JsonObject:
         return json.loads((self.root / "run.json").find_text() or "{}")
 
+    @cached_property
+    def date(self) -> datetime.date:
+        """The day on which the run was made, which chat templates are told; of a run that is not there yet, today."""
+        attempts = self.info.get("attempts") or [{}]
+        made = self.info.get("date") or attempts[0].get("started", "")[:10]
+        return datetime.date.fromisoformat(made) if made else datetime.datetime.now(datetime.UTC).date()
+
     def update_info(self, **facts: object) -> None:
         self._check_lease()
         write_json(self.root / "run.json", {**self.info, **facts})
@@ -79,7 +88,7 @@ class RunDir:
     def open(self, config: JsonObject, complete: Complete = dict) -> None:
         """Make the folder, or take it up again under `config`. Arguments and errors as of `check`."""
         if not self.check(config, complete):
-            self.update_info(schema_version=SCHEMA_VERSION, attempts=[])
+            self.update_info(schema_version=SCHEMA_VERSION, attempts=[], date=str(self.date))
         self.save_config(config)
 
     def check(self, config: JsonObject, complete: Complete = dict) -> bool:

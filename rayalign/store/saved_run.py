@@ -40,6 +40,11 @@ class SavedRun:
         """Name of the run's folder, which may have been renamed since."""
         return self.run_dir.root.name or self.config["run"]["name"]
 
+    @property
+    def template(self) -> str:
+        """The chat template of the run's prompts, by `prompts.template`."""
+        return self.config["prompts"].get("template", "auto")
+
     def finished(self, index: int | None) -> RoundDir:
         """A finished round; None asks for the last one.
 

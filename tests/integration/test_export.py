@@ -14,6 +14,7 @@ import pytest
 from rayalign import cli
 from rayalign.store.run_dir import RunDir
 from tests.integration.test_run import finish, start
+from tests.renderers import renderer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ASKED = 16
@@ -53,7 +54,7 @@ def asked(run_dir: RunDir, demo_folder: Path) -> list[tuple[list[int], list[int]
     found = {row.sample.prompt_id: row.sample.token_ids for row in rows[:ASKED]}
     records = rows_from_records(world.prompts(), "the demo world", "messages").rows
     rows_asked = [row for row in records if row.id in found]
-    prompts, _ = tokenize_prompts(rows_asked, load_tokenizer(demo_folder), "auto", 512)
+    prompts, _ = tokenize_prompts(rows_asked, renderer(load_tokenizer(demo_folder)), 512)
     return [(prompt.token_ids, found[prompt.id]) for prompt in prompts]
 
 

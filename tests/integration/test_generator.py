@@ -22,6 +22,7 @@ from rayalign.records import (
     prompt_id,
 )
 from tests.integration.conftest import model_source, small_config
+from tests.renderers import renderer
 
 pytestmark = pytest.mark.integration
 BASE = Adapter.base("b" * 64)
@@ -37,7 +38,7 @@ def prompts(demo_folder: Path) -> list[Prompt]:
     from rayalign.learning.folders import load_tokenizer
 
     rows = rows_from_records(world.prompts()[:16], "the demo world", "messages").rows
-    return tokenize_prompts(rows, load_tokenizer(demo_folder), "auto", 128)[0]
+    return tokenize_prompts(rows, renderer(load_tokenizer(demo_folder)), 128)[0]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 
 from rayalign.launch.models import read_scorers
 from rayalign.records import SampledShard, ScoredSample, Shard
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.judges.templates import make_template
 from tests.integration.conftest import small_config
 from tests.unit.judge_cases import prompt, samples
@@ -37,7 +38,7 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
     from rayalign.actors.cluster import Cluster
     from rayalign.actors.scorer import RayScorer
 
-    sources = read_scorers(CONFIG.scoring, CONFIG, Path())
+    sources = read_scorers(CONFIG.scoring, CONFIG, Path(), UNDATED)
     cluster = Cluster(nodes=(), max_gpus=0, shared=False)
     scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
     assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]

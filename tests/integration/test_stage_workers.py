@@ -16,6 +16,7 @@ from rayalign.config.stages import StageConfig, StageKind
 from rayalign.demo.language import write_untrained
 from rayalign.launch.stage import write_rows
 from rayalign.launch.stage_inputs import read_stage_inputs
+from rayalign.rendering.template import UNDATED
 from rayalign.store.stage_dir import StageDir
 from rayalign.tracking.console import Console
 from tests.object_store import free_port
@@ -31,7 +32,7 @@ def train(kind: StageKind, root: Path, base: Path, workers: int) -> dict[str, An
     config = StageConfig.model_validate({"model": model, "data": data, "training": training})
     stage = StageDir(root)
     root.mkdir()
-    counts = write_rows(config, stage, read_stage_inputs(kind, config, root, stage), Console(), root)
+    counts = write_rows(config, stage, read_stage_inputs(kind, config, root, stage, UNDATED), Console(), root)
     assert (counts["steps"], counts["repeated"]) == (5, 2)
     job = root / "job.json"
     job.write_text(json.dumps({"kind": kind, "config": config.to_dict(), "base": str(base), "root": str(root)}))

@@ -17,7 +17,7 @@ FLOORS = (
     ("launch",),
     ("loop", "actors", "demo"),
     ("data", "scoring", "learning", "evaluation", "tracking", "dashboard"),
-    ("config", "store", "losses"),
+    ("config", "store", "losses", "rendering"),
     ("parts",),
     ("records", "display"),
     ("errors",),

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rayalign.data.prompts import PromptRow, rows_from_records
-from rayalign.data.token_ids import AT_ONCE, fitting_prompts, tokenize_messages, tokenize_prompts
+from rayalign.data.token_ids import AT_ONCE, fitting_prompts, tokenize_prompts
 from rayalign.errors import DataError, ModelError
+from tests.renderers import prompt_ids, renderer
 
 WORDS = ["<unk>", "<s>", "</s>", "<user>", "<assistant>", "<system>", "list", "two", "animals", "be", "brief", "now"]
 BOS, EOS, USER, ASSISTANT, SYSTEM = 1, 2, 3, 4, 5
@@ -40,13 +41,13 @@ CHAT = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "
 
 @pytest.mark.parametrize("template", ["<s> " + PLAIN_TEMPLATE, "<s> <s> " + PLAIN_TEMPLATE])
 def test_template_with_generation_header_and_one_bos(template: str) -> None:
-    (prompt,), too_long = tokenize_prompts([row(CHAT)], tokenizer(template), "auto", 512)
+    (prompt,), too_long = tokenize_prompts([row(CHAT)], renderer(tokenizer(template)), 512)
     assert prompt.token_ids == [BOS, SYSTEM, 9, 10, USER, 6, 7, 8, ASSISTANT]
     assert (prompt.messages, too_long) == (CHAT, [])
 
 
 def test_a_template_without_bos_gets_none() -> None:
-    (prompt,), _ = tokenize_prompts([row("list two")], tokenizer(PLAIN_TEMPLATE), "auto", 512)
+    (prompt,), _ = tokenize_prompts([row("list two")], renderer(tokenizer(PLAIN_TEMPLATE)), 512)
     assert prompt.token_ids == [USER, 6, 7, ASSISTANT]
 
 
@@ -62,43 +63,36 @@ def test_a_template_without_bos_gets_none() -> None:
     ],
 )
 def test_none_is_the_bare_text(wrap: str, text: str, token_ids: list[int]) -> None:
-    (prompt,), _ = tokenize_prompts([row(text)], tokenizer(wrap=wrap), "none", 512)
+    (prompt,), _ = tokenize_prompts([row(text)], renderer(tokenizer(wrap=wrap), "none"), 512)
     assert prompt.token_ids == token_ids
 
 
 def test_none_takes_the_last_message() -> None:
-    (prompt,), _ = tokenize_prompts([row(CHAT)], tokenizer(), "none", 512)
+    (prompt,), _ = tokenize_prompts([row(CHAT)], renderer(tokenizer(), "none"), 512)
     assert prompt.token_ids == [BOS, 6, 7, 8]
 
 
 def test_long_prompts_are_named_and_not_cut() -> None:
     short, long = row("list two"), row("list two animals now")
-    prompts, too_long = tokenize_prompts([long, short], tokenizer(), "none", 3)
+    prompts, too_long = tokenize_prompts([long, short], renderer(tokenizer(), "none"), 3)
     assert [(prompt.id, prompt.token_ids) for prompt in prompts] == [(short.id, [BOS, 6, 7])]
     assert too_long == [(long.id, 5)]
 
 
 def test_target_and_metadata_are_carried() -> None:
     given = list(rows_from_records([{"prompt": "list two", "output": "cat dog", "id": 3}], "here").rows)
-    (prompt,), _ = tokenize_prompts(given, tokenizer(), "none", 512)
+    (prompt,), _ = tokenize_prompts(given, renderer(tokenizer(), "none"), 512)
     assert (prompt.id, prompt.target, prompt.metadata) == (given[0].id, "cat dog", {"id": 3})
 
 
 def test_auto_needs_a_template() -> None:
     with pytest.raises(ModelError, match=r"prompts\.template: none"):
-        tokenize_prompts([row("list two")], tokenizer(), "auto", 512)
-
-
-def test_a_refusing_template_names_the_prompt() -> None:
-    refusing = "{{ raise_exception('no system role') }}"
-    with pytest.raises(DataError, match=r"has the roles system, user\n.*no system role"):
-        tokenize_prompts([row(CHAT)], tokenizer(refusing), "auto", 512)
+        tokenize_prompts([row("list two")], renderer(tokenizer()), 512)
 
 
 def test_a_prompt_without_tokens_is_refused() -> None:
-    silent = tokenizer(template="{{ '' }}")
     with pytest.raises(DataError, match="has no tokens"):
-        tokenize_prompts([row("list two")], silent, "auto", 512)
+        prompt_ids([{"role": "user", "content": " "}], tokenizer(wrap="$A"), "none")
 
 
 @pytest.mark.parametrize("template", ["auto", "none"])
@@ -107,8 +101,8 @@ def test_many_together_are_tokenised_like_each_alone(template: Any) -> None:
     made = tokenizer("<s> <s> " + PLAIN_TEMPLATE)
     contents: list[Any] = [CHAT if i % 5 == 0 else " ".join(WORDS[6 : 7 + i % 6]) for i in range(AT_ONCE + 10)]
     rows = [row(content) for content in contents]
-    together, _ = tokenize_prompts(rows, made, template, 512)
-    alone = [tokenize_messages(one.messages, made, template, "one") for one in rows]
+    together, _ = tokenize_prompts(rows, renderer(made, template), 512)
+    alone = [prompt_ids(one.messages, made, template) for one in rows]
     assert [prompt.token_ids for prompt in together] == alone
 
 
@@ -118,7 +112,7 @@ def test_one_refused_conversation_among_many_is_named() -> None:
     )
     bad = row(CHAT)
     with pytest.raises(DataError, match=f"prompt {bad.id} has the roles system, user"):
-        tokenize_prompts([row("list two"), bad, row("two list")], tokenizer(refusing), "auto", 512)
+        tokenize_prompts([row("list two"), bad, row("two list")], renderer(tokenizer(refusing)), 512)
 
 
 def test_prompts_come_one_at_a_time_and_the_longer_ones_are_counted() -> None:
@@ -130,7 +124,7 @@ def test_prompts_come_one_at_a_time_and_the_longer_ones_are_counted() -> None:
             yield {"prompt": "list two animals now" if i % 2 else "list two"}
 
     rows = rows_from_records(records(), "here")
-    prompts = fitting_prompts(rows, tokenizer(), "none", 3)
+    prompts = fitting_prompts(rows, renderer(tokenizer(), "none"), 3)
     assert next(prompts).token_ids == [BOS, 6, 7]
     assert len(read) == AT_ONCE
     assert len(list(prompts)) == 5 * AT_ONCE // 2 - 1

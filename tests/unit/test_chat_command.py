@@ -22,6 +22,7 @@ from rayalign.errors import ModelError, RunFolderError
 from rayalign.learning.chat_model import ChatModel
 from rayalign.learning.folders import load_tokenizer
 from rayalign.store.run_dir import RunDir
+from tests.renderers import renderer
 from tests.tiny_run import make_base, make_saved_run
 
 torch.set_num_threads(1)
@@ -84,7 +85,9 @@ def test_full_context_is_said(base: Path) -> None:
     """64 tokens: each turn takes 9, so the seventh does not fit any more; a message alone may be too long, too."""
     model, said = ChatModel(base, None, "float32"), []
     model.tokenizer.chat_template = "<bos>{% for m in messages %}{{ m['content'] }} {% endfor %}"
-    conversation = Conversation(model, "auto", max_tokens=20, temperature=0.0, top_p=1.0, say=said.append)
+    conversation = Conversation(
+        model, renderer(model.tokenizer), max_tokens=20, temperature=0.0, top_p=1.0, say=said.append
+    )
     for _ in range(6):
         list(conversation.answer("w1 w2"))
     assert any("the context is full)" in line or "the context of 64 tokens is full" in line for line in said)
@@ -114,12 +117,12 @@ def test_bare_template_sees_one_message_alone(saved: RunDir, base: Path, tmp_pat
 def test_closing_stops_the_model_and_errors_come_out(base: Path) -> None:
     model = ChatModel(base, None, "float32")
     before = set(threading.enumerate())
-    stream: Iterator[str] = model.stream([0, 3, 8], max_tokens=50, temperature=0.0, top_p=1.0)
+    stream: Iterator[str] = model.stream([0, 3, 8], stop_ids=[], max_tokens=50, temperature=0.0, top_p=1.0)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert set(threading.enumerate()) <= before
     with pytest.raises(IndexError):
-        list(model.stream([0, 3, 9999], max_tokens=5, temperature=0.0, top_p=1.0))
+        list(model.stream([0, 3, 9999], stop_ids=[], max_tokens=5, temperature=0.0, top_p=1.0))
 
 
 def test_what_cannot_be_talked_to(saved: RunDir, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import Any
 
@@ -10,14 +11,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from rayalign.config.data import ChatTemplate
-from rayalign.data.chat_templates import TEMPLATES
-from rayalign.data.token_ids import check_template, tokenize_answer, tokenize_messages
 from rayalign.errors import DataError, ModelError
+from tests.renderers import answer_ids, prompt_ids, renderer
 
 USER = {"role": "user", "content": "Name a fish."}
 SYSTEM = {"role": "system", "content": "Be brief."}
 ANSWER = {"role": "assistant", "content": "Cod."}
 ENDS = {"openchat": "<|end_of_turn|>", "chatml": "<|im_end|>"}
+AROUND = {"openchat": (" ", ""), "llama-2": (" ", " "), "mistral": (" ", "")}
+"""What the template writes before an answer, and behind it before its end."""
 NAMES: list[ChatTemplate] = ["alpaca", "zephyr", "openchat", "llama-2", "mistral", "chatml"]
 ODD = ["Cod.", " cod", "\ncod", "ok\u200d🐟", "שלום", "a\x00b", "", "### Response:", "[/INST] x", "</s> x"]
 
@@ -34,6 +36,7 @@ def made(eos: str = "</s>", adds_bos: bool = True, sentencepiece: bool = False, 
         words = Tokenizer(models.BPE(pieces, merges, byte_fallback=True))
         words.pre_tokenizer = pre_tokenizers.Metaspace("\u2581", prepend_scheme="first")
         words.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace("\u2581")])
+        words.add_special_tokens(special)
     else:
         words = Tokenizer(models.BPE())
         words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -54,7 +57,7 @@ def tokenizer_of(name: str, **options: Any) -> Any:
 
 def text_of(messages: list[dict[str, str]], name: ChatTemplate, **options: Any) -> str:
     tokenizer = tokenizer_of(name, **options)
-    return tokenizer.decode(tokenize_messages(messages, tokenizer, name, "here"))
+    return tokenizer.decode(prompt_ids(messages, tokenizer, name))
 
 
 ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
@@ -106,11 +109,11 @@ def test_earlier_turns_as_published(name: ChatTemplate, text: str) -> None:
 def test_the_prompt_is_a_prefix_of_prompt_and_answer(name: ChatTemplate, sentencepiece: bool) -> None:
     """The whole conversation, tokenised at once, is the prompt's tokens and then the answer's."""
     tokenizer = tokenizer_of(name, sentencepiece=sentencepiece)
-    prompt = tokenize_messages([SYSTEM, USER], tokenizer, name, "p")
+    prompt = prompt_ids([SYSTEM, USER], tokenizer, name)
     for answer in ["Cod.", "a", "🐟", "a\nb"]:
         turns = [SYSTEM, USER, {"role": "assistant", "content": answer}, USER]
-        whole = tokenize_messages(turns, tokenizer, name, "p")
-        both = prompt + tokenize_answer(answer, tokenizer, name)
+        whole = prompt_ids(turns, tokenizer, name)
+        both = prompt + answer_ids(answer, tokenizer, name)
         assert whole[: len(both)] == both
 
 
@@ -119,44 +122,46 @@ def test_the_prompt_is_a_prefix_of_prompt_and_answer(name: ChatTemplate, sentenc
 def test_odd_answers_keep_their_text_and_end_once(name: ChatTemplate, text: str) -> None:
     """An answer's tokens are its text; what it holds does not move the boundary."""
     tokenizer = tokenizer_of(name)
-    ids = tokenize_answer(text, tokenizer, name)
-    before, after = TEMPLATES[name].around_answer if name in TEMPLATES else ("", "")
+    ids = answer_ids(text, tokenizer, name)
+    before, after = AROUND.get(name, ("", ""))
     assert tokenizer.decode(ids[:-1]) == before + text + after
-    assert ids[-1] == tokenizer.eos_token_id
+    assert ids[-1] == tokenizer.convert_tokens_to_ids(ENDS.get(name, "</s>"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("adds_bos", [True, False])
 def test_one_bos_where_the_tokenizer_writes_one(name: ChatTemplate, adds_bos: bool) -> None:
     tokenizer = tokenizer_of(name, adds_bos=adds_bos)
-    ids = tokenize_messages([USER], tokenizer, name, "p")
+    ids = prompt_ids([USER], tokenizer, name)
     assert ids.count(tokenizer.bos_token_id) == adds_bos
     assert (ids[0] == tokenizer.bos_token_id) == adds_bos
 
 
 def test_sentencepiece_gives_the_space_once() -> None:
     tokenizer = tokenizer_of("mistral", sentencepiece=True)
-    ids = tokenize_answer("C", tokenizer, "mistral")
+    ids = answer_ids("C", tokenizer, "mistral")
     assert tokenizer.convert_ids_to_tokens(ids) == ["\u2581C", "</s>"]
 
 
-@pytest.mark.parametrize(
-    ("name", "eos", "marks", "words"),
-    [
-        ("chatml", "</s>", True, r"ends an answer with <\|im_end\|>, and the EOS of .* is </s>"),
-        ("openchat", "</s>", True, r"ends an answer with <\|end_of_turn\|>"),
-        ("chatml", "</s>", False, r"needs the token <\|im_start\|>, which .* lacks"),
-        ("openchat", "</s>", False, r"needs the token <\|end_of_turn\|>"),
-    ],
-)
-def test_templates_that_the_tokenizer_lacks(name: ChatTemplate, eos: str, marks: bool, words: str) -> None:
-    with pytest.raises(ModelError, match=words):
-        check_template(made(eos, marks=marks), name)
+@pytest.mark.parametrize("name", ["chatml", "openchat"])
+def test_templates_whose_marks_the_tokenizer_lacks(name: ChatTemplate) -> None:
+    mark = {"chatml": "<|im_start|>", "openchat": "<|end_of_turn|>"}[name]
+    with pytest.raises(ModelError, match=re.escape(f"needs the token {mark}, which ")):
+        renderer(made("</s>", marks=False), name)
+
+
+@pytest.mark.parametrize("name", ["chatml", "openchat"])
+def test_an_end_that_is_not_the_eos_stops_sampling_too(name: ChatTemplate) -> None:
+    tokenizer = made("</s>")
+    end = tokenizer.convert_tokens_to_ids(ENDS[name])
+    assert renderer(tokenizer, name).stop_ids == [end]
+    assert answer_ids("Cod.", tokenizer, name)[-1] == end
+    assert renderer(tokenizer_of(name), name).stop_ids == []
 
 
 def test_a_template_needs_an_eos() -> None:
     with pytest.raises(ModelError, match="ends an answer with the EOS token"):
-        check_template(PreTrainedTokenizerFast(tokenizer_object=made().backend_tokenizer), "alpaca")
+        renderer(PreTrainedTokenizerFast(tokenizer_object=made().backend_tokenizer), "alpaca")
 
 
 @pytest.mark.parametrize("name", ["llama-2", "mistral"])

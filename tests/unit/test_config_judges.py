@@ -14,6 +14,7 @@ from rayalign.config.scoring import Scoring
 from rayalign.config.services import JudgeScoring
 from rayalign.demo.rules import demo_rule
 from rayalign.errors import ConfigError, DataError
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.service_scorers import build_service, calls_a_service, check_services
 from rayalign.scoring.services.remote import RemoteScorer
@@ -215,4 +216,4 @@ def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
 
     config = load(tmp_path, RATING, model={"base": str(tmp_path / "no model")})
     with (tmp_path / "console").open("w") as out, pytest.raises(ConfigError, match="judge's endpoint cannot be used"):
-        read_inputs(config, tmp_path, Console(out), tmp_path)
+        read_inputs(config, tmp_path, Console(out), tmp_path, UNDATED)

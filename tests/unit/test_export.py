@@ -23,6 +23,7 @@ from rayalign.learning.packing import collate_padded
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
+from tests.renderers import prompt_ids
 from tests.tiny_run import make_base, make_saved_run
 
 torch.set_num_threads(1)
@@ -216,3 +217,38 @@ def test_what_is_in_the_folder_already(saved: RunDir, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="cannot be written"):
         run_export(saved, tmp_path / "other" / "x" / "y")
     assert {path.name for path in tmp_path.iterdir()} == {"a", "other"}
+
+
+@pytest.mark.parametrize("merge", [True, False], ids=["merged", "adapter"])
+def test_the_template_that_was_trained_with_comes_along(merge: bool, base: Path, tmp_path: Path) -> None:
+    """Loaded without rayalign, the export renders a conversation as the run did."""
+    run = make_saved_run(tmp_path / "runs" / "named", base, prompts={"source": "demo", "template": "zephyr"})
+    run_export(run, tmp_path / "e", merge=merge)
+    found, own = AutoTokenizer.from_pretrained(tmp_path / "e"), AutoTokenizer.from_pretrained(base)
+    asked = [{"role": "user", "content": "w3 w4"}]
+    told = found.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    assert told == prompt_ids(asked, own, "zephyr") != prompt_ids(asked, own)
+    assert "chat_template" not in json.loads((tmp_path / "e" / "tokenizer_config.json").read_text())
+    card = (tmp_path / "e" / "README.md").read_text()
+    assert "It was trained on the chat template `zephyr`, which the tokenizer here has." in card
+    assert ("--tokenizer e --enable-lora" in card) is not merge
+
+
+def test_an_end_that_the_base_does_not_know_comes_along(base: Path, tmp_path: Path) -> None:
+    """The base stops at its EOS, its template ends an answer with another token: the merged model stops at both."""
+    other = tmp_path / "base"
+    shutil.copytree(base, other)
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} w7 {% endfor %}"
+    tokenizer.save_pretrained(other)
+    (w7,) = tokenizer("w7")["input_ids"]
+    run = make_saved_run(tmp_path / "runs" / "ends", other)
+    run_export(run, tmp_path / "m", merge=True)
+    assert json.loads((tmp_path / "m" / "generation_config.json").read_text())["eos_token_id"] == [1, w7]
+    said = run_export(run, tmp_path / "a")
+    assert "answers end with w7" in said[0]
+
+
+def test_no_template_is_said(base: Path, tmp_path: Path) -> None:
+    run = make_saved_run(tmp_path / "runs" / "bare", base, prompts={"source": "demo", "template": "none"})
+    assert "trained on bare text" in run_export(run, tmp_path / "a")[0]

@@ -15,6 +15,7 @@ from rayalign.records import SHARD_PROMPTS, Prompt, Sample, Score, ScoredSample,
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config, make_prompts
+from tests.renderers import renderer
 
 JUDGE = {"type": "judge", "transport": "demo"}
 PROMPTS = make_prompts(SHARD_PROMPTS + 10, "train")
@@ -112,7 +113,7 @@ def test_revisions_come_back_to_their_responses(tmp_path: Path) -> None:
     rows = [row(PROMPTS[0], i, v) for i, v in ((0, "flawed"), (1, "perfect"), (3, "flawed"))]
     round_dir = round_of(tmp_path, [*rows, row(PROMPTS[1], 3, "flawed")])
     groups = groups_of(round_dir, 0, section)
-    streams = JudgedStreams(section.config.objectives, tokenizer, "none")
+    streams = JudgedStreams(section.config.objectives, renderer(tokenizer, "none"))
     asked = [p for prompt, group in groups for _, p in streams.revision_prompts(prompt, group)]
     assert len({p.id for p in asked}) == 3
     revised = {p.id: [100 + n] for n, p in enumerate(asked)}
@@ -128,7 +129,7 @@ def test_revisions_are_read_from_their_shard(tmp_path: Path) -> None:
     round_dir = round_of(tmp_path, [row(PROMPTS[0], 0, "flawed"), row(PROMPTS[0], 1, "flawed")])
     ((prompt, before),) = groups_of(round_dir, 0, section)
     assert before.revised_token_ids == []
-    streams = JudgedStreams(section.config.objectives, build_tokenizer(), "none")
+    streams = JudgedStreams(section.config.objectives, renderer(build_tokenizer(), "none"))
     asked = [p for _, p in streams.revision_prompts(prompt, before)]
     samples = [Sample(p.id, 0, "y", [40 + n, 2], [-1.0, -1.0], "stop", 0, 0) for n, p in enumerate(asked)]
     round_dir.commit_shard("revision", 0, [ScoredSample(sample, [], None) for sample in samples])

@@ -16,10 +16,10 @@ from rayalign.actors.judge_engine import EngineThread, JudgeModel
 from rayalign.config.services import CallLimits, JudgeScoring, Prices
 from rayalign.demo.language import build_tokenizer
 from rayalign.records import Score
-from rayalign.scoring.judges.judge_model import question_tokens
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.templates import make_template
 from rayalign.scoring.services.calls import Caller, Failure
+from tests.renderers import prompt_ids, renderer
 from tests.unit.judge_cases import prompt, samples
 
 
@@ -80,7 +80,7 @@ def thread_of(engine: FakeEngine, on_failure: Callable[[], object] = lambda: Non
 
 
 def model_of(engine: FakeEngine, tokenizer: Any, longest: int = 4096, **changes: Any) -> JudgeModel:
-    return JudgeModel(tokenizer, thread_of(engine), section(**changes), longest)
+    return JudgeModel(renderer(tokenizer), thread_of(engine), section(**changes), longest)
 
 
 def scores_of(
@@ -133,7 +133,7 @@ def test_the_reply_is_constrained_where_the_config_says_so(tokenizer: PreTrained
 
 
 def test_the_question_is_the_models_own_template(tokenizer: PreTrainedTokenizerFast) -> None:
-    ids = question_tokens(tokenizer, [{"role": "system", "content": "Judge."}, {"role": "user", "content": "cat"}])
+    ids = prompt_ids([{"role": "system", "content": "Judge."}, {"role": "user", "content": "cat"}], tokenizer)
     assert tokenizer.decode(ids) == "<|bos|><|system|>Judge.<|user|>cat<|assistant|>"
 
 
@@ -148,7 +148,7 @@ def test_a_reply_that_was_cut_is_an_error(tokenizer: PreTrainedTokenizerFast) ->
 def test_a_question_that_is_too_long_is_an_error_and_the_others_are_asked(tokenizer: PreTrainedTokenizerFast) -> None:
     engine = FakeEngine(rating)
     engine.gate.set()
-    question = len(question_tokens(tokenizer, _messages("cat")))
+    question = len(prompt_ids(_messages("cat"), tokenizer))
     bad, good = scores_of(model_of(engine, tokenizer, longest=question + 100), ["cat " * 200, "cat"])
     assert (bad.status, good.status) == ("error", "ok")
     assert "tokens; the judge's context leaves room for" in (bad.reason or "")

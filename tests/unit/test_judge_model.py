@@ -11,7 +11,7 @@ from transformers import BertConfig, LlamaConfig
 
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
-from rayalign.demo.language import build_tokenizer
+from rayalign.demo.language import CHAT_TEMPLATE, build_tokenizer
 from rayalign.errors import ConfigError, ModelError
 from rayalign.scoring.judges.judge_model import check_judge_model
 from tests.fakes import make_config
@@ -55,6 +55,7 @@ def test_no_chat_template_is_refused(tmp_path: Path) -> None:
 
 def test_a_template_without_system_messages_is_refused(tmp_path: Path) -> None:
     picky = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    picky += CHAT_TEMPLATE
     with pytest.raises(ModelError) as caught:
         check(save(tmp_path, template=picky))
     assert "refuses a system and a user message" in caught.value.found

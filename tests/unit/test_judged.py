@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 
 from rayalign.config.objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
 from rayalign.data.judged import JudgedStreams
-from rayalign.data.token_ids import fill, tokenize_messages
+from rayalign.data.token_ids import fill
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.streams import streams_of
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
+from tests.renderers import prompt_ids, renderer
 
 TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id
@@ -27,12 +28,12 @@ def objective(kind: str, **options: Any) -> Any:
 
 
 def streams(*objectives: Any, template: Any = "auto") -> JudgedStreams:
-    return JudgedStreams(objectives, TOKENIZER, template)
+    return JudgedStreams(objectives, renderer(TOKENIZER, template))
 
 
 def prompt_of(content: str | list[Message], template: Any = "auto") -> Prompt:
     messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
-    return Prompt(prompt_id(messages), messages, tokenize_messages(messages, TOKENIZER, template, "p"))
+    return Prompt(prompt_id(messages), messages, prompt_ids(messages, TOKENIZER, template))
 
 
 def encode(text: str) -> list[int]:
@@ -267,7 +268,7 @@ def test_earlier_turns_stay() -> None:
     assert prompt.messages == CHAT, "the prompt itself is untouched"
     wanted = {"instruction": "Now two fruits.", "response": "apple", "judgment": "One is missing."}
     assert revise.text == fill(REVISION, **wanted)
-    assert revise.token_ids == tokenize_messages(revise.messages, TOKENIZER, "auto", "p")
+    assert revise.token_ids == prompt_ids(revise.messages, TOKENIZER)
 
 
 def test_revision_prompts_name_their_response() -> None:

@@ -15,6 +15,7 @@ from rayalign.errors import DataError
 from rayalign.launch.offline import Offline, read_offline
 from rayalign.records import Prompt
 from tests.fakes import make_config
+from tests.renderers import renderer
 
 TOKENIZER = build_tokenizer()
 JUDGMENTS = Path(__file__).parents[3] / "shared" / "data" / "cut_judgments_iter1.json"
@@ -26,7 +27,7 @@ def config_of(source: Path | str, format: str = "auto", **changes: Any) -> RunCo
 
 
 def read(source: Path | str, format: str = "auto", **changes: Any) -> Offline:
-    return read_offline(config_of(source, format, **changes), TOKENIZER, Path())
+    return read_offline(config_of(source, format, **changes), renderer(TOKENIZER, given=True), Path())
 
 
 def read_prompts(found: Offline) -> list[Prompt]:
@@ -124,7 +125,7 @@ def test_real_judgments_hold_every_row_whole() -> None:
     found = read(JUDGMENTS, "judgments", **limits)
     assert (len(found.prompts), len(found.responses), found.skipped) == (1000, 1000, {})
     assert found.responses.verdicts == {"perfect": 713, "flawed": 287}
-    streams = JudgedStreams(config.objectives, TOKENIZER, "auto")
+    streams = JudgedStreams(config.objectives, renderer(TOKENIZER))
     flawed = 0
     for prompt in read_prompts(found):
         (row,) = found.responses.rows(prompt)

@@ -21,6 +21,7 @@ from rayalign.loop.sampling import Given
 from rayalign.records import FROM_DATASET, Prompt, ScoredSample, ScoredShard, Shard
 from rayalign.store.tables import read_parquet
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_prompts, make_run
+from tests.renderers import ASKED, renderer
 
 WORDS = ("bear", "cat", "dog", "fox", "goat", "horse", "lion", "wolf")
 RAGGED = [1 + n % 4 for n in range(100)]
@@ -45,8 +46,8 @@ def dataset(reward: Any = float) -> Responses:
         prompt.id: [Completion(WORDS[(n + i) % len(WORDS)], reward(i)) for i in range(RAGGED[n])]
         for n, prompt in enumerate(prompts)
     }
-    tokens, responses = CompletionTokens(build_tokenizer(), "auto", 16), Responses("dataset:test")
-    responses.add((name, tokens.answers(name, given)) for name, given in completions.items())
+    tokens, responses = CompletionTokens(renderer(build_tokenizer()), 16), Responses("dataset:test")
+    responses.add((name, tokens.answers(name, ASKED, given)) for name, given in completions.items())
     return responses
 
 

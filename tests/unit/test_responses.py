@@ -9,10 +9,10 @@ import pytest
 
 from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.responses import Answer, CompletionTokens, Responses
-from rayalign.data.token_ids import tokenize_answer
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError, ModelError
 from rayalign.records import FROM_DATASET, Prompt, prompt_id
+from tests.renderers import answer_ids, renderer
 
 TOKENIZER = build_tokenizer()
 
@@ -22,9 +22,9 @@ def asked(text: str) -> list[dict[str, str]]:
 
 
 def responses(rows: list[DatasetRow], max_tokens: int = 50) -> tuple[list[Prompt], Responses, list[tuple[str, int]]]:
-    tokens, made = CompletionTokens(TOKENIZER, "auto", max_tokens), Responses("dataset:test")
+    tokens, made = CompletionTokens(renderer(TOKENIZER), max_tokens), Responses("dataset:test")
     prompts = [Prompt(prompt_id(row.messages), row.messages, [1], row.target) for row in rows]
-    made.add((prompt.id, tokens.answers(prompt.id, row.completions)) for prompt, row in zip(prompts, rows, strict=True))
+    made.add((p.id, tokens.answers(p.id, p.messages, r.completions)) for p, r in zip(prompts, rows, strict=True))
     there = {key.decode() for key in made.ids().tolist()}
     return [prompt for prompt in prompts if prompt.id in there], made, tokens.too_long
 
@@ -52,7 +52,7 @@ def test_responses_are_whole_answers_of_the_text_alone() -> None:
 
 def test_too_long_responses_are_counted_and_never_cut() -> None:
     """ "cat" is one token and its EOS; of three words with their separators 6 tokens. Indices stay without gaps."""
-    long = tokenize_answer("cat, dog, fox.", TOKENIZER, "auto")
+    long = answer_ids("cat, dog, fox.", TOKENIZER)
     rows = [
         DatasetRow(asked("a"), [Completion("cat, dog, fox.", 1.0), Completion("cat", 0.0), Completion("dog", 0.5)]),
         DatasetRow(asked("b"), [Completion("cat, dog, fox.")]),
@@ -97,7 +97,7 @@ def test_revisions_of_the_dataset() -> None:
     assert made.revision_rows(Prompt(f"abc-{prompt.id}-0", [], [])) == []
     (row,) = made.revision_rows(Prompt(f"abc-{prompt.id}-1", [], []))
     assert (row.sample.prompt_id, row.sample.text) == (f"abc-{prompt.id}-1", "fox")
-    assert row.sample.token_ids == tokenize_answer("fox", TOKENIZER, "auto")
+    assert row.sample.token_ids == answer_ids("fox", TOKENIZER)
 
 
 @pytest.mark.parametrize(
@@ -140,4 +140,4 @@ def test_a_tokenizer_without_an_end_is_refused() -> None:
     tokenizer = build_tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(ModelError, match="no EOS"):
-        tokenize_answer("cat", tokenizer, "auto")
+        answer_ids("cat", tokenizer)

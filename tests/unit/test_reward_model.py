@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import shutil
@@ -21,7 +22,7 @@ from transformers import (
 )
 
 from rayalign.config.rewards import RewardModelScoring
-from rayalign.demo.language import build_tokenizer
+from rayalign.demo.language import CHAT_TEMPLATE, build_tokenizer
 from rayalign.errors import ModelError
 from rayalign.records import Prompt, Sample
 from rayalign.scoring.models.reward_model import RewardModelScorer, check_reward_model
@@ -217,3 +218,44 @@ def test_batches_by_hand() -> None:
     assert plan_batches([4, 1, 9, 5], 10) == [[2], [3, 0], [1]]
     assert plan_batches([], 10) == []
     assert plan_batches([20, 20], 10) == [[0], [1]]
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHAT_TEMPLATE
+
+
+def test_a_conversation_that_the_template_refuses_is_an_error_and_the_others_are_scored(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = REFUSING
+    save(tmp_path, llama(tokenizer), tokenizer)
+    check_reward_model(tmp_path)
+    (bad,), samples = inputs(["plum"])
+    good = Prompt("p", bad.messages[1:], [1])
+    scores = scorer(tmp_path).score([bad, good, bad], samples * 3)
+    assert [score.status for score in scores] == ["error", "ok", "error"]
+    assert scores[0].reward is None and "no system role" in (scores[0].reason or "")
+    assert scores[1].reward == scorer(tmp_path).score([good], samples)[0].reward
+
+
+def test_a_template_that_leaves_out_the_answer_is_refused_before_weights_are_loaded(tmp_path: Path) -> None:
+    """Every answer would get the same reward."""
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<|user|>{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}"
+    tokenizer.chat_template += "{% endfor %}"
+    save(tmp_path, llama(tokenizer), tokenizer)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="content of the assistant message does not come out"):
+        check_reward_model(tmp_path)
+    check_reward_model(tmp_path, "none")
+
+
+def test_the_day_counts_where_the_template_tells_it(folder: Path, tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + CHAT_TEMPLATE
+    save(tmp_path, llama(tokenizer), tokenizer)
+    days = [datetime.date(2026, 3, day) for day in (9, 10)]
+    section = RewardModelScoring(type="reward_model", model="m")
+    one, other = (RewardModelScorer(section, tmp_path, "sha", date=day) for day in days)
+    (ids,) = one.tokens(*inputs(["plum"]))
+    assert tokenizer.decode(ids).startswith("09 Mar 2026") and one.version != other.version
+    still, same = (RewardModelScorer(section, folder, "sha", date=day) for day in days)
+    assert still.version == same.version

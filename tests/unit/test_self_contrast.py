@@ -12,13 +12,13 @@ from rayalign.config.objective import SelfContrastObjective
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
 from rayalign.data.pools import choose_negatives
-from rayalign.data.token_ids import tokenize_answer
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.objective import count_units
 from rayalign.records import SHARD_PROMPTS, Prompt, Sample, Score, ScoredSample, TrainingGroup
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config, make_prompts
+from tests.renderers import answer_ids, renderer
 
 RULE, SIMILAR = "rule:demo", "similarity:demo"
 TOKENIZER = build_tokenizer()
@@ -30,7 +30,7 @@ SIMILARITIES = [0.91, 0.12, 0.55, 0.4, 0.77, 0.3, 0.64, 0.25]
 def sampled(prompt: Prompt, index: int, text: str, similarity: float | None, reward: float = 1.0) -> ScoredSample:
     status = "ok" if similarity is not None else "error"
     scores = [Score(RULE, "1", "ok", reward), Score(SIMILAR, "1", status, similarity)]
-    sample = Sample(prompt.id, index, text, tokenize_answer(text, TOKENIZER, "auto"), [], "stop", 0, 0)
+    sample = Sample(prompt.id, index, text, answer_ids(text, TOKENIZER), [], "stop", 0, 0)
     return ScoredSample(sample, scores, reward)
 
 
@@ -98,7 +98,7 @@ def built(root: Path, settings: dict[str, Any], rows: list[ScoredSample]) -> Any
 
 def stored_groups(round_dir: RoundDir, config: RunConfig) -> list[tuple[Prompt, TrainingGroup]]:
     rows, prompts = round_dir.read_shard("train", 0) or [], round_dir.read_prompts(0, SHARD_PROMPTS)
-    return GroupRecipe(config).groups_of_shard(rows, prompts, None, TOKENIZER)
+    return GroupRecipe(config).groups_of_shard(rows, prompts, None, renderer(TOKENIZER))
 
 
 def test_groups_hold_the_target_and_its_negatives(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_groups_hold_the_target_and_its_negatives(tmp_path: Path) -> None:
     full, same, bare = (found[prompt.id] for prompt in PROMPTS)
     assert len(full.response_indices) == 4 and set(full.response_indices) <= set(range(6))
     assert full.response_token_ids == [rows[i].sample.token_ids for i in full.response_indices]
-    assert full.target_token_ids == tokenize_answer("cat, dog.", TOKENIZER, "auto")
+    assert full.target_token_ids == answer_ids("cat, dog.", TOKENIZER)
     assert (full.drop_reason, same.drop_reason, bare.drop_reason) == (None, "too_few_negatives", "no_target")
     assert count_units(config.objectives, [full]) == {"self_contrast": 1}
 

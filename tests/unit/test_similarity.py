@@ -18,6 +18,7 @@ from rayalign.config.rewards import SimilarityScoring
 from rayalign.demo.encoder import _tokenizer
 from rayalign.errors import DataError, ModelError
 from rayalign.records import Prompt, Sample, Score
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.models.encoder import Encoder, check_encoder
 from rayalign.scoring.models.similarity import SimilarityScorer
 from tests.fakes import make_config
@@ -243,7 +244,7 @@ def test_a_scorer_actor_hosts_it_from_a_folder_of_the_config(folder: Path, tmp_p
     from rayalign.launch.models import read_scorers, scorer_model
 
     config = make_config(scoring=[{"type": "similarity", "model": str(folder), "pooling": "mean"}])
-    sources = read_scorers(config.scoring, config, tmp_path)
+    sources = read_scorers(config.scoring, config, tmp_path, UNDATED)
     actor = ScorerActor("scorer-0", config, sources, [None], str(tmp_path / "no_such_folder"))
     (row,) = actor.score([prompt("apple")], [Sample("p", 0, "apple", [5], [-1.0], "stop", 0, 0)])
     actor.close()

@@ -11,6 +11,7 @@ from rayalign.data.stage_rows import answer_rows, pair_rows
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.row_order import BUCKET, plan_order, row_length
 from rayalign.records import IGNORED
+from tests.renderers import renderer
 
 ASKED = [{"role": "user", "content": "Name two fruits."}]
 
@@ -21,7 +22,7 @@ def tokenizer() -> Any:
 
 
 def test_the_prompt_is_what_the_generator_is_given_and_the_rest_is_learned(tokenizer: Any) -> None:
-    (row,) = answer_rows([DatasetRow(ASKED, target="apple, plum.")], tokenizer, "auto", 64).rows
+    (row,) = answer_rows([DatasetRow(ASKED, target="apple, plum.")], renderer(tokenizer), 64).rows
     prompt = tokenizer.apply_chat_template(ASKED, add_generation_prompt=True, return_dict=False)
     learned = [label for label in row["labels"] if label != IGNORED]
     assert row["labels"] == [IGNORED] * len(prompt) + learned
@@ -31,7 +32,7 @@ def test_the_prompt_is_what_the_generator_is_given_and_the_rest_is_learned(token
 
 def test_without_a_target_the_best_answer_is_learned(tokenizer: Any) -> None:
     answers = [Completion("fig", score=0.1), Completion("plum", score=0.9), Completion("pear")]
-    found = answer_rows([DatasetRow(ASKED, answers), DatasetRow(ASKED)], tokenizer, "auto", 64)
+    found = answer_rows([DatasetRow(ASKED, answers), DatasetRow(ASKED)], renderer(tokenizer), 64)
     (row,) = found.rows
     assert "plum" in tokenizer.decode(row["input_ids"])
     assert {reason: len(names) for reason, names in found.skipped.items()} == {"no answer": 1}
@@ -39,16 +40,16 @@ def test_without_a_target_the_best_answer_is_learned(tokenizer: Any) -> None:
 
 def test_rows_at_the_limit_stay_and_longer_ones_are_counted(tokenizer: Any) -> None:
     rows = [DatasetRow(ASKED, target="plum")]
-    length = len(answer_rows(rows, tokenizer, "auto", 64).rows[0]["input_ids"])
-    assert len(answer_rows(rows, tokenizer, "auto", length).rows) == 1
-    short = answer_rows(rows, tokenizer, "auto", length - 1)
+    length = len(answer_rows(rows, renderer(tokenizer), 64).rows[0]["input_ids"])
+    assert len(answer_rows(rows, renderer(tokenizer), length).rows) == 1
+    short = answer_rows(rows, renderer(tokenizer), length - 1)
     assert not short.rows and list(short.skipped) == [f"longer than data.max_tokens = {length - 1}"]
 
 
 def test_a_pair_is_the_best_and_the_worst_answer(tokenizer: Any) -> None:
     answers = [Completion(text, score) for text, score in (("fig", 0.5), ("plum", 0.9), ("pear", 0.1), ("kiwi", None))]
     tied = [Completion("fig", 1.0), Completion("plum", 1.0)]
-    found = pair_rows([DatasetRow(ASKED, a) for a in (answers, tied, answers[3:])], tokenizer, "auto", 64)
+    found = pair_rows([DatasetRow(ASKED, a) for a in (answers, tied, answers[3:])], renderer(tokenizer), 64)
     (row,) = found.rows
     for side, text in (("chosen_ids", "plum"), ("rejected_ids", "pear")):
         assert tokenizer.decode(row[side]) == f"<|bos|><|user|>Name two fruits.<|assistant|>{text}<|eos|>"

@@ -14,6 +14,7 @@ from rayalign.demo.language import write_untrained
 from rayalign.errors import ConfigError, DataError, RunFolderError
 from rayalign.launch.stage import run_stage, stage_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
+from rayalign.rendering.template import UNDATED
 from rayalign.store.run_dir import RunDir
 from rayalign.store.stage_dir import StageDir
 
@@ -36,7 +37,7 @@ def config(folder: Path, base: Path | str = "demo_untrained", data: dict[str, An
 
 
 def read(kind: StageKind, found: StageConfig) -> StageInputs:
-    return read_stage_inputs(kind, found, Path(), StageDir(stage_folder(found)))
+    return read_stage_inputs(kind, found, Path(), StageDir(stage_folder(found)), UNDATED)
 
 
 @pytest.fixture

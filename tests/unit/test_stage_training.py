@@ -23,6 +23,7 @@ from rayalign.learning.sft import train_sft
 from rayalign.learning.stage_training import StageJob
 from rayalign.records import Prompt, Sample
 from rayalign.scoring.models.reward_model import RewardModelScorer, check_reward_model
+from tests.renderers import renderer
 
 pytestmark = pytest.mark.integration
 STEPS, BATCH, SAVED = 6, 4, 4
@@ -46,11 +47,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(tokenizer: Any, n: int = STEPS * BATCH) -> list[dict[str, list[int]]]:
-    return answer_rows(stages.sft_dataset(0, n), tokenizer, "auto", 256).rows
+    return answer_rows(stages.sft_dataset(0, n), renderer(tokenizer, given=True), 256).rows
 
 
 def pairs(tokenizer: Any, n: int = STEPS * BATCH) -> list[dict[str, list[int]]]:
-    return pair_rows(stages.pair_dataset(0, n), tokenizer, "auto", 256).rows
+    return pair_rows(stages.pair_dataset(0, n), renderer(tokenizer, given=True), 256).rows
 
 
 def train(kind: str, base: Path, out: Path, model: dict[str, Any], resume_from: Path | None = None) -> dict[str, Any]:
@@ -146,9 +147,9 @@ def test_a_reward_model_is_one_that_scores(model: dict[str, Any], base: Path, tm
     (row,) = stages.pair_dataset(3, 1)
     prompt = Prompt("p", row.messages, [])
     samples = [Sample("p", i, c.text, [], [], "stop", 0, 0) for i, c in enumerate(row.completions)]
-    (pair,) = pair_rows([row], load_tokenizer(tmp_path / "model"), "auto", 256).rows
+    (pair,) = pair_rows([row], renderer(load_tokenizer(tmp_path / "model")), 256).rows
     assert scorer.tokens([prompt, prompt], samples) == [pair["chosen_ids"], pair["rejected_ids"]]
-    (plain,) = pair_rows([row], load_tokenizer(tmp_path / "model"), "none", 256).rows
+    (plain,) = pair_rows([row], renderer(load_tokenizer(tmp_path / "model"), "none"), 256).rows
     bare = RewardModelScorer(section.model_copy(update={"template": "none"}), tmp_path / "model", "")
     assert bare.tokens([prompt], samples[:1]) == [plain["chosen_ids"]]
     assert all(score.status == "ok" for score in scorer.score([prompt, prompt], samples))

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from jinja2 import TemplateError
 
 from rayalign.config.run import RunConfig
 from rayalign.config.services import JudgeScoring
-from rayalign.errors import ConfigError, ModelError
-from rayalign.records import Message, Prompt
+from rayalign.errors import ConfigError, DataError, ModelError
+from rayalign.records import Prompt
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.judges.quoting import NONCE_DIGITS
 from rayalign.scoring.judges.templates import make_template
-from rayalign.scoring.models.text_model import chat_text, load_config, load_tokenizer, longest_text
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from rayalign.scoring.models.text_model import load_config, load_tokenizer, longest_text
 
 _KINDS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
 
-def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a judge's model.
+def judge_renderer(folder: Path, date: datetime.date) -> ChatRenderer:
+    """How a judge's model reads its questions: in its own chat template.
+
+    Args:
+        date: of the run, for a template that asks for today's.
 
     Raises:
-        ModelError: it has no chat template.
+        ModelError: it has no chat template, or one that cannot be used.
     """
     tokenizer = load_tokenizer(folder)
     if not tokenizer.chat_template:
@@ -35,14 +34,7 @@ def load_chat_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "a judge gets a system and a user message, which only its own template can put together",
             "name an instruction-tuned model",
         )
-    return tokenizer
-
-
-def question_tokens(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    """Token ids of the messages in the chat template, up to where the reply begins."""
-    text = chat_text(tokenizer, messages, reply=True)
-    # The template has written BOS itself.
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ChatRenderer(tokenizer, "auto", date, remedy="name another judge, or mend its chat template")
 
 
 def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) -> None:
@@ -60,21 +52,22 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
             "a judge writes its verdict, so it must be a language model (...ForCausalLM)",
             "name one; a classifier is a scorer of type reward_model",
         )
-    tokenizer = load_chat_tokenizer(folder)
+    renderer = judge_renderer(folder, UNDATED)
     # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
     rubric = section.rubric if isinstance(section.rubric, str) else None
     template = make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)
     responses = [""] * (2 if section.template == "pairwise" else 1)
     try:
         messages = template.messages(Prompt("", [{"role": "user", "content": ""}], []), responses, "0" * NONCE_DIGITS)
-        own = len(question_tokens(tokenizer, messages))
-    except TemplateError as error:
+        own = len(renderer.prompt(messages, "a question"))
+    except DataError as error:
         raise ModelError(
             f"scoring.model: the chat template of {folder} refuses a system and a user message",
-            str(error),
+            error.why,
             "name another judge, or mend its chat template",
         ) from None
-    longest = min(section.context or longest_text(model_config, tokenizer), longest_text(model_config, tokenizer))
+    longest = longest_text(model_config, renderer.tokenizer)
+    longest = min(section.context or longest, longest)
     texts = config.prompts.max_tokens + len(responses) * config.sampling.max_tokens
     needed = own + texts + section.max_tokens
     if longest < needed:

@@ -5,6 +5,7 @@ prompt + response ─► chat template ─► tokens ─► batches of similar l
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import math
 import time
@@ -12,15 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from rayalign.config.rewards import RewardModelScoring
-from rayalign.errors import ModelError
+from rayalign.errors import DataError, ModelError
 from rayalign.records import Prompt, Sample, Score
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.rendering.template import UNDATED
 from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.models.text_model import (
     batches,
-    chat_text,
     load_config,
     load_model,
     load_tokenizer,
@@ -30,11 +32,12 @@ from rayalign.scoring.models.text_model import (
 )
 
 
-def check_reward_model(folder: Path) -> None:
-    """Refuse, from the folder's config alone, what cannot give one reward per text.
+def check_reward_model(folder: Path, template: str = "auto") -> None:
+    """Refuse, without loading weights, what cannot give one reward per text.
 
     Raises:
-        ModelError: not a sequence-classification model, or one with several labels.
+        ModelError: not a sequence-classification model, one with several labels, or one whose chat template refuses
+            an answer or leaves it out.
     """
     config = load_config(folder)
     kinds = config.architectures or []
@@ -51,6 +54,18 @@ def check_reward_model(folder: Path) -> None:
             "a reward is one number, and which label would be the reward cannot be known",
             "use a model with num_labels = 1",
         )
+    reward_renderer(load_tokenizer(folder), template, UNDATED)
+
+
+def reward_renderer(tokenizer: PreTrainedTokenizerBase, template: str, date: datetime.date) -> ChatRenderer:
+    """How a reward model reads a conversation: in its tokenizer's template, if it has one and is to use it.
+
+    Raises:
+        ModelError: the chat template refuses an answer or leaves it out.
+    """
+    templated = template == "auto" and bool(tokenizer.chat_template)
+    remedy = "mend the reward model's chat template, or set the scorer's template: none to give it the bare text"
+    return ChatRenderer(tokenizer, "auto" if templated else "none", date, remedy=remedy)
 
 
 class RewardModelScorer:
@@ -60,51 +75,68 @@ class RewardModelScorer:
     and loses the start of its prompt; its score has the aspect `truncated`.
     """
 
-    def __init__(self, section: RewardModelScoring, folder: Path, sha256: str, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        section: RewardModelScoring,
+        folder: Path,
+        sha256: str,
+        device: str = "cpu",
+        date: datetime.date = UNDATED,
+    ) -> None:
         """Load the model.
+
+        Args:
+            date: of the run, for a chat template that asks for today's.
 
         Raises:
             ModelError: it cannot be loaded, has several labels, or weights of it are missing.
         """
-        check_reward_model(folder)
+        check_reward_model(folder, section.template)
         self.name = section.name
         self._section, self._device = section, device
         self._tokenizer = load_tokenizer(folder)
         self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype, device)
-        self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
+        self._renderer = reward_renderer(self._tokenizer, section.template, date)
         self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
         self._pad = self._model.config.get_text_config().pad_token_id
-        settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {definitions_digest(RewardModelScorer)}"
-        self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
+        parts = (sha256, section.dtype, self._renderer.identity, self._limit, definitions_digest(RewardModelScorer))
+        self.version = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[Score]:
         """One score per sample; `prompts` holds the prompt of each."""
         if not samples:
             return []
-        whole = self.tokens(prompts, samples)
-        rows = [self._cut(ids) for ids in whole]
-        rewards, seconds = [math.nan] * len(rows), [0.0] * len(rows)
-        for places, batch in batches(rows, self._budget()):
+        scores: list[Score] = [Score(self.name, self.version, "error")] * len(samples)
+        readable, rows = [], []
+        for i, (prompt, sample) in enumerate(zip(prompts, samples, strict=True)):
+            try:
+                rows.append(self._tokens(prompt, sample))
+                readable.append(i)
+            except DataError as error:
+                scores[i] = Score(self.name, self.version, "error", reason=f"{error.found}: {error.why}")
+        cut = [self._cut(ids) for ids in rows]
+        for places, batch in batches(cut, self._budget()):
             started = time.perf_counter()
             values = self.forward(batch)
             took = (time.perf_counter() - started) / len(places)
             for place, value in zip(places, values, strict=True):
-                rewards[place], seconds[place] = value, took
-        longer = [len(ids) > len(row) for ids, row in zip(whole, rows, strict=True)]
-        return [self._record(*facts) for facts in zip(rewards, longer, seconds, strict=True)]
+                scores[readable[place]] = self._record(value, len(rows[place]) > len(cut[place]), took)
+        return scores
 
     def close(self) -> None:
         """Nothing to end."""
 
     def tokens(self, prompts: Sequence[Prompt], samples: Sequence[Sample]) -> list[list[int]]:
-        """Token ids of each conversation with its response, in the model's own form, uncut."""
-        pairs = list(zip(prompts, samples, strict=True))
-        if not self._templated:
-            return self._tokenizer([f"{prompt.text}\n{sample.text}" for prompt, sample in pairs])["input_ids"]
-        chats = [[*prompt.messages, {"role": "assistant", "content": sample.text}] for prompt, sample in pairs]
-        texts = [chat_text(self._tokenizer, chat) for chat in chats]
-        # The template has written BOS and EOS itself.
-        return self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        """Token ids of each conversation with its response, in the model's own form, uncut.
+
+        Raises:
+            DataError: the chat template refuses one of them.
+        """
+        return [self._tokens(prompt, sample) for prompt, sample in zip(prompts, samples, strict=True)]
+
+    def _tokens(self, prompt: Prompt, sample: Sample) -> list[int]:
+        said = {"role": "assistant", "content": sample.text}
+        return self._renderer.conversation([*prompt.messages, said], f"the conversation of prompt {prompt.id}")
 
     @torch.inference_mode()
     def forward(self, rows: Sequence[Sequence[int]]) -> list[float]:

@@ -10,7 +10,6 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from rayalign.errors import ModelError
-from rayalign.records import Message
 from rayalign.store.pretrained import load_pretrained, move
 
 if TYPE_CHECKING:
@@ -76,17 +75,6 @@ def longest_text(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -
     """Longest text in tokens: what the positions hold, and what the tokenizer says (fewer where some are reserved)."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None) or _NO_LIMIT
     return min(positions, tokenizer.model_max_length or _NO_LIMIT, _NO_LIMIT)
-
-
-def chat_text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, reply: bool = False) -> str:
-    """The messages in the tokenizer's chat template, with BOS and EOS where that writes them.
-
-    Args:
-        reply: end where the model's reply begins.
-    """
-    text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=reply)
-    assert isinstance(text, str)
-    return text
 
 
 def special_id(found: object) -> int:

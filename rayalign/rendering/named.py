@@ -24,10 +24,6 @@ class NamedTemplate:
     jinja: str
     marks: tuple[str, ...] = ()
     """Each must be one token of the tokenizer."""
-    end: str | None = None
-    """The token that ends an answer, where it must be a certain one; else the tokenizer's EOS."""
-    around_answer: tuple[str, str] = ("", "")
-    """What stands between the prompt and an answer, and between the answer and its end."""
 
 
 def _turns(user: str, assistant: str, before: str = "", system: str = "") -> str:
@@ -69,8 +65,6 @@ TEMPLATES: dict[str, NamedTemplate] = {
     "openchat": NamedTemplate(
         _roles("'GPT4 Correct ' + message['role'].title()", "': '", "'<|end_of_turn|>'", "'GPT4 Correct Assistant:'"),
         marks=("<|end_of_turn|>",),
-        end="<|end_of_turn|>",
-        around_answer=(" ", ""),
     ),
     "llama-2": NamedTemplate(
         _turns(
@@ -79,7 +73,6 @@ TEMPLATES: dict[str, NamedTemplate] = {
             assistant="{{ ' ' + message['content'] + ' ' + eos_token }}",
             before=_ALTERNATE,
         ),
-        around_answer=(" ", " "),
     ),
     "mistral": NamedTemplate(
         _turns(
@@ -88,11 +81,9 @@ TEMPLATES: dict[str, NamedTemplate] = {
             assistant="{{ ' ' + message['content'] + eos_token }}",
             before=_ALTERNATE + "{{ bos }}",
         ),
-        around_answer=(" ", ""),
     ),
     "chatml": NamedTemplate(
         _roles("'<|im_start|>' + message['role']", "'\\n'", "'<|im_end|>\\n'", "'<|im_start|>assistant\\n'"),
         marks=("<|im_start|>", "<|im_end|>"),
-        end="<|im_end|>",
     ),
 }
