@@ -52,11 +52,13 @@ def read_stage_inputs(kind: StageKind, config: StageConfig, config_dir: Path, st
         RayalignError: one of them cannot be used.
     """
     from rayalign.data.token_ids import check_template
-    from rayalign.learning.folders import context_length, hash_model, load_tokenizer
+    from rayalign.learning.folder_checks import check_stage_base
+    from rayalign.learning.folders import context_length, hash_model
 
     train, holdout, unread = _dataset(kind, config, config_dir)
     base = _base(kind, config, stage)
-    tokenizer: PreTrainedTokenizerBase = load_tokenizer(base)
+    lora = None if config.model.full else config.model.lora
+    tokenizer = check_stage_base(base, lora, rewards=kind == "reward_model")
     data, length = config.data, context_length(base)
     check_template(tokenizer, data.template)
     if length is not None and length < data.max_tokens:

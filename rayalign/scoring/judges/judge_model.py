@@ -14,7 +14,8 @@ from rayalign.errors import ConfigError, ModelError
 from rayalign.records import Message, Prompt
 from rayalign.scoring.judges.quoting import NONCE_DIGITS
 from rayalign.scoring.judges.templates import make_template
-from rayalign.scoring.models.text_model import chat_text, load_config, load_tokenizer, longest_text
+from rayalign.scoring.models.text_model import KEY, chat_text, load_config, load_tokenizer, longest_text
+from rayalign.store.pretrained import check_vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,7 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
             "name one; a classifier is a scorer of type reward_model",
         )
     tokenizer = load_chat_tokenizer(folder)
+    check_vocabulary(tokenizer, model_config.get_text_config().vocab_size, folder, KEY)
     # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
     rubric = section.rubric if isinstance(section.rubric, str) else None
     template = make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)

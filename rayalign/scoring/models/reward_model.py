@@ -21,21 +21,29 @@ from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.models.text_model import (
     batches,
     chat_text,
+    check_model,
     load_config,
     load_model,
     load_tokenizer,
     longest_text,
     padded,
+    padding_of,
+    positions_of,
     special_id,
 )
 
 
 def check_reward_model(folder: Path) -> None:
-    """Refuse, from the folder's config alone, what cannot give one reward per text.
+    """Refuse, from the folder's config and the headers of its weights, what cannot give one reward per text.
 
     Raises:
-        ModelError: not a sequence-classification model, or one with several labels.
+        ModelError: not a sequence-classification model, one with several labels, or one that is not whole.
     """
+    _check_kind(folder)
+    check_model(AutoModelForSequenceClassification, folder)
+
+
+def _check_kind(folder: Path) -> None:
     config = load_config(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
@@ -66,14 +74,15 @@ class RewardModelScorer:
         Raises:
             ModelError: it cannot be loaded, has several labels, or weights of it are missing.
         """
-        check_reward_model(folder)
+        _check_kind(folder)
         self.name = section.name
         self._section, self._device = section, device
         self._tokenizer = load_tokenizer(folder)
         self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype, device)
         self._templated = section.template == "auto" and bool(self._tokenizer.chat_template)
-        self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
-        self._pad = self._model.config.get_text_config().pad_token_id
+        longest = longest_text(self._model.config, self._tokenizer, positions_of(self._model))
+        self._limit = min(section.max_tokens or longest, longest)
+        self._pad = padding_of(self._model)
         settings = f"{sha256} {section.dtype} {self._templated} {self._limit} {definitions_digest(RewardModelScorer)}"
         self.version = hashlib.sha256(settings.encode()).hexdigest()[:16]
 
