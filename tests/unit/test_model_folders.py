@@ -517,3 +517,65 @@ def bare(weights: dict[str, torch.Tensor]) -> None:
     for name in list(weights):
         if name.startswith("model."):
             weights[name.removeprefix("model.")] = weights.pop(name)
+
+
+def stage(base: Path, kind: str = "sft", **model: Any) -> Any:
+    """What a training stage checks of its base."""
+    from rayalign.config.stages import StageConfig
+    from rayalign.learning.folder_checks import check_stage_base
+
+    config = StageConfig.model_validate({"model": {"base": str(base), **model}, "data": {"source": "demo"}})
+    lora = None if config.model.full else config.model.lora
+    return check_stage_base(resolve_model(str(base)), lora, rewards=kind == "reward_model")
+
+
+def test_a_base_of_a_stage_is_judged_too(base: Path) -> None:
+    assert len(stage(base)) == 64
+    stage(base, "reward_model")
+    for kind in ("sft", "reward_model"):
+        with pytest.raises(ModelError, match=r"model\.lora\.targets: qkv"):
+            stage(base, kind, lora={"targets": ["qkv"]})
+        stage(base, kind, full=True)
+    reward_model(base)
+    stage(base, "reward_model")
+    with pytest.raises(ModelError, match="is a LlamaForSequenceClassification"):
+        stage(base)
+    reweigh(base, lambda weights: weights.pop("model.norm.weight"))
+    with pytest.raises(ModelError, match=r"lacks model\.norm\.weight"):
+        stage(base, "reward_model")
+
+
+@pytest.mark.parametrize("case", ["two added tokens", "gptq", "pickled", "a truncated file", "weights of git-lfs"])
+def test_what_no_stage_can_train(base: Path, case: str) -> None:
+    damage, found, why, remedy = REFUSED[case]
+    damage(base)
+    for kind in ("sft", "reward_model"):
+        with pytest.raises(ModelError) as caught:
+            stage(base, kind)
+        assert found in caught.value.found and why in caught.value.why and remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("case", "refused"),
+    [
+        ("two added tokens", True),
+        ("pickled", True),
+        ("a truncated file", True),
+        ("gptq", False),
+        ("a reward model", True),
+    ],
+)
+def test_what_may_be_a_judge(base: Path, case: str, refused: bool) -> None:
+    """A judge is only asked: vLLM serves quantised weights."""
+    from rayalign.launch.models import scorer_model
+
+    edit(base / "config.json", max_position_embeddings=4096)
+    REFUSED[case][0](base)
+    held = {"type": "judge", "transport": "vllm", "model": str(base), "template": "rating", "max_tokens": 64}
+    config = make_config(scoring=[held])
+    if not refused:
+        assert scorer_model(config.scoring[0], config)[0] == base
+        return
+    with pytest.raises(ModelError) as caught:
+        scorer_model(config.scoring[0], config)
+    assert caught.value.found.startswith("scoring.model: ") and caught.value.why and caught.value.remedy
