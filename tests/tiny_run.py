@@ -36,8 +36,12 @@ TEMPLATE = "<bos>{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% en
 WORDS = ["<bos>", "<eos>", "<unk>", "user", "assistant", *(f"w{i}" for i in range(59))]
 
 
-def make_base(folder: Path, dtype: torch.dtype = torch.float32, context: int = 64) -> Path:
-    """A random Llama of 64 words with a tokenizer and a chat template; it hardly ever ends an answer."""
+def make_base(folder: Path, dtype: torch.dtype = torch.float32, context: int = 64, head_dim: int = 8) -> Path:
+    """A random Llama of 64 words with a tokenizer and a chat template; it hardly ever ends an answer.
+
+    Args:
+        head_dim: of its attention; vLLM on CPU serves 32 and more.
+    """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -52,7 +56,7 @@ def make_base(folder: Path, dtype: torch.dtype = torch.float32, context: int = 6
     shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = LlamaConfig(
         **shape, vocab_size=64, num_key_value_heads=2, max_position_embeddings=context, initializer_range=0.3,
-        bos_token_id=0, eos_token_id=1,
+        bos_token_id=0, eos_token_id=1, head_dim=head_dim,
     )  # fmt: skip
     LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
     return folder

@@ -8,7 +8,7 @@ is done when every rank of one attempt has answered it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,7 +48,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A rank's answer where the task itself is at fault: repeating it on a new attempt would fail again."""
+    """What a rank says where the task or the start itself is at fault: a new attempt would fail again."""
 
     error: Exception
 
@@ -67,6 +67,7 @@ class Coordinator:
         self._workers: dict[int, JsonObject] = {}
         self._task: Task | None = None
         self._answers: dict[int, Answer] = {}
+        self._no_start: Failed | None = None
         self._stopped = False
 
     @ray.method
@@ -85,6 +86,13 @@ class Coordinator:
             if attempt == self._attempt:
                 self._workers[rank] = description
                 self._changed.notify_all()
+
+    @ray.method
+    async def cannot_start(self, failure: Failed) -> None:
+        """A rank met an error that a new attempt would meet again before it could take any task."""
+        async with self._changed:
+            self._no_start = failure
+            self._changed.notify_all()
 
     @ray.method
     async def next_task(self, attempt: int, after: int) -> Task | None:
@@ -113,28 +121,34 @@ class Coordinator:
     async def wait(self, task_id: int, timeout_s: float) -> tuple[bool, Answer]:
         """(True, rank 0's answer, or the first failure) when all ranks answered; (False, None) after `timeout_s`."""
         async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._done(task_id)), timeout_s)
-            except TimeoutError:
+            if not await self._in_time(lambda: self._done(task_id), timeout_s):
                 return False, None
+            if self._no_start is not None:
+                return True, self._no_start
             failures = [a for _, a in sorted(self._answers.items()) if isinstance(a, Failed)]
             return True, failures[0] if failures else self._answers[0]
 
     @ray.method
-    async def ready(self, timeout_s: float) -> list[JsonObject] | None:
-        """Descriptions of all workers once the group is complete; None after `timeout_s`."""
+    async def ready(self, timeout_s: float) -> list[JsonObject] | Failed | None:
+        """Descriptions of all workers once the group is complete, or why it cannot be; None after `timeout_s`."""
         async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait_for(lambda: 0 < self._world == len(self._workers)), timeout_s)
-            except TimeoutError:
+            if not await self._in_time(lambda: 0 < self._world == len(self._workers), timeout_s):
                 return None
-            return [self._workers[rank] for rank in sorted(self._workers)]
+            return self._no_start or [self._workers[rank] for rank in sorted(self._workers)]
 
     @ray.method
     async def stop(self) -> None:
         async with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    async def _in_time(self, met: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether a condition is met, or no attempt can start, within `timeout_s`; the caller holds the lock."""
+        try:
+            await asyncio.wait_for(self._changed.wait_for(lambda: self._no_start is not None or met()), timeout_s)
+        except TimeoutError:
+            return False
+        return True
 
     def _done(self, task_id: int) -> bool:
         if self._task is None or self._task.id != task_id:

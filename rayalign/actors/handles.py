@@ -1,13 +1,16 @@
-"""Actor handles by what they can do: Ray's own know their methods only when they are called."""
+"""Actor handles by what they can do: Ray's own know their methods only when they are called. What its errors hold."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import ParamSpec, Protocol, TypeVar, cast
 
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
+from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
 
 P = ParamSpec("P")
@@ -37,3 +40,31 @@ class Replica(Protocol):
 def end(handle: object) -> None:
     """Kill the actor behind a handle; nothing happens where it is dead."""
     ray.kill(cast("ActorHandle[object]", handle))
+
+
+def our_error(error: BaseException) -> RayalignError | None:
+    """The error of ours that Ray's error carries home, with its text and exit code; None where there is none in it.
+
+    Ray wraps what a task raises, what an actor's constructor raises, and once more what a worker of Ray Train raises;
+    each keeps the error inside in another place.
+    """
+    found, seen = deque([error]), set()
+    while found:
+        one = found.popleft()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        # What `ray.get` raises is also an instance of the class that was raised, and has the traceback for its text.
+        if isinstance(one, RayalignError) and not isinstance(one, RayError):
+            return one
+        inside = [one.__cause__, *one.args, *vars(one).values()]
+        for part in inside:
+            several = part.values() if isinstance(part, dict) else [part]
+            found.extend(part for part in several if isinstance(part, BaseException))
+    return None
+
+
+def reason(error: RayError) -> str:
+    """The line of Ray's text that names the error; what is indented below it explains it."""
+    lines = str(error).strip().splitlines()
+    return next((line for line in reversed(lines) if line and not line.startswith((" ", "\t"))), type(error).__name__)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rayalign.actors.cluster import Cluster
-from rayalign.actors.handles import Method, end
+from rayalign.actors.handles import Method, end, our_error, reason
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
@@ -97,7 +97,7 @@ class ActorTransport:
                 raise error.cause from None
             raise Failure("error", f"the judge failed: {type(error.cause).__name__}: {error.cause}") from error
         except RayActorError as error:
-            raise Failure("error", f"the judge's actor is gone: {_why(error)}") from error
+            raise Failure("error", f"the judge's actor is gone: {reason(error)}") from error
 
     async def check(self) -> None:
         """The driver has waited for the actor's start."""
@@ -136,6 +136,7 @@ class Judges:
 
         Raises:
             ActorFailedError: one of them cannot start.
+        RayalignError: what its constructor raised, if that is one of ours.
             StageTimeoutError: one of them took too long.
         """
         return [self._described(i, name) for i, name in enumerate(self.actors)]
@@ -151,14 +152,10 @@ class Judges:
                 f"{log}, or raise limits.start_timeout_s",
             ) from None
         except RayActorError as error:
-            raise ActorFailedError(f"{name}: its actor cannot start", _why(error), log) from error
+            if ours := our_error(error):
+                raise ours from error
+            raise ActorFailedError(f"{name}: its actor cannot start", reason(error), log) from error
 
     def close(self) -> None:
         for actor in self.actors.values():
             end(actor)
-
-
-def _why(error: RayError) -> str:
-    """The line of Ray's text that names the error; what is indented below it explains it."""
-    lines = str(error).strip().splitlines()
-    return next(line for line in reversed(lines) if not line.startswith((" ", "\t")))

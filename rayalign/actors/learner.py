@@ -13,7 +13,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
-from rayalign.actors.handles import end
+from rayalign.actors.handles import end, our_error
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
@@ -84,6 +84,8 @@ class RayLearner:
         while time.monotonic() < deadline:
             self._raise_if_ended()
             workers = ray.get(self._coordinator.ready.remote(POLL_S))
+            if isinstance(workers, Failed):
+                raise workers.error
             if workers is not None:
                 return workers
         raise StageTimeoutError(
@@ -142,6 +144,8 @@ class RayLearner:
     def _raise_if_ended(self) -> None:
         if self._thread.is_alive() or self._stopping:
             return
+        if self._failure is not None and (ours := our_error(self._failure)):
+            raise ours from self._failure
         reason = "fit() returned" if self._failure is None else str(self._failure).strip().splitlines()[-1]
         raise ActorFailedError(
             f"the learner ended while the run goes on: {reason}",

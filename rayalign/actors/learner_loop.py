@@ -42,7 +42,12 @@ def train_loop(arguments: dict[str, WorkerSetup]) -> None:
     attempts = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else 0]
     dist.broadcast_object_list(attempts, src=0)
     [attempt] = attempts
-    worker = LearnerWorker(config, local_folder(setup.model), rank, world)
+    try:
+        worker = LearnerWorker(config, local_folder(setup.model), rank, world)
+    except RayalignError as error:
+        log.exception("this worker cannot start")
+        ray.get(coordinator.cannot_start.remote(Failed(error)))
+        return
     # After loading: a group that is announced must be able to take work.
     ray.get(coordinator.announce.remote(attempt, rank, describe_process(f"learner-{rank}")))
     last = 0

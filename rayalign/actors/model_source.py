@@ -18,7 +18,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.cluster import Cluster
 from rayalign.errors import ModelError
-from rayalign.learning.folders import MODEL_FILES, digest_model, file_digests
+from rayalign.learning.folders import digest_model, file_digests
+from rayalign.store.model_files import candidates, model_files
 
 PIECE_BYTES = 64 * 2**20
 PIECE_TIMEOUT_S = 120
@@ -39,7 +40,7 @@ class ModelSource:
 
     @classmethod
     def of(cls, folder: Path, cluster: Cluster) -> ModelSource:
-        digests = file_digests(folder, MODEL_FILES) if cluster.shared else {}
+        digests = file_digests(model_files(folder)) if cluster.shared else {}
         sizes = {name: (folder / name).stat().st_size for name in digests}
         return cls(str(folder), digests, sizes, ray.get_runtime_context().get_node_id())
 
@@ -75,7 +76,8 @@ def _cache() -> Path:
 
 
 def _same(folder: Path, source: ModelSource) -> bool:
-    return folder.is_dir() and file_digests(folder, MODEL_FILES) == source.digests
+    """Whether a folder has the source's files and no others that a loader could take for the model."""
+    return folder.is_dir() and file_digests(candidates(folder)) == source.digests
 
 
 def _fetch(source: ModelSource, target: Path) -> None:

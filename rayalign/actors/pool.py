@@ -29,7 +29,7 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
-from rayalign.actors.handles import Replica, end
+from rayalign.actors.handles import Replica, end, our_error, reason
 from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
@@ -139,7 +139,7 @@ class Pool(Generic[H]):
         Raises:
             StageTimeoutError: it took too long.
             RayActorError, ObjectLostError: the replica died.
-            Exception: what the method raised.
+            Exception: what the method raised, and of ours what the constructor raised.
         """
         try:
             return ray.get(ref, timeout=timeout_s)
@@ -151,6 +151,11 @@ class Pool(Generic[H]):
             ) from None
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, Exception) else error) from error
+        except RayActorError as error:
+            # A constructor that raised it would raise it again in a replacement.
+            if ours := our_error(error):
+                raise ours from error
+            raise
 
     def ended(self) -> ActorFailedError:
         """What is raised where the pool is closed while it is used."""
@@ -178,7 +183,7 @@ class Pool(Generic[H]):
         except DEATHS as again:
             raise ActorFailedError(
                 f"{self.name}-{replica} died and its replacement died too",
-                str(again).splitlines()[0],
+                reason(again),
                 f"see logs/{self.name}-{replica}.log; the run can be resumed",
             ) from death
 
@@ -258,7 +263,7 @@ class _Map(Generic[T, R, H]):
             if call.work.tries >= MAX_TRIES:
                 raise ActorFailedError(
                     f"{pool.name}-{call.replica}.{self._what} died {call.work.tries} times on {_name(call.work.item)}",
-                    str(death).splitlines()[0],
+                    reason(death),
                     f"see logs/{pool.name}-{call.replica}.log; the run can be resumed",
                 ) from death
             pool.replace(call.replica, death)

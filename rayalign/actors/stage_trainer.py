@@ -20,6 +20,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.cluster import Cluster
+from rayalign.actors.handles import our_error
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import redirect_output, runtime_env
 from rayalign.config.rewards import RewardModelScoring
@@ -137,7 +138,9 @@ class StageTrainer:
                 )
             self._thread.join(timeout=POLL_S)
 
-    def _ended(self) -> ActorFailedError:
+    def _ended(self) -> RayalignError:
+        if self._failure is not None and (ours := our_error(self._failure)):
+            return ours
         reason = (str(self._failure or "fit() returned").strip() or type(self._failure).__name__).splitlines()[-1]
         return ActorFailedError(
             f"{self._kind}: training ended before its last step: {reason}",

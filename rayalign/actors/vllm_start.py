@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from rayalign.config.run import RunConfig
-from rayalign.learning.folders import adapted_modules
+from rayalign.errors import ModelError
+from rayalign.learning.targets import adapted_modules, empty_adapter
 
 if TYPE_CHECKING:
     import torch
     from vllm import LLMEngine
+
+TRIED_ID = 2**31 - 1
+"""vLLM's number of the adapter that is tried; those that are served count from 1."""
 
 
 def start_vllm(model: str, config: RunConfig) -> LLMEngine:
     """A generator's engine for the base model in a local folder."""
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
-    return start_engine(
+    engine = start_engine(
         model,
         gpu=config.cluster.generators.gpus > 0,
         dtype=config.model.dtype,
@@ -28,28 +35,67 @@ def start_vllm(model: str, config: RunConfig) -> LLMEngine:
         hf_overrides=longer,
         **lora,
     )
+    if lora:
+        _try_adapter(engine, Path(model), config)
+    return engine
+
+
+def _try_adapter(engine: LLMEngine, model: Path, config: RunConfig) -> None:
+    """Load and drop an adapter that changes nothing: what vLLM does not take is seen before anything is sampled."""
+    from vllm.lora.request import LoRARequest
+
+    with tempfile.TemporaryDirectory(prefix="rayalign-try-") as folder:
+        for name, content in empty_adapter(model, config.model.lora).items():
+            (Path(folder) / name).write_bytes(content)
+        try:
+            engine.add_lora(LoRARequest("try", TRIED_ID, folder))
+        except Exception as error:
+            raise ModelError(
+                f"model.lora.targets: {config.model.lora.targets}",
+                f"vLLM does not take such an adapter of {model}: {_said(error)}",
+                "choose other modules, or set sync.mode: merged",
+            ) from error
+        engine.remove_lora(TRIED_ID)
 
 
 def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> LLMEngine:
-    """An engine in this process, with further arguments of vLLM's `EngineArgs`."""
+    """An engine in this process, with further arguments of vLLM's `EngineArgs`.
+
+    Raises:
+        ModelError: vLLM does not serve this model, or not with these arguments.
+    """
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not gpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     from vllm import EngineArgs, LLMEngine
 
-    return LLMEngine.from_engine_args(
-        EngineArgs(
-            model=model,
-            max_model_len=max_model_len,
-            enforce_eager=not gpu,
-            # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
-            # generators cannot do: whole prompts only.
-            enable_chunked_prefill=None if gpu else False,
-            max_num_batched_tokens=None if gpu else max(8192, max_model_len),
-            disable_log_stats=True,
-            **arguments,
-        )
-    )
+    settings = {
+        "model": model,
+        "max_model_len": max_model_len,
+        "enforce_eager": not gpu,
+        # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
+        # generators cannot do: whole prompts only.
+        "enable_chunked_prefill": None if gpu else False,
+        "max_num_batched_tokens": None if gpu else max(8192, max_model_len),
+        "disable_log_stats": True,
+        **arguments,
+    }
+    try:
+        return LLMEngine.from_engine_args(EngineArgs(**settings))
+    except Exception as error:
+        # Where memory or a device fails, the same start may succeed elsewhere or later.
+        if isinstance(error, RuntimeError | MemoryError) and not isinstance(error, NotImplementedError):
+            raise
+        raise ModelError(
+            f"vLLM cannot serve {model}", _said(error), "name a model of an architecture that vLLM serves"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    """What an error says, in one line; those of pydantic name the class that was checked first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[1] if isinstance(error, ValidationError) and lines[1:] else "".join(lines[:1])
+    return f"{type(error).__name__}: {first}"
 
 
 def _lora_arguments(model: str, config: RunConfig) -> dict[str, object]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.scoring.definitions import definitions_digest
+from rayalign.store.model_files import cache_folder
 
 Report = Callable[[int], object]
 """Called with the number of steps made."""
@@ -178,8 +179,3 @@ def _file_of(module: str) -> Path:
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
     return Path(spec.origin)
-
-
-def cache_folder() -> Path:
-    """Where made demo models are kept: `$RAYALIGN_CACHE`, else `~/.cache/rayalign`."""
-    return Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")

@@ -25,6 +25,7 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
+from rayalign.store.model_files import left_out
 from rayalign.tracking.console import Console
 
 NAMED = 5
@@ -69,10 +70,12 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
     sources = read_scorers(config.scoring, config, config_dir, date)
     check_services(config.scorer_settings, sources)
-    from rayalign.learning.folders import hash_model, load_tokenizer
+    from rayalign.learning.folder_checks import check_policy
+    from rayalign.learning.folders import hash_model
 
     model = find_base(config.model.base)
-    renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
+    renderer = ChatRenderer(check_policy(model, config.model, merges=config.merges), config.prompts.template, date)
+    _say_left_out_files(console, model)
     _check_context(config, model, renderer)
     if config.samples is None:
         assert rows is not None
@@ -203,6 +206,11 @@ def prompt_rows(section: PromptsSection, config_dir: Path, *, targets: bool) -> 
         records = prompts_with_targets() if targets else world.prompts()
         return rows_from_records(records, "the demo world", "messages")
     return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
+
+
+def _say_left_out_files(console: Console, model: Path) -> None:
+    if beside := left_out(model):
+        console.say(f"model.base: {', '.join(beside)} beside the model left out")
 
 
 def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates: int, logs: Path) -> None:

@@ -13,6 +13,7 @@ from rayalign.config.services import JudgeScoring
 from rayalign.demo.rules import demo_rule
 from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
+from rayalign.store.model_checks import check_files
 from rayalign.store.saved_run import SavedRun
 
 
@@ -113,6 +114,8 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
     assert name is not None
     folder = _demo_model_of(section) if name == "demo" else resolve_model(name, "scoring.model")
     if isinstance(section, JudgeScoring):
+        # It is only asked: vLLM serves weights that were quantised.
+        check_files(folder, "scoring.model", quantised=True)
         check_judge_model(folder, section, config)
     elif isinstance(section, SimilarityScoring):
         check_encoder(folder, section.pooling)

@@ -53,11 +53,14 @@ def read_stage_inputs(
     Raises:
         RayalignError: one of them cannot be used.
     """
-    from rayalign.learning.folders import context_length, hash_model, load_tokenizer
+    from rayalign.learning.folder_checks import check_stage_base
+    from rayalign.learning.folders import context_length, hash_model
 
     train, holdout, unread = _dataset(kind, config, config_dir)
     base = _base(kind, config, stage)
-    data, length, tokenizer = config.data, context_length(base), load_tokenizer(base)
+    lora = None if config.model.full else config.model.lora
+    tokenizer = check_stage_base(base, lora, rewards=kind == "reward_model")
+    data, length = config.data, context_length(base)
     renderer = ChatRenderer(tokenizer, data.template, date, given=True)
     if length is not None and length < data.max_tokens:
         raise ConfigError(f"data.max_tokens = {data.max_tokens}", f"the model's context is {length} tokens", "lower it")

@@ -14,11 +14,12 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 from rayalign.errors import ModelError, SyncError
-from rayalign.learning.folders import MODEL_FILES, load_model
+from rayalign.learning.folders import load_model
 from rayalign.learning.merged import MergedWeights
 from rayalign.learning.weights import put_weights
 from rayalign.records import FULL_WEIGHTS
 from rayalign.rendering.renderer import ChatRenderer
+from rayalign.store.model_files import model_files
 
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*")
 """Of a model's files, those that its tokenizer is read from."""
@@ -134,10 +135,9 @@ def _read(path: Path) -> dict[str, object]:
 
 def _copy_others(base: Path, folder: Path, left_out: str | None = None) -> None:
     """All files of a model but its weights."""
-    for pattern in MODEL_FILES:
-        for path in base.glob(pattern):
-            if path.suffix != ".safetensors" and not (left_out and path.match(left_out)):
-                shutil.copyfile(path, folder / path.name)
+    for path in model_files(base):
+        if path.suffix != ".safetensors" and not (left_out and path.match(left_out)):
+            shutil.copyfile(path, folder / path.name)
 
 
 def adapter_logits(base: Path, adapter: Path, sequences_ST: Sequence[Sequence[int]]) -> list[torch.Tensor]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rayalign.config.model import LoraSection
 from rayalign.errors import ModelError
+from rayalign.store.model_files import ELSEWHERE, MODEL_FILES, model_files, read_config, without_others
 from rayalign.store.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
-
 
 def resolve_model(base: str, key: str = "model.base") -> Path:
     """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
+
+    Where other weights lie beside the model, it is a folder of links to the model's own files.
 
     Args:
         key: where the config names it, for the error.
@@ -37,23 +36,19 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ModelError(
-                f"{key}: {base} has no config.json",
-                "it is not a Hugging Face model folder",
-                f"point {key} at the folder that holds config.json",
-            )
-        return folder.resolve()
+        read_config(folder, key)
+        return without_others(folder.resolve(), key)
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(base, allow_patterns=list(MODEL_FILES)))
+        found = snapshot_download(base, allow_patterns=list(MODEL_FILES), ignore_patterns=list(ELSEWHERE))
     except Exception as error:
         raise ModelError(
             f"{key}: {base!r} cannot be loaded",
             f"there is no such folder, and as a hub id it failed: {first_line(error)}",
             "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
         ) from error
+    return without_others(Path(found), key)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -106,38 +101,10 @@ def first_line(error: Exception) -> str:
     return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
-def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
-    """Names of the linear modules that get LoRA weights: those of the config, or all but the output head.
-
-    Raises:
-        ModelError: the config names a module that the model does not have.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(load_config(folder))
-    head = model.get_output_embeddings()
-    linear = {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    if section.targets == "all-linear":
-        return sorted(linear)
-    if missing := sorted(set(section.targets) - linear):
-        raise ModelError(
-            f"model.lora.targets: {', '.join(missing)}",
-            "the model has no such linear module",
-            f"choose from {', '.join(sorted(linear))}",
-        )
-    return sorted(section.targets)
-
-
-def file_digests(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file of a model folder that matches one of the patterns, by name."""
+def file_digests(paths: Sequence[Path]) -> dict[str, str]:
+    """SHA-256 of each file, by name."""
     digests = {}
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+    for path in paths:
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
@@ -147,7 +114,7 @@ def digest_model(digests: dict[str, str]) -> str:
     """One SHA-256 for what makes the model: names and contents of its weight and config files."""
     digest = hashlib.sha256()
     for name in sorted(digests):
-        if name.endswith(".safetensors") or name == "config.json":
+        if is_digested(name):
             digest.update(name.encode())
             digest.update(bytes.fromhex(digests[name]))
     return digest.hexdigest()
@@ -155,9 +122,14 @@ def digest_model(digests: dict[str, str]) -> str:
 
 def hash_model(folder: Path) -> str:
     """SHA-256 over the names and contents of the weight and config files."""
-    return digest_model(file_digests(folder, ("*.safetensors", "config.json")))
+    return digest_model(file_digests([path for path in model_files(folder) if is_digested(path.name)]))
+
+
+def is_digested(name: str) -> bool:
+    """Whether a file of a model decides what it is: its weights and its config."""
+    return name.endswith(".safetensors") or name == "config.json"
 
 
 def hash_folder(folder: Path) -> str:
     """SHA-256 over the names and contents of all files of a model, its tokenizer and chat template included."""
-    return hashlib.sha256(json.dumps(file_digests(folder, MODEL_FILES), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(file_digests(model_files(folder)), sort_keys=True).encode()).hexdigest()

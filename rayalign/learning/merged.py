@@ -8,7 +8,7 @@ round take the checkpoint's place, tensor for tensor.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -18,6 +18,7 @@ from safetensors.torch import load as load_safetensors, save_file
 
 from rayalign.errors import SyncError
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS
+from rayalign.store.model_files import model_files
 
 PEFT_PREFIX = "base_model.model."
 OTHER_KINDS = ("use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern")
@@ -42,7 +43,7 @@ class MergedWeights:
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in (path for path in model_files(folder) if path.suffix == ".safetensors"):
             with safe_open(path, "pt") as file:
                 self._files |= dict.fromkeys(file.keys(), path)
         if not self._files:
@@ -94,12 +95,7 @@ class MergedWeights:
 
     def _checked(self, adapter: Mapping[str, bytes] | None) -> Changes:
         changes = {} if adapter is None else _changes(adapter)
-        if missing := sorted(set(changes) - set(self._files)):
-            raise SyncError(
-                f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
-                "the adapter cannot be merged into it by name",
-                "set sync.mode: adapter",
-            )
+        check_names(changes, self._files)
         return changes
 
     def _replaced(self, content: bytes) -> Iterator[tuple[str, torch.Tensor]]:
@@ -123,6 +119,20 @@ class MergedWeights:
                     a, b, scale = changes[name]
                     tensor = tensor.float() + scale * (b.float() @ a.float())
                 yield name, tensor.to(kept)
+
+
+def check_names(changed: Iterable[str], stored: Container[str]) -> None:
+    """Refuse changes of weights that a checkpoint does not have by these names.
+
+    Raises:
+        SyncError: it lacks some.
+    """
+    if missing := sorted(name for name in changed if name not in stored):
+        raise SyncError(
+            f"the checkpoint has no {missing[0]} ({len(missing)} such tensors)",
+            "the adapter cannot be merged into it by name",
+            "set sync.mode: adapter",
+        )
 
 
 def _changes(adapter: Mapping[str, bytes]) -> Changes:

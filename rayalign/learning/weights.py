@@ -118,7 +118,7 @@ class FullWeights:
 
     def __init__(self, model: PreTrainedModel, folder: Path) -> None:
         shapes = MergedWeights(folder).shapes()
-        _check_fit(
+        check_fit(
             model,
             shapes,
             "the base's checkpoint",
@@ -176,14 +176,22 @@ def put_weights(model: PreTrainedModel, content: bytes) -> None:
     """
     tensors = load_safetensors(content)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    _check_fit(model, shapes, "the round's weights", "give the base model that the run trained")
+    check_fit(model, shapes, "the round's weights", "give the base model that the run trained")
     state = model.state_dict()
     for name, tensor in tensors.items():
         state[name].copy_(tensor)
 
 
-def _check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -> None:
-    """Refuse tensors that the model does not have, and a model with more weights; tied ones need one name."""
+def check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -> None:
+    """Refuse tensors that the model does not have, and a model with more weights; tied ones need one name.
+
+    Args:
+        what: whose tensors they are, in words.
+        remedy: what the error recommends.
+
+    Raises:
+        ModelError: names or shapes differ.
+    """
     state = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     foreign = sorted(name for name, shape in shapes.items() if state.get(name) != list(shape))
     names: dict[torch.nn.Parameter, list[str]] = {}

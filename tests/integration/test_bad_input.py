@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,21 @@ def test_unknown_model_folder(capfd, demo_folder, tmp_path: Path, monkeypatch: p
 
 def test_folder_without_a_model(capfd, demo_folder, tmp_path: Path) -> None:
     assert "config.json" in refused(capfd, tmp_path, f"model.base={tmp_path}")
+
+
+def test_a_base_that_cannot_be_trained_starts_nothing(capfd, demo_folder, tmp_path: Path) -> None:
+    """Two tokens that only the tokenizer has; then a target that vLLM does not serve."""
+    from transformers import AutoTokenizer
+
+    base = Path(shutil.copytree(demo_folder, tmp_path / "base"))
+    error = refused(capfd, tmp_path, f"model.base={base}", "model.lora.targets=[q_proj, lm_head]")
+    assert "model.lora.targets: lm_head" in error and "choose from down_proj" in error
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.save_pretrained(base)
+    error = refused(capfd, tmp_path, f"model.base={base}")
+    assert "'<think>'" in error and "remedy: resize" in error
+    assert not (tmp_path / "runs" / "quickstart" / "config.yaml").exists()
 
 
 def test_context_too_short(capfd, demo_folder, tmp_path: Path) -> None:

@@ -103,3 +103,37 @@ def test_adapter_and_merged_model_answer_as_in_the_run(
     assert greedy(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="float32"), prompts) == expected
     assert vllm(demo_folder, tmp_path / "adapter", prompts) == expected
     assert vllm(tmp_path / "merged", None, prompts) == expected
+
+
+def test_a_merged_model_is_the_only_one_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base lies beside its maker's own format, shards of an earlier save, an optimizer and an adapter. What vLLM
+    answers from the merged folder is what base and adapter answer in PEFT, and the base itself answers otherwise."""
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    from rayalign.learning.folders import resolve_model
+    from tests.tiny_run import make_base, make_saved_run
+
+    monkeypatch.setenv("RAYALIGN_CACHE", str(tmp_path / "cache"))
+    base = make_base(tmp_path / "base", context=1024, head_dim=32)
+    weights = load_file(base / "model.safetensors")
+    for name in ("consolidated", "optimizer", "adapter_model", "model-00001-of-00002"):
+        save_file({key: torch.randn_like(value) for key, value in weights.items()}, base / f"{name}.safetensors")
+    (base / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "x"}))
+    (base / "params.json").write_text("{}")
+    saved = make_saved_run(tmp_path / "run", base)
+    for options, name in (((), "adapter"), (("--merge",), "merged")):
+        assert cli.exit_code(["export", str(saved.root), "--to", str(tmp_path / name), *options]) == 0
+    assert [path.name for path in (tmp_path / "merged").glob("*.safetensors*")] == ["model.safetensors"]
+    assert not (tmp_path / "merged" / "params.json").exists()
+
+    prompts = [[0, 3, 10 + i, 20 + i, 4] for i in range(ASKED)]
+    own = resolve_model(str(base))
+    plain = AutoModelForCausalLM.from_pretrained(own, dtype="float32")
+    bare = greedy(plain, prompts)
+    expected = greedy(PeftModel.from_pretrained(plain, str(tmp_path / "adapter")), prompts)
+    assert bare != expected
+    assert vllm(tmp_path / "merged", None, prompts) == expected
+    assert vllm(own, None, prompts) == bare

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import ray
 
+from rayalign.actors.handles import our_error
 from rayalign.actors.pool import Pool
-from rayalign.errors import ActorFailedError
+from rayalign.errors import ActorFailedError, GuardError, ModelError
 
 pytestmark = pytest.mark.integration
 
@@ -74,3 +75,69 @@ def test_closing_ends_the_threads_and_starts_nothing_again(local_ray: None) -> N
         assert not readers()
         with pytest.raises(ActorFailedError, match="pool is closed"):
             list(results)
+
+
+class Picky:
+    """Its constructor refuses."""
+
+    def __init__(self, error: Exception) -> None:
+        raise error
+
+    def describe(self) -> dict[str, str]:
+        raise AssertionError("never made")
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+def picky_pool(error: Exception, said: list[str]) -> Pool[Any]:
+    actor: Any = ray.remote(Picky).options(num_cpus=0)
+    return Pool("picky", lambda _: actor.remote(error), 1, timeout_s=60, start_timeout_s=60, say=said.append)
+
+
+def test_an_error_of_ours_in_a_constructor_comes_home_as_it_was(local_ray: None) -> None:
+    """With its text and exit code, and without a second start, which would meet it again."""
+    said: list[str] = []
+    pool = picky_pool(ModelError("two\nlines found", "because", "do\nthis"), said)
+    with pytest.raises(ModelError) as caught:
+        pool.ready()
+    error = caught.value
+    assert (error.found, error.why, error.remedy, error.exit_code) == ("two\nlines found", "because", "do\nthis", 2)
+    assert said == []
+    pool.close()
+
+
+def test_another_error_in_a_constructor_is_named(local_ray: None) -> None:
+    said: list[str] = []
+    pool = picky_pool(OSError("no space left"), said)
+    with pytest.raises(ActorFailedError) as caught:
+        pool.ready()
+    assert caught.value.why == "OSError: no space left"
+    pool.close()
+
+
+def test_an_error_of_ours_is_found_wherever_ray_keeps_it(local_ray: None) -> None:
+    """What a task raises; what it raises in a task that it waits for; and what Ray Train makes of a worker's."""
+    from ray.train import WorkerGroupError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+
+    @ray.remote(num_cpus=0)
+    def fail() -> None:
+        raise GuardError("found", "why", "remedy")
+
+    @ray.remote(num_cpus=0)
+    def wait() -> None:
+        ray.get(fail.remote())
+
+    raised: list[BaseException] = []
+    for task in (fail, wait):
+        try:
+            ray.get(task.remote())
+        except Exception as error:
+            raised.append(error)
+    raised.append(WorkerGroupError("text", {1: UserExceptionWithTraceback(GuardError("found", "why", "remedy"), "x")}))
+    assert len(raised) == 3
+    for error in raised:
+        ours = our_error(error)
+        assert type(ours) is GuardError and (ours.found, ours.why, ours.remedy) == ("found", "why", "remedy")
+    assert our_error(ValueError("x")) is None

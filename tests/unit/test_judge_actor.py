@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from rayalign.actors.judge import _why
+from rayalign.actors.handles import reason
 from rayalign.errors import ModelError
 
 
@@ -18,4 +18,4 @@ from rayalign.errors import ModelError
 )
 def test_the_line_that_names_the_error(name: str, error: Exception, line: str) -> None:
     traceback = f"Traceback (most recent call last):\n  File x, line 1, in __init__\n    start()\n{name}: {error}"
-    assert _why(ActorDiedError(RayTaskError("JudgeActor.__init__", traceback, error))) == line
+    assert reason(ActorDiedError(RayTaskError("JudgeActor.__init__", traceback, error))) == line

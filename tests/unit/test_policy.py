@@ -19,9 +19,10 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
-from rayalign.learning.folders import adapted_modules, context_length, hash_model, resolve_model
+from rayalign.learning.folders import context_length, hash_model, resolve_model
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.packing import collate_padded
+from rayalign.learning.targets import adapted_modules
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 torch.set_num_threads(1)

@@ -19,6 +19,8 @@ from transformers import (
     LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from rayalign.config.rewards import RewardModelScoring
@@ -196,6 +198,116 @@ def test_a_head_that_is_missing_is_refused(folder: Path, tmp_path: Path) -> None
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks score\.weight"):
         scorer(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["score.weight", "model.layers.1.mlp.up_proj.weight"])
+def test_weights_that_would_be_random_are_refused_before_the_start(folder: Path, tmp_path: Path, lost: str) -> None:
+    """As of a language model whose config was edited into a reward model's."""
+    from safetensors.torch import load_file, save_file
+
+    check_reward_model(folder)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[lost]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError) as caught:
+        check_reward_model(tmp_path)
+    assert f"lacks {lost}" in caught.value.found and "random" in caught.value.why and caught.value.remedy
+
+
+def test_a_head_of_two_rows_under_a_config_of_one_label_is_refused(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "score.weight": torch.zeros(2, 32)}, tmp_path / "model.safetensors", {"format": "pt"})
+    for refuse in (lambda: check_reward_model(tmp_path), lambda: scorer(tmp_path)):
+        with pytest.raises(ModelError) as caught:
+            refuse()
+        assert "score.weight" in caught.value.found and "[2, 32]" in caught.value.found
+        assert "[1, 32]" in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("damage", "found"),
+    [
+        (lambda config: config.update(quantization_config={"quant_method": "awq"}), "has awq weights"),
+        (lambda config: config.update(vocab_size=4), "has shape"),
+        (lambda config: config.update(problem_type="regression"), None),
+    ],
+)
+def test_other_folders_of_reward_models(folder: Path, tmp_path: Path, damage: Any, found: str | None) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    damage(config)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if found is None:
+        check_reward_model(tmp_path)
+        return
+    with pytest.raises(ModelError) as caught:
+        check_reward_model(tmp_path)
+    assert found in caught.value.found and caught.value.remedy
+
+
+def test_tokens_without_an_embedding_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    more = build_tokenizer()
+    save(tmp_path, llama(more), more)
+    check_reward_model(tmp_path)
+    more.add_tokens(["<|judge|>"])
+    more.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"has '<\|judge\|>'"):
+        check_reward_model(tmp_path)
+
+
+@pytest.mark.parametrize("pad", [-1, 10_000, None])
+def test_a_padding_token_that_is_none_goes_one_at_a_time(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, pad: int | None
+) -> None:
+    """An id that has no embedding cannot stand on padding, and ends no text."""
+    save(tmp_path, llama(tokenizer, pad=False), tokenizer)
+    config = json.loads((tmp_path / "config.json").read_text())
+    expected = alone(tmp_path, tokenizer, TEXTS)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pad_token_id": pad}))
+    if pad == 10_000:
+        with pytest.raises(ModelError, match="cannot be loaded"):
+            check_reward_model(tmp_path)
+        return
+    check_reward_model(tmp_path)
+    assert [s.reward for s in scorer(tmp_path).score(*inputs(TEXTS))] == pytest.approx(expected, abs=1e-4)
+
+
+def roberta(folder: Path, positions: int, pad: int | None = 1) -> Path:
+    plain = build_tokenizer()
+    plain.chat_template = None
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        **SHAPE, vocab_size=len(plain), num_labels=1, max_position_embeddings=positions, initializer_range=0.3,
+        pad_token_id=1,
+    )  # fmt: skip
+    save(folder, RobertaForSequenceClassification(config), plain)
+    saved = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**saved, "pad_token_id": pad}))
+    return folder
+
+
+def test_positions_that_begin_after_the_paddings(tmp_path: Path) -> None:
+    """RoBERTa's 34 rows hold 34 - 1 - 1 = 32 tokens: row 1 is the padding's and row 0 nobody's."""
+    check_reward_model(roberta(tmp_path, 34))
+    one = scorer(tmp_path)
+    scores = one.score(*inputs(["word " * 100, "plum", "lemon and plum " * 20]))
+    assert [s.status for s in scores] == ["ok"] * 3
+    assert [s.aspects for s in scores] == [{"truncated": 1.0}, {}, {"truncated": 1.0}]
+    assert one._limit == 32
+    assert scorer(tmp_path, max_tokens=512)._limit == 32
+    assert scorer(tmp_path, max_tokens=8)._limit == 8
+
+
+@pytest.mark.parametrize("pad", [-1, None])
+def test_positions_that_begin_nowhere_are_refused(tmp_path: Path, pad: int | None) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_reward_model(roberta(tmp_path, 34, pad))
+    assert f"pad_token_id {pad}" in caught.value.found and "positions" in caught.value.why
+    assert "pad_token_id" in caught.value.remedy
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

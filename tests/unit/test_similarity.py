@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from rayalign.config.rewards import SimilarityScoring
 from rayalign.demo.encoder import _tokenizer
@@ -237,6 +246,43 @@ def test_weights_that_are_missing_are_refused_but_not_the_pooler(folder: Path, t
     save_file(kept, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks encoder\.layer\.1\.output\.dense\.weight"):
         Encoder(tmp_path)
+
+
+def test_an_encoder_is_judged_by_its_headers_too(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    check_encoder(tmp_path, "mean")
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError) as caught:
+        check_encoder(tmp_path, "mean")
+    assert "lacks encoder.layer.1.output.dense.weight" in caught.value.found and "random" in caught.value.why
+    save_file({f"model.{name}": value for name, value in weights.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="lacks"):
+        check_encoder(tmp_path, "mean")
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled"):
+        check_encoder(tmp_path, "mean")
+
+
+def test_two_poolings_at_once_are_refused(tmp_path: Path) -> None:
+    """sentence-transformers puts them side by side: another embedding than either."""
+    both = {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}
+    with pytest.raises(ModelError, match="pooling_mode_cls_token and pooling_mode_mean_tokens"):
+        check_encoder(save(tmp_path, bert(), **{"1_Pooling__config": both}), "cls")
+
+
+def test_positions_of_an_encoder_that_begin_after_the_paddings(tmp_path: Path) -> None:
+    """XLM-RoBERTa's 34 rows hold 32 tokens; its tokenizer may say more."""
+    config = XLMRobertaConfig(**SHAPE, vocab_size=len(_tokenizer()), max_position_embeddings=34, pad_token_id=1)
+    torch.manual_seed(0)
+    check_encoder(save(tmp_path, XLMRobertaModel(config)), "mean")
+    encoder = Encoder(tmp_path, "mean", max_tokens=512)
+    assert encoder.limit == 32
+    embedded = encoder.encode([", ".join(["apple"] * 100), "plum"])
+    assert embedded.truncated == [True, False] and bool(np.isfinite(embedded.vectors_ND).all())
 
 
 def test_a_scorer_actor_hosts_it_from_a_folder_of_the_config(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.rendering.template import UNDATED
 from rayalign.scoring.judges.quoting import NONCE_DIGITS
 from rayalign.scoring.judges.templates import make_template
-from rayalign.scoring.models.text_model import load_config, load_tokenizer, longest_text
+from rayalign.scoring.models.text_model import KEY, load_config, load_tokenizer, longest_text
+from rayalign.store.pretrained import check_vocabulary
 
 _KINDS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 
@@ -53,6 +54,7 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
             "name one; a classifier is a scorer of type reward_model",
         )
     renderer = judge_renderer(folder, UNDATED)
+    check_vocabulary(renderer.tokenizer, model_config.get_text_config().vocab_size, folder, KEY)
     # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
     rubric = section.rubric if isinstance(section.rubric, str) else None
     template = make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)

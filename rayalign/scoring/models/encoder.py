@@ -20,12 +20,14 @@ from transformers import AutoModel
 from rayalign.errors import DataError, ModelError
 from rayalign.scoring.models.text_model import (
     batches,
+    check_model,
     load_config,
     load_model,
     load_tokenizer,
     longest_text,
     padded,
-    special_id,
+    padding_of,
+    positions_of,
 )
 
 T = TypeVar("T")
@@ -33,14 +35,16 @@ Pooling = Literal["cls", "mean"]
 _KINDS = ("Model", "ForMaskedLM")
 _SENTENCE_TRANSFORMERS = {"Transformer", "Pooling", "Normalize"}
 """Modules of that library's folders that this encoder does too."""
+POOLER = "pooler."
+"""Beginning of the names of weights that nothing here reads."""
 _PROBES = ("a b", "c d e")
 
 
 def check_encoder(folder: Path, pooling: Pooling) -> None:
-    """Refuse, from the folder's config files alone, what is no encoder or is meant to be used in another way.
+    """Refuse, from the folder's configs and headers, what is no encoder or is meant to be used in another way.
 
     Raises:
-        ModelError: another kind of model, another pooling, or a layer that this encoder does not have.
+        ModelError: another kind of model, another pooling, a layer that this encoder does not have, or one not whole.
     """
     config = load_config(folder)
     kinds = config.architectures or []
@@ -58,13 +62,14 @@ def check_encoder(folder: Path, pooling: Pooling) -> None:
             "name an encoder whose modules are Transformer, Pooling and Normalize",
         )
     own = _read(folder / "1_Pooling" / "config.json", {})
-    if own and not own.get({"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}[pooling], False):
-        modes = sorted(name for name, value in own.items() if name.startswith("pooling_mode") and value is True)
+    modes = sorted(name for name, value in own.items() if name.startswith("pooling_mode") and value is True)
+    if own and modes != [{"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens"}[pooling]]:
         raise ModelError(
-            f"scoring.pooling: {pooling}, and {folder} was trained with {', '.join(modes) or 'another'}",
+            f"scoring.pooling: {pooling}, and {folder} was trained with {' and '.join(modes) or 'another'}",
             "embeddings pooled in another way mean little",
             "set pooling to what 1_Pooling/config.json says, or name another encoder",
         )
+    check_model(AutoModel, folder, unused=(POOLER,))
 
 
 def _read(path: Path, default: T) -> T:
@@ -110,8 +115,8 @@ class Encoder:
     ) -> None:
         self._pooling, self._budget, self._device = pooling, tokens_per_batch, device
         self._tokenizer = load_tokenizer(folder)
-        self._model = load_model(AutoModel, folder, dtype, device, unused=("pooler.",))
-        longest = longest_text(self._model.config, self._tokenizer)
+        self._model = load_model(AutoModel, folder, dtype, device, unused=(POOLER,))
+        longest = longest_text(self._model.config, self._tokenizer, positions_of(self._model))
         self.limit = min(max_tokens or longest, longest)
         first, second = self.encode(_PROBES).vectors_ND
         if np.array_equal(first, second):
@@ -156,7 +161,7 @@ class Encoder:
     @torch.inference_mode()
     def forward(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """Embeddings [B, D] of rows of token ids, in one forward pass; NaN where one is not finite or all zeros."""
-        ids_BT, mask_BT = padded(rows, special_id(self._tokenizer.pad_token_id), self._device)
+        ids_BT, mask_BT = padded(rows, padding_of(self._model) or 0, self._device)
         hidden_BTH = self._model(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state.float()
         if self._pooling == "cls":
             pooled_BH = hidden_BTH[:, 0]

@@ -23,22 +23,31 @@ from rayalign.rendering.template import UNDATED
 from rayalign.scoring.definitions import definitions_digest
 from rayalign.scoring.models.text_model import (
     batches,
+    check_model,
     load_config,
     load_model,
     load_tokenizer,
     longest_text,
     padded,
+    padding_of,
+    positions_of,
     special_id,
 )
 
 
 def check_reward_model(folder: Path, template: str = "auto") -> None:
-    """Refuse, without loading weights, what cannot give one reward per text.
+    """Refuse, from the folder's config and the headers of its weights, what cannot give one reward per text.
 
     Raises:
-        ModelError: not a sequence-classification model, one with several labels, or one whose chat template refuses
-            an answer or leaves it out.
+        ModelError: not a sequence-classification model, one with several labels, one that is not whole, or one whose
+            chat template refuses an answer or leaves it out.
     """
+    _check_kind(folder)
+    check_model(AutoModelForSequenceClassification, folder)
+    reward_renderer(load_tokenizer(folder), template, UNDATED)
+
+
+def _check_kind(folder: Path) -> None:
     config = load_config(folder)
     kinds = config.architectures or []
     if not any(kind.endswith("ForSequenceClassification") for kind in kinds):
@@ -54,7 +63,6 @@ def check_reward_model(folder: Path, template: str = "auto") -> None:
             "a reward is one number, and which label would be the reward cannot be known",
             "use a model with num_labels = 1",
         )
-    reward_renderer(load_tokenizer(folder), template, UNDATED)
 
 
 def reward_renderer(tokenizer: PreTrainedTokenizerBase, template: str, date: datetime.date) -> ChatRenderer:
@@ -91,14 +99,15 @@ class RewardModelScorer:
         Raises:
             ModelError: it cannot be loaded, has several labels, or weights of it are missing.
         """
-        check_reward_model(folder, section.template)
+        _check_kind(folder)
         self.name = section.name
         self._section, self._device = section, device
         self._tokenizer = load_tokenizer(folder)
         self._model = load_model(AutoModelForSequenceClassification, folder, section.dtype, device)
         self._renderer = reward_renderer(self._tokenizer, section.template, date)
-        self._limit = section.max_tokens or longest_text(self._model.config, self._tokenizer)
-        self._pad = self._model.config.get_text_config().pad_token_id
+        longest = longest_text(self._model.config, self._tokenizer, positions_of(self._model))
+        self._limit = min(section.max_tokens or longest, longest)
+        self._pad = padding_of(self._model)
         parts = (sha256, section.dtype, self._renderer.identity, self._limit, definitions_digest(RewardModelScorer))
         self.version = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:16]
 

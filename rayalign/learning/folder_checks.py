@@ -1,0 +1,113 @@
+"""Whether a base model can be trained and served, told before an actor starts: from configs and headers alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+
+from rayalign.config.model import LoraSection, ModelSection
+from rayalign.errors import ModelError, SyncError
+from rayalign.learning.folders import first_line, load_config, load_tokenizer
+from rayalign.learning.merged import check_names
+from rayalign.learning.targets import adapted_layers, check_targets
+from rayalign.learning.weights import check_fit
+from rayalign.store.model_checks import Stored, check_files
+from rayalign.store.pretrained import LoadingInfo, check_loaded, check_vocabulary, embedding_rows, load_pretrained
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
+
+KEY = "model.base"
+CAUSAL = ("ForCausalLM", "LMHeadModel")
+TRAINABLE = (*CAUSAL, "ForSequenceClassification")
+HEAD = "score."
+"""Beginning of the names of a reward model's own weights, which a base need not have."""
+
+
+def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base, after refusing one that a run cannot train and serve.
+
+    Args:
+        merges: whether the generator gets adapters merged into the base's weights.
+
+    Raises:
+        ModelError: it is no causal language model, is incomplete, quantised or of another tokenizer, or cannot be
+            trained as the config says.
+    """
+    tensors = check_files(folder, KEY)
+    _check_kind(folder, CAUSAL, "a run trains a causal language model (...ForCausalLM)")
+    model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
+    check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
+    if section.full:
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        remedy = "save the base again with save_pretrained, or train an adapter"
+        check_fit(model, shapes, "the base's checkpoint", remedy)
+    else:
+        _check_adapter(model, tensors, section.lora, merges=merges)
+    return tokenizer
+
+
+def check_stage_base(folder: Path, lora: LoraSection | None, *, rewards: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base, after refusing one that a training stage cannot train.
+
+    Args:
+        lora: the stage's adapter; None where all weights are trained.
+        rewards: whether a reward model is trained, whose head may be new.
+
+    Raises:
+        ModelError: it is of another kind, is incomplete, quantised or of another tokenizer, or lacks a target.
+    """
+    check_files(folder, KEY)
+    if rewards:
+        _check_kind(folder, TRAINABLE, "a reward model is made of a language model or another reward model")
+        model = _complete(AutoModelForSequenceClassification, folder, unused=(HEAD,), num_labels=1)
+    else:
+        _check_kind(folder, CAUSAL, "SFT trains a causal language model (...ForCausalLM)")
+        model = _complete(AutoModelForCausalLM, folder)
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
+    if lora is not None:
+        check_targets(model, lora)
+    return tokenizer
+
+
+def _check_kind(folder: Path, kinds: tuple[str, ...], why: str) -> None:
+    config = load_config(folder)
+    found = config.architectures or []
+    if config.is_encoder_decoder or not any(kind.endswith(kinds) for kind in found):
+        raise ModelError(
+            f"{KEY}: {folder} is a {', '.join(found) or 'model without architectures in its config.json'}",
+            why,
+            "name a model of that kind",
+        )
+
+
+def _complete(
+    auto_class: type[_BaseAutoModelClass], folder: Path, *, unused: tuple[str, ...] = (), **options: object
+) -> PreTrainedModel:
+    """The model without memory for its weights, all of which its files have."""
+    loaded: tuple[PreTrainedModel, LoadingInfo] = load_pretrained(
+        auto_class.from_pretrained,
+        folder,
+        key=KEY,
+        why=first_line,
+        remedy="check that the folder holds a model of a kind that transformers knows",
+        device_map="meta",
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    check_loaded(loaded[1], folder, KEY, unused=unused)
+    return loaded[0]
+
+
+def _check_adapter(model: PreTrainedModel, tensors: dict[str, Stored], section: LoraSection, *, merges: bool) -> None:
+    layers = adapted_layers(model, section)
+    if merges:
+        try:
+            check_names([f"{name}.weight" for name in layers], tensors)
+        except SyncError as error:
+            raise ModelError(f"{KEY}: {error.found}", error.why, error.remedy) from None
