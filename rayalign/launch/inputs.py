@@ -58,8 +58,13 @@ class _Prompts:
     responses: Responses | None = None
 
 
-def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path) -> Inputs:
+def read_inputs(
+    config: RunConfig, config_dir: Path, console: Console, logs: Path, run_cache: Path | None = None
+) -> Inputs:
     """Model folder, prompts and scorer files, each checked.
+
+    Args:
+        run_cache: folder for what services answer to their check.
 
     Raises:
         RayalignError: one of them cannot be used.
@@ -67,7 +72,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
     sources = read_scorers(config.scoring, config, config_dir)
-    check_services(config.scorer_settings, sources)
+    check_services(config.scorer_settings, sources, run_cache)
     from rayalign.learning.folders import hash_model, load_tokenizer
 
     model = find_base(config.model.base)
