@@ -66,6 +66,7 @@ class ServiceScoring(RewardScoring):
     """Folder of results that are not asked for twice; several runs and processes may share it. Null: the run's own."""
 
 
+_COMPLETIONS = "/chat/completions"
 _OWNED = {
     "model": "set the judge's model",
     "messages": "the judge's template writes them",
@@ -184,6 +185,8 @@ class JudgeScoring(ServiceScoring):
             if self.base_url is None:
                 raise ValueError("transport: openai needs base_url, for example http://127.0.0.1:8000/v1")
             check_url("base_url", self.base_url)
+            if self.base_url.rstrip("/").endswith(_COMPLETIONS):
+                raise ValueError(f"base_url ends in {_COMPLETIONS}, which is added to it: leave it out")
         if self.template == "cut" and self.weight:
             raise ValueError("template: cut gives judgments and no reward: set weight: 0, or template: rating")
         if self.template == "cut" and self.calibration != "none":

@@ -69,6 +69,8 @@ RIGHT: dict[str, Respond] = {
     "a key twice, the same": Respond(
         WHOLE.replace(b'"finish_reason"', b'"index": 0, "index": 0, "finish_reason"')
     ),
+    "after empty lines": Respond(b"\n\r\n  \n" + WHOLE),
+    "after comments": Respond(b": waiting\n\n: waiting\r\n" + WHOLE),
     "in a list": Respond([completion(VERDICT).body]),
     "as the old completions": Respond({"choices": [{"text": VERDICT, "finish_reason": "stop"}]}),
     "stream": stream(*HALVES, chunk("stop"), USED, "data: [DONE]"),
@@ -123,6 +125,7 @@ WRONG: dict[str, tuple[Respond, str]] = {
     "an empty stream": (stream(": keep-alive", "data: [DONE]"), "no chat completion"),
     "brackets": (Respond(b"[" * 100_000), "no chat completion"),
     "brackets in an error": (Respond(b'{"error":' * 300 + b"1" + b"}" * 300), "no chat completion"),
+    "comments alone": (Respond(b": waiting\n: waiting"), "no chat completion"),
     "nothing": (Respond(b""), "no chat completion"),
     "half of gzip": (
         Respond(gzip.compress(WHOLE)[:40], headers=ZIPPED),

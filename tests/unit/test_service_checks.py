@@ -89,6 +89,13 @@ def test_what_an_endpoint_refuses_is_said_in_its_words(fault: str, monkeypatch: 
     assert len(server.requests) == 1
 
 
+def test_a_name_that_no_request_can_carry() -> None:
+    with Server(either) as server, judge(server.url, model="m\ud800") as scorer:
+        assert "a lone surrogate" in refused(scorer).why
+        assert [one.status for one in score(scorer, "cat")] == ["error"]
+    assert server.requests == []
+
+
 def test_a_parameter_that_is_refused_can_be_renamed() -> None:
     def behave(request: Request) -> Respond:
         if {"max_tokens", "temperature"} & set(request.body):

@@ -22,7 +22,9 @@ _CUT = {"length", "max_tokens", "max_output_tokens", "model_length"}
 """Finish reasons of a reply that reached its limit, as endpoints spell them, in lower case."""
 _TEXTS = ("text", "output_text")
 """Types of the parts of a message that are its text."""
-_STREAM = re.compile(r"(?:data|event|id|retry)?:")
+_STREAM = re.compile("(?:data|event|id|retry):")
+_COMMENTS = re.compile(r"(?:\s*:[^\r\n]*(?=[\r\n]|\Z))+")
+"""Lines by which gateways keep a connection open, before whatever they send in the end."""
 _LINES = re.compile(r"\r\n|\n|\r")
 _DONE = "[DONE]"
 _MOST_TOKENS = 1e12
@@ -57,7 +59,8 @@ def read_completion(body: str, key: Key) -> Reply:
 
 def _chunks(body: str, key: Key) -> tuple[list[Chunk], bool]:
     """The objects of a body, and whether nothing can be missing behind them."""
-    text = body.removeprefix("\ufeff").strip()
+    text = body.removeprefix("\ufeff")
+    text = (text[comments.end() :] if (comments := _COMMENTS.match(text)) else text).strip()
     try:
         if _STREAM.match(text):
             events = list(_events(text))

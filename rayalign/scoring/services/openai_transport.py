@@ -117,6 +117,9 @@ class OpenAITransport:
             cause = error.__cause__ or error
             detail = self._key.reason(f"{type(cause).__name__}: {cause}")
             raise Failure("error", f"no connection: {detail}", again=True) from None
+        except UnicodeEncodeError:
+            # Prompts and answers are rid of them; a rubric and a model's name are the user's own.
+            raise Failure("error", "a lone surrogate, which no request can carry, in the rubric or the model") from None
         except openai.OpenAIError as error:
             raise Failure("error", self._key.reason(f"{type(error).__name__}: {error}")) from None
 
