@@ -80,7 +80,7 @@ def format_interval(low: float, high: float, style: Literal["percent", "number"]
 _EXCERPT = 80
 
 
-def excerpt(text: str) -> str:
-    """The start of a text on one line, for a reason or a message."""
+def excerpt(text: str, longest: int = _EXCERPT) -> str:
+    """The start of a text, at most `longest` characters, on one line, for a reason or a message."""
     line = " ".join(text.split())
-    return repr(line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}...")
+    return repr(line if len(line) <= longest else f"{line[:longest]}...")

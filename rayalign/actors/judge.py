@@ -76,6 +76,8 @@ class JudgeHandle(Protocol):
 class ActorTransport:
     """`Transport` to a judge actor. While the actor is being restarted calls wait; their time limit is the caller's."""
 
+    name = "transport: vllm"
+
     def __init__(self, actor: JudgeHandle) -> None:
         self._actor = actor
 

@@ -90,7 +90,7 @@ def rescore(
     round_dir = run_dir.round(round_index)
     answers = _answers(run_dir, round_dir, purpose, lambda: _held_out(config, scorers, folder), config.prompts.source)
     sources = read_scorers(scorers.scoring, config, folder, run_dir.date)
-    check_services(settings, sources)
+    check_services(settings, sources, run_dir.cache)
     target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
     with contextlib.closing(Scorers(settings, sources, run_dir.cache)) as backends:
         rows = _score(answers, backends, _identity(settings, sources, backends), target, round_index, console)

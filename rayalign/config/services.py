@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from rayalign.config.base import NotNegative, Positive, Section
 from rayalign.config.rewards import RewardScoring, Weight, last_part
+from rayalign.records import JsonObject
 
 
 class CallLimits(Section):
@@ -64,7 +66,45 @@ class ServiceScoring(RewardScoring):
     """Folder of results that are not asked for twice; several runs and processes may share it. Null: the run's own."""
 
 
-_FOREIGN = {"demo": None, "openai": ("dtype", "context"), "vllm": ("base_url", "api_key_env")}
+_COMPLETIONS = "/chat/completions"
+_OWNED = {
+    "model": "set the judge's model",
+    "messages": "the judge's template writes them",
+    "n": "one reply counts; it can be 1, or null",
+    "api_key": "name the environment variable that holds it in api_key_env",
+    "extra_body": "write its keys into request itself",
+    "extra_headers": "headers cannot be set",
+    "extra_query": "base_url takes no query",
+    "timeout": "set limits.timeout_s",
+}
+"""Keys that `request` does not take, and what to do instead."""
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_TELLS_NOTHING = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "priority",
+                  "stream", "stream_options", "logprobs", "top_logprobs"}  # fmt: skip
+"""Parameters of a request on which the text of the reply does not hang."""
+_OURS = object()
+"""Stands for a value that differs from all that a config can set."""
+
+
+def _request(request: JsonObject) -> JsonObject:
+    """What a judge's `request` holds, as JSON has it; a ValueError says what cannot be sent."""
+    for name, value in request.items():
+        if name in _OWNED and not (name == "n" and value in (1, None)):
+            raise ValueError(f"{name} cannot be set in request: {_OWNED[name]}")
+        whole = name in _LIMITS and (not isinstance(value, int) or isinstance(value, bool) or value < 1)
+        number = name == "temperature" and (not isinstance(value, int | float) or isinstance(value, bool) or value < 0)
+        if value is not None and (whole or number):
+            kind = "a whole number from 1 on" if whole else "a number from 0 on"
+            raise ValueError(f"{name} must be {kind}, or null, which leaves it out")
+    try:
+        text = json.dumps(request, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a request holds what JSON and UTF-8 can hold: {error}") from None
+    # Keys are text at every depth then, as they are sent.
+    return json.loads(text)
+
+
+_FOREIGN = {"demo": None, "openai": ("dtype", "context"), "vllm": ("base_url", "api_key_env", "request")}
 """Keys of a judge that a transport does not take; null: it takes none."""
 
 
@@ -92,6 +132,8 @@ class JudgeScoring(ServiceScoring):
     """`pairwise`: how many of the following answers each answer meets; 0 is every other one."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_tokens: Annotated[int, Field(ge=1)] = 512
+    request: Annotated[JsonObject, AfterValidator(_request)] = Field(default_factory=dict)
+    """`openai`: parameters of the request by the endpoint's names for them; null leaves out what would be sent."""
     prices: Prices = Prices()
     weight: Weight = 0.0
     """1 where the template gives rewards, 0 where it gives judgments alone."""
@@ -101,6 +143,22 @@ class JudgeScoring(ServiceScoring):
         if self.model is None:
             return f"judge:{self.transport}"
         return f"judge:{self.template}:{last_part(self.model)}"
+
+    @property
+    def reply_tokens(self) -> int:
+        """The longest reply that is asked for, as far as the config says."""
+        return next((limit for name in _LIMITS if (limit := self.request.get(name)) is not None), self.max_tokens)
+
+    @property
+    def other_request(self) -> JsonObject:
+        """The part of `request` that asks for other replies than the other keys do by themselves."""
+        own: JsonObject = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        if self.structured:
+            own["response_format"] = _OURS
+        if self.request.get("temperature", self.temperature):
+            own["seed"] = _OURS
+        changed = {name: value for name, value in self.request.items() if value != own.get(name)}
+        return {name: value for name, value in changed.items() if name not in _TELLS_NOTHING}
 
     @model_validator(mode="before")
     @classmethod
@@ -113,7 +171,8 @@ class JudgeScoring(ServiceScoring):
     def _fits_together(self) -> Self:
         foreign = _FOREIGN[self.transport]
         for name in type(self).model_fields if foreign is None else foreign:
-            if getattr(self, name) != type(self).model_fields[name].default and name not in ("type", "transport"):
+            default = type(self).model_fields[name].get_default(call_default_factory=True)
+            if getattr(self, name) != default and name not in ("type", "transport"):
                 raise ValueError(
                     f"transport: {self.transport} takes no {name}: remove it, or set transport: "
                     f"{'openai' if self.transport != 'openai' else 'vllm'}"
@@ -126,6 +185,8 @@ class JudgeScoring(ServiceScoring):
             if self.base_url is None:
                 raise ValueError("transport: openai needs base_url, for example http://127.0.0.1:8000/v1")
             check_url("base_url", self.base_url)
+            if self.base_url.rstrip("/").endswith(_COMPLETIONS):
+                raise ValueError(f"base_url ends in {_COMPLETIONS}, which is added to it: leave it out")
         if self.template == "cut" and self.weight:
             raise ValueError("template: cut gives judgments and no reward: set weight: 0, or template: rating")
         if self.template == "cut" and self.calibration != "none":

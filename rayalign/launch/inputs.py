@@ -57,11 +57,19 @@ class _Prompts:
     responses: Responses | None = None
 
 
-def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Path, date: datetime.date) -> Inputs:
+def read_inputs(
+    config: RunConfig,
+    config_dir: Path,
+    console: Console,
+    logs: Path,
+    date: datetime.date,
+    run_cache: Path | None = None,
+) -> Inputs:
     """Model folder, prompts and scorer files, each checked.
 
     Args:
         date: of the run, for chat templates that ask for today's.
+        run_cache: folder for what services answer to their check.
 
     Raises:
         RayalignError: one of them cannot be used.
@@ -69,7 +77,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
     sources = read_scorers(config.scoring, config, config_dir, date)
-    check_services(config.scorer_settings, sources)
+    check_services(config.scorer_settings, sources, run_cache)
     from rayalign.learning.folder_checks import check_policy
     from rayalign.learning.folders import hash_model
 

@@ -57,7 +57,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     saved = redact(config.to_dict())
     existed = run_dir.check(saved, with_defaults)
     console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
-    inputs = read_inputs(config, config_dir, console, logs, run_dir.date)
+    inputs = read_inputs(config, config_dir, console, logs, run_dir.date, run_dir.cache)
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved, with_defaults)
     run_dir.keep_inputs(_inputs_read(inputs))

@@ -11,6 +11,7 @@ from typing import Any
 from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.errors import ConfigError
+from rayalign.records import JsonObject
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.rubrics import rubric_text
 from rayalign.scoring.judges.templates import make_template
@@ -60,13 +61,19 @@ def build_service(
         ),
         transport,
         caller,
-        identity=json.dumps([*model, asking, section.opponents]),
+        identity=json.dumps([*model, asking, section.opponents, *_other_request(section)]),
         seed=settings.seed,
-        max_tokens=section.max_tokens,
+        max_tokens=section.reply_tokens,
         prices=section.prices,
         opponents=section.opponents,
         cache=cache,
     )
+
+
+def _other_request(section: JudgeScoring) -> list[JsonObject]:
+    """What a judge's identity says of `request`: nothing where it changes nothing, as before there was one."""
+    other = section.other_request
+    return [dict(sorted(other.items()))] if other else []
 
 
 def _transport(
@@ -74,7 +81,7 @@ def _transport(
 ) -> tuple[Transport, list[str | int | None]]:
     """How the judge is asked, and what names its model."""
     if section.transport == "openai" and section.base_url is not None and section.model is not None:
-        own = OpenAITransport(section.base_url, section.model, key, **asking)
+        own = OpenAITransport(section.base_url, section.model, key, **asking, request=section.request)
         return own, [section.base_url, section.model]
     if source.transport is None:
         raise ConfigError(
@@ -85,15 +92,18 @@ def _transport(
     return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
 
 
-def check_services(settings: ScorerSettings, sources: Sequence[ScorerSource]) -> None:
-    """Call every service once.
+def check_services(settings: ScorerSettings, sources: Sequence[ScorerSource], run_cache: Path | None = None) -> None:
+    """Have every service score a canned answer, before anything is sampled.
+
+    Args:
+        run_cache: as for `build_service`; a judge's verdict on the canned answer is kept there as any other.
 
     Raises:
         ConfigError: one of them cannot be used.
     """
     for section, source in zip(settings.scoring, sources, strict=True):
         if calls_a_service(section):
-            service = build_service(section, source, settings)
+            service = build_service(section, source, settings, run_cache)
             try:
                 service.check()
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -58,13 +59,15 @@ def running(endpoint: str) -> float:
 
 
 def test_replies_are_really_constrained(endpoint: str) -> None:
-    """The demo policy knows lists of animals and no JSON: unconstrained it gives no verdict, constrained one each."""
+    """The demo policy knows lists of animals and no JSON: unconstrained it gives no verdict, constrained one each; and
+    so says the check."""
     owner = prompt("List two animals.")
     own = samples(owner, *(f"cat, dog {i}." for i in range(12)))
     scores: dict[bool, list[Any]] = {}
     for structured in (True, False):
         judge = judge_of(config(endpoint, structured=structured, temperature=1.0))
-        judge.check()
+        with contextlib.nullcontext() if structured else pytest.raises(ConfigError, match="give no verdict"):
+            judge.check()
         scores[structured] = judge.score([owner] * 12, own)
         judge.close()
     assert [score.status for score in scores[True]] == ["ok"] * 12

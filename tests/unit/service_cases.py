@@ -49,8 +49,9 @@ def remote(url: str, limits: CallLimits = PATIENT, **others: Any) -> Iterator[Re
 def judge(url: str, limits: CallLimits = PATIENT, model: str = "judge", **others: Any) -> Iterator[LLMJudge]:
     key = Key(others.pop("key", None))
     temperature = others.pop("temperature", 0.0)
-    transport = OpenAITransport(f"{url}/v1", model, key, temperature=temperature, max_tokens=32, structured=True)
-    template = make_template("rating", None, reasons=False, structured=True)
+    sent: dict[str, Any] = {"temperature": temperature, "max_tokens": 32, "structured": True}
+    transport = OpenAITransport(f"{url}/v1", model, key, **sent, request=others.pop("request", {}))
+    template = make_template(others.pop("template", "rating"), None, reasons=False, structured=True)
     settings: dict[str, Any] = {"identity": "test", "seed": 0, "max_tokens": 32, "prices": Prices(input=1, output=1)}
     scorer = LLMJudge("judge:test", template, transport, Caller(limits), **{**settings, **others})
     try:

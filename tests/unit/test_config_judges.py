@@ -13,12 +13,13 @@ from rayalign.config.run import RunConfig
 from rayalign.config.scoring import Scoring
 from rayalign.config.services import JudgeScoring
 from rayalign.demo.rules import demo_rule
-from rayalign.errors import ConfigError, DataError
+from rayalign.errors import ConfigError, DataError, ModelError
 from rayalign.rendering.template import UNDATED
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.service_scorers import build_service, calls_a_service, check_services
 from rayalign.scoring.services.remote import RemoteScorer
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
+from tests.http_server import Respond, Server, completion
 
 RULE = {"type": "rule", "function": "demo"}
 DEMO = {"type": "judge", "transport": "demo"}
@@ -81,6 +82,7 @@ def test_names_and_weights(tmp_path: Path, section: dict[str, Any], name: str, w
         ({**DEMO, "calibration": "rank"}, "transport: demo takes no calibration"),
         ({**JUDGE, "calibration": "rank"}, "template: cut gives no reward to calibrate: remove calibration, or set"),
         ({**JUDGE, "base_url": "localhost:8000"}, "base_url is not an http or https URL"),
+        ({**JUDGE, "base_url": "http://host/v1/chat/completions/"}, "which is added to it: leave it out"),
         ({**JUDGE, "base_url": "http://[::1"}, "base_url is not a URL"),
         ({**JUDGE, "base_url": "http://u:hunter2@host/v1"}, "base_url holds a user, a query or a fragment"),
         ({**REMOTE, "url": "http://host/score?key=hunter2"}, "url holds a user, a query or a fragment"),
@@ -209,11 +211,28 @@ def test_a_scorer_actor_builds_the_backend_of_each_section(tmp_path: Path) -> No
         backend.close()
 
 
-def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
-    """Before the model is read and any actor starts."""
+def read(config: RunConfig, folder: Path, cache: Path | None = None) -> None:
     from rayalign.launch.inputs import read_inputs
     from rayalign.tracking.console import Console
 
+    with (folder / "console").open("w") as out:
+        read_inputs(config, folder, Console(out), folder, UNDATED, cache)
+
+
+def test_inputs_are_refused_while_the_judge_is_away(tmp_path: Path) -> None:
+    """Before the model is read and any actor starts."""
     config = load(tmp_path, RATING, model={"base": str(tmp_path / "no model")})
-    with (tmp_path / "console").open("w") as out, pytest.raises(ConfigError, match="judge's endpoint cannot be used"):
-        read_inputs(config, tmp_path, Console(out), tmp_path, UNDATED)
+    with pytest.raises(ConfigError, match="judge's endpoint cannot be used"):
+        read(config, tmp_path)
+
+
+def test_the_check_of_a_judge_is_paid_for_once(tmp_path: Path) -> None:
+    """The judge gives its verdict, and the inputs go on to the model, which is not there."""
+    reply = completion('{"reasons": "So.", "rating": 9}')
+    with Server(lambda request: reply, Respond({"data": [{"id": RATING["model"]}]})) as server:
+        section = {**RATING, "base_url": f"{server.url}/v1"}
+        config = load(tmp_path, section, model={"base": str(tmp_path / "no model")})
+        for _ in range(2):
+            with pytest.raises(ModelError, match="no model"):
+                read(config, tmp_path, tmp_path / "cache")
+        assert len(server.requests) == 1

@@ -21,7 +21,7 @@ from rayalign.records import ScoredSample
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import read_parquet
 from tests.fakes import Fuse, Killed, make_config, make_prompts, make_run
-from tests.http_server import Request, Respond, Server
+from tests.http_server import Request, Respond, Server, completion
 
 LIKE = "def score(prompt, response): return 10.0 * response.startswith('t[5')\n"
 """Ten times what the run's own scorer gave."""
@@ -241,6 +241,31 @@ def test_what_failed_is_asked_for_again_and_nothing_else(tmp_path: Path, capsys:
         assert score(tmp_path / "run", path) == 0
         again = [request.body["items"] for request in server.requests[calls:]]
         assert sum(map(len, again)) == 8
+
+
+def test_a_judge_that_refuses_is_said_before_an_answer_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "run")
+    said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+
+    def behave(request: Request) -> Respond:
+        if "max_tokens" in request.body:
+            return Respond({"error": {"message": said}}, 400)
+        return completion('{"rating": 3}')
+
+    with Server(behave) as server:
+        judge = {"type": "judge", "transport": "openai", "base_url": f"{server.url}/v1", "model": "judge"}
+        path = scorer_file(tmp_path, {**judge, "template": "rating", "reasons": False})
+        assert score(tmp_path / "run", path) == 2
+        told = capsys.readouterr().err
+        assert said in told and "request: {max_tokens: null, max_completion_tokens: 512}" in told
+        assert len(server.requests) == 1
+        renamed = "scoring.0.request={max_tokens: null, max_completion_tokens: 512}"
+        assert score(tmp_path / "run", path, "--set", renamed) == 0
+    facts = json.loads((tmp_path / "run/rescored/again/round-0001/train.json").read_text())
+    assert facts["scorers"][0]["statuses"] == {"ok": 160}
+    assert facts["scoring"][0]["request"] == {"max_tokens": None, "max_completion_tokens": 512}
 
 
 def test_another_scorer_under_the_same_name_replaces_the_scores(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,19 +12,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayalign.config.services import Prices
-from rayalign.errors import DataError
+from rayalign.errors import ConfigError, DataError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.judges.pairs import Outcome, pairs_of, tally
 from rayalign.scoring.judges.quoting import Nonces
 from rayalign.scoring.judges.template_version import earlier_version, template_version
 from rayalign.scoring.judges.templates import Reading, Template, schema_text
-from rayalign.scoring.services.cache import ScoreCache, cache_key
+from rayalign.scoring.services.cache import ScoreCache, bypassed, cache_key
 from rayalign.scoring.services.cached import CachedCalls, Questions
-from rayalign.scoring.services.calls import Caller, Failure
+from rayalign.scoring.services.calls import OK, Caller, Failure
+from rayalign.scoring.services.canned import canned_answers
 from rayalign.scoring.services.transport import Reply, Transport
 
 CHARACTERS_PER_TOKEN = 3.0
 """What is assumed to estimate a prompt's tokens before it is sent; English has about 4."""
+_REFUSED = (
+    "the judge's endpoint cannot be used",
+    "mend base_url (it mostly ends in /v1), model or api_key_env; or what is sent, by request: for example "
+    "request: {max_tokens: null, max_completion_tokens: 512}, where null leaves a parameter out",
+)
+_NO_VERDICT = (
+    "the judge's replies give no verdict",
+    "raise max_tokens, set structured to true or false as the endpoint takes it, name another model, or mend base_url "
+    "(it mostly ends in /v1) or what is sent, by request: for example request: {reasoning_effort: low}",
+)
+"""Why a judge is refused before anything is sampled, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,8 @@ class Judged:
     latency_s: float = 0.0
     cost: float = 0.0
     cached: bool = False
+    replied: bool = True
+    """Whether the judge said anything, of use or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +102,34 @@ class LLMJudge:
         self._calls = CachedCalls(name, questions, cache, deadline_s=deadline_s)
 
     def check(self) -> None:
-        """See that the judge can be asked; to be called before anything is sampled.
+        """See that the judge gives verdicts, by a canned answer; to be called before anything is sampled.
+
+        It is asked with the limits and the retries of every call. A verdict in the cache counts where the endpoint is
+        known to serve the model still. A reply without one may be chance, so that further canned answers follow it.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot be reached, refuses what it is asked, or gave no verdict to any of the answers.
         """
-        self._calls.run(self._transport.check())
+        doubt = self._calls.run(self._transport.check())
+        with bypassed() if doubt else contextlib.nullcontext():
+            failed = self._without_verdict()
+        if failed is None:
+            return
+        why, remedy = _NO_VERDICT if failed.replied else _REFUSED
+        also = f"; {doubt}" if doubt else ""
+        raise ConfigError(self._transport.name, f"{why}: {failed.reason}", f"{remedy}{also}; nothing has been sampled")
+
+    def _without_verdict(self) -> Judged | None:
+        """What came of the last canned answer, if none had a verdict."""
+        judged = None
+        for prompt, answers in canned_answers():
+            shown = answers if self._template.name == "pairwise" else answers[:1]
+            [judged] = self._calls.answers([Question(prompt, shown)])
+            if judged.status == "ok":
+                return None
+            if not judged.replied:
+                break
+        return judged
 
     def close(self) -> None:
         self._calls.run(self._transport.close())
@@ -190,11 +227,13 @@ class LLMJudge:
         try:
             reply = await self._caller.run(attempt, deadline, tokens, _tokens_used)
         except Failure as failure:
-            return Judged(failure.status, None, failure.reason, time.perf_counter() - started)
+            took = time.perf_counter() - started
+            return Judged(failure.status, None, failure.reason, took, replied=failure.code == OK)
         took, cost = time.perf_counter() - started, self._cost(reply)
         try:
             if reply.truncated:
-                raise DataError(f"a reply cut at {self._max_tokens} tokens", "it may lack its end")
+                limit = reply.output_tokens or self._max_tokens
+                raise DataError(f"a reply cut at {limit} tokens", "it may lack its end")
             return Judged("ok", self._template.parse(reply.text, nonce), None, took, cost)
         except DataError as error:
             return Judged("error", None, f"{error.found}: {error.why}", took, cost)

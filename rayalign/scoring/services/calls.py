@@ -24,8 +24,9 @@ T = TypeVar("T")
 MINUTE_S = 60.0
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
+OK = 200
 MAY_PASS = frozenset({408, 409, 425, 429})
-"""Status codes below 500 that a later attempt may not meet."""
+"""HTTP statuses below 500 that a later attempt may not meet."""
 
 
 @dataclass(eq=False)
@@ -37,12 +38,14 @@ class Failure(Exception):
         reason: what went wrong, in words and without secrets.
         again: whether another attempt may go better.
         retry_after_s: how long the service wants to be left alone.
+        code: the HTTP status of the reply; None where none came.
     """
 
     status: Literal["error", "timeout"]
     reason: str
     again: bool = False
     retry_after_s: float | None = None
+    code: int | None = None
 
     def __str__(self) -> str:
         return self.reason
@@ -52,10 +55,15 @@ def http_failure(code: int, detail: str, retry_after: str | None) -> Failure:
     """The failure that an HTTP status stands for.
 
     >>> http_failure(503, "busy", "2")
-    Failure(status='error', reason='HTTP 503: busy', again=True, retry_after_s=2.0)
+    Failure(status='error', reason='HTTP 503: busy', again=True, retry_after_s=2.0, code=503)
     """
-    again = code >= 500 or code in MAY_PASS
-    return Failure("error", f"HTTP {code}: {detail}", again, retry_after_s(retry_after) if again else None)
+    again = may_pass(code)
+    return Failure("error", f"HTTP {code}: {detail}", again, retry_after_s(retry_after) if again else None, code)
+
+
+def may_pass(code: int) -> bool:
+    """Whether a later attempt may not meet this HTTP status."""
+    return code >= 500 or code in MAY_PASS
 
 
 def retry_after_s(header: str | None) -> float | None:

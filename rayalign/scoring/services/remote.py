@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import aiohttp
 
 from rayalign.errors import ConfigError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.services.cache import ScoreCache, cache_key
+from rayalign.scoring.services.bodies import parse_body
+from rayalign.scoring.services.cache import ScoreCache, bypassed, cache_key
 from rayalign.scoring.services.cached import CachedCalls, Questions
-from rayalign.scoring.services.calls import Caller, Failure, http_failure
-from rayalign.scoring.services.transport import CHECK_TIMEOUT_S, Key
+from rayalign.scoring.services.calls import OK, Caller, Failure, http_failure
+from rayalign.scoring.services.canned import canned_answers
+from rayalign.scoring.services.transport import CHECK_TIMEOUT_S, Key, unusable
 
+_log = logging.getLogger(__name__)
 Rewards = list[float | None]
 Item = tuple[Prompt, Sample]
+
+
+class _Unreachable(Failure):
+    """Nobody is there; a service that breaks a request off is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    score: Score
+    failure: Failure | None = None
+    """Of its request, if that failed."""
 
 
 class RemoteScorer:
@@ -55,20 +72,44 @@ class RemoteScorer:
         self._session: aiohttp.ClientSession | None = None
 
     def check(self) -> None:
-        """See that the service answers an empty batch; to be called before anything is sampled.
+        """See that the service scores; to be called before anything is sampled.
+
+        It gets an empty batch and then a canned answer, with the limits and the retries of every call. A service that
+        takes the empty batch may refuse the canned answer, which has no metadata and is no prompt of its users'; what
+        it replies must be the wire format's all the same.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: it cannot be reached, refuses both, or replies in another form.
         """
+        refused = None
         try:
-            self._calls.run(asyncio.wait_for(self._post([]), CHECK_TIMEOUT_S))
-        except (Failure, TimeoutError) as error:
-            reason = str(error) or f"no reply within {CHECK_TIMEOUT_S:g} s"
-            raise ConfigError(
-                f"url: {self._url}",
-                f"the reward service cannot be used: {reason}",
-                "start it, or mend url and api_key_env; nothing has been sampled",
-            ) from None
+            self._calls.run(self._post_nothing())
+        except _Unreachable as failure:
+            raise self._unusable(failure) from None
+        except Failure as failure:
+            refused = failure
+        [(prompt, (answer, _)), *_] = canned_answers()
+        with contextlib.nullcontext() if refused is None else bypassed():
+            [scored] = self._calls.answers([(prompt, answer)])
+        failure = scored.failure
+        if failure is not None and (refused is not None or failure.code == OK):
+            raise self._unusable(failure)
+        if failure is not None:
+            _log.warning("%s did not score a canned answer: %s", self.name, failure.reason)
+
+    def _unusable(self, failure: Failure) -> ConfigError:
+        return ConfigError(
+            f"url: {self._url}",
+            f"the reward service cannot be used: {failure.reason}",
+            "start it, or mend url and api_key_env, or what it replies; nothing has been sampled",
+        )
+
+    async def _post_nothing(self) -> None:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._post([])
+        except TimeoutError:
+            raise _Unreachable("timeout", f"no reply within {CHECK_TIMEOUT_S:g} s") from None
 
     def close(self) -> None:
         if self._session is not None:
@@ -81,27 +122,31 @@ class RemoteScorer:
         Args:
             within_s: time limit; what is not answered by then is `timeout`.
         """
-        return self._calls.answers(list(zip(prompts, samples, strict=True)), within_s)
+        answers = self._calls.answers(list(zip(prompts, samples, strict=True)), within_s)
+        return [answer.score for answer in answers]
 
-    async def _score_batch(self, batch: Sequence[Item], deadline: float) -> list[Score]:
+    async def _score_batch(self, batch: Sequence[Item], deadline: float) -> list[_Scored]:
         started = time.perf_counter()
         try:
             rewards = await self._caller.run(lambda: self._post(batch), deadline)
         except Failure as failure:
             took = time.perf_counter() - started
-            failed = Score(self.name, self.version, failure.status, reason=failure.reason, latency_s=took)
-            return [failed] * len(batch)
+            score = Score(self.name, self.version, failure.status, reason=failure.reason, latency_s=took)
+            return [_Scored(score, failure)] * len(batch)
         took = time.perf_counter() - started
         return [self._scored(reward, took) for reward in rewards]
 
-    def _remembered(self, value: object) -> Score | None:
+    def _remembered(self, value: object) -> _Scored | None:
         reward = _number(value)
-        return None if reward is None else Score(self.name, self.version, "ok", reward, aspects={"cached": 1.0})
-
-    def _scored(self, reward: float | None, took: float) -> Score:
         if reward is None:
-            return Score(self.name, self.version, "abstain", reason="the service gave null", latency_s=took)
-        return Score(self.name, self.version, "ok", reward, latency_s=took)
+            return None
+        return _Scored(Score(self.name, self.version, "ok", reward, aspects={"cached": 1.0}))
+
+    def _scored(self, reward: float | None, took: float) -> _Scored:
+        if reward is None:
+            reason = "the service gave null"
+            return _Scored(Score(self.name, self.version, "abstain", reason=reason, latency_s=took))
+        return _Scored(Score(self.name, self.version, "ok", reward, latency_s=took))
 
     async def _post(self, batch: Sequence[Item]) -> Rewards:
         """Rewards of one batch, in its order.
@@ -118,12 +163,15 @@ class RemoteScorer:
         try:
             async with self._connected().post(self._url, data=body, allow_redirects=False) as response:
                 content = await response.read()
-                if response.status != 200:
-                    detail = self._key.reason(content.decode(errors="replace"))
+                if response.status != OK:
+                    # A redirection is not followed: it says where the service is instead.
+                    said = content.decode(errors="replace") or response.headers.get("Location", "")
+                    detail = self._key.complaint(said)
                     raise http_failure(response.status, detail, response.headers.get("Retry-After"))
         except (aiohttp.ClientError, OSError) as error:
             detail = self._key.reason(f"{type(error).__name__}: {error}")
-            raise Failure("error", f"no connection: {detail}", again=True) from None
+            kind = _Unreachable if isinstance(error, aiohttp.ClientConnectorError) else Failure
+            raise kind("error", f"no connection: {detail}", again=True) from None
         return self._read(content, [item["id"] for item in items])
 
     def _connected(self) -> aiohttp.ClientSession:
@@ -139,21 +187,20 @@ class RemoteScorer:
         return self._session
 
     def _read(self, content: bytes, ids: list[str]) -> Rewards:
-        def no_constant(name: str) -> float:
-            raise ValueError(f"{name} is no JSON number")
-
+        body: object = None
         try:
-            scores = json.loads(content, parse_constant=no_constant)["scores"]
-            found = [(entry["id"], entry["reward"]) for entry in scores]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            detail = self._key.reason(content.decode(errors="replace"))
-            raise Failure("error", f"not the reply of a reward service ({type(error).__name__}): {detail}") from None
+            body = parse_body(content, finite=True)
+            found = [(entry["id"], entry["reward"]) for entry in body["scores"]]  # type: ignore[index]
+        except (ValueError, KeyError, TypeError) as error:
+            what = f"not the reply of a reward service ({type(error).__name__})"
+            raise unusable(what, content.decode(errors="replace"), body, self._key) from None
         if len(found) != len(ids) or {one for one, _ in found if isinstance(one, str)} != set(ids):
-            raise Failure("error", f"{len(found)} scores for {len(ids)} responses, or other ids than those asked for")
+            reason = f"{len(found)} scores for {len(ids)} responses, or other ids than those asked for"
+            raise Failure("error", reason, code=OK)
         by_id = dict(found)
         for one, reward in found:
             if reward is not None and _number(reward) is None:
-                raise Failure("error", f"the reward of item {one} is {self._key.reason(repr(reward))}")
+                raise Failure("error", f"the reward of item {one} is {self._key.reason(repr(reward))}", code=OK)
         return [None if by_id[one] is None else float(by_id[one]) for one in ids]
 
     def _cache_key(self, item: Item) -> bytes:
@@ -169,8 +216,8 @@ class RemoteScorer:
         )
 
 
-def _stored(score: Score) -> float | None:
-    return score.reward if score.status == "ok" else None
+def _stored(scored: _Scored) -> float | None:
+    return scored.score.reward if scored.score.status == "ok" else None
 
 
 def _number(value: object) -> float | None:

@@ -10,8 +10,11 @@ from typing import Protocol
 from rayalign.display import excerpt
 from rayalign.errors import ConfigError
 from rayalign.records import JsonObject, Message
+from rayalign.scoring.services.bodies import error_code, message_of
+from rayalign.scoring.services.calls import OK, Failure, may_pass
 
 CHECK_TIMEOUT_S = 30.0
+COMPLAINT_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,9 @@ class Reply:
 class Transport(Protocol):
     """Brings messages to a model and its reply back; one request per call, without retries."""
 
+    name: str
+    """What an error calls it: the keys of the config that say who is asked."""
+
     async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         """The model's reply.
 
@@ -37,8 +43,11 @@ class Transport(Protocol):
         """
         ...
 
-    async def check(self) -> None:
-        """See that the model can be asked.
+    async def check(self) -> str | None:
+        """See that somebody is there, without asking the model.
+
+        Returns:
+            None where the model is known to be served; otherwise what is known of that, in words.
 
         Raises:
             ConfigError: it cannot be reached.
@@ -52,7 +61,7 @@ class Key:
     """An API key from the environment. Neither `repr` nor an error shows it.
 
     Raises:
-        ConfigError: the variable is not set, or empty.
+        ConfigError: the variable is not set, or empty, or holds what no HTTP header can carry.
     """
 
     def __init__(self, variable: str | None) -> None:
@@ -65,6 +74,12 @@ class Key:
                     "no such environment variable is set, or it is empty",
                     f"set {variable} to the key where the driver and every scorer actor run",
                 )
+            if not all("!" <= character <= "~" for character in self._value):
+                raise ConfigError(
+                    f"api_key_env: {variable}",
+                    "its value holds a space, a line break or another character that no key has",
+                    f"set {variable} to the key alone",
+                )
 
     def reveal(self) -> str:
         return self._value
@@ -76,3 +91,19 @@ class Key:
     def reason(self, text: str) -> str:
         """What a service said, short enough for a score's reason, on one line, without the key."""
         return excerpt(self.hide(text))
+
+    def complaint(self, body: str) -> str:
+        """The message of an error's body, as `reason`, and long enough to say what would be right."""
+        return excerpt(self.hide(message_of(body)), COMPLAINT_CHARACTERS)
+
+
+def unusable(what: str, said: str, value: object, key: Key) -> Failure:
+    """The failure of a reply with status 200 that is not what was asked for.
+
+    Args:
+        what: it should have been, with "no" or "not" before it.
+        said: its body, or the part of it that counts.
+        value: the same, as far as it could be read; a gateway may have put the error of who is behind it there.
+    """
+    code = error_code(value)
+    return Failure("error", f"{what}: {key.complaint(said)}", code is not None and may_pass(code), code=code or OK)
