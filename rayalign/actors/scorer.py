@@ -15,13 +15,15 @@ from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import Pool, Say
+from rayalign.actors.pool import DEATHS, Pool, Say
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
+from rayalign.errors import ActorFailedError
 from rayalign.records import JsonObject, Prompt, Sample, SampledShard, ScoredSample, ScoredShard
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
+from rayalign.scoring.trial import some_prompts
 
 DEADLINE_SHARE = 0.9
 """The share of `limits.score_timeout_s` that scorers get, so that a shard is back before the pool gives them up."""
@@ -83,6 +85,10 @@ class ScorerActor:
         """End what the scorers started."""
         self._scorers.close()
 
+    def try_out(self, prompts: Sequence[Prompt]) -> None:
+        """See `Scorers.try_out`."""
+        self._scorers.try_out(prompts, self._within_s)
+
     def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], fresh: bool = False) -> list[ScoredSample]:
         """See `Scorers.score`.
 
@@ -95,6 +101,9 @@ class ScorerActor:
 
 class ScorerHandle(Replica, Protocol):
     """The handle of a `ScorerActor`."""
+
+    @property
+    def try_out(self) -> Method[[Sequence[Prompt]], None]: ...
 
     @property
     def score(self) -> Method[[Sequence[Prompt], Sequence[Sample], bool], list[ScoredSample]]: ...
@@ -114,6 +123,7 @@ class RayScorer:
         cpus: float,
         say: Say,
     ) -> None:
+        self._limits = config.limits
         self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
         judges = self.judges.actors
         models = [
@@ -143,6 +153,24 @@ class RayScorer:
     def ready(self) -> list[JsonObject]:
         """Wait until judges and scorers answer; returns their descriptions."""
         return [*self.judges.ready(), *self.pool.ready()]
+
+    def try_out(self, prompts: Sequence[Prompt]) -> None:
+        """Have a scorer score canned answers to prompts, before anything is sampled.
+
+        Raises:
+            ConfigError: one of the config's scorers gives nothing but failures.
+            ActorFailedError: the scorer died of it.
+        """
+        prompts = some_prompts(prompts)
+        limit = self._limits.score_timeout_s * max(1, len(prompts))
+        try:
+            self.pool.get(self.pool.replicas[0].try_out.remote(prompts), 0, "try_out", limit)
+        except DEATHS as death:
+            raise ActorFailedError(
+                "scorer-0 died of canned answers",
+                str(death).splitlines()[0],
+                "see logs/scorer-0.log; give a rule that may end its process a timeout_s",
+            ) from death
 
     def close(self) -> None:
         self.pool.close()

@@ -10,11 +10,14 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from rayalign.evaluation.canaries import score_value
 from rayalign.evaluation.statistics import FloatArray, clustered_statistic
-from rayalign.records import MetricDict, Score, ScoredSample
+from rayalign.records import MetricDict, Sample, Score, ScoredSample
 
 MOST_REASONS = 20
 LONGEST_REASON = 100
+HANDFUL = 8
+"""Fewer different answers than that may well deserve the same."""
 OTHER = "other reasons"
 UNSCORED = "unscored"
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
@@ -37,6 +40,7 @@ class ScorerCounts(TypedDict):
     cost: float
     latency_s: NotRequired[Latency]
     flip_rate: NotRequired[MetricDict | None]
+    always: NotRequired[float]
 
 
 class ScorerFacts(ScorerCounts):
@@ -59,7 +63,7 @@ class ScoreCounter:
             self.truncated += row.sample.finish_reason == "length"
             scores = {score.scorer: score for score in row.scores}
             for name, counts in self._counts.items():
-                counts.add(row.sample.prompt_id, scores.get(name))
+                counts.add(row.sample, scores.get(name))
 
     def facts(self, *, seed: int) -> dict[str, ScorerFacts]:
         """What each scorer did:
@@ -68,6 +72,7 @@ class ScoreCounter:
         * `reasons`: answers that are not `ok`, per status and `plain_reason`; they add up to those statuses.
         * `aspects`: sums of what the scores carry (`truncated`, `comparisons`, `flips`, `cached` ...).
         * `flip_rate`: share of a comparing judge's comparisons whose two orders disagree.
+        * `always`: the one value of all its scores (`score_value`), if at least `HANDFUL` different answers have one.
         * `cost` (US dollars), and `latency_s`: mean and maximum over the answers that took any time.
         """
         return {name: {"answers": self.answers, **counts.facts(seed)} for name, counts in self._counts.items()}
@@ -83,12 +88,15 @@ class _Counts:
     flips: dict[str, FloatArray] = field(default_factory=dict)
     """Per prompt, flips and comparisons. Each comparison stands in the scores of both its answers, and so does its
     flip: the ratio is that of either."""
+    values: set[float] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
+    """Different values of its scores, and different answers that have one; no more of either than are asked for."""
     cost: float = 0.0
     seconds: float = 0.0
     longest_s: float = 0.0
     timed: int = 0
 
-    def add(self, prompt_id: str, score: Score | None) -> None:
+    def add(self, sample: Sample, score: Score | None) -> None:
         self.status[UNSCORED if score is None else score.status] += 1
         if score is None:
             return
@@ -98,7 +106,11 @@ class _Counts:
             self.aspects[name] += value
         if score.aspects.get("comparisons"):
             judged = np.array([score.aspects.get("flips", 0.0), score.aspects["comparisons"]])
-            self.flips[prompt_id] = self.flips.get(prompt_id, 0.0) + judged
+            self.flips[sample.prompt_id] = self.flips.get(sample.prompt_id, 0.0) + judged
+        if (value := score_value(score)) is not None and len(self.values) < 2:
+            self.values.add(value)
+            if len(self.texts) < HANDFUL:
+                self.texts.add(sample.text)
         self.cost += score.cost
         self.seconds += score.latency_s
         self.longest_s = max(self.longest_s, score.latency_s)
@@ -111,6 +123,8 @@ class _Counts:
             "aspects": dict(sorted(self.aspects.items())),
             "cost": self.cost,
         }
+        if len(self.values) == 1 and len(self.texts) == HANDFUL:
+            found["always"] = next(iter(self.values))
         if self.timed:
             found["latency_s"] = {"mean": self.seconds / self.timed, "max": self.longest_s}
         if self.flips:

@@ -11,11 +11,20 @@ from rayalign.config.file import redact, with_defaults
 from rayalign.config.run import RunConfig
 from rayalign.dashboard.page import write_report
 from rayalign.data.prompt_store import PromptStore
+from rayalign.errors import EXIT_BAD_INPUT, RayalignError
 from rayalign.launch.fork import fork_run
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
-from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, run_folder
+from rayalign.launch.session import (
+    catch_signals,
+    interruptible,
+    local_logs,
+    own_console,
+    run_folder,
+    tries_scorers,
+)
 from rayalign.records import EvalReport, JsonObject
+from rayalign.scoring.trial import some_prompts, try_rules
 from rayalign.store.event_log import open_log
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
@@ -58,6 +67,10 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     existed = run_dir.check(saved, with_defaults)
     console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
     inputs = read_inputs(config, config_dir, console, logs, run_dir.date, run_dir.cache)
+    if tries_scorers(config, run_dir):
+        try_rules(
+            config.scorer_settings, inputs.scorer_sources, some_prompts(inputs.holdout), config.limits.score_timeout_s
+        )
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved, with_defaults)
     run_dir.keep_inputs(_inputs_read(inputs))
@@ -69,8 +82,14 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
         else:
             from rayalign.launch.wiring import run_on_ray
 
-            # Ray puts its own handler of SIGTERM, which ends the process at once.
-            run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=catch_signals)
+            try:
+                # Ray puts its own handler of SIGTERM, which ends the process at once.
+                run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=catch_signals)
+            except RayalignError as error:
+                # For the same reason: what a first start refuses can be mended under the same name.
+                if error.exit_code == EXIT_BAD_INPUT and not run_dir.begun:
+                    run_dir.forget()
+                raise
     write_report(run_dir.root)
     console.table(_reports(run_dir))
     console.say(f"report: {run_dir.root / 'report.html'}")

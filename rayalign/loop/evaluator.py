@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rayalign.config.run import RunConfig
 from rayalign.evaluation.metrics import measure
+from rayalign.loop.guards import stage_guard
 from rayalign.loop.sampling import (
     Advance,
     Sampled,
@@ -89,7 +90,9 @@ class HeldOutEvaluator:
     def _sample(self, round_dir: RoundDir, purpose: Purpose, adapter: Adapter, stage: str) -> StageTotals:
         plan = sampling_plan(self._config, round_dir.index, purpose)
         source = Sampled(plan, adapter, self._generator, self._scorer)
-        return commit_shards(round_dir, self._shards, source, purpose, self._reporter, stage=stage)
+        answers, budget = source.total(self._shards), self._config.limits.score_errors
+        guard = stage_guard(round_dir, purpose, self._shards, answers, budget, "measuring")
+        return commit_shards(round_dir, self._shards, source, purpose, self._reporter, stage=stage, check=guard)
 
     def _kl_sums(self, rows: Sequence[ScoredSample], files: AdapterFiles | None) -> dict[tuple[str, int], float]:
         """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself."""

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rayalign.errors import GuardError
-from rayalign.records import NOT_ASKED, ScoredSample, ScoredShard
+from rayalign.records import NOT_ASKED, Purpose, ScoredSample, ScoredShard, Shards
+from rayalign.store.round_dir import RoundDir
 
 KEPT_REASONS = 1000
 """Different reasons of a scorer that are counted each; a scorer may name the answer in its own."""
@@ -19,12 +20,14 @@ class ScoreErrorGuard:
 
     Args:
         budget: allowed share, 0..1.
-        answers: that the round will have in all.
+        answers: that the stage will have in all.
+        doing: what is done with the answers.
     """
 
-    def __init__(self, budget: float, answers: int) -> None:
+    def __init__(self, budget: float, answers: int, doing: str = "training on") -> None:
         self._budget = budget
         self._answers = answers
+        self._doing = doing
         self.statuses: Counter[str] = Counter()
         self._not_asked: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
@@ -46,7 +49,7 @@ class ScoreErrorGuard:
         """Count a new shard; raise where the budget is spent."""
         self.count(scored.rows)
         self.check(
-            "; training on what is left would be training on a biased part",
+            f"; {self._doing} what is left would be {self._doing} a biased part",
             "mend the scorer (a changed rule file needs a new run.name) or raise limits.score_errors",
         )
 
@@ -70,3 +73,17 @@ class ScoreErrorGuard:
                 f"more than the {self._budget:.1%} that the run's limits.score_errors allows{harm}",
                 remedy,
             )
+
+
+def stage_guard(
+    round_dir: RoundDir, purpose: Purpose, shards: Shards, answers: int, budget: float, doing: str
+) -> ScoreErrorGuard:
+    """The guard of a round's stage, which has counted the shards that are committed already.
+
+    Args:
+        answers, budget, doing: see `ScoreErrorGuard`.
+    """
+    guard = ScoreErrorGuard(budget, answers, doing)
+    for index in shards.indices:
+        guard.count(round_dir.read_shard(purpose, index) or [])
+    return guard

@@ -31,7 +31,7 @@ from rayalign.data.drawing import draw_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError
 from rayalign.loop.adapter_sync import AdapterSync, SyncProof
-from rayalign.loop.guards import ScoreErrorGuard
+from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
 from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer
@@ -90,11 +90,7 @@ def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> 
     config, parts = run.config, run.parts
     plan = sampling_plan(config, round_dir.index, "train")
     source = run.dataset or Sampled(plan, adapter, parts.generator, parts.scorer)
-    guard = ScoreErrorGuard(config.limits.score_errors, source.total(shards))
-    for index in shards.indices:
-        rows = round_dir.read_shard("train", index)
-        if rows is not None:
-            guard.count(rows)
+    guard = stage_guard(round_dir, "train", shards, source.total(shards), config.limits.score_errors, "training on")
     stage = "sample" if run.dataset is None else "read"
     totals = commit_shards(round_dir, shards, source, "train", parts.reporter, stage=stage, check=guard)
     if totals.items or round_dir.committed("sampling") is None:

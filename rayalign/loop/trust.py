@@ -79,7 +79,8 @@ class TrustChecks:
             trust["canaries"] = self._canaries(round_dir, rows["evaluation"])
             trust["drift"] = self._drift(round_dir, rows["evaluation"])
             trust["gap"] = self._gap(rows["evaluation"])
-        trust["alarms"] = alarms(trust)
+        penalties = {section.name for section in self._config.scoring if section.weight < 0}
+        trust["alarms"] = alarms(trust, penalties)
         for alarm in trust["alarms"]:
             self._reporter.say(f"round {round_index} · ALARM: {alarm}")
         return trust

@@ -23,14 +23,16 @@ from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.records import NOT_ASKED, Prompt, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
+from rayalign.scoring.asking import ask_backend
 from rayalign.scoring.backend import Backend
 from rayalign.scoring.calibration import calibrate
 from rayalign.scoring.combine import Rewards, combine, combine_asking, undecided
 from rayalign.scoring.judges.function_judge import FunctionJudge
 from rayalign.scoring.rules.file import RuleSource, compile_rule
 from rayalign.scoring.rules.scorer import IsolatedRuleScorer, RuleScorer
-from rayalign.scoring.service_scorers import Service, build_service
+from rayalign.scoring.service_scorers import Service, build_service, calls_a_service
 from rayalign.scoring.sources import ScorerSource
+from rayalign.scoring.trial import FEW, try_backend
 
 
 def build_backend(
@@ -119,6 +121,20 @@ class Scorers:
         """End what the backends started: child processes, event loops, connections and caches."""
         self._built.close()
 
+    def try_out(self, prompts: Sequence[Prompt], within_s: float) -> None:
+        """Try those that nobody has tried before them: not rules, and not services, which answer to the driver.
+
+        Args:
+            prompts: see `try_backend`.
+            within_s: time of each judge and prompt.
+
+        Raises:
+            ConfigError: one of them gives nothing but failures.
+        """
+        for section, backend in zip(self._settings.scoring, self._backends, strict=True):
+            if not isinstance(section, RuleScoring) and not calls_a_service(section):
+                try_backend(section, backend, prompts, FEW, within_s)
+
     def score(
         self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None
     ) -> list[ScoredSample]:
@@ -137,7 +153,8 @@ class Scorers:
         for step, place in enumerate(self._order):
             wanted = self._wanted(place, ids, columns)
             left_s = None if deadline is None else self._left_s(deadline, step)
-            scores = self._ask(place, [owners[i] for i in wanted], [samples[i] for i in wanted], left_s)
+            asked = [owners[i] for i in wanted], [samples[i] for i in wanted]
+            scores = ask_backend(self._backends[place], *asked, left_s)
             columns[place] = self._spread(place, len(samples), wanted, scores)
         rewards = combine_columns(self._settings, self._sources, ids, columns)
         rows = zip(samples, rewards, *columns, strict=True)
@@ -154,16 +171,6 @@ class Scorers:
     def _left_s(self, deadline: float, step: int) -> float:
         services = sum(isinstance(self._backends[place], Service) for place in self._order[step:])
         return max(0.0, deadline - time.monotonic()) / max(1, services)
-
-    def _ask(
-        self, place: int, prompts: Sequence[Prompt], samples: Sequence[Sample], left_s: float | None
-    ) -> list[Score]:
-        backend = self._backends[place]
-        if not samples:
-            return []
-        return (
-            backend.score(prompts, samples, left_s) if isinstance(backend, Service) else backend.score(prompts, samples)
-        )
 
     def _spread(self, place: int, answers: int, wanted: Sequence[int], scores: Sequence[Score]) -> list[Score]:
         """One score per answer, of those that were not asked about too."""

@@ -91,6 +91,17 @@ class RunDir:
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[], date=str(self.date))
         self.save_config(config)
 
+    @property
+    def begun(self) -> bool:
+        """Whether an attempt got as far as having all its actors, or rounds were copied here."""
+        return bool(self.info.get("attempts") or (self.root / "rounds").names())
+
+    def forget(self) -> None:
+        """Undo `open` and `keep_inputs` of a run that has not begun."""
+        self._check_lease()
+        for name in ("config.yaml", "run.json"):
+            (self.root / name).delete()
+
     def check(self, config: JsonObject, complete: Complete = dict) -> bool:
         """Whether there is a run here, which `config` may then resume.
 

@@ -160,16 +160,20 @@ BATCH = """
 import os, time
 def score(prompts, responses):
     if "exit" in responses: os._exit(3)
+    if "raise" in responses: raise ValueError("raised")
     if "short" in responses: return [1.0]
     if "sleep" in responses: time.sleep(60)
     return [float(r) for r in responses]
 """
 
 
-def test_a_batch_is_scored_or_lost_whole(make: Make) -> None:
+def test_a_batch_is_scored_or_asked_answer_by_answer_unless_it_is_late(make: Make) -> None:
     score = make(BATCH, timeout_s=1.0, batch=True)
     assert [s.reward for s in score(["1", "2"])] == [1.0, 2.0]
-    assert statuses(score(["1", "exit"])) == ["error"] * 2
+    for bad in ("exit", "raise"):
+        found = score(["1", bad, "3"])
+        assert [s.reward for s in found] == [1.0, None, 3.0]
+        assert [s.aspects for s in found] == [{"asked_alone": 1.0}, {}, {"asked_alone": 1.0}]
     assert statuses(score(["1", "short"])) == ["error"] * 2
     late = score(["1", "sleep", "3"])
     assert statuses(late) == ["timeout"] * 3

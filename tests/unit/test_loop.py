@@ -164,6 +164,28 @@ def test_too_many_failed_scores_stop_the_round_before_training(tmp_path: Path) -
     run_rounds(make_run(tmp_path, make_config(evaluation={"responses": 1}, limits={"score_errors": 0.5})))
 
 
+def test_too_many_failed_scores_stop_round_0(tmp_path: Path) -> None:
+    """2 of 80 held-out answers is 2.5 %: nothing is trained on, and the resumed run asks only for what is missing."""
+    run = make_run(tmp_path)
+    counted = []
+
+    def two_fail(sample):
+        counted.append(sample)
+        return None if len(counted) in (70, 80) else 1.0
+
+    run.parts.scorer.reward_of = two_fail
+    with pytest.raises(
+        GuardError, match=r"2 of 80 scores of rule:demo failed; most often \(2x\) broken rule"
+    ) as caught:
+        run_rounds(run)
+    assert caught.value.exit_code == 3 and "measuring a biased part" in caught.value.why
+    assert run.run_dir.round(0).shards("evaluation") == [0] and not run.run_dir.rounds()
+    mended = make_run(tmp_path)
+    run_rounds(mended)
+    asked = [one for one in mended.parts.generator.asked if one[:2] == ("evaluation", 0)]
+    assert len(asked) == 8
+
+
 def test_a_round_without_groups_stops(tmp_path: Path) -> None:
     run = make_run(tmp_path, make_config(groups={"drop_equal_rewards": True}))
     run.parts.scorer.reward_of = lambda sample: 1.0

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from rayalign.errors import InterruptedRunError
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring.failures import GIVE_UP
 from rayalign.scoring.rules.scorer import RuleScorer
 
 
@@ -138,10 +140,109 @@ def test_a_batch_of_another_length_is_lost_whole(result: Any, reason: str) -> No
         assert [(s.status, s.reward, s.reason) for s in score(["a", "b", "c"])] == [("error", None, reason)] * 3
 
 
-def test_a_batch_rule_that_raises_loses_its_batch() -> None:
+def test_a_batch_rule_that_raises_is_asked_answer_by_answer() -> None:
     with scorer(lambda prompts, responses: [1 / len(r) for r in responses], batch=True) as score:
-        assert [s.reason for s in score(["a", ""])] == ["ZeroDivisionError: division by zero"] * 2
-        assert [s.reward for s in score(["a", "bb"])] == [1.0, 0.5]
+        found = score(["a", "", "bb"])
+        assert [s.reward for s in found] == [1.0, None, 0.5]
+        assert [s.reason for s in found] == [None, "ZeroDivisionError: division by zero", None]
+        assert [s.aspects for s in found] == [{"asked_alone": 1.0}, {}, {"asked_alone": 1.0}]
+        assert [(s.reward, s.aspects) for s in score(["a", "bb"])] == [(1.0, {}), (0.5, {})]
+
+
+def test_an_async_batch_rule_that_raises_is_asked_answer_by_answer() -> None:
+    async def inverse(prompts: list[str], responses: list[str]) -> list[float]:
+        await asyncio.sleep(0)
+        return [1 / len(r) for r in responses]
+
+    with scorer(inverse, batch=True) as score:
+        assert [s.reward for s in score(["a", "", "bb"])] == [1.0, None, 0.5]
+
+
+def test_a_batch_rule_that_always_raises_is_not_asked_for_ever() -> None:
+    calls = []
+
+    def broken(prompts: list[str], responses: list[str]) -> list[float]:
+        calls.append(len(responses))
+        raise OSError("no such host")
+
+    with scorer(broken, batch=True) as score:
+        assert {s.reason for s in score(["a"] * 100)} == {"OSError: no such host"}
+    assert calls == [100] + [1] * GIVE_UP
+
+
+class Odd(BaseException):
+    """As pyo3's PanicException: no Exception."""
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+RAISED: list[BaseException] = [
+    IndexError("index out of range"), RuntimeError("CUDA error"), OSError(28, "No space left"), MemoryError(),
+    RecursionError("deep"), SystemExit(3), Odd("panic"), Wordless(), StopIteration(),
+    asyncio.CancelledError(), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+    ValueError("lone \ud800 surrogate"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kind", ["plain", "async", "batch", "async batch"])
+def test_whatever_a_rule_raises_is_that_answers_error(kind: str, error: BaseException) -> None:
+    def one(prompt: str, response: str) -> float:
+        if response == "bad":
+            raise error
+        return float(len(response))
+
+    async def later(prompt: str, response: str) -> float:
+        return one(prompt, response)
+
+    def many(prompts: list[str], responses: list[str]) -> list[float]:
+        return [one(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+
+    async def many_later(prompts: list[str], responses: list[str]) -> list[float]:
+        return many(prompts, responses)
+
+    rule = {"plain": one, "async": later, "batch": many, "async batch": many_later}[kind]
+    with scorer(rule, batch="batch" in kind) as score:
+        found = score(["a", "bad", "ccc"])
+        assert [(s.status, s.reward) for s in found] == [("ok", 1.0), ("error", None), ("ok", 3.0)]
+        (found[1].reason or "").encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**400, 10**5000, Unshown(), "\ud800", True, [1.0], float("inf"), {}, b"1"],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("batch", [False, True])
+def test_whatever_a_rule_gives_is_that_answers_error(value: Any, batch: bool) -> None:
+    def one(prompt: str, response: str) -> Any:
+        return value if response == "bad" else 1.0
+
+    def many(prompts: list[str], responses: list[str]) -> list[Any]:
+        return [one("", response) for response in responses]
+
+    with scorer(many if batch else one, batch=batch) as score:
+        found = score(["a", "bad"])
+    assert [(s.status, s.reward) for s in found] == [("ok", 1.0), ("error", None)]
+    assert (found[1].reason or "").encode().startswith(b"the rule returned ")
+
+
+def test_a_stop_is_no_failure_of_the_rule() -> None:
+    """`rayalign score` runs rules in its own process, where a signal may be raised in the middle of one."""
+
+    def stopped(prompt: str, response: str) -> float:
+        raise InterruptedRunError("stopped by SIGTERM")
+
+    with scorer(stopped) as score, pytest.raises(InterruptedRunError):
+        score(["a"])
 
 
 def test_a_bad_value_in_a_batch_is_its_own() -> None:

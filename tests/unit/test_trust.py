@@ -18,7 +18,7 @@ from rayalign.evaluation.counts import OTHER, ScoreCounter, plain_reason
 from rayalign.evaluation.drift import drift
 from rayalign.evaluation.gap import proxy_gap
 from rayalign.loop.run import run_rounds
-from rayalign.records import Message, Prompt, Sample, SampledShard, Score, ScoredSample, ScoredShard, Shard
+from rayalign.records import NOT_ASKED, Message, Prompt, Sample, SampledShard, Score, ScoredSample, ScoredShard, Shard
 from rayalign.scoring.backend import Backend
 from rayalign.scoring.rules.scorer import RuleScorer
 from rayalign.scoring.services.cache import ScoreCache, bypassed
@@ -317,6 +317,50 @@ def test_a_scorer_whose_mind_changes_between_rounds_is_said_to_drift(tmp_path: P
     run_rounds(run)
     assert any("round 2 · ALARM: rule:demo drifts: its scores of 16 fixed answers" in text for text in stages_said(run))
     assert run.run_dir.round(1).report()["trust"]["drift"]["scorers"]["rule:demo"]["mean_change"] == 0.0
+
+
+def answers_with(*scores: Score) -> list[ScoredSample]:
+    """One score per answer, all answers different."""
+    return [scored("p", i, score) for i, score in enumerate(scores)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (answers_with(*[ok(0.5)] * 8), "judge:a gives every answer the same: 0.5, 8 times"),
+        (answers_with(*[ok(None, verdict="flawed")] * 9), "judge:a gives every answer the same: 0, 9 times"),
+        (answers_with(*[ok(0.5)] * 8, Score("judge:a", "1", "error", reason="HTTP 500")), "the same: 0.5, 8 times"),
+        (answers_with(*[Score("judge:a", "1", "abstain", reason="no field 'answr'")] * 8), "gave none of 8 answers"),
+        (answers_with(*[Score("judge:a", "1", "error", reason="HTTP 500")] * 9), "most often error: HTTP 500"),
+        (answers_with(*[ok(0.5)] * 7), None),
+        (answers_with(*[ok(0.5)] * 8, ok(0.6)), None),
+        ([scored("p", 0, ok(0.5)) for _ in range(50)], None),
+        (answers_with(*[Score("judge:a", "1", "abstain", reason=NOT_ASKED)] * 50), None),
+        (answers_with(*[Score("judge:a", "1", "abstain", reason="none")] * 7), None),
+        ([scored("p", i) for i in range(50)], None),
+        ([], None),
+    ],
+)
+def test_a_scorer_that_tells_no_answer_from_another(rows: list[ScoredSample], said: str | None) -> None:
+    """50 times the same answer, or a handful of answers, may well deserve the same."""
+    counter = ScoreCounter(["judge:a"])
+    counter.add(rows)
+    found = alarms({"scorers": counter.facts(seed=0)})
+    assert [said in one for one in found] == [True] if said else found == []
+    penalised = alarms({"scorers": counter.facts(seed=0)}, {"judge:a"})
+    assert penalised == [one for one in found if "the same" not in one]
+
+
+def test_the_alarm_of_a_constant_scorer_is_said_and_reported(tmp_path: Path) -> None:
+    run = make_run(tmp_path, make_config(run={"name": "fake", "rounds": 1}))
+    run.parts.scorer.reward_of = lambda sample: 0.25
+    run_rounds(run)
+    text = "rule:demo gives every answer the same: 0.25"
+    assert [one for one in stages_said(run) if f"round 0 · ALARM: {text}, 80 times" in one]
+    for index in (0, 1):
+        report = run.run_dir.round(index).report() or {}
+        assert any(text in one for one in report["trust"]["alarms"])
+        assert report["trust"]["scorers"]["rule:demo"]["always"] == 0.25
 
 
 def test_gold_must_be_a_scorer() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from rayalign.errors import DataError
 from rayalign.records import JsonObject, Prompt, Sample, Score
 from rayalign.records.judgment import verdict_of
+from rayalign.scoring.failures import STOPS, reason_of
 
 JudgeFunction = Callable[[str, str, JsonObject], str]
 
@@ -32,10 +32,10 @@ class FunctionJudge:
         try:
             judgment = self._function(prompt.text, sample.text, prompt.metadata)
             verdict = verdict_of(judgment)
-        except DataError as error:
-            return self._failed(error.found, started)
-        except Exception as error:
-            return self._failed(f"{type(error).__name__}: {error}", started)
+        except STOPS:
+            raise
+        except BaseException as error:
+            return self._failed(reason_of(error), started)
         seconds = time.perf_counter() - started
         return Score(self.name, self.version, "ok", judgment=judgment, verdict=verdict, latency_s=seconds)
 

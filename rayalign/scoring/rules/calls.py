@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rayalign.records import JsonObject, ScoreStatus
+from rayalign.scoring.failures import STOPS, Alone, in_words, reason_of, storable
 from rayalign.scoring.rules.file import RuleFunction
 
 T = TypeVar("T")
 Item = tuple[str, str, JsonObject | None]
 """The prompt, the response, and the prompt's metadata where the rule asks for it."""
 Outcome = tuple[ScoreStatus, float | None, str | None, float]
-"""What came of an item: status, reward, reason, seconds."""
+"""What came of an item: status, reward, reason, seconds. The reason of an `ok` item says that it was asked alone."""
 Mark = Callable[[int], None]
 """Is told the place of the item that runs from now on, or `IDLE`."""
 IDLE = -1
+RETURNED = "the rule returned "
+"""How the reason of a result begins that is not what a rule may return."""
+ASKED_ALONE = "asked alone: its batch failed"
 
 
 def is_async(function: RuleFunction) -> bool:
@@ -34,18 +38,34 @@ def is_async(function: RuleFunction) -> bool:
 
 
 def outcome_of(value: Any, seconds: float) -> Outcome:
-    """What a returned value means."""
+    """What a returned value means; never raises."""
     if value is None:
         return "abstain", None, "the rule returned None", seconds
+    reward = _finite(value)
+    if reward is None:
+        reason = f"{RETURNED}{in_words(repr, value)}, which is not a finite number"
+        return "error", None, storable(reason), seconds
+    return "ok", reward, None, seconds
+
+
+def _finite(value: Any) -> float | None:
+    """The number as a float; None for anything else, and for what a float cannot hold."""
     # The abstract class is slow to ask, and most rules return a float.
-    number = type(value) is float or (isinstance(value, numbers.Real) and not isinstance(value, bool))
-    if not number or not math.isfinite(value):
-        return "error", None, f"the rule returned {value!r}, which is not a finite number", seconds
-    return "ok", float(value), None, seconds
+    if type(value) is not float and (isinstance(value, bool) or not isinstance(value, numbers.Real)):
+        return None
+    try:
+        reward = float(value)
+    except (OverflowError, ValueError, TypeError):
+        return None
+    return reward if math.isfinite(reward) else None
 
 
 def failure(error: BaseException, seconds: float) -> Outcome:
-    return "error", None, f"{type(error).__name__}: {error}", seconds
+    return "error", None, reason_of(error), seconds
+
+
+def failed(outcome: Outcome) -> bool:
+    return outcome[0] in ("error", "timeout")
 
 
 def late(timeout_s: float, seconds: float) -> Outcome:
@@ -65,7 +85,9 @@ def call_each(function: RuleFunction, items: Sequence[Item], mark: Mark | None =
         try:
             value = _call(function, *item)
             outcome = outcome_of(value, time.perf_counter() - started)
-        except (Exception, SystemExit) as error:
+        except STOPS:
+            raise
+        except BaseException as error:
             outcome = failure(error, time.perf_counter() - started)
         yield outcome
 
@@ -102,8 +124,18 @@ class AsyncCalls:
             return outcome_of(value, time.perf_counter() - started)
         except _LateError:
             return late(self._timeout_s or 0.0, time.perf_counter() - started)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if _ends_the_task(error):
+                raise
             return failure(error, time.perf_counter() - started)
+
+
+def _ends_the_task(error: BaseException) -> bool:
+    """Whether it is the event loop's own word that the task is over, and not the user's function that raised it."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, GeneratorExit)
 
 
 class _LateError(Exception):
@@ -125,7 +157,9 @@ async def within(awaitable: Awaitable[T], timeout_s: float) -> T:
         # SystemExit must not reach the event loop.
         try:
             return await awaitable
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if _ends_the_task(error):
+                raise
             return _Raised(error)
 
     task = asyncio.ensure_future(run())
@@ -158,28 +192,52 @@ def traced(coroutine: Coroutine[object, Any, T], mark: Mark, place: int) -> Gene
             step, value = coroutine.throw, error
 
 
-def call_batch(function: RuleFunction, items: Sequence[Item]) -> list[Outcome]:
-    """One call with all items; what goes wrong with it goes wrong for all of them."""
+def call_batch(function: RuleFunction, items: Sequence[Item], mark: Mark | None = None) -> list[Outcome]:
+    """One call with all items; where it raises, one call for each of them."""
     started = time.perf_counter()
+    if mark:
+        mark(0)
     try:
         values = _call(function, *_columns(items))
-    except (Exception, SystemExit) as error:
-        return [failure(error, time.perf_counter() - started)] * len(items)
+    except STOPS:
+        raise
+    except BaseException as error:
+        outcomes, again = [failure(error, time.perf_counter() - started)] * len(items), Alone(len(items))
+        for place in again.places():
+            outcomes[place] = alone(call_batch(function, [items[place]], mark)[0])
+            again.note(failed(outcomes[place]))
+        return outcomes
     return _batch_outcomes(values, len(items), time.perf_counter() - started)
 
 
-async def call_batch_async(function: RuleFunction, items: Sequence[Item], timeout_s: float | None) -> list[Outcome]:
-    """One call of an async rule with all items; `timeout_s` counts per item."""
+async def call_batch_async(
+    function: RuleFunction, items: Sequence[Item], timeout_s: float | None, mark: Mark | None = None
+) -> list[Outcome]:
+    """The same with an async rule; `timeout_s` counts per item, and who is late is not asked again."""
     started = time.perf_counter()
     limit = None if timeout_s is None else timeout_s * len(items)
+    if mark:
+        mark(0)
     try:
         call = _call(function, *_columns(items))
         values = await call if limit is None else await within(call, limit)
     except _LateError:
         return [late_batch(limit or 0.0, len(items))] * len(items)
-    except (Exception, SystemExit) as error:
-        return [failure(error, time.perf_counter() - started)] * len(items)
+    except BaseException as error:
+        if _ends_the_task(error):
+            raise
+        outcomes, again = [failure(error, time.perf_counter() - started)] * len(items), Alone(len(items))
+        for place in again.places():
+            outcomes[place] = alone((await call_batch_async(function, [items[place]], timeout_s, mark))[0])
+            again.note(failed(outcomes[place]))
+        return outcomes
     return _batch_outcomes(values, len(items), time.perf_counter() - started)
+
+
+def alone(outcome: Outcome) -> Outcome:
+    """The outcome of an item that was asked alone after its batch had failed."""
+    status, reward, reason, seconds = outcome
+    return status, reward, ASKED_ALONE if status == "ok" else reason, seconds
 
 
 def late_batch(limit: float, count: int) -> Outcome:
@@ -193,9 +251,9 @@ def _columns(items: Sequence[Item]) -> tuple[list[str], list[str], list[JsonObje
 
 def _batch_outcomes(values: object, count: int, seconds: float) -> list[Outcome]:
     if not isinstance(values, list | tuple):
-        reason = f"the rule returned a {type(values).__name__} for a batch of {count}, not a list"
+        reason = f"{RETURNED}a {type(values).__name__} for a batch of {count}, not a list"
         return [("error", None, reason, seconds)] * count
     if len(values) != count:
         # Which answer each value belongs to cannot be known.
-        return [("error", None, f"the rule returned {len(values)} scores for a batch of {count}", seconds)] * count
+        return [("error", None, f"{RETURNED}{len(values)} scores for a batch of {count}", seconds)] * count
     return [outcome_of(value, seconds / count) for value in values]

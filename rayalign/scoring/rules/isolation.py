@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rayalign.errors import DataError
-from rayalign.scoring.rules.calls import IDLE, Item, Outcome, late, late_batch
+from rayalign.scoring.failures import Alone
+from rayalign.scoring.rules.calls import IDLE, Item, Outcome, alone, failed, late, late_batch
 from rayalign.scoring.rules.worker import FLUSH_S, PROGRESS_BYTES, Progress, Setup
 
 CHUNK = 1024
@@ -89,6 +90,23 @@ class RuleProcess:
                 left -= len(reply)
         except (EOFError, OSError):
             self._blame(pending, outcomes, self._crashed())
+            if self._setup.batch:
+                self._ask_alone(items, pending, outcomes)
+        except BaseException:
+            # A reply that is still on its way would be taken for the answer to the next question.
+            self._kill()
+            raise
+
+    def _ask_alone(self, items: Sequence[Item], places: list[int], outcomes: list[Outcome | None]) -> None:
+        """Ask for each item of a batch that brought the child down."""
+        again = Alone(len(places))
+        for i in again.places():
+            found: list[Outcome | None] = [None]
+            self._attempt([items[places[i]]], [0], found)
+            outcome = found[0]
+            assert outcome is not None
+            outcomes[places[i]] = alone(outcome)
+            again.note(failed(outcome))
 
     def _wait(self, connection: Connection, count: int) -> bool:
         """Wait for a reply; False where one item has been running for longer than its limit."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.rules.calls import AsyncCalls, Item, Outcome, call_batch, call_batch_async, call_each, is_async
+from rayalign.scoring.rules.calls import (
+    ASKED_ALONE,
+    AsyncCalls,
+    Item,
+    Outcome,
+    call_batch,
+    call_batch_async,
+    call_each,
+    is_async,
+)
 from rayalign.scoring.rules.file import RuleFunction, RuleSource, compile_rule, wants_metadata
 from rayalign.scoring.rules.isolation import RuleProcess
 from rayalign.scoring.rules.worker import Setup
@@ -80,6 +89,8 @@ def items_of(prompts: Sequence[Prompt], samples: Sequence[Sample], with_metadata
 def scores_of(name: str, version: str, outcomes: Sequence[Outcome]) -> list[Score]:
     """The outcomes of one scorer's rule as its scores."""
     return [
-        Score(name, version, status, reward, latency_s=seconds, reason=reason)
+        Score(name, version, status, reward, aspects={"asked_alone": 1.0}, latency_s=seconds)
+        if reason == ASKED_ALONE
+        else Score(name, version, status, reward, latency_s=seconds, reason=reason)
         for status, reward, reason, seconds in outcomes
     ]

@@ -89,7 +89,6 @@ class _Worker:
     def run(self, items: Sequence[Item]) -> None:
         sender = _Sender(self._connection)
         if self._setup.batch:
-            self._progress.mark(0)
             for place, outcome in enumerate(self._batch(items)):
                 sender.add(place, outcome)
         elif self._loop:
@@ -102,8 +101,9 @@ class _Worker:
 
     def _batch(self, items: Sequence[Item]) -> list[Outcome]:
         if self._loop is None:
-            return call_batch(self._function, items)
-        return self._loop.run_until_complete(call_batch_async(self._function, items, self._setup.timeout_s))
+            return call_batch(self._function, items, self._progress.mark)
+        timeout_s = self._setup.timeout_s
+        return self._loop.run_until_complete(call_batch_async(self._function, items, timeout_s, self._progress.mark))
 
     async def _each_async(self, items: Sequence[Item], sender: _Sender) -> None:
         if self._calls is None:
