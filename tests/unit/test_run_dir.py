@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pickle
 from pathlib import Path
@@ -140,3 +141,17 @@ def test_a_round_for_reading_travels_while_the_folder_is_held(folder: Folder) ->
         reader = pickle.loads(pickle.dumps(run_dir.round(3).for_reading()))
         assert reader.index == 3
         assert reader.committed("sampling") == {"files": {}, "rows": 7}
+
+
+def test_the_day_of_a_run_is_the_one_on_which_it_was_made(folder: Folder) -> None:
+    """A run of a version that did not keep it was made when its first attempt started; one that is not there, today."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    run_dir = RunDir(folder)
+    assert run_dir.date == today
+    run_dir.open(make_config().to_dict())
+    assert run_dir.info["date"] == str(today)
+    run_dir.update_info(date="2026-03-09")
+    RunDir(folder).open(make_config().to_dict())
+    assert RunDir(folder).date == datetime.date(2026, 3, 9)
+    run_dir.update_info(date=None, attempts=[{"started": "2025-12-31T23:59:59+00:00"}, {"started": "2026-01-02"}])
+    assert RunDir(folder).date == datetime.date(2025, 12, 31)
