@@ -53,4 +53,4 @@ class SamplesSection(Section):
     format: DatasetFormat = "auto"
     """Which data of `demo` these are: judgments, ultrafeedback or preference."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Longest response, its EOS included; null is `sampling.max_tokens`. Longer ones are left out, never cut."""
+    """Longest response, its end included; null is `sampling.max_tokens`. Longer ones are left out, never cut."""

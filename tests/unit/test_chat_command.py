@@ -22,7 +22,7 @@ from rayalign.errors import ModelError, RunFolderError
 from rayalign.learning.chat_model import ChatModel
 from rayalign.learning.folders import load_tokenizer
 from rayalign.store.run_dir import RunDir
-from tests.renderers import renderer
+from tests.renderers import prompt_ids, renderer
 from tests.tiny_run import make_base, make_saved_run
 
 torch.set_num_threads(1)
@@ -112,6 +112,27 @@ def test_bare_template_sees_one_message_alone(saved: RunDir, base: Path, tmp_pat
     answers, said = talk(run, "w1 w2\nw1 w2\n")
     assert answers[0] == answers[1]
     assert any("each message alone" in line for line in said)
+
+
+def test_a_named_template_is_that_of_the_run(base: Path, tmp_path: Path) -> None:
+    run, tokenizer = make_saved_run(tmp_path / "tiny", base), load_tokenizer(base)
+    config = (run.root / "config.yaml").read_text()
+    (run.root / "config.yaml").write_bytes(config.replace("template: auto", "template: zephyr").encode())
+    asked = prompt_ids([{"role": "user", "content": "w1 w2"}], tokenizer, "zephyr")
+    made = greedy(AutoModelForCausalLM.from_pretrained(base).eval(), asked, 6)
+    assert talk(run, "w1 w2\n", 0)[0] == [tokenizer.decode(made, skip_special_tokens=True)]
+    assert talk(run, "w1 w2\n", 0)[0] != talk(make_saved_run(tmp_path / "own", base), "w1 w2\n", 0)[0]
+
+
+def test_a_token_of_the_template_ends_an_answer_too(base: Path) -> None:
+    """The model itself stops at its EOS alone."""
+    model = ChatModel(base, None, "float32")
+    options = {"max_tokens": 6, "temperature": 0.0, "top_p": 1.0}
+    first = next(iter(greedy(model._model, [0, 3, 8], 1)))
+    list(model.stream([0, 3, 8], stop_ids=[], **options))
+    assert not model.stopped
+    list(model.stream([0, 3, 8], stop_ids=[first], **options))
+    assert model.stopped
 
 
 def test_closing_stops_the_model_and_errors_come_out(base: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import pickle
 from pathlib import Path
@@ -153,3 +154,17 @@ def test_inputs_that_changed_are_named_and_new_checksums_do_not_stop_an_old_run(
         run.keep_inputs({"model_sha256": "z"})
     assert "--fork" not in caught.value.remedy, "adapters do not fit another model"
     assert run.info["inputs"] == {"model_sha256": "a", "train_prompts": "b", "prompt_tokens": "c"}
+
+
+def test_the_day_of_a_run_is_the_one_on_which_it_was_made(folder: Folder) -> None:
+    """A run of a version that did not keep it was made when its first attempt started; one that is not there, today."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    run_dir = RunDir(folder)
+    assert run_dir.date == today
+    run_dir.open(make_config().to_dict())
+    assert run_dir.info["date"] == str(today)
+    run_dir.update_info(date="2026-03-09")
+    RunDir(folder).open(make_config().to_dict())
+    assert RunDir(folder).date == datetime.date(2026, 3, 9)
+    run_dir.update_info(date=None, attempts=[{"started": "2025-12-31T23:59:59+00:00"}, {"started": "2026-01-02"}])
+    assert RunDir(folder).date == datetime.date(2025, 12, 31)
