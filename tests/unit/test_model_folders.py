@@ -325,6 +325,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "code of its own, which is not run",
         "built in",
     ),
+    "weights that only transformers would read": (
+        lambda folder: edit(folder / "config.json", transformers_weights="weights.safetensors"),
+        "names weights.safetensors as its weights",
+        "only transformers would read that",
+        "rename the file",
+    ),
     "an adapter": (an_adapter, "has no config.json", "a PEFT adapter of my/base", "name that base"),
     "no tokenizer": (no_tokenizer, "has no tokenizer", "would know no words", "tokenizer.save_pretrained"),
 }
@@ -538,7 +544,7 @@ def test_a_base_of_a_stage_is_judged_too(base: Path) -> None:
         stage(base, kind, full=True)
     reward_model(base)
     stage(base, "reward_model")
-    with pytest.raises(ModelError, match="is a LlamaForSequenceClassification"):
+    with pytest.raises(ModelError, match=r"lacks lm_head\.weight"):
         stage(base)
     reweigh(base, lambda weights: weights.pop("model.norm.weight"))
     with pytest.raises(ModelError, match=r"lacks model\.norm\.weight"):
