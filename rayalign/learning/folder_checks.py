@@ -11,7 +11,7 @@ from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError, SyncError
 from rayalign.learning.folders import first_line, load_config, load_tokenizer
 from rayalign.learning.merged import check_names
-from rayalign.learning.targets import HEADS, adapted_layers, check_targets
+from rayalign.learning.targets import HEADS, KEY as TARGETS, adapted_layers, check_targets, first_expert
 from rayalign.learning.weights import check_fit
 from rayalign.store.model_checks import Stored, check_files
 from rayalign.store.pretrained import LoadingInfo, check_loaded, check_vocabulary, embedding_rows, load_pretrained
@@ -40,6 +40,12 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTra
     _check_kind(folder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
+    if merges and (expert := first_expert(model)):
+        raise ModelError(
+            f"{KEY}: {folder} has experts ({expert})",
+            "vLLM computes with a rearranged copy of them, which is wrong after weights are replaced while it runs",
+            f"set sync.mode: adapter, and {TARGETS} to attention's modules ([q_proj, k_proj, v_proj, o_proj])",
+        )
     if section.full:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         remedy = "save the base again with save_pretrained, or train an adapter"

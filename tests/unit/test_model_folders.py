@@ -469,16 +469,18 @@ def qwen_moe(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [mixtral, qwen_moe])
-@pytest.mark.parametrize("mode", ["merged", "adapter"])
-def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object], mode: str) -> None:
+def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object]) -> None:
     make(base)
-    sync = {"mode": mode}
+    sync = {"mode": "adapter"}
     for targets in ("all-linear", ["q_proj", "down_proj"] if make is qwen_moe else ["q_proj", "w1"]):
         error = refusal(base, model={"lora": {"targets": targets}}, sync=sync)
         assert error.found.startswith("model.lora.targets: ")
         assert "k_proj, o_proj, q_proj" in error.remedy
     assert read(base, model={"lora": {"targets": ATTENTION}}, sync=sync).model == base
     assert adapted_modules(base, LoraSection(targets=ATTENTION)) == ATTENTION
+    for model in ({"lora": {"targets": ATTENTION}}, {"full": True}):
+        error = refusal(base, model=model)
+        assert "has experts (model.layers.0.mlp.experts." in error.found and "sync.mode: adapter" in error.remedy
 
 
 def test_what_peft_adapts_is_what_the_check_says(base: Path) -> None:
