@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ray.data
+from ray.exceptions import RayError
 
+from rayalign.actors.handles import our_error
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
@@ -66,11 +68,19 @@ class RayGroupBuilder:
             part = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
             return {"part": json.dumps(dataclasses.asdict(part))}
 
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        # Wrapped, it would lose its class on the way.
+        context.raise_original_map_exception = True
         parts = [{"part": part, "shards": some} for part, some in enumerate(parts_of(shards))]
         dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
-        for row in dataset.map(write, num_cpus=0.25).iter_rows():
-            yield GroupPart(**json.loads(row["part"]))
+        try:
+            for row in dataset.map(write, num_cpus=0.25).iter_rows():
+                yield GroupPart(**json.loads(row["part"]))
+        except RayError as error:
+            if ours := our_error(error):
+                raise ours from error
+            raise
 
 
 class GroupMaker:

@@ -48,7 +48,8 @@ def _try_adapter(engine: LLMEngine, model: Path, config: RunConfig) -> None:
         for name, content in empty_adapter(model, config.model.lora).items():
             (Path(folder) / name).write_bytes(content)
         try:
-            engine.add_lora(LoRARequest("try", TRIED_ID, folder))
+            if not engine.add_lora(LoRARequest("try", TRIED_ID, folder)):
+                raise ValueError("it was not loaded")
         except Exception as error:
             raise ModelError(
                 f"model.lora.targets: {config.model.lora.targets}",
@@ -92,10 +93,9 @@ def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any)
 
 
 def _said(error: Exception) -> str:
-    """What an error says, in one line; those of pydantic name the class that was checked first."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[1] if isinstance(error, ValidationError) and lines[1:] else "".join(lines[:1])
-    return f"{type(error).__name__}: {first}"
+    """What an error says, in one line; pydantic's first lines name the class that was checked."""
+    text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    return ": ".join([type(error).__name__, *text.strip().splitlines()[:1]])
 
 
 def _lora_arguments(model: str, config: RunConfig) -> dict[str, object]:

@@ -11,7 +11,7 @@ from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError, SyncError
 from rayalign.learning.folders import first_line, load_config, load_tokenizer
 from rayalign.learning.merged import check_names
-from rayalign.learning.targets import adapted_layers, check_targets
+from rayalign.learning.targets import HEADS, KEY as TARGETS, adapted_layers, check_targets, first_expert
 from rayalign.learning.weights import check_fit
 from rayalign.store.model_checks import Stored, check_files
 from rayalign.store.pretrained import LoadingInfo, check_loaded, check_vocabulary, embedding_rows, load_pretrained
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 KEY = "model.base"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
-TRAINABLE = (*CAUSAL, "ForSequenceClassification")
-HEAD = "score."
-"""Beginning of the names of a reward model's own weights, which a base need not have."""
+NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_proj")
+"""What of a reward model its base need not have."""
 
 
 def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTrainedTokenizerBase:
@@ -38,9 +37,15 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTra
             trained as the config says.
     """
     tensors = check_files(folder, KEY)
-    _check_kind(folder, CAUSAL, "a run trains a causal language model (...ForCausalLM)")
+    _check_kind(folder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
+    if merges and (expert := first_expert(model)):
+        raise ModelError(
+            f"{KEY}: {folder} has experts ({expert})",
+            "vLLM computes with a rearranged copy of them, which is wrong after weights are replaced while it runs",
+            f"set sync.mode: adapter, and {TARGETS} to attention's modules ([q_proj, k_proj, v_proj, o_proj])",
+        )
     if section.full:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
         remedy = "save the base again with save_pretrained, or train an adapter"
@@ -62,10 +67,8 @@ def check_stage_base(folder: Path, lora: LoraSection | None, *, rewards: bool) -
     """
     check_files(folder, KEY)
     if rewards:
-        _check_kind(folder, TRAINABLE, "a reward model is made of a language model or another reward model")
-        model = _complete(AutoModelForSequenceClassification, folder, unused=(HEAD,), num_labels=1)
+        model = _complete(AutoModelForSequenceClassification, folder, unused=NEW_PARTS, num_labels=1)
     else:
-        _check_kind(folder, CAUSAL, "SFT trains a causal language model (...ForCausalLM)")
         model = _complete(AutoModelForCausalLM, folder)
     tokenizer = load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
@@ -74,13 +77,13 @@ def check_stage_base(folder: Path, lora: LoraSection | None, *, rewards: bool) -
     return tokenizer
 
 
-def _check_kind(folder: Path, kinds: tuple[str, ...], why: str) -> None:
+def _check_kind(folder: Path) -> None:
     config = load_config(folder)
     found = config.architectures or []
-    if config.is_encoder_decoder or not any(kind.endswith(kinds) for kind in found):
+    if config.is_encoder_decoder or not any(kind.endswith(CAUSAL) for kind in found):
         raise ModelError(
             f"{KEY}: {folder} is a {', '.join(found) or 'model without architectures in its config.json'}",
-            why,
+            "a run trains a causal language model (...ForCausalLM), and vLLM serves it by that name",
             "name a model of that kind",
         )
 
@@ -96,6 +99,7 @@ def _complete(
         why=first_line,
         remedy="check that the folder holds a model of a kind that transformers knows",
         device_map="meta",
+        dtype="float32",
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **options,

@@ -18,7 +18,7 @@ from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 KEY = "model.lora.targets"
 EXPERT_NAMES = {"gate", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3"}
-"""What PEFT takes for the experts and their router where a model keeps its experts in one tensor."""
+"""What PEFT takes for the experts and their router where a model has some."""
 HEADS = ("score", "classifier", "classification_head")
 """Output heads of models that classify: transformers does not tell them."""
 
@@ -33,7 +33,7 @@ def adapted_layers(model: PreTrainedModel, section: LoraSection) -> list[str]:
         ModelError: the config names a module that the model does not have, or layers that cannot be adapted and served.
     """
     linear = linear_layers(model)
-    experts = _experts(model)
+    experts = first_expert(model)
     leaves = {_leaf(name) for name in linear if not _is_expert(name) and not (experts and _leaf(name) in EXPERT_NAMES)}
     advice = f"set {KEY} to some of {', '.join(sorted(leaves))}" if leaves else "set model.full: true"
     _check_not_transposed(model, section)
@@ -137,9 +137,9 @@ def _why_missing(model: PreTrainedModel, missing: list[str]) -> str:
     return "the model has no such linear module"
 
 
-def _experts(model: PreTrainedModel) -> str | None:
-    """The first tensor that holds many experts' weights, where the model has one."""
-    return next((name for name, p in model.named_parameters() if p.ndim == 3 and _is_expert(name)), None)
+def first_expert(model: PreTrainedModel) -> str | None:
+    """The first weight of an expert, where the model has experts."""
+    return next((name for name, _ in model.named_parameters() if _is_expert(name)), None)
 
 
 def _is_expert(name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.records import JsonObject
-from rayalign.store.model_files import check_fetched, model_files, read_config, weight_files
+from rayalign.store.model_files import INDEX, SINGLE, check_fetched, model_files, read_config, weight_files
 
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
 FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -40,6 +40,12 @@ def check_files(folder: Path, key: str, *, quantised: bool = False) -> dict[str,
     """
     config = read_config(folder, key)
     check_fetched(model_files(folder), key)
+    if (named := config.get("transformers_weights")) not in (None, SINGLE, INDEX):
+        raise ModelError(
+            f"{key}: config.json of {folder} names {named} as its weights (transformers_weights)",
+            f"only transformers would read that, and vLLM {SINGLE} or what {INDEX} names",
+            "rename the file, and remove that key",
+        )
     if not any(True for pattern in VOCABULARIES for _ in folder.glob(pattern)):
         raise ModelError(
             f"{key}: {folder} has no tokenizer",

@@ -59,12 +59,12 @@ def check_loaded(found: LoadingInfo, folder: Path, key: str, *, unused: tuple[st
     """Refuse a model that did not get all of its weights from its files.
 
     Args:
-        unused: beginnings of names of weights that may be missing, because nothing reads them.
+        unused: parts of the model whose weights may be missing: nothing reads them, or they are to be new.
 
     Raises:
         ModelError: weights are missing, or have another shape in the files.
     """
-    missing = sorted(name for name in found["missing_keys"] if not name.startswith(unused))
+    missing = sorted(name for name in found["missing_keys"] if not set(name.split(".")) & set(unused))
     if missing:
         raise ModelError(
             f"{key}: {folder} lacks {', '.join(missing[:3])}{' ...' if missing[3:] else ''}",

@@ -325,6 +325,12 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "code of its own, which is not run",
         "built in",
     ),
+    "weights that only transformers would read": (
+        lambda folder: edit(folder / "config.json", transformers_weights="weights.safetensors"),
+        "names weights.safetensors as its weights",
+        "only transformers would read that",
+        "rename the file",
+    ),
     "an adapter": (an_adapter, "has no config.json", "a PEFT adapter of my/base", "name that base"),
     "no tokenizer": (no_tokenizer, "has no tokenizer", "would know no words", "tokenizer.save_pretrained"),
 }
@@ -463,16 +469,18 @@ def qwen_moe(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [mixtral, qwen_moe])
-@pytest.mark.parametrize("mode", ["merged", "adapter"])
-def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object], mode: str) -> None:
+def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object]) -> None:
     make(base)
-    sync = {"mode": mode}
+    sync = {"mode": "adapter"}
     for targets in ("all-linear", ["q_proj", "down_proj"] if make is qwen_moe else ["q_proj", "w1"]):
         error = refusal(base, model={"lora": {"targets": targets}}, sync=sync)
         assert error.found.startswith("model.lora.targets: ")
         assert "k_proj, o_proj, q_proj" in error.remedy
     assert read(base, model={"lora": {"targets": ATTENTION}}, sync=sync).model == base
     assert adapted_modules(base, LoraSection(targets=ATTENTION)) == ATTENTION
+    for model in ({"lora": {"targets": ATTENTION}}, {"full": True}):
+        error = refusal(base, model=model)
+        assert "has experts (model.layers.0.mlp.experts." in error.found and "sync.mode: adapter" in error.remedy
 
 
 def test_what_peft_adapts_is_what_the_check_says(base: Path) -> None:
@@ -538,7 +546,7 @@ def test_a_base_of_a_stage_is_judged_too(base: Path) -> None:
         stage(base, kind, full=True)
     reward_model(base)
     stage(base, "reward_model")
-    with pytest.raises(ModelError, match="is a LlamaForSequenceClassification"):
+    with pytest.raises(ModelError, match=r"lacks lm_head\.weight"):
         stage(base)
     reweigh(base, lambda weights: weights.pop("model.norm.weight"))
     with pytest.raises(ModelError, match=r"lacks model\.norm\.weight"):

@@ -290,6 +290,21 @@ def test_an_unknown_model_is_refused(name: str, tmp_path: Path, monkeypatch: pyt
     assert "`demo`" in caught.value.remedy
 
 
+def test_of_a_hub_repository_only_the_model_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not its maker's own format, which would be as large again, nor pickles."""
+    files = ["config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json", "chat_template.jinja"]
+    others = ["consolidated.safetensors", "original/consolidated.00.pth", "original/params.json", "pytorch_model.bin"]
+    asked: list[str] = []
+
+    def snapshot(repo: str, **patterns: list[str]) -> str:
+        asked.extend(huggingface_hub.utils.filter_repo_objects([*files, *others], **patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert resolve_model("some/model") == tmp_path
+    assert asked == files
+
+
 def test_an_error_of_the_hub_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def times_out(*_: object, **__: object) -> None:
         raise TimeoutError

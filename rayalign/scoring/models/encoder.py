@@ -35,8 +35,8 @@ Pooling = Literal["cls", "mean"]
 _KINDS = ("Model", "ForMaskedLM")
 _SENTENCE_TRANSFORMERS = {"Transformer", "Pooling", "Normalize"}
 """Modules of that library's folders that this encoder does too."""
-POOLER = "pooler."
-"""Beginning of the names of weights that nothing here reads."""
+POOLER = "pooler"
+"""A part of the model that nothing here reads."""
 _PROBES = ("a b", "c d e")
 
 

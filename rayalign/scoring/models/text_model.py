@@ -40,7 +40,7 @@ def load_model(
     """The model with all its weights, ready to score on a device.
 
     Args:
-        unused: beginnings of names of weights that may be missing, because nothing reads them.
+        unused: parts of the model whose weights may be missing, because nothing reads them.
 
     Raises:
         ModelError: it cannot be loaded, or weights of it are missing or have another shape.
@@ -58,7 +58,7 @@ def check_model(auto_class: type[_BaseAutoModelClass], folder: Path, *, unused: 
         ModelError: files are missing or damaged, weights are missing or quantised, or tokens have no embedding.
     """
     check_files(folder, KEY)
-    model = _complete(auto_class, folder, unused, device_map="meta")
+    model = _complete(auto_class, folder, unused, device_map="meta", dtype="float32")
     check_vocabulary(load_tokenizer(folder), embedding_rows(model), folder, KEY)
     if _counting_padding(model) is not None and padding_of(model) is None:
         raise ModelError(
