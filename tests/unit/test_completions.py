@@ -122,6 +122,7 @@ WRONG: dict[str, tuple[Respond, str]] = {
         "no chat completion",
     ),
     "a stream of other things": (stream('data: {"choices": ['), "no chat completion"),
+    "a stream with a gap": (stream(HALVES[0], 'data: {"choices": [', *HALVES[1:]), "no chat completion"),
     "an empty stream": (stream(": keep-alive", "data: [DONE]"), "no chat completion"),
     "brackets": (Respond(b"[" * 100_000), "no chat completion"),
     "brackets in an error": (Respond(b'{"error":' * 300 + b"1" + b"}" * 300), "no chat completion"),
@@ -176,6 +177,7 @@ def test_what_cannot_be_read_fails_its_answer_with_a_reason() -> None:
         Respond({"error": {"status": "503", "message": "busy"}}),
         Respond({"object": "error", "code": 500, "message": "boom"}),
         stream(*HALVES[:2]),
+        Respond(stream(*HALVES).body[:-20]),
     ],
 )
 def test_an_error_that_may_pass_is_asked_again_though_its_status_is_200(fault: Respond) -> None:

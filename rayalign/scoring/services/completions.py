@@ -89,17 +89,22 @@ def _events(text: str) -> Iterator[object]:
 
     Lines that begin with a colon are comments, by which gateways keep a connection open.
     """
-    lines: list[str] = []
-    failed = False
-    for line in [*_LINES.split(text), ""]:
+    events: list[tuple[bool, list[str]]] = [(False, [])]
+    for line in _LINES.split(text):
         name, _, value = line.partition(":")
         if name == "data":
-            lines.append(value.removeprefix(" "))
+            events[-1][1].append(value.removeprefix(" "))
         elif name == "event":
-            failed = value.strip() == "error"
-        elif not line and lines:
+            events[-1] = (value.strip() == "error", events[-1][1])
+        elif not line:
+            events.append((False, []))
+    for i, (failed, lines) in enumerate(events):
+        try:
             yield from ({"error": one} if failed else one for one in _data(lines))
-            lines, failed = [], False
+        except ValueError:
+            # The connection ended within the last event: what is missing then is said of the whole.
+            if i < len(events) - 1:
+                raise
 
 
 def _data(lines: Sequence[str]) -> list[object]:
