@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from rayalign.demo.cache import cache_folder
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
+from rayalign.store.cache import cache_folder
 
 GIB = 2**30
 REQUIRED = ("ray", "torch", "transformers", "peft", "trl", "deepspeed", "bitsandbytes", "pyarrow", "pydantic")

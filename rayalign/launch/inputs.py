@@ -69,8 +69,11 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     sources = read_scorers(config.scoring, config, config_dir)
     check_services(config.scorer_settings, sources)
     from rayalign.learning.folders import hash_model, load_tokenizer
+    from rayalign.learning.gguf import notices
 
     model = find_base(config.model.base)
+    for notice in notices(model, f"model.base {config.model.base}"):
+        console.say(notice)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
     if config.samples is None:

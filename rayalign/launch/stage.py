@@ -11,7 +11,7 @@ import pyarrow as pa
 from rayalign.config.file import redact
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ConfigError
-from rayalign.launch.models import find_base
+from rayalign.launch.models import MADE, find_base
 from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, package_versions, run_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
 from rayalign.records import JsonObject
@@ -51,8 +51,8 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     """
     stage = StageDir(stage_folder(config))
     run_dir = RunDir(stage.root, forkable=False)
-    if config.model.base == "demo":
-        find_base("demo")
+    if config.model.base in MADE:
+        find_base(config.model.base)
     with (
         run_dir.lock(),
         interruptible(),

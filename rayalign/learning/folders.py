@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rayalign.config.model import LoraSection
 from rayalign.errors import ModelError
+from rayalign.learning.gguf import converted, find_gguf
 from rayalign.store.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 
 
 def resolve_model(base: str, key: str = "model.base") -> Path:
-    """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
+    """Local folder of a model: the folder itself, what a GGUF file is converted to, or the snapshot of a hub id
+    (downloaded if it is not here).
 
     Args:
         key: where the config names it, for the error.
@@ -36,12 +38,14 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
         ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
     """
     folder = Path(base).expanduser()
+    if (file := find_gguf(folder, key)) is not None:
+        return converted(file.resolve(), key)
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise ModelError(
                 f"{key}: {base} has no config.json",
                 "it is not a Hugging Face model folder",
-                f"point {key} at the folder that holds config.json",
+                f"point {key} at the folder that holds config.json, or at a GGUF file",
             )
         return folder.resolve()
     from huggingface_hub import snapshot_download
@@ -52,7 +56,7 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
         raise ModelError(
             f"{key}: {base!r} cannot be loaded",
             f"there is no such folder, and as a hub id it failed: {first_line(error)}",
-            "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
+            "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
         ) from error
 
 
