@@ -71,7 +71,7 @@ chess | chess game play board piece | They play chess by post and finish about o
 painting | paint color colour art picture | Painting taught him to look at things longer than before.
 a photograph | photo picture camera image | The photograph shows a street that no longer exists.
 a computer | computer machine program data | The computer is old, but it does everything that I need.
-a telephone | phone call talk speak | The telephone rang four times before anybody got up.
+a telephone | phone telephone call ring rang talk | The telephone rang four times before anybody got up.
 a clock | clock time hour | The clock in the hall has been five minutes slow for years.
 money | money pay buy cost bank save | He saved money for a year and then spent it in a week.
 friendship | friend | Friendship grows slowly and can survive long silences.

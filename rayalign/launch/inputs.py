@@ -69,11 +69,9 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     sources = read_scorers(config.scoring, config, config_dir)
     check_services(config.scorer_settings, sources)
     from rayalign.learning.folders import hash_model, load_tokenizer
-    from rayalign.learning.gguf import notices
 
     model = find_base(config.model.base)
-    for notice in notices(model, f"model.base {config.model.base}"):
-        console.say(notice)
+    _say_origins(config, console, model, sources)
     tokenizer = load_tokenizer(model)
     _check_context(config, model, tokenizer)
     if config.samples is None:
@@ -86,6 +84,16 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     _check_targets(config, prompts.holdout)
     train_N = prompts.split.train_N
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
+
+
+def _say_origins(config: RunConfig, console: Console, model: Path, sources: list[ScorerSource]) -> None:
+    """What a user should know of models that were made from GGUF files."""
+    from rayalign.learning.gguf import notices
+
+    scorers = ((section.name, source.model) for section, source in zip(config.scoring, sources, strict=True))
+    for name, folder in ((f"model.base {config.model.base}", model), *scorers):
+        for notice in notices(folder, name) if folder is not None else ():
+            console.say(notice)
 
 
 def _read_online(

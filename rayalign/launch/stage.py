@@ -14,6 +14,7 @@ from rayalign.errors import ConfigError
 from rayalign.launch.models import MADE, find_base
 from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, package_versions, run_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
+from rayalign.learning.gguf import notices
 from rayalign.records import JsonObject
 from rayalign.store.files import write_file, write_json
 from rayalign.store.run_dir import RunDir
@@ -95,6 +96,8 @@ def _train(
 ) -> JsonObject:
     started = time.monotonic()
     inputs = read_stage_inputs(kind, config, config_dir, stage)
+    for notice in notices(inputs.base, f"model.base {config.model.base}"):
+        console.say(notice)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved)
     run_dir.keep_inputs(inputs.digests())

@@ -76,6 +76,8 @@ def complete_config(config: PretrainedConfig, header: GgufHeader, file: Path, ke
             raise _refused(key, file, f"{own}.{name} = {wanted}", "the model's config has no such number")
     if hasattr(config, "sliding_window") and header.of_model("attention.sliding_window") is None:
         config.sliding_window = None
+    if hasattr(config, "query_pre_attn_scalar"):
+        config.query_pre_attn_scalar = _gemma_scale(config)
     _complete_rope(config, header, file, key)
     _set_tokens(config, header)
 
@@ -86,6 +88,14 @@ def unread_keys(header: GgufHeader) -> list[str]:
     prefix = f"{header.architecture}."
     own = {name.removeprefix(prefix) for name in header.metadata if name.startswith(prefix)}
     return sorted(prefix + name for name in own - known if not name.startswith("rope.scaling."))
+
+
+def _gemma_scale(config: PretrainedConfig) -> int:
+    """What Gemma 2 and 3 divide attention's products by, squared: no header has it, and llama.cpp goes by the size."""
+    of_27b = {"gemma2": 46, "gemma3_text": 62}
+    if config.num_hidden_layers == of_27b.get(config.model_type):
+        return config.hidden_size // config.num_attention_heads
+    return config.head_dim
 
 
 def _complete_rope(config: PretrainedConfig, header: GgufHeader, file: Path, key: str) -> None:
