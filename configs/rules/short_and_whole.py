@@ -1,17 +1,17 @@
-"""A rule for short answers: of 10 to 40 words, ended, on the subject, without repetition and in their own words."""
+"""A rule for short answers: of 10 to 30 words, ended, on the subject, without repetition and in their own words."""
 
 from __future__ import annotations
 
 import re
 
-SHORTEST, LONGEST = 10, 40
+SHORTEST, LONGEST = 10, 30
 RUN = 4
 
 
 def score(prompt: str, response: str, metadata: dict) -> float | None:
     """The mean of three marks, times a fourth, each from 0 to 1; 1.0 is an answer with nothing to complain about.
 
-    Length: 1 from 10 to 40 words. End: the answer ends as a sentence does, which one that was cut off rarely does.
+    Length: 1 from 10 to 30 words. End: the answer ends as a sentence does, which one that was cut off rarely does.
     Subject: one of the beginnings of words in the prompt's field `about` is in it; 1 where the prompt has none.
     Times its own words: of its runs of four words, the share that is new, neither said before nor in the prompt.
 

@@ -170,10 +170,11 @@ def _write_weights(header: GgufHeader, file: Path, folder: Path, key: str) -> No
 
 
 def _without_origin(path: Path) -> None:
-    """Drop what another version of transformers would write otherwise, so that the same model has one checksum."""
+    """Drop where a config comes from, so that the same model has one checksum, whichever version wrote it."""
     saved = json.loads(path.read_text(encoding="utf-8"))
-    origin = ("transformers_version", "_model_name_or_path")
-    write_json(path, {name: value for name, value in saved.items() if name not in origin})
+    saved.pop("_model_name_or_path", None)
+    # Without a version transformers warns about tokenizers that older ones wrote.
+    write_json(path, {**saved, "transformers_version": "5.0.0"})
 
 
 def _check_tensors(model: PreTrainedModel, loaded: Mapping[str, Any], header: GgufHeader, file: Path, key: str) -> None:
