@@ -22,13 +22,13 @@ from rich.console import Console
 
 from rayalign.errors import ModelError
 from rayalign.learning.gguf_config import ELSEWHERE, ROPE_FACTORS, complete_config, unread_keys
-from rayalign.learning.gguf_header import GgufHeader, load_gguf, read_header
+from rayalign.learning.gguf_header import GgufSource, read_header
 from rayalign.learning.gguf_tokenizer import unknown_splitting, write_tokenizer
 from rayalign.store.cache import cache_folder, made_once
 from rayalign.store.files import write_json
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 FACTS = "gguf.json"
 """In a converted folder: name and checksum of the file, and the types of its quantised tensors."""
@@ -42,7 +42,7 @@ def find_gguf(path: Path, key: str) -> Path | None:
     Raises:
         ModelError: the folder holds several.
     """
-    if path.is_file() or path.suffix == ".gguf":
+    if path.is_file() or (path.suffix == ".gguf" and not path.is_dir()):
         return path
     files = sorted(path.glob("*.gguf")) if path.is_dir() else []
     if not files or any(any(path.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
@@ -62,9 +62,11 @@ def converted(file: Path, key: str) -> Path:
     Raises:
         ModelError: the file is not there, is damaged, or holds something that transformers does not read.
     """
-    if not file.is_file():
-        raise ModelError(f"{key}: {file} is not there", "a name that ends in .gguf is a file", "check the path")
-    sha256 = file_digest(file)
+    try:
+        sha256 = file_digest(file)
+    except OSError as error:
+        why = f"a name that ends in .gguf is a file: {error.strerror}"
+        raise ModelError(f"{key}: {file} cannot be opened", why, "check the path, and that you may read it") from error
     name = re.sub(r"[^A-Za-z0-9._-]", "-", file.stem)[:60]
     return converted_as(cache_folder() / f"gguf-{name}-{sha256[:16]}-v{VERSION}", file, sha256, key)
 
@@ -79,7 +81,7 @@ def converted_as(
     """
 
     def make(scratch: Path) -> None:
-        _convert(file, sha256, scratch / "model", key)
+        _convert(file, sha256, scratch, key)
         check(scratch / "model")
 
     return made_once(folder, make)
@@ -108,14 +110,18 @@ def notices(folder: Path, name: str) -> list[str]:
     return said + [f"{name}: {facts['file']}: {problem}" for problem in facts["doubts"]]
 
 
-def _convert(file: Path, sha256: str, folder: Path, key: str) -> None:
+def _convert(file: Path, sha256: str, scratch: Path, key: str) -> None:
     _need_package(key, file)
     header = read_header(file, key)
-    _check_kind(header, file, key)
+    alone, folder = scratch / "alone" / "model.gguf", scratch / "model"
+    source = GgufSource(file, key, header, alone)
+    _check_kind(source)
     Console(stderr=True).print(f"Converting {file.name} (once, cached)", highlight=False)
-    folder.mkdir()
-    write_tokenizer(header, file, folder, key)
-    _write_weights(header, file, folder, key)
+    for made in (alone.parent, folder):
+        made.mkdir()
+    alone.symlink_to(file.resolve())
+    write_tokenizer(source, folder)
+    _write_weights(source, folder)
     doubts = [f"{name} is not read" for name in unread_keys(header)]
     if (splitting := unknown_splitting(header)) is not None:
         doubts.append(f"{splitting}, so that some text may become other tokens than the model learned from")
@@ -132,32 +138,32 @@ def _need_package(key: str, file: Path) -> None:
         )
 
 
-def _check_kind(header: GgufHeader, file: Path, key: str) -> None:
+def _check_kind(source: GgufSource) -> None:
     """Refuse, by the header alone, what is not one whole model."""
-    if (parts := header.metadata.get("split.count", 1)) > 1:
-        raise ModelError(
-            f"{key}: {file} is one of {parts} parts",
+    if (parts := source.header.metadata.get("split.count", 1)) > 1:
+        raise source.refused(
+            f"it is one of {parts} parts",
             "transformers reads a GGUF file that is whole",
             "join them with llama.cpp's llama-gguf-split --merge, and name the result",
         )
-    if (kind := header.metadata.get("general.type", "model")) != "model":
-        raise ModelError(f"{key}: {file} holds an {kind}", "the base must be a whole model", ELSEWHERE)
+    if (kind := source.header.metadata.get("general.type", "model")) != "model":
+        raise source.refused(f"it holds another thing than a model: {kind}", "the base must be a model", ELSEWHERE)
 
 
-def _write_weights(header: GgufHeader, file: Path, folder: Path, key: str) -> None:
+def _write_weights(source: GgufSource, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
     with without_bars():
-        config = load_gguf(AutoConfig.from_pretrained, file, key, ELSEWHERE)
-        complete_config(config, header, file, key)
+        config = source.load(AutoConfig.from_pretrained, ELSEWHERE)
+        complete_config(config, source)
         options = {"config": config, "dtype": torch.float32, "output_loading_info": True}
-        model, loaded = load_gguf(AutoModelForCausalLM.from_pretrained, file, key, ELSEWHERE, **options)
-    _check_tensors(model, loaded, header, file, key)
+        model, loaded = source.load(AutoModelForCausalLM.from_pretrained, ELSEWHERE, **options)
+    _check_tensors(model, loaded, source)
     # Else transformers refuses to save the weights, which are quantised no longer.
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
-    ends = [header.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    ends = [source.header.metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id,
         eos_token_id=list(dict.fromkeys(end for end in ends if end is not None)) or None,
@@ -177,24 +183,24 @@ def _without_origin(path: Path) -> None:
     write_json(path, {**saved, "transformers_version": "5.0.0"})
 
 
-def _check_tensors(model: PreTrainedModel, loaded: Mapping[str, Any], header: GgufHeader, file: Path, key: str) -> None:
+def _counts(name: str, config: PretrainedConfig) -> bool:
+    """Whether a tensor of this name is one of the model's weights."""
+    if name == ROPE_FACTORS or (name == "output.weight" and config.tie_word_embeddings):
+        return False
+    # Blocks behind the last one predict further tokens; transformers' models have none.
+    block = re.match(r"blk\.(\d+)\.", name)
+    return block is None or int(block[1]) < config.num_hidden_layers
+
+
+def _check_tensors(model: PreTrainedModel, loaded: Mapping[str, Any], source: GgufSource) -> None:
     """Refuse a model that lacks a tensor of the file, or has one that is not in it."""
     missing = sorted(loaded["missing_keys"]) + sorted(str(key) for key in loaded["mismatched_keys"])
-    # Blocks behind the last one predict further tokens; transformers' models have none.
-    extra = re.compile(r"blk\.(\d+)\.")
-    layers = model.config.num_hidden_layers
-    theirs = sum(
-        tensor.elements
-        for tensor in header.tensors
-        if tensor.name != ROPE_FACTORS
-        and not ((block := extra.match(tensor.name)) and int(block[1]) >= layers)
-        and not (tensor.name == "output.weight" and model.config.tie_word_embeddings)
-    )
+    theirs = sum(tensor.elements for tensor in source.header.tensors if _counts(tensor.name, model.config))
     ours = sum(weight.numel() for weight in model.parameters())
     if missing or theirs != ours:
         found = f"{', '.join(missing[:5])} missing" if missing else f"{theirs} numbers in it, {ours} in the model"
-        raise ModelError(
-            f"{key}: {file}, architecture {header.architecture}: {found}",
+        raise source.refused(
+            found,
             "transformers does not read all of it, and the rest of the model would be random or missing",
             ELSEWHERE,
         )

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayalign.errors import ModelError
-from rayalign.learning.gguf_header import GgufHeader
+from rayalign.learning.gguf_header import GgufHeader, GgufSource
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -57,13 +56,13 @@ _WITHOUT_EFFECT = {"rope.scaling.finetuned", "attention.causal", "tensor_data_la
 _ROPE = {"rope.freq_base", "rope.freq_base_swa", "rope.dimension_count", "rope.dimension_sections"}
 
 
-def complete_config(config: PretrainedConfig, header: GgufHeader, file: Path, key: str) -> None:
+def complete_config(config: PretrainedConfig, source: GgufSource) -> None:
     """Set what the header says and transformers did not read.
 
     Raises:
         ModelError: the header asks for something that the config has no place for.
     """
-    own = header.architecture
+    header = source.header
     for name, attributes in _SAME.items():
         wanted = header.of_model(name)
         if wanted is None or isinstance(wanted, list):
@@ -73,12 +72,12 @@ def complete_config(config: PretrainedConfig, header: GgufHeader, file: Path, ke
             if not _equal(getattr(config, attribute), wanted):
                 setattr(config, attribute, wanted)
         elif name not in ("attention.key_length", "context_length"):
-            raise _refused(key, file, f"{own}.{name} = {wanted}", "the model's config has no such number")
+            raise _refused(source, f"{name} = {wanted}", "the model's config has no such number")
     if hasattr(config, "sliding_window") and header.of_model("attention.sliding_window") is None:
         config.sliding_window = None
     if hasattr(config, "query_pre_attn_scalar"):
         config.query_pre_attn_scalar = _gemma_scale(config)
-    _complete_rope(config, header, file, key)
+    _complete_rope(config, source)
     _set_tokens(config, header)
 
 
@@ -98,13 +97,12 @@ def _gemma_scale(config: PretrainedConfig) -> int:
     return config.head_dim
 
 
-def _complete_rope(config: PretrainedConfig, header: GgufHeader, file: Path, key: str) -> None:
+def _complete_rope(config: PretrainedConfig, source: GgufSource) -> None:
+    header = source.header
     rope = getattr(config, "rope_parameters", None)
     kind, factor = header.of_model("rope.scaling.type"), header.of_model("rope.scaling.factor")
     if kind not in (None, "none") and factor not in (None, 0.0, 1.0):
-        raise _refused(
-            key, file, f"{header.architecture}.rope.scaling.type = {kind}", "transformers does not read it from a GGUF"
-        )
+        raise _refused(source, f"rope.scaling.type = {kind}", "transformers does not read it from a GGUF file")
     if rope is None:
         return
     whole = rope.get("full_attention", rope)
@@ -112,25 +110,23 @@ def _complete_rope(config: PretrainedConfig, header: GgufHeader, file: Path, key
         whole["rope_theta"] = base
     if "sliding_attention" in rope and (base := header.of_model("rope.freq_base_swa")) is not None:
         rope["sliding_attention"]["rope_theta"] = base
-    _complete_width(config, whole, header, file, key)
-    if (factors := header.floats(file, ROPE_FACTORS)) is not None:
-        whole |= _llama3_rope(factors, whole["rope_theta"], file, key)
+    _complete_width(config, whole, source)
+    if (factors := header.floats(source.file, ROPE_FACTORS)) is not None:
+        whole |= _llama3_rope(factors, whole["rope_theta"], source)
 
 
-def _complete_width(config: PretrainedConfig, rope: dict[str, Any], header: GgufHeader, file: Path, key: str) -> None:
+def _complete_width(config: PretrainedConfig, rope: dict[str, Any], source: GgufSource) -> None:
     """How much of a head turns with its position."""
-    width = header.of_model("rope.dimension_count")
+    width = source.header.of_model("rope.dimension_count")
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if not isinstance(width, int) or width == head * rope.get("partial_rotary_factor", 1.0):
         return
     if "partial_rotary_factor" not in rope:
-        raise _refused(
-            key, file, f"{header.architecture}.rope.dimension_count = {width} of {head}", "the model turns whole heads"
-        )
+        raise _refused(source, f"rope.dimension_count = {width} of {head}", "the model turns whole heads")
     rope["partial_rotary_factor"] = width / head
 
 
-def _llama3_rope(factors: Sequence[float], theta: float, file: Path, key: str) -> dict[str, Any]:
+def _llama3_rope(factors: Sequence[float], theta: float, source: GgufSource) -> dict[str, Any]:
     """The four numbers that give these factors.
 
     Raises:
@@ -146,7 +142,7 @@ def _llama3_rope(factors: Sequence[float], theta: float, file: Path, key: str) -
                 "high_freq_factor": high,
                 "original_max_position_embeddings": context,
             }
-    raise _refused(key, file, f"tensor {ROPE_FACTORS}", "its factors for long contexts are none that are known here")
+    raise _refused(source, f"tensor {ROPE_FACTORS}", "its factors for long contexts are none that are known here")
 
 
 def _llama3_factors(count: int, theta: float, factor: float, low: float, high: float, context: int) -> list[float]:
@@ -170,5 +166,5 @@ def _equal(found: Any, wanted: Any) -> bool:
     return found == wanted
 
 
-def _refused(key: str, file: Path, found: str, why: str) -> ModelError:
-    return ModelError(f"{key}: {file}: {found}", f"{why}, and without it the model would answer worse", ELSEWHERE)
+def _refused(source: GgufSource, found: str, why: str) -> ModelError:
+    return source.refused(found, f"{why}, and without it the model would answer worse", ELSEWHERE)

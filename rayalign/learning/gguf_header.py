@@ -84,7 +84,7 @@ def read_header(file: Path, key: str) -> GgufHeader:
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 return _Reader(data).header()
-            except (struct.error, UnicodeDecodeError, ValueError) as error:
+            except (struct.error, ValueError, ArithmeticError, LookupError, TypeError, RecursionError) as error:
                 raise ModelError(
                     f"{key}: {file} cannot be read as a GGUF file: {error}",
                     "it was cut off or damaged on its way here, or it is of a version that is not known",
@@ -92,17 +92,31 @@ def read_header(file: Path, key: str) -> GgufHeader:
                 ) from error
 
 
-def load_gguf(load: Callable[..., Any], file: Path, key: str, remedy: str, **options: object) -> Any:
-    """What a `from_pretrained` method of transformers makes of a GGUF file.
+@dataclass(frozen=True, slots=True)
+class GgufSource:
+    """A GGUF file that is being read."""
 
-    Raises:
-        ModelError: it raised, which it does with any exception, by what is in the file.
-    """
-    try:
-        return load(file.parent, gguf_file=file.name, **options)
-    except Exception as error:
-        why = f"transformers: {type(error).__name__}: {error}"
-        raise ModelError(f"{key}: {file} cannot be loaded", why, remedy) from error
+    file: Path
+    key: str
+    """Where the config names it, for errors."""
+    header: GgufHeader
+    alone: Path
+    """A link to it in a folder of its own: transformers also reads what lies beside a file."""
+
+    def load(self, load: Callable[..., Any], remedy: str, **options: object) -> Any:
+        """What a `from_pretrained` method of transformers makes of the file.
+
+        Raises:
+            ModelError: it raised, which it does with any exception, by what is in the file.
+        """
+        try:
+            return load(self.alone.parent, gguf_file=self.alone.name, **options)
+        except Exception as error:
+            why = f"transformers: {type(error).__name__}: {error}"
+            raise self.refused("cannot be loaded", why, remedy) from error
+
+    def refused(self, found: str, why: str, remedy: str) -> ModelError:
+        return ModelError(f"{self.key}: {self.file}, architecture {self.header.architecture}: {found}", why, remedy)
 
 
 class _Reader:

@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayalign.errors import ModelError
-from rayalign.learning.gguf_header import GgufHeader, load_gguf
+from rayalign.learning.gguf_header import GgufHeader, GgufSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 REMEDY = "name the model's folder in Hugging Face format, or its hub id, or a GGUF file that was made of all of it"
 _BYTE_LEVEL, _PIECES = "gpt2", "llama"
-_CONTROL = 3
+_CONTROL, _USER_DEFINED = 3, 4
 _GPT2 = {"default", "gpt-2", "mpt", "olmo", "jais", "trillion", "phi-2", "roberta-bpe"}
 """Values of `tokenizer.ggml.pre` whose text is split as GPT-2's is, which is what transformers does by default."""
 _DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
@@ -25,7 +24,7 @@ _WHOLE_WORDS = _LLAMA3 | {"tekken"}
 """A word that is a token is one token, though no merges lead there."""
 
 
-def write_tokenizer(header: GgufHeader, file: Path, folder: Path, key: str) -> None:
+def write_tokenizer(source: GgufSource, folder: Path) -> None:
     """Write the tokenizer into the folder, with the chat template and the special tokens of the header.
 
     Raises:
@@ -33,14 +32,12 @@ def write_tokenizer(header: GgufHeader, file: Path, folder: Path, key: str) -> N
     """
     from transformers import PreTrainedTokenizerFast
 
-    tokens, kind = header.metadata.get("tokenizer.ggml.tokens"), header.metadata.get("tokenizer.ggml.model")
-    if not tokens or not kind:
-        raise ModelError(
-            f"{key}: {file} holds no tokenizer", "its header lists no tokens, so no text can be read", REMEDY
-        )
-    read = load_gguf(PreTrainedTokenizerFast.from_pretrained, file, key, REMEDY)
-    _mended(read, header).save_pretrained(folder)
-    _check(PreTrainedTokenizerFast.from_pretrained(folder), header, file, key)
+    metadata = source.header.metadata
+    if not metadata.get("tokenizer.ggml.tokens") or not metadata.get("tokenizer.ggml.model"):
+        raise source.refused("it holds no tokenizer", "its header lists no tokens that text could become", REMEDY)
+    read = source.load(PreTrainedTokenizerFast.from_pretrained, REMEDY)
+    _mended(read, source.header).save_pretrained(folder)
+    _check(PreTrainedTokenizerFast.from_pretrained(folder), source)
 
 
 def unknown_splitting(header: GgufHeader) -> str | None:
@@ -63,6 +60,7 @@ def _mended(read: Any, header: GgufHeader) -> PreTrainedTokenizerBase:
     # transformers' tokenizer classes add their own special tokens, for which the model has no embedding.
     state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < len(tokens)]
     if metadata["tokenizer.ggml.model"] == _BYTE_LEVEL:
+        _as_spelled(state, header)
         if pre in _DIGITS:
             state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [_EACH_DIGIT, state["pre_tokenizer"]]}
         state["model"]["ignore_merges"] = pre in _WHOLE_WORDS
@@ -82,6 +80,22 @@ def _mended(read: Any, header: GgufHeader) -> PreTrainedTokenizerBase:
     )
     mended.chat_template = metadata.get("tokenizer.chat_template")
     return mended
+
+
+def _as_spelled(state: dict[str, Any], header: GgufHeader) -> None:
+    """Special tokens outside the alphabet of bytes, such as DeepSeek's, which transformers spells in bytes."""
+    types = dict(enumerate(header.metadata.get("tokenizer.ggml.token_type", [])))
+    there, vocabulary = {token["id"] for token in state["added_tokens"]}, state["model"]["vocab"]
+    spelled = {identity: token for token, identity in vocabulary.items()}
+    for identity, token in enumerate(header.metadata["tokenizer.ggml.tokens"]):
+        if types.get(identity) in (_CONTROL, _USER_DEFINED) and identity not in there:
+            del vocabulary[spelled[identity]]
+            vocabulary[token] = identity
+            plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+            state["added_tokens"].append(
+                {"id": identity, "content": token, "special": types[identity] == _CONTROL, **plain}
+            )
+    state["added_tokens"].sort(key=lambda token: token["id"])
 
 
 _EACH_DIGIT = {"type": "Digits", "individual_digits": True}
@@ -104,9 +118,9 @@ def _adds_bos(header: GgufHeader) -> bool:
     return metadata.get("tokenizer.ggml.add_bos_token", usual)
 
 
-def _check(tokenizer: PreTrainedTokenizerBase, header: GgufHeader, file: Path, key: str) -> None:
+def _check(tokenizer: PreTrainedTokenizerBase, source: GgufSource) -> None:
     """Refuse a tokenizer that, read back, does not do what the header says."""
-    metadata, tokens = header.metadata, header.metadata["tokenizer.ggml.tokens"]
+    metadata, tokens = source.header.metadata, source.header.metadata["tokenizer.ggml.tokens"]
     problems = []
     if len(tokenizer) > len(tokens):
         problems.append(f"{len(tokenizer)} tokens, and the header lists {len(tokens)}")
@@ -114,15 +128,16 @@ def _check(tokenizer: PreTrainedTokenizerBase, header: GgufHeader, file: Path, k
         wanted, found = metadata.get(f"tokenizer.ggml.{field}_token_id"), getattr(tokenizer, f"{name}_token_id")
         if wanted != found:
             problems.append(f"{name}_token_id {found}, and the header says {wanted}")
-    for identity, kind in enumerate(metadata.get("tokenizer.ggml.token_type", [])):
-        if kind == _CONTROL and tokenizer(tokens[identity], add_special_tokens=False)["input_ids"] != [identity]:
-            problems.append(f"{tokens[identity]!r} is not token {identity}")
+    types = metadata.get("tokenizer.ggml.token_type", [])
+    for identity, (token, kind) in enumerate(zip(tokens, types, strict=False)):
+        if kind == _CONTROL and tokenizer(token, add_special_tokens=False)["input_ids"] != [identity]:
+            problems.append(f"{token!r} is not token {identity}")
     starts = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    if starts != _adds_bos(header):
+    if starts != _adds_bos(source.header):
         problems.append(f"BOS {'' if starts else 'not '}added to bare text")
     if problems:
-        raise ModelError(
-            f"{key}: the tokenizer of {file} is read wrongly: {'; '.join(problems[:5])}",
+        raise source.refused(
+            f"its tokenizer is read wrongly: {'; '.join(problems[:5])}",
             "transformers makes another tokenizer of it than its header describes",
             REMEDY,
         )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rayalign.demo.language import build_tokenizer
 from rayalign.errors import ModelError
 from rayalign.learning.folders import hash_model, resolve_model
 from rayalign.learning.gguf import notices
@@ -138,6 +139,28 @@ def test_no_special_token_is_added_that_the_model_has_no_row_for(tmp_path: Path)
     assert max(tokenizer("<|endoftext|>")["input_ids"]) < len(TOKENS)
 
 
+def test_special_tokens_outside_the_alphabet_of_bytes_stay_whole(tmp_path: Path) -> None:
+    """DeepSeek's, which transformers spells in bytes and then cuts up."""
+    tokens = ["<\uff5cbegin▁of▁sentence\uff5c>", *TOKENS[1:]]
+    metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.add_bos_token": True}
+    file = write_gguf(tmp_path / "tiny.gguf", tiny_model(), metadata=metadata)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(str(file)))
+    assert tokenizer("in")["input_ids"] == [0, TOKENS.index("in")]
+    assert tokenizer("<\uff5cbegin▁of▁sentence\uff5c>in", add_special_tokens=False)["input_ids"] == [0, TOKENS.index("in")]
+    assert (tokenizer.decode([0, TOKENS.index("in")], skip_special_tokens=True), len(tokenizer)) == ("in", len(tokens))
+
+
+def test_what_lies_beside_the_file_is_not_read(tmp_path: Path) -> None:
+    wanted = AutoTokenizer.from_pretrained(resolve_model(str(write_gguf(tmp_path / "tiny.gguf", tiny_model()))))
+    (tmp_path / "model").mkdir()
+    build_tokenizer().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "gpt2"}')
+    file = write_gguf(tmp_path / "model" / "other.gguf", tiny_model(seed=1))
+    found = AutoTokenizer.from_pretrained(resolve_model(str(file.parent)))
+    assert found.backend_tokenizer.to_str() == wanted.backend_tokenizer.to_str()
+    assert found.chat_template == wanted.chat_template == CHATML
+
+
 def test_a_word_that_is_a_token_is_one_without_merges_where_the_header_says_llama_3(tmp_path: Path) -> None:
     tokens = [*TOKENS[:-1], "zq"]
     lists = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": MERGES[:-1]}
@@ -202,7 +225,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a tokenizer of another kind": ({"metadata": {"tokenizer.ggml.model": "rwkv"}}, "rwkv"),
     "an unknown architecture": ({"architecture": "rwkv6"}, "rwkv6"),
     "one part of several": ({"metadata": {"split.count": 3}}, "one of 3 parts"),
-    "an adapter": ({"metadata": {"general.type": "adapter"}}, "holds an adapter"),
+    "an adapter": ({"metadata": {"general.type": "adapter"}}, "than a model: adapter"),
     "a tensor too few": ({"tensors": drop("blk.1.ffn_up.weight")}, "model.layers.1.mlp.up_proj.weight missing"),
     "a tensor too many": ({"tensors": add("blk.0.attn_sinks.weight")}, "numbers in it"),
     "unknown factors": ({"tensors": add("rope_freqs.weight")}, "rope_freqs.weight"),
@@ -257,7 +280,7 @@ def test_a_damaged_header_is_refused(position: int, tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_gguf_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"gone\.gguf is not there"):
+    with pytest.raises(ModelError, match=r"gone\.gguf cannot be opened"):
         resolve_model(str(tmp_path / "gone.gguf"))
     (tmp_path / "weights.bin").write_bytes(b"PK\x03\x04")
     with pytest.raises(ModelError, match=r"weights\.bin is no GGUF file"):
