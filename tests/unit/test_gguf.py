@@ -141,12 +141,13 @@ def test_no_special_token_is_added_that_the_model_has_no_row_for(tmp_path: Path)
 
 def test_special_tokens_outside_the_alphabet_of_bytes_stay_whole(tmp_path: Path) -> None:
     """DeepSeek's, which transformers spells in bytes and then cuts up."""
-    tokens = ["<\uff5cbegin▁of▁sentence\uff5c>", *TOKENS[1:]]
+    bos = "<\uff5cbegin▁of▁sentence\uff5c>"
+    tokens = [bos, *TOKENS[1:]]
     metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.add_bos_token": True}
     file = write_gguf(tmp_path / "tiny.gguf", tiny_model(), metadata=metadata)
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(str(file)))
     assert tokenizer("in")["input_ids"] == [0, TOKENS.index("in")]
-    assert tokenizer("<\uff5cbegin▁of▁sentence\uff5c>in", add_special_tokens=False)["input_ids"] == [0, TOKENS.index("in")]
+    assert tokenizer(f"{bos}in", add_special_tokens=False)["input_ids"] == [0, TOKENS.index("in")]
     assert (tokenizer.decode([0, TOKENS.index("in")], skip_special_tokens=True), len(tokenizer)) == ("in", len(tokens))
 
 
