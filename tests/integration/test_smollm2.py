@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -61,6 +62,12 @@ def run(folder: Path, *settings: str) -> tuple[RunDir, str]:
 @pytest.fixture(scope="module")
 def ran(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, str]:
     return run(tmp_path_factory.mktemp("runs"))
+
+
+def test_the_conversion_gives_the_same_weights_everywhere(smollm2_folder: Path) -> None:
+    """Runs of before resume only where the base has the checksum that it had."""
+    digest = hashlib.sha256((smollm2_folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest == "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd"
 
 
 def test_the_model_answers_as_its_package_does(smollm2_folder: Path, tokenizer: Any) -> None:
