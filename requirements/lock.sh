@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Rewrites requirements/cpu.lock from pyproject.toml, cpu.in and overrides.txt; pins that still fit are kept.
+# Rewrites requirements/cpu.lock from pyproject.toml, cpu.in and overrides.txt, and smollm2.lock from smollm2.in; pins
+# that still fit are kept.
 # Arguments go to uv, for example: requirements/lock.sh --upgrade-package ray
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,4 +19,7 @@ compile() {
         --custom-compile-command requirements/lock.sh --no-emit-index-url --annotation-style line --output-file requirements/cpu.lock --quiet "$@"
 }
 compile "$@" || compile "$@" --index "$PYTORCH_CPU_INDEX" --index-strategy unsafe-best-match
+"$uv" pip compile requirements/smollm2.in --constraint requirements/cpu.lock --no-deps --python-version 3.11 \
+    --custom-compile-command requirements/lock.sh --no-emit-index-url --annotation-style line \
+    --output-file requirements/smollm2.lock --quiet
 echo "requirements/cpu.lock: $(grep -c == requirements/cpu.lock) packages"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
-from rayalign.store.model_files import cache_folder
+from rayalign.store.cache import cache_folder
 
 GIB = 2**30
 REQUIRED = ("ray", "torch", "transformers", "peft", "trl", "deepspeed", "bitsandbytes", "pyarrow", "pydantic")

@@ -36,7 +36,7 @@ _BOUNDS = {
 }
 _REQUIRED: dict[tuple[str | int, ...], str] = {
     ("model",): "model: {base: demo}",
-    ("model", "base"): "base: demo, a local model folder or a hub id",
+    ("model", "base"): "base: demo, smollm2, a local model folder, a GGUF file or a hub id",
     ("prompts",): "prompts: {source: demo}",
     ("prompts", "source"): "source: demo, or a JSON or JSONL file",
     ("scoring",): "scoring: [{type: rule, function: demo}]",

@@ -27,7 +27,7 @@ class LoraSection(Section):
 
 class ModelSection(Section):
     base: Annotated[str, Field(min_length=1)]
-    """`demo`, a local Hugging Face folder, or a hub id."""
+    """`demo`, `smollm2`, a local Hugging Face folder, a GGUF file, or a hub id."""
     context: Annotated[int, Field(ge=1)] | None = None
     """Context length in tokens where the model's own is too short; only for models with rotary positions."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -117,7 +117,7 @@ class JudgeScoring(ServiceScoring):
     base_url: str | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
     """`openai`: name under which the endpoint serves the judge. `vllm`: `demo` (the demo policy, which cannot judge),
-    a local Hugging Face folder, or a hub id."""
+    `smollm2`, a local Hugging Face folder, a GGUF file, or a hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """`vllm`: the data type of the judge's weights."""
     context: Annotated[int, Field(ge=64)] | None = None

@@ -28,7 +28,7 @@ class StageRunSection(Section):
 
 class StageModelSection(Section):
     base: Annotated[str, Field(min_length=1)]
-    """`demo`, `demo_untrained`, a local Hugging Face folder, or a hub id."""
+    """`demo`, `demo_untrained`, or as in a run's config."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     quantization: Literal["none", "int8", "nf4"] = "none"
     """How the frozen base weights are stored while LoRA weights are trained (bitsandbytes)."""

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.scoring.definitions import definitions_digest
-from rayalign.store.model_files import cache_folder
+from rayalign.store.cache import cache_folder, made_once
 
 Report = Callable[[int], object]
 """Called with the number of steps made."""
@@ -72,17 +71,9 @@ class CachedModel:
         Raises:
             ModelError: the training process failed; its last words are in the message.
         """
-        from filelock import FileLock
-
         name = f"demo-{self.what.replace(' ', '-')}-{self._digest(seed, threads)}"
         folder = (cache or cache_folder()).expanduser().absolute() / name
-        if folder.is_dir():
-            return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
-            if not folder.is_dir():
-                self._train_into(folder, seed, threads)
-        return folder
+        return made_once(folder, lambda scratch: self._train(scratch, seed, threads))
 
     def _digest(self, seed: int, threads: int) -> str:
         facts = {
@@ -93,39 +84,31 @@ class CachedModel:
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _train_into(self, folder: Path, seed: int, threads: int) -> None:
-        """Train into a scratch folder and rename the result to `folder`; the caller holds the lock."""
-        scratch = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(scratch, ignore_errors=True)  # left by a killed process: the lock says that nobody uses it
-        scratch.mkdir()
+    def _train(self, scratch: Path, seed: int, threads: int) -> None:
         log = scratch / "train.log"
         command = [sys.executable, "-m", self.module, str(scratch), str(seed), str(threads)]
-        try:
-            with log.open("wb") as errors:
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
-                    env=_child_env(scratch, threads),
-                )
-                try:
-                    self._show_progress(child)
-                    child.wait()
-                finally:
-                    child.kill()  # does nothing to a child that has ended
-                    child.wait()
-            if child.returncode != 0:
-                tail = log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
-                raise ModelError(
-                    f"training the demo {self.what} ended with exit status {child.returncode}:\n{tail}",
-                    f"the demo makes its own small models, with {', '.join(self.libraries)} on the CPU",
-                    "check free memory and disk space, and that the environment holds the pinned library versions",
-                )
-            (scratch / "model").rename(folder)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+        with log.open("wb") as errors:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=_child_env(scratch, threads),
+            )
+            try:
+                self._show_progress(child)
+                child.wait()
+            finally:
+                child.kill()  # does nothing to a child that has ended
+                child.wait()
+        if child.returncode != 0:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+            raise ModelError(
+                f"training the demo {self.what} ended with exit status {child.returncode}:\n{tail}",
+                f"the demo makes its own small models, with {', '.join(self.libraries)} on the CPU",
+                "check free memory and disk space, and that the environment holds the pinned library versions",
+            )
 
     def _show_progress(self, child: subprocess.Popen[str]) -> None:
         """Draw a progress bar from the child's step numbers, one a line, until it closes its output."""

@@ -82,6 +82,7 @@ def read_inputs(
     from rayalign.learning.folders import hash_model
 
     model = find_base(config.model.base)
+    _say_origins(config, console, model, sources)
     renderer = ChatRenderer(check_policy(model, config.model, merges=config.merges), config.prompts.template, date)
     _say_left_out_files(console, model)
     _check_context(config, model, renderer)
@@ -96,6 +97,16 @@ def read_inputs(
     _check_targets(config, prompts.holdout)
     train_N = prompts.split.train_N
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
+
+
+def _say_origins(config: RunConfig, console: Console, model: Path, sources: list[ScorerSource]) -> None:
+    """What a user should know of models that were made from GGUF files."""
+    from rayalign.learning.gguf import notices
+
+    scorers = ((section.name, source.model) for section, source in zip(config.scoring, sources, strict=True))
+    for name, folder in ((f"model.base {config.model.base}", model), *scorers):
+        for notice in notices(folder, name) if folder is not None else ():
+            console.say(notice)
 
 
 def _read_online(config: RunConfig, rows: PromptRows, renderer: ChatRenderer, console: Console, logs: Path) -> _Prompts:

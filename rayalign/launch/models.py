@@ -13,12 +13,17 @@ from rayalign.config.services import JudgeScoring
 from rayalign.demo.rules import demo_rule
 from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
+from rayalign.store.cache import is_made_here
 from rayalign.store.model_checks import check_files
 from rayalign.store.saved_run import SavedRun
 
+MADE = ("demo", "smollm2")
+"""Names of the project's own models."""
+
 
 def find_base(name: str, key: str = "model.base") -> Path:
-    """The folder of a base model, by path, by hub id, or `demo`: the demo world's, made where it is not cached.
+    """The folder of a model, by path, by hub id, or by the name of one that is made on this machine where it is not
+    cached: `demo`, `smollm2`, a GGUF file.
 
     Args:
         key: what gave the name, for errors.
@@ -30,13 +35,18 @@ def find_base(name: str, key: str = "model.base") -> Path:
         from rayalign.demo.policy import demo_policy
 
         return demo_policy()
+    if name == "smollm2":
+        from rayalign.demo.smollm2 import smollm2
+
+        return smollm2(key)
     from rayalign.learning.folders import resolve_model
 
     return resolve_model(name, key)
 
 
 def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
-    """The folder of the base that a run trained on, and its id or path as the user gave it (of `demo`: its folder).
+    """The folder of the base that a run trained on, and its id or path as the user gave it (of one that was made on
+    this machine: its folder).
 
     Args:
         given: where the model is now; None looks where the run's config says.
@@ -50,7 +60,7 @@ def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
     be_quiet()
     name = given or str(run.config["model"]["base"])
     folder = find_base(name, "--base" if given else "model.base")
-    name = str(folder) if name == "demo" else name
+    name = str(folder) if is_made_here(folder) else name
     if (found := hash_model(folder)) != sha256:
         raise ModelError(
             f"base model {name}: checksum {found[:16]}...",
@@ -61,12 +71,14 @@ def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
 
 
 def make_demo_models(config: RunConfig) -> None:
-    """Train the demo world's models that the config names and that are not in the cache."""
-    if config.model.base == "demo":
-        find_base("demo")
+    """Make the models that the config names as the project's own and that are not in the cache."""
+    if config.model.base in MADE:
+        find_base(config.model.base)
     for section in config.scoring:
-        if model_of(section) == "demo":
+        if (name := model_of(section)) == "demo":
             _demo_model_of(section)
+        elif name in MADE:
+            find_base(name, "scoring.model")
 
 
 def _demo_model_of(section: Scoring) -> Path:
@@ -105,14 +117,14 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
         ModelError: it cannot be found, or is of another kind.
         ConfigError: a judge's context is too short for what it is to read.
     """
-    from rayalign.learning.folders import hash_folder, resolve_model
+    from rayalign.learning.folders import hash_folder
     from rayalign.scoring.judges.judge_model import check_judge_model
     from rayalign.scoring.models.encoder import check_encoder
     from rayalign.scoring.models.reward_model import check_reward_model
 
     name = model_of(section)
     assert name is not None
-    folder = _demo_model_of(section) if name == "demo" else resolve_model(name, "scoring.model")
+    folder = _demo_model_of(section) if name == "demo" else find_base(name, "scoring.model")
     if isinstance(section, JudgeScoring):
         # It is only asked: vLLM serves weights that were quantised.
         check_files(folder, "scoring.model", quantised=True)

@@ -11,9 +11,10 @@ import pyarrow as pa
 from rayalign.config.file import redact
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ConfigError
-from rayalign.launch.models import find_base
+from rayalign.launch.models import MADE, find_base
 from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, package_versions, run_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
+from rayalign.learning.gguf import notices
 from rayalign.records import JsonObject
 from rayalign.store.files import write_file, write_json
 from rayalign.store.run_dir import RunDir
@@ -51,8 +52,8 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     """
     stage = StageDir(stage_folder(config))
     run_dir = RunDir(stage.root, forkable=False)
-    if config.model.base == "demo":
-        find_base("demo")
+    if config.model.base in MADE:
+        find_base(config.model.base)
     with (
         run_dir.lock(),
         interruptible(),
@@ -95,6 +96,8 @@ def _train(
 ) -> JsonObject:
     started = time.monotonic()
     inputs = read_stage_inputs(kind, config, config_dir, stage, run_dir.date)
+    for notice in notices(inputs.base, f"model.base {config.model.base}"):
+        console.say(notice)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved)
     run_dir.keep_inputs(inputs.digests())

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rayalign.errors import ModelError
+from rayalign.learning.gguf import converted, find_gguf
 from rayalign.store.model_files import ELSEWHERE, MODEL_FILES, model_files, read_config, without_others
 from rayalign.store.pretrained import load_pretrained
 
@@ -24,7 +25,8 @@ T = TypeVar("T")
 
 
 def resolve_model(base: str, key: str = "model.base") -> Path:
-    """Local folder of a model: the folder itself, or the snapshot of a hub id (downloaded if it is not here).
+    """Local folder of a model: the folder itself, what a GGUF file is converted to, or the snapshot of a hub id
+    (downloaded if it is not here).
 
     Where other weights lie beside the model, it is a folder of links to the model's own files.
 
@@ -35,6 +37,8 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
         ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
     """
     folder = Path(base).expanduser()
+    if (file := find_gguf(folder, key)) is not None:
+        return converted(file.resolve(), key)
     if folder.is_dir():
         read_config(folder, key)
         return without_others(folder.resolve(), key)
@@ -46,7 +50,7 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
         raise ModelError(
             f"{key}: {base!r} cannot be loaded",
             f"there is no such folder, and as a hub id it failed: {first_line(error)}",
-            "give an existing Hugging Face model folder, a hub id that you may read, or `demo`",
+            "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
         ) from error
     return without_others(Path(found), key)
 

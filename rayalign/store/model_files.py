@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.records import JsonObject
+from rayalign.store.cache import cache_folder
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
@@ -185,7 +185,7 @@ def without_others(folder: Path, key: str) -> Path:
         return folder
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in candidates(folder)]
     digest = hashlib.sha256(json.dumps([str(folder), facts]).encode()).hexdigest()[:16]
-    linked = cache_folder().expanduser().absolute() / "linked" / f"{folder.name}-{digest}"
+    linked = cache_folder() / "linked" / f"{folder.name}-{digest}"
     if linked.is_dir():
         return linked
     try:
@@ -216,8 +216,3 @@ def left_out(folder: Path) -> list[str]:
     """What a folder of links leaves out; nothing of any other folder."""
     path = folder / LINKS_LEFT_OUT
     return json.loads(path.read_text()) if path.is_file() else []
-
-
-def cache_folder() -> Path:
-    """Where models that were made or linked are kept: `$RAYALIGN_CACHE`, else `~/.cache/rayalign`."""
-    return Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign")
