@@ -79,18 +79,24 @@ def rest(record: Row, used: Iterable[str]) -> JsonObject:
 
 
 def prompt_field(record: Row, names: Sequence[str]) -> str:
-    """The first of `names` that the row has."""
-    for name in names:
-        if name in record:
-            return name
+    """The first of `names` that the row has, with a value where any of them has one."""
+    there = [name for name in names if name in record]
+    if there:
+        return next((name for name in there if record[name] is not None), there[0])
     lacking = " or ".join(names)
     remedy = "name the field that holds the prompt in prompts.field, or the format"
     raise BadRow(f"no field {lacking}", *_no_field(record, lacking), remedy)
 
 
 def asking_field(record: Row) -> str | None:
-    """The field that holds the prompt beside answers, if any does."""
-    return next((name for name in ASKING if _asks(record.get(name), name)), None)
+    """The field that holds the prompt beside answers, if any does; a blank one where no other does."""
+    blank = None
+    for name in ASKING:
+        if name in record and _asks(record[name], name):
+            if record[name] != "":
+                return name
+            blank = blank or name
+    return blank
 
 
 def _asks(value: object, name: str) -> bool:

@@ -23,6 +23,7 @@ BLANK = "blank prompt"
 NO_USER_TURN = "no user turn to answer"
 REPEATED = (*PROMPT_FIELDS, "input")
 """Fields that may say again what is asked. What they say beside it must not be lost."""
+_NO_TEXT = frozenset((*TOOLS, *MEDIA))
 
 
 def opened(record: object) -> Row:
@@ -38,7 +39,7 @@ def opened(record: object) -> Row:
         example = 'for example {"prompt": "List two animals."}'
         raise BadRow("not an object", found, "a row is an object with a prompt field", example)
     row = plain_row(record)
-    for name in (*TOOLS, *MEDIA):
+    for name in () if _NO_TEXT.isdisjoint(row) else (*TOOLS, *MEDIA):
         if not is_blank(row.get(name)):
             raise BadRow(
                 f"the row has {name}, and only texts can be kept",

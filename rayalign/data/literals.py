@@ -22,7 +22,9 @@ KEYS = (("role", "content"), ("from", "value"))
 
 
 def is_turn(value: object) -> bool:
-    return isinstance(value, Mapping) and any(who in value and what in value for who, what in KEYS)
+    return isinstance(value, dict) and (
+        ("role" in value and "content" in value) or ("from" in value and "value" in value)
+    )
 
 
 def turns_in(value: object, name: str) -> object:
@@ -31,10 +33,9 @@ def turns_in(value: object, name: str) -> object:
     Raises:
         BadRow: a text that begins as a list of turns, and cannot be read as one.
     """
-    if isinstance(value, list) and value and all(isinstance(item, str) and _OBJECTS.match(item) for item in value):
-        turns = [turns_in(item, name) for item in value]
-        return turns if all(map(is_turn, turns)) else value
-    if not isinstance(value, str) or not (_OBJECTS.match(value) or _TURNS.match(value)):
+    if not isinstance(value, str):
+        return _turns_of_texts(value, name)
+    if not (_OBJECTS.match(value) or _TURNS.match(value)):
         return value
     if not any(_has_key(value, who) and _has_key(value, what) for who, what in KEYS):
         return value
@@ -51,6 +52,13 @@ def turns_in(value: object, name: str) -> object:
     if any(map(is_turn, items)):
         raise _unreadable(name)
     return value
+
+
+def _turns_of_texts(value: object, name: str) -> object:
+    if not isinstance(value, list) or not value or not isinstance(value[0], str) or not _OBJECTS.match(value[0]):
+        return value
+    turns = [turns_in(item, name) for item in value]
+    return turns if all(map(is_turn, turns)) else value
 
 
 def list_in(value: object, name: str) -> object:

@@ -26,6 +26,8 @@ MAX_DEPTH = 100
 MAX_BITS = 14_000
 """Of an integer that Python writes in digits: its limit is 4,300 of them."""
 _SIMPLE = frozenset({str, int, float, bool, type(None)})
+_TEXT = frozenset({str})
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def plain_row(record: Mapping[object, object]) -> JsonObject:
@@ -40,13 +42,18 @@ def plain_row(record: Mapping[object, object]) -> JsonObject:
 def plain(value: object, field: str, depth: int = 0) -> object:
     """One value of a row, `depth` levels down in its `field`."""
     kind = type(value)
-    if kind in _SIMPLE or (kind is list and _SIMPLE.issuperset(map(type, value))):  # type: ignore[call-overload]
+    if kind in _SIMPLE or _is_plain(value):
         return value
     if depth == MAX_DEPTH:
         raise BadRow(f"{field} has more than {MAX_DEPTH} lists or objects within each other")
-    if isinstance(value, Mapping):
-        return _object(value, field, depth)
-    if isinstance(value, list) and value and all(type(item) is tuple and len(item) == 2 for item in value):
+    if kind is dict or isinstance(value, Mapping):
+        return _object(value, field, depth)  # type: ignore[arg-type]
+    if (
+        isinstance(value, list)
+        and value
+        and type(value[0]) is tuple
+        and all(type(item) is tuple and len(item) == 2 for item in value)
+    ):
         # pyarrow gives a map as (key, value) tuples, which no other source has.
         pairs = [(_key(key, field), plain(item, field, depth + 1)) for key, item in value]
         return dict(pairs) if len(dict(pairs)) == len(pairs) else [list(pair) for pair in pairs]
@@ -57,6 +64,13 @@ def plain(value: object, field: str, depth: int = 0) -> object:
     return _scalar(value, field, depth)
 
 
+def _is_plain(value: object) -> bool:
+    """Whether this is a list, or an object with texts as keys, of values that JSON has itself: most are."""
+    if type(value) is list:
+        return _SIMPLE.issuperset(map(type, value))
+    return type(value) is dict and _SIMPLE.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value))
+
+
 def strict(metadata: JsonObject) -> JsonObject:
     """Metadata that every later reader of JSON takes: NaN is null, infinity and decimals are text, bytes base64.
 
@@ -64,10 +78,10 @@ def strict(metadata: JsonObject) -> JsonObject:
         BadRow: a text that is not valid Unicode, or an integer of more digits than Python writes.
     """
     try:
-        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
+        text = _STRICT.encode(metadata)
     except (TypeError, ValueError):
         metadata = {key: _strict(value, key) for key, value in metadata.items()}
-        text = json.dumps(metadata, ensure_ascii=False)
+        text = _STRICT.encode(metadata)
     if not _is_unicode(text):
         odd = next(
             key for key, value in metadata.items() if not _is_unicode(json.dumps({key: value}, ensure_ascii=False))
@@ -99,10 +113,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def _object(record: Mapping[object, object], field: str, depth: int) -> JsonObject:
-    # On the way down a field's name stays that of the row's own field.
-    named = {_key(key, field): value for key, value in record.items()}
+    named = {key if type(key) is str else _key(key, field): value for key, value in record.items()}
     if len(named) < len(record):
         raise BadRow(f"{field} has two keys of the same text")
+    # On the way down a field's name stays that of the row's own field.
     return {key: plain(value, field if depth else key, depth + 1) for key, value in named.items()}
 
 

@@ -24,6 +24,7 @@ ROLES = {
 TOOLS = ("tool_calls", "function_call", "tools", "functions")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+BEYOND_TEXT = (*TOOLS, *MEDIA, *THOUGHTS)
 UNTRAINED = ("weight", "train", "training")
 """Keys of a turn that say whether it is learned."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
@@ -48,23 +49,24 @@ def conversation(value: object, name: str) -> list[Message]:
         BadRow: it is none of these, or a turn has more than a role and a text.
     """
     value = turns_in(value, name)
-    turns = [value] if isinstance(value, Mapping) else value
+    turns = [value] if isinstance(value, dict) else value
     if not isinstance(turns, list):
         raise BadRow(f"{name} is not a conversation")
     if not turns:
         raise BadRow(f"{name} is empty")
     messages: list[Message] = []
     for turn in turns:
-        if not isinstance(turn, Mapping):
+        if not isinstance(turn, dict):
             raise BadRow(f"{name} is neither text nor a conversation")
         messages.append(_message(turn, name))
-    if messages[-1]["role"] == "assistant" and any(_is_off(turns[-1].get(key)) for key in UNTRAINED):
+    last = turns[-1]
+    if len(last) > 2 and messages[-1]["role"] == "assistant" and any(_is_off(last.get(key)) for key in UNTRAINED):
         raise BadRow("the last answer is marked as one not to learn from")
     return messages
 
 
 def is_conversation(value: object) -> bool:
-    """Whether a value, or what stands in it as text, is a turn or a list of turns."""
+    """Whether a value is a turn or a list of turns; of a text, what `turns_in` makes of it tells."""
     return is_turn(value) or (isinstance(value, list) and bool(value) and all(map(is_turn, value)))
 
 
@@ -136,10 +138,11 @@ def _said(role: str, content: str) -> Message:
 
 
 def _message(turn: Turn, name: str) -> Message:
-    for key in (*TOOLS, *MEDIA, *THOUGHTS):
+    # Most turns have nothing but role and content.
+    for key in BEYOND_TEXT if len(turn) > 2 or not is_turn(turn) else ():
         if not is_blank(turn.get(key)):
             raise BadRow(f"a message has {key}, and only its text can be kept")
-    who, what = next((keys for keys in KEYS if all(key in turn for key in keys)), ("", ""))
+    who, what = next(((who, what) for who, what in KEYS if who in turn and what in turn), ("", ""))
     if not who:
         fields = ", ".join(map(str, turn)) or "none"
         raise BadRow(
@@ -150,9 +153,10 @@ def _message(turn: Turn, name: str) -> Message:
         )
     if not isinstance(role := turn[who], str):
         raise BadRow(NOT_TEXT)
-    if role.strip().lower() not in ROLES:
+    known = ROLES.get(role) or ROLES.get(role.strip().lower())
+    if known is None:
         raise BadRow(f"a message has the role {role[:_SHOWN]!r}, which is none of system, user and assistant")
-    return _said(ROLES[role.strip().lower()], _content(turn[what], name))
+    return _said(known, _content(turn[what], name))
 
 
 def _content(value: object, name: str) -> str:

@@ -39,6 +39,7 @@ PAIRS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
     ({"question": FISH, "system": "", **SIDES}, [user(FISH)]),
     ({"question": FISH, "system_prompt": "Answer in French.", "system": None, **SIDES}, [FRENCH, user(FISH)]),
     ({"query": FISH, **SIDES}, [user(FISH)]),
+    ({"prompt": None, "question": FISH, "messages": None, **SIDES}, [user(FISH)]),
     ({"input": FISH, "system": "Answer in French.", **SIDES}, [FRENCH, user(FISH)]),
     ({"prompt": FISH, "history": [["Describe rain.", "Wet."]], **SIDES}, [*RAIN, user(FISH)]),
     ({"prompt": [FRENCH, user(FISH)], **CHATS}, [FRENCH, user(FISH)]),
@@ -70,7 +71,8 @@ PAIRS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
 def test_the_prompt_of_a_pair_is_what_the_row_names(record: dict[str, Any], messages: list[dict[str, str]]) -> None:
     row = read(record)
     assert isinstance(row, DatasetRow), row
-    assert (row.messages, row.completions, row.metadata) == (messages, PAIR, {})
+    assert (row.messages, row.completions) == (messages, PAIR)
+    assert set(row.metadata.values()) <= {None}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,7 @@ TARGETS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
     ({"conversations": [{"from": "system", "value": "Answer in French."}, human(FISH), gpt(COD)]},
      [FRENCH, user(FISH)]),
     ({"conversations": [human(FISH), gpt(COD, weight=1)], "system": "Answer in French."}, [FRENCH, user(FISH)]),
+    ({"messages": None, "conversations": [human(FISH), gpt(COD)]}, [user(FISH)]),
     ({"conversation": [user(FISH), {"role": "Assistant", "content": COD}]}, [user(FISH)]),
     ({"messages": [{"role": "developer", "content": "Answer in French."}, user(FISH), assistant(COD)]},
      [FRENCH, user(FISH)]),
@@ -143,7 +146,7 @@ def test_answers_stand_behind_the_whole_conversation(record: dict[str, Any], mes
     row = read(record)
     assert isinstance(row, DatasetRow), row
     assert (row.messages, row.target) == (messages, COD)
-    assert {key: value for key, value in row.metadata.items() if key != "tools"} == {}
+    assert [value for key, value in row.metadata.items() if key != "tools" and value is not None] == []
 
 
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Rome"}}}

@@ -136,3 +136,15 @@ def test_real_judgments_hold_every_row_whole() -> None:
             flawed += 1
             assert streams.cut(judgment) == judgment
     assert flawed == 287
+
+
+def test_questions_in_a_field_of_their_own_are_prompts_of_their_own(tmp_path: Path) -> None:
+    """Answers that begin alike to different questions are no answers to one prompt."""
+    rows = [
+        {"instruction": f"List {count} animals.", "input": "", "chosen": "cat, dog.", "rejected": "cat, saw."}
+        for count in ("two", "three", "four")
+    ]
+    found = read(written(tmp_path, rows), objective={"type": "dpo"})
+    prompts = read_prompts(found)
+    assert [prompt.text for prompt in prompts] == [row["instruction"] for row in rows]
+    assert [len(found.responses.rows(prompt)) for prompt in prompts] == [2, 2, 2]
