@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rayalign.commands.model_card import CardFacts, render_card, serve_line
-from rayalign.errors import ExportError, RunFolderError
+from rayalign.errors import ExportError, ModelError, RunFolderError
 from rayalign.launch.models import base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
 from rayalign.rendering.renderer import ChatRenderer
@@ -186,9 +186,12 @@ def _add_tokenizer(run: SavedRun, base: Path, half: Path, merged: bool) -> list[
     from rayalign.learning.export import copy_tokenizer, write_template
     from rayalign.learning.folders import load_tokenizer
 
-    renderer = ChatRenderer(load_tokenizer(base), run.template, run.run_dir.date)
     if not merged:
         copy_tokenizer(base, half)
+    try:
+        renderer = ChatRenderer(load_tokenizer(base), run.template, run.run_dir.date)
+    except ModelError as error:
+        return [f"the tokenizer is the base's as it is: {error.found}"]
     write_template(half, renderer)
     if renderer.template is None:
         return ["prompts.template was none: the model was trained on bare text, without a chat template"]

@@ -65,10 +65,10 @@ class JudgedStreams:
                 self._messages(prompt, forward.template, response=self._renderer.text_of(ids))
                 for ids in group.response_token_ids
             ]
-            name = f"criticism of {prompt.id}"
-            changes["criticism_prompt_token_ids"] = [self._renderer.prompt(messages, name) for messages in asked]
+            name, given = f"criticism of {prompt.id}", self._renderer.behind_given()
+            changes["criticism_prompt_token_ids"] = [given.prompt(messages, name) for messages in asked]
             changes["criticism_token_ids"] = [
-                [] if text is None or verdict is None else self._renderer.answer(messages, self.cut(text), name)
+                [] if text is None or verdict is None else given.answer(messages, self.cut(text), name)
                 for messages, text, verdict in zip(asked, group.judgments, group.verdicts, strict=True)
             ]
         return dataclasses.replace(group, **changes) if changes else group

@@ -129,8 +129,7 @@ def _read_offline(
     Args:
         rows: of the held-out prompts' own source; None where they are some of the dataset's.
     """
-    answered = ChatRenderer(renderer.tokenizer, renderer.name, renderer.date, given=True)
-    offline = read_offline(config, answered, config_dir)
+    offline = read_offline(config, renderer.behind_given(), config_dir)
     own = None if rows is None else _fitting(config, rows, renderer, console, logs)
     _say_offline(console, offline, logs)
     if own is None:

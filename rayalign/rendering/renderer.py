@@ -6,6 +6,7 @@ the answer begins, as when it is sampled.
 
 from __future__ import annotations
 
+import copy
 import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -56,6 +57,12 @@ class ChatRenderer:
         if template != "none":
             self.template = find_template(tokenizer, template, remedy)
             self.form = probe(self.template, remedy)
+
+    def behind_given(self) -> ChatRenderer:
+        """The same for answers that are given."""
+        twin = copy.copy(self)
+        twin.given = True
+        return twin
 
     @property
     def identity(self) -> str:

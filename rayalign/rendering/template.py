@@ -83,7 +83,7 @@ def find_template(tokenizer: PreTrainedTokenizerBase, name: str, remedy: str) ->
     """
     owner = owner_of(tokenizer)
     if name == "auto":
-        own = tokenizer.chat_template
+        own = getattr(tokenizer, "chat_template", None)
         if not own:
             raise ModelError(f"{owner} has no chat template", "template: auto is the model's own template", remedy)
         if isinstance(own, dict) and "default" not in own:

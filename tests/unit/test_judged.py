@@ -16,6 +16,7 @@ from rayalign.demo.language import build_tokenizer
 from rayalign.learning.streams import streams_of
 from rayalign.records import Message, Prompt, TrainingGroup, prompt_id
 from tests.renderers import prompt_ids, renderer
+from tests.unit.template_cases import tokenizer_of
 
 TOKENIZER = build_tokenizer()
 EOS = TOKENIZER.eos_token_id
@@ -323,3 +324,15 @@ def test_overhead_is_the_longest_template() -> None:
         assert streams(objective(kind)).overhead() == length
     assert streams(*map(objective, lengths)).overhead() == max(lengths.values())
     assert streams(objective("nca"), objective("sft")).overhead() == 0
+
+
+def test_a_criticism_stands_where_the_template_puts_a_given_answer() -> None:
+    """This template opens a thought where the model answers; a judgment is an answer that is given."""
+    opens = tokenizer_of("r1")
+    prompt = Prompt("p", [{"role": "user", "content": "List two animals."}], [1])
+    rows = TrainingGroup("p", [1], [0], [[*opens("cat")["input_ids"], opens.eos_token_id]], [[0.0] * 4], [None],
+                         ["One is missing."], ["flawed"])  # fmt: skip
+    section = objective("forward_prediction", template="{instruction} {response}")
+    added = JudgedStreams([section], renderer(opens)).add(rows, prompt)
+    text = opens.decode(added.criticism_prompt_token_ids[0] + added.criticism_token_ids[0])
+    assert text == "<|begin|><|User|>List two animals. cat<|Assistant|>One is missing.<|end|>"

@@ -29,7 +29,7 @@ def judge_renderer(folder: Path, date: datetime.date) -> ChatRenderer:
         ModelError: it has no chat template, or one that cannot be used.
     """
     tokenizer = load_tokenizer(folder)
-    if not tokenizer.chat_template:
+    if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"scoring.model: {folder} has no chat template",
             "a judge gets a system and a user message, which only its own template can put together",

@@ -71,7 +71,7 @@ def reward_renderer(tokenizer: PreTrainedTokenizerBase, template: str, date: dat
     Raises:
         ModelError: the chat template refuses an answer or leaves it out.
     """
-    templated = template == "auto" and bool(tokenizer.chat_template)
+    templated = template == "auto" and bool(getattr(tokenizer, "chat_template", None))
     remedy = "mend the reward model's chat template, or set the scorer's template: none to give it the bare text"
     return ChatRenderer(tokenizer, "auto" if templated else "none", date, remedy=remedy)
 
