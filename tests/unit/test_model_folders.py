@@ -123,6 +123,19 @@ def an_adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"x")
 
 
+def adapter_and_config(folder: Path) -> None:
+    config = (folder / "config.json").read_text()
+    an_adapter(folder)
+    (folder / "config.json").write_text(config)
+    torch.save({}, folder / "training_args.bin")
+
+
+def leavings(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    for name in ("training_args.bin", "optimizer.pt", "rng_state_0.pth"):
+        torch.save({}, folder / name)
+
+
 def pickled(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
@@ -332,6 +345,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "rename the file",
     ),
     "an adapter": (an_adapter, "has no config.json", "a PEFT adapter of my/base", "name that base"),
+    "an adapter with its base's config": (
+        adapter_and_config,
+        "has no model.safetensors",
+        "a PEFT adapter of my/base",
+        "name that base",
+    ),
+    "what a training leaves": (
+        leavings,
+        "has no model.safetensors",
+        "no weights in safetensors format",
+        "fetch the model again",
+    ),
     "no tokenizer": (no_tokenizer, "has no tokenizer", "would know no words", "tokenizer.save_pretrained"),
 }
 
