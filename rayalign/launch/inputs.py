@@ -73,7 +73,7 @@ def read_inputs(config: RunConfig, config_dir: Path, console: Console, logs: Pat
     from rayalign.learning.folders import hash_model
 
     model = find_base(config.model.base)
-    tokenizer = check_policy(model, config.model, merges=config.merges)
+    tokenizer = check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
     _say_left_out_files(console, model)
     _check_context(config, model, tokenizer)
     if config.samples is None:

@@ -497,14 +497,16 @@ def qwen_moe(folder: Path) -> None:
 def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object]) -> None:
     make(base)
     sync = {"mode": "adapter"}
+    on_gpus = {"sync": sync, "cluster": {"generators": {"gpus": 1}, "learner": {"gpus": 1}}}
     for targets in ("all-linear", ["q_proj", "down_proj"] if make is qwen_moe else ["q_proj", "w1"]):
-        error = refusal(base, model={"lora": {"targets": targets}}, sync=sync)
+        error = refusal(base, model={"lora": {"targets": targets}}, **on_gpus)
         assert error.found.startswith("model.lora.targets: ")
         assert "k_proj, o_proj, q_proj" in error.remedy
-    assert read(base, model={"lora": {"targets": ATTENTION}}, sync=sync).model == base
+    assert read(base, model={"lora": {"targets": ATTENTION}}, **on_gpus).model == base
     assert adapted_modules(base, LoraSection(targets=ATTENTION)) == ATTENTION
-    for model in ({"lora": {"targets": ATTENTION}}, {"full": True}):
-        error = refusal(base, model=model)
+    attention = {"lora": {"targets": ATTENTION}}
+    for changes in ({"model": attention}, {"model": attention, "sync": sync}, {"model": {"full": True}}):
+        error = refusal(base, **changes)
         assert "has experts (model.layers.0.mlp.experts." in error.found and "sync.mode: adapter" in error.remedy
 
 
