@@ -83,7 +83,8 @@ def read_inputs(
 
     model = find_base(config.model.base)
     _say_origins(config, console, model, sources)
-    renderer = ChatRenderer(check_policy(model, config.model, merges=config.merges), config.prompts.template, date)
+    tokenizer = check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
+    renderer = ChatRenderer(tokenizer, config.prompts.template, date)
     _say_left_out_files(console, model)
     _check_context(config, model, renderer)
     if config.samples is None:

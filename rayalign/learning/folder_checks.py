@@ -26,11 +26,12 @@ NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_pro
 """What of a reward model its base need not have."""
 
 
-def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTrainedTokenizerBase:
+def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a base, after refusing one that a run cannot train and serve.
 
     Args:
         merges: whether the generator gets adapters merged into the base's weights.
+        gpu: whether the generator runs on one.
 
     Raises:
         ModelError: it is no causal language model, is incomplete, quantised or of another tokenizer, or cannot be
@@ -40,11 +41,12 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool) -> PreTra
     _check_kind(folder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
-    if merges and (expert := first_expert(model)):
+    if (merges or not gpu) and (expert := first_expert(model)):
         raise ModelError(
             f"{KEY}: {folder} has experts ({expert})",
-            "vLLM computes with a rearranged copy of them, which is wrong after weights are replaced while it runs",
-            f"set sync.mode: adapter, and {TARGETS} to attention's modules ([q_proj, k_proj, v_proj, o_proj])",
+            "on a CPU vLLM has no kernels for experts beside adapters, and experts that are replaced while it runs are "
+            "read wrongly",
+            f"name a model without experts, or on GPUs set sync.mode: adapter and {TARGETS} to attention's modules",
         )
     if section.full:
         shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

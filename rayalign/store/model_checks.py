@@ -13,7 +13,7 @@ from rayalign.errors import ModelError
 from rayalign.records import JsonObject
 from rayalign.store.model_files import INDEX, SINGLE, check_fetched, model_files, read_config, weight_files
 
-VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*")
+VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json")
 FLOATS = {"F64", "F32", "F16", "BF16"}
 LONGEST_HEADER = 100_000_000
 

@@ -29,6 +29,8 @@ SINGLE, INDEX, CONFIG, ADAPTER_CONFIG = (
     "adapter_config.json",
 )
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+NO_WEIGHTS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state", "adapter_model")
+"""How the names of files begin that a training leaves and that are no model."""
 OTHER_FORMATS = ("*.gguf", "*.h5", "*.msgpack", "*.onnx")
 LFS = b"version https://git-lfs"
 LINKS_LEFT_OUT = ".left_out"
@@ -77,7 +79,8 @@ def _no_model(folder: Path, key: str) -> tuple[str, str]:
 
 
 def _matching(folder: Path, patterns: tuple[str, ...]) -> str | None:
-    return next((path.name for pattern in patterns for path in sorted(folder.glob(pattern))), None)
+    names = (path.name for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return next((name for name in names if not name.startswith(NO_WEIGHTS)), None)
 
 
 def check_fetched(paths: Sequence[Path], key: str) -> None:
@@ -135,6 +138,8 @@ def _is_name(value: object) -> bool:
 
 def _no_weights(folder: Path, key: str) -> tuple[str, str]:
     """(why, remedy) of a folder with a config and no weights that can be read."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        return _no_model(folder, key)
     if found := _matching(folder, PICKLES):
         return (
             f"its weights are pickled ({found}): reading them may run code, and a run reads safetensors only",
@@ -142,7 +147,7 @@ def _no_weights(folder: Path, key: str) -> tuple[str, str]:
         )
     if found := _matching(folder, ("*.safetensors",)):
         return f"{found} is not named by an index", f"rename it to {SINGLE} if it is the whole model"
-    if (folder / ADAPTER_CONFIG).is_file() or _matching(folder, OTHER_FORMATS):
+    if _matching(folder, OTHER_FORMATS):
         return _no_model(folder, key)
     return (
         "it holds no weights in safetensors format",

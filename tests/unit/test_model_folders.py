@@ -123,6 +123,19 @@ def an_adapter(folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(b"x")
 
 
+def adapter_and_config(folder: Path) -> None:
+    config = (folder / "config.json").read_text()
+    an_adapter(folder)
+    (folder / "config.json").write_text(config)
+    torch.save({}, folder / "training_args.bin")
+
+
+def leavings(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    for name in ("training_args.bin", "optimizer.pt", "rng_state_0.pth"):
+        torch.save({}, folder / name)
+
+
 def pickled(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
@@ -332,6 +345,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "rename the file",
     ),
     "an adapter": (an_adapter, "has no config.json", "a PEFT adapter of my/base", "name that base"),
+    "an adapter with its base's config": (
+        adapter_and_config,
+        "has no model.safetensors",
+        "a PEFT adapter of my/base",
+        "name that base",
+    ),
+    "what a training leaves": (
+        leavings,
+        "has no model.safetensors",
+        "no weights in safetensors format",
+        "fetch the model again",
+    ),
     "no tokenizer": (no_tokenizer, "has no tokenizer", "would know no words", "tokenizer.save_pretrained"),
 }
 
@@ -472,14 +497,16 @@ def qwen_moe(folder: Path) -> None:
 def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[Path], object]) -> None:
     make(base)
     sync = {"mode": "adapter"}
+    on_gpus = {"sync": sync, "cluster": {"generators": {"gpus": 1}, "learner": {"gpus": 1}}}
     for targets in ("all-linear", ["q_proj", "down_proj"] if make is qwen_moe else ["q_proj", "w1"]):
-        error = refusal(base, model={"lora": {"targets": targets}}, sync=sync)
+        error = refusal(base, model={"lora": {"targets": targets}}, **on_gpus)
         assert error.found.startswith("model.lora.targets: ")
         assert "k_proj, o_proj, q_proj" in error.remedy
-    assert read(base, model={"lora": {"targets": ATTENTION}}, sync=sync).model == base
+    assert read(base, model={"lora": {"targets": ATTENTION}}, **on_gpus).model == base
     assert adapted_modules(base, LoraSection(targets=ATTENTION)) == ATTENTION
-    for model in ({"lora": {"targets": ATTENTION}}, {"full": True}):
-        error = refusal(base, model=model)
+    attention = {"lora": {"targets": ATTENTION}}
+    for changes in ({"model": attention}, {"model": attention, "sync": sync}, {"model": {"full": True}}):
+        error = refusal(base, **changes)
         assert "has experts (model.layers.0.mlp.experts." in error.found and "sync.mode: adapter" in error.remedy
 
 

@@ -54,7 +54,8 @@ def check_judge_model(folder: Path, section: JudgeScoring, config: RunConfig) ->
             "name one; a classifier is a scorer of type reward_model",
         )
     renderer = judge_renderer(folder, UNDATED)
-    check_vocabulary(renderer.tokenizer, model_config.get_text_config().vocab_size, folder, KEY)
+    if rows := getattr(model_config.get_text_config(), "vocab_size", None):
+        check_vocabulary(renderer.tokenizer, rows, folder, KEY)
     # Without a rubric file's text, which is read later: the longest texts are an estimate in any case.
     rubric = section.rubric if isinstance(section.rubric, str) else None
     template = make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)
