@@ -19,6 +19,18 @@ from tests.integration.test_run import finish, start
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROUND = ("run.rounds=1", "prompts.per_round=24", "prompts.holdout=16", "evaluation.responses=1")
 ANSWERS, HELD_OUT = 24 * 4, 16
+TWO_JUDGMENTS = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "verdict",
+        "schema": {
+            "type": "object",
+            "properties": {"judgment": {"type": "string", "enum": ["perfect", "Too few animals."]}},
+            "required": ["judgment"],
+            "additionalProperties": False,
+        },
+    },
+}
 
 
 def run(folder: Path, section: dict[str, Any], *settings: str) -> tuple[dict[str, Counter[str]], dict[str, Any]]:
@@ -78,7 +90,7 @@ def test_a_judge_in_an_actor_of_the_run(demo_folder: Path, tmp_path: Path) -> No
 def test_a_judge_behind_an_endpoint(
     demo_folder: Path, tmp_path: Path, template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`cut` asks for free text, which the demo policy ends now and then where it babbles; else it is an error."""
+    """`cut` asks for free text, which the demo policy ends now and then where it babbles: it gets a choice of two."""
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
     port = free_port()
     judge = {
@@ -86,18 +98,14 @@ def test_a_judge_behind_an_endpoint(
         "template": template, "reasons": False, "api_key_env": "TEST_JUDGE_KEY", "max_tokens": 48, "temperature": 1.0,
         "limits": {"concurrency": 12, "retries": 1},
     }  # fmt: skip
-    free_text: tuple[str, ...] = ()
+    objective: tuple[str, ...] = ()
     if template == "cut":
-        judge |= {"temperature": 2.0, "max_tokens": 200}
-        free_text = ("objective={type: cut}", "limits.score_errors=1", "limits.score_timeout_s=400")
+        judge["request"] = {"response_format": TWO_JUDGMENTS}
+        objective = ("objective={type: cut}",)
     with judge_server(demo_folder, tmp_path / "server.log", port):
-        found, report = run(tmp_path, judge, *free_text)
+        found, report = run(tmp_path, judge, *objective)
     name = f"judge:{template}:{MODEL}"
-    assert found.keys() == {name}
-    if template == "cut":
-        assert found[name].keys() <= {"ok", "error"} and found[name]["ok"]
-    else:
-        assert found[name] == {"ok": ANSWERS}
+    assert found == {name: {"ok": ANSWERS}}
     if template == "pairwise":
         assert 0 <= report["trust"]["scorers"][name]["flip_rate"]["value"] <= 1
     assert not [f for f in (tmp_path / "quickstart").rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
