@@ -9,27 +9,39 @@ import hashlib
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
+from rayalign.scoring import answer_text, answer_units, last_numbers
+from rayalign.scoring.answer_text import compact, one_writing, split_text_unit, without_text_commands
+from rayalign.scoring.answer_units import plain_power, split_unit, unit_of
 from rayalign.scoring.definitions import definitions_digest
+from rayalign.scoring.last_numbers import last_number
 
 _MAX_NUMBER = 100
 """Longer texts are no numbers: a response must not decide how large an integer is computed."""
-_FRAC = r"\\[dt]?frac\s*\{[^{}]*\}\s*\{[^{}]*\}"
-_LAST_NUMBER = re.compile(
-    rf"(?<![\w.])-?\s?\$?(?:{_FRAC})|(?:(?<![\w.,)])-\s?)?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s?/\s?\d+(?:\.\d+)?)?%?"
-)
-_PLAIN = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,2}))?")
+_MAX_ANSWER = 400
+"""Longer texts are compared as they are."""
+_DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
+_PLAIN = re.compile(rf"([+-]?)({_DECIMAL})(?:[eE]([+-]?\d{{1,2}}))?")
+_POWER = re.compile(rf"([+-]?)(?:({_DECIMAL})\\times)?10\^(?:\{{([+-]?\d{{1,2}})\}}|([+-]?\d))")
 _RATIO = re.compile(r"([+-]?)(\d+(?:\.\d+)?)/([+-]?\d+(?:\.\d+)?)")
-_MIXED = re.compile(r"([+-]?)(\d*)\\frac\{([+-]?\d+(?:\.\d+)?)\}\{([+-]?\d+(?:\.\d+)?)\}")
+_FRACTION = re.compile(r"([+-]?)(\d*)\\frac\{([+-]?\d+(?:\.\d+)?)\}\{([+-]?\d+(?:\.\d+)?)\}")
+_MIXED = re.compile(r"([+-]?)(\d+) (\d+)/(\d+)")
+_GROUPED = re.compile(
+    r"[+-]?(?:[1-9]\d{0,2}(?:(?:,\d{3})+|(?: \d{3})+|(?:'\d{3})+)|[1-9]\d?(?:,\d{2})+,\d{3})(?:\.\d*)?"
+)
+_NAME = re.compile(r"(\\?[A-Za-z]+ ?(?:_ ?(?:\w|\{\w+\}))?) ?= ?([^=]+)")
+_NO_ELEMENT = re.compile(r"[+-]?0\d+|")
+"""What stands between commas that may be thousands' or decimal ones."""
+_CHOICE = re.compile(r"(?:[Oo]ption |[Cc]hoice )?(?:\(([A-Ja-j])\)|([A-J])[).:]|([A-J]))(?(3)|(?: ?(.*))?)", re.DOTALL)
+_OTHER_CHOICE = re.compile(r"\([A-Ja-j]\)|\b[A-J][).:]|^(?:or|and|,|/)|\b[A-J]$")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)[{}]")
-_SPACING = re.compile(r"\\[,!;: ]|\\q?quad(?![a-zA-Z])|~|\s")
-_UNIT = re.compile(r"(?<=[\d})])(?:\\(?:text|mathrm|mbox)\{[^{}]*\}|\^?\\circ|\^\{\\circ\}|°)+$")
-_WRAP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\{([^{}]*)\}")
 
 
 def last_boxed(text: str) -> str | None:
@@ -51,12 +63,6 @@ def after_hashes(text: str) -> str | None:
     return found[-1] if found else None
 
 
-def last_number(text: str) -> str | None:
-    """The last number or fraction in the text."""
-    found = [match.group() for match in _LAST_NUMBER.finditer(text)]
-    return found[-1] if found else None
-
-
 EXTRACTORS = {"boxed": last_boxed, "hashes": after_hashes, "last_number": last_number}
 
 
@@ -67,21 +73,57 @@ def extract(text: str, how: str = "auto") -> str | None:
     return next((found for find in EXTRACTORS.values() if (found := find(text)) is not None), None)
 
 
-def normalise(answer: str) -> str:
-    r"""One writing for answers that differ in form only: spaces, `$`, `%`, thousands' commas, `\left`, `\dfrac`,
-    units and text commands, `x =`, a full stop at the end, a plus sign, zeros that say nothing."""
-    text = _SPACING.sub("", answer.strip().replace("\\$", "").replace("$", ""))
-    text = text.replace("\\%", "").replace("%", "").replace("\\left", "").replace("\\right", "")
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-    text = _UNIT.sub("", text)
-    text = _WRAP.sub(r"\1", text).rstrip(".")
-    text = re.sub(r"^[a-zA-Z]=", "", text)
-    if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d*)?", text):
-        text = text.replace(",", "")
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer, read: what it says, and what stands beside it."""
+
+    text: str
+    unit: str = ""
+    """In one form; empty where none is told."""
+    name: str = ""
+    r"""Of `x = 5` or `\theta = 5` what is on the left."""
+
+
+def read_answer(answer: str) -> Written:
+    """One writing for answers that differ in form only; a unit or a name is split off where a number is left."""
+    if len(answer) > _MAX_ANSWER:
+        return Written(answer.strip())
+    text, name = _split_name(one_writing(answer))
+    rest, words, power = split_text_unit(text)
+    unit = unit_of(words)
+    if unit:
+        text, unit = rest, unit + plain_power(power)
+    text = without_text_commands(text)
+    number, beside = (text, "") if unit else split_unit(text)
+    if beside and _number_text(number) is not None:
+        text, unit = number, beside
+    plain = _number_text(text)
+    return Written(compact(text) if plain is None else plain, unit, name)
+
+
+def _split_name(text: str) -> tuple[str, str]:
+    """`x = 5` as 5 and x; words on the left, such as `area`, are no name that another answer must have too."""
+    found = _NAME.fullmatch(text)
+    if found is None or not re.search(r"[\d\\]", found.group(2)):
+        return text, ""
+    name = found.group(1).replace(" ", "")
+    return found.group(2), name if len(name) == 1 or not name.isalpha() else ""
+
+
+def _number_text(text: str) -> str | None:
+    """A number without what only separates its digits, without zeros that say nothing; None for anything else."""
+    text = compact(re.sub(r"\( ?([^(),\[\]]*?) ?\)", r"\1", text) if text.startswith("(") else text)
+    if _GROUPED.fullmatch(text):
+        text = re.sub(r"[,' ]", "", text)
     if match := re.fullmatch(r"([+-]?)(\d*)(?:\.(\d*))?", text):
         text = _plain_decimal(*match.groups())
-    return text
+    return None if to_number(text) is None else text
+
+
+def normalise(answer: str) -> str:
+    r"""One writing for answers that differ in form only: minus signs, spaces, `$`, `%`, thousands' separators, `\left`,
+    `\dfrac`, units and text commands, `x =`, a full stop at the end, a plus sign, zeros that say nothing."""
+    return read_answer(answer).text
 
 
 def _plain_decimal(sign: str, whole: str, decimals: str | None) -> str:
@@ -93,19 +135,26 @@ def _plain_decimal(sign: str, whole: str, decimals: str | None) -> str:
 
 
 def to_number(text: str) -> Fraction | None:
-    r"""Exact value of a normalised decimal, ratio `1/2`, `\frac{1}{2}` or `1\frac{1}{2}`; None for anything else."""
+    r"""Exact value of a normalised decimal, power of ten, ratio `1/2`, `\frac{1}{2}`, or mixed number `1\frac{1}{2}`,
+    `1 1/2`; None for anything else."""
     if len(text) > _MAX_NUMBER:
         return None
     if match := _PLAIN.fullmatch(text):
         sign, digits, exponent = match.groups()
         return _signed(sign, Fraction(digits) * Fraction(10) ** int(exponent or 0))
+    if match := _POWER.fullmatch(text):
+        sign, digits, braced, exponent = match.groups()
+        return _signed(sign, Fraction(digits or 1) * Fraction(10) ** int(braced or exponent))
     if match := _RATIO.fullmatch(text):
         sign, above, below = match.groups()
         return _signed(sign, _divide(above, below))
-    if match := _MIXED.fullmatch(text):
+    if match := _FRACTION.fullmatch(text) or _MIXED.fullmatch(text):
         sign, whole, above, below = match.groups()
         part = _divide(above, below)
-        return _signed(sign, None if part is None else Fraction(whole or 0) + part)
+        # 1 3/2 is no way to write a number.
+        if part is None or (whole and not 0 <= part < 1):
+            return None
+        return _signed(sign, Fraction(whole or 0) + part)
     return None
 
 
@@ -118,14 +167,89 @@ def _signed(sign: str, value: Fraction | None) -> Fraction | None:
 
 
 def same_answer(found: str, gold: str, match: str = "numeric") -> bool:
-    """Whether two answers are the same: as normalised text, or for `numeric` also as numbers, exactly."""
-    one, other = normalise(found), normalise(gold)
-    if one == other:
-        return True
-    if match == "exact":
+    """Whether two answers are the same: as normalised text, or for `numeric` also as numbers, exactly, or as tuples,
+    intervals and sets of them. What is not understood is the same as its own text alone. Units, and names as in
+    `x = 5`, may be left out, but not differ."""
+    one, other = read_answer(found), read_answer(gold)
+    if _differ(one.unit, other.unit) or _differ(one.name, other.name) or not (one.text and other.text):
         return False
+    if one.text == other.text or _same_word(one.text, other.text) or _same_choice(found, gold):
+        return True
+    return match == "numeric" and _same_value(one.text, other.text)
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one and other and one != other)
+
+
+def _same_word(one: str, other: str) -> bool:
+    """Yes and yes; not AB and ab, which are products."""
+    return all(len(word) > 1 and word.isalpha() and word[1:].islower() for word in (one, other)) and (
+        one.lower() == other.lower()
+    )
+
+
+def _same_value(one: str, other: str) -> bool:
     value = to_number(one)
-    return value is not None and value == to_number(other)
+    if value is not None:
+        return value == to_number(other)
+    parts, others = split_parts(one), split_parts(other)
+    if parts is None or others is None or parts[::2] != others[::2] or len(parts[1]) != len(others[1]):
+        return False
+    left, right = parts[1], others[1]
+    if any(_NO_ELEMENT.fullmatch(item.strip()) for item in [*left, *right]):
+        return False
+    if parts[0] != "{":
+        return all(map(same_answer, left, right))
+    return _matched(left, right) and _matched(right, left)
+
+
+def _matched(items: Sequence[str], among: Sequence[str]) -> bool:
+    return all(any(same_answer(item, other) for other in among) for item in items)
+
+
+def split_parts(text: str) -> tuple[str, list[str], str] | None:
+    r"""The opening bracket, the elements and the closing bracket of a tuple, interval, set or bare list of two or more;
+    None for anything else.
+
+    >>> split_parts("[1,(2,3))")
+    ('[', ['1', '(2,3)'], ')')
+    """
+    text = text.replace("\\{", "{").replace("\\}", "}")
+    depths, depth = [], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        depths.append(depth)
+    if depth or min(depths, default=0) < 0:
+        return None
+    # The first bracket closes at the end alone.
+    whole = text[:1] in "([{" and text[-1:] in ")]}" and 0 not in depths[:-1]
+    inner, level = (text[1:-1], 1) if whole else (text, 0)
+    commas = [i for i, one in enumerate(text) if one == "," and depths[i] == level]
+    if not commas and not (whole and text[0] == "{" and inner):
+        return None
+    cuts = [level - 1, *commas, len(text) - level]
+    items = [text[before + 1 : after].strip() for before, after in pairwise(cuts)]
+    return (text[0] if whole else "", items, text[-1] if whole else "")
+
+
+def _same_choice(found: str, gold: str) -> bool:
+    """Whether both name the same choice; beside its letter one of them may also have what it says."""
+    one, other = _choice(found), _choice(gold)
+    return one is not None and other is not None and one[0] == other[0] and not (one[1] and other[1])
+
+
+def _choice(answer: str) -> tuple[str, str] | None:
+    r"""The letter of `A`, `(A)`, `A)`, `A.`, `\textbf{(A)}`, `option A`, `(A) 42`, and what follows it."""
+    if len(answer) > _MAX_ANSWER:
+        return None
+    found = _CHOICE.fullmatch(without_text_commands(one_writing(answer)))
+    if found is None:
+        return None
+    bracketed, closed, bare, rest = found.groups()
+    rest = (rest or "").strip()
+    letter = (bracketed or closed or bare).upper()
+    return None if _OTHER_CHOICE.search(rest) else (letter, rest)
 
 
 def gold_answer(value: Any) -> str | None:
@@ -142,7 +266,8 @@ class AnswerScorer:
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        text = f"{section.field} {section.extract} {section.match}\n{definitions_digest(Path(__file__))}"
+        code = definitions_digest(Path(__file__), answer_text, answer_units, last_numbers)
+        text = f"{section.field} {section.extract} {section.match}\n{code}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._section = section
 

@@ -20,6 +20,7 @@ from rayalign.scoring.answer import (
     same_answer,
     to_number,
 )
+from tests.unit.answer_cases import OTHER, RESPONSES, SAME
 
 
 def score(response: str, metadata: dict[str, Any], **settings: Any) -> Score:
@@ -100,6 +101,21 @@ def test_the_same_answer(found: str, gold: str) -> None:
 def test_another_answer(found: str, gold: str) -> None:
     assert not same_answer(found, gold)
     assert not same_answer(gold, found)
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_the_same_in_another_writing(one: str, other: str) -> None:
+    assert same_answer(one, other) and same_answer(other, one)
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER)
+def test_never_accepted(one: str, other: str) -> None:
+    assert not same_answer(one, other) and not same_answer(other, one)
+
+
+@pytest.mark.parametrize(("response", "gold", "right"), RESPONSES)
+def test_responses(response: str, gold: str, right: bool) -> None:
+    assert score(response, {"answer": gold}).reward == float(right)
 
 
 def test_exact_compares_the_normalised_text_alone() -> None:

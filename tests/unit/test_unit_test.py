@@ -15,7 +15,7 @@ from rayalign.errors import PlacementError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.sandbox import sandbox
 from rayalign.scoring.sandbox.sandbox import Limits, run_tests
-from rayalign.scoring.sandbox.unit_test import UnitTestScorer, extract_code
+from rayalign.scoring.sandbox.unit_test import UnitTestScorer, extract_code, tests_of
 
 LIMITS = Limits(timeout_s=120, memory_mb=512, file_mb=1, processes=8, network="none")
 
@@ -227,3 +227,50 @@ def test_a_sandbox_in_which_right_code_fails_refuses_to_start(tmp_path: Path, mo
     monkeypatch.setattr(sandbox, "CHILD", child)
     with pytest.raises(PlacementError, match="on a right and a wrong test"):
         UnitTestScorer(UnitTestScoring(type="unit_test"))
+
+
+@pytest.mark.parametrize(
+    ("field", "tests"),
+    [
+        ('["assert f(1) == 2", "assert f(2) == 3"]', ["assert f(1) == 2", "assert f(2) == 3"]),
+        ("['assert f(1) == 2']", ["assert f(1) == 2"]),
+        ("assert f(1) == 2", ["assert f(1) == 2"]),
+        ("pass", ["pass"]),
+        ("x = f(1)\nassert x", ["x = f(1)\nassert x"]),
+        ("def check(g):\n    assert g(1)\ncheck(f)", ["def check(g):\n    assert g(1)\ncheck(f)"]),
+        ("[]", None),
+    ],
+)
+def test_tests_are_read_from_texts_of_lists_too(field: str, tests: list[str] | None) -> None:
+    """As a test of its own such a text would pass whatever code there is."""
+    assert tests_of(field) == tests
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        (["assert f(1) == 2", "f(1) == 2"], "test 2 compares without assert"),
+        (["assert f(1) = 2"], "test 1 is no Python"),
+        ("def check(candidate):\n    assert candidate(1) == 2\n", "test 1 defines functions and calls none"),
+        ("METADATA = {}\n\ndef check(candidate):\n    assert candidate(1)\n", "defines functions and calls none"),
+        ("import unittest\nclass T(unittest.TestCase):\n    def test(self): pass", "defines functions and calls none"),
+        ([1], "tests must be a text or a list of texts"),
+        ({"f": 1}, "tests must be a text or a list of texts"),
+        ("assert f(\x00)", "test 1 is no Python"),
+    ],
+)
+def test_a_test_that_says_nothing_is_an_error_and_no_reward(field: Any, reason: str, scorer: UnitTestScorer) -> None:
+    (found,) = score(scorer, "def f(x): return 0", tests=field)
+    assert (found.status, found.reward) == ("error", None)
+    assert reason in (found.reason or "")
+
+
+def test_a_machine_that_cannot_start_a_process_is_an_error(
+    scorer: UnitTestScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sandbox.tempfile, "TemporaryDirectory", full)
+    (found,) = score(scorer, "def f(x): return 0", tests=["assert f(1) == 2"])
+    assert (found.status, found.reason) == ("error", "OSError: [Errno 28] No space left on device")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from rayalign.config.rewards import UnitTestScoring
 from rayalign.errors import PlacementError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.definitions import definitions_digest
+from rayalign.scoring.failures import reason_of, storable
 from rayalign.scoring.sandbox.sandbox import CHILD, Limits, SandboxError, run_tests
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
@@ -28,17 +31,52 @@ def extract_code(text: str) -> str:
 
 
 def tests_of(value: Any) -> list[str] | None:
-    """The tests in a dataset's field; None where there are none.
+    """The tests in a dataset's field, also where a table holds the list as a text; None where there are none.
 
     Raises:
         TypeError: it holds something else.
+        ValueError: one of them cannot fail, or is no Python: it would pass all code, or none.
     """
-    if value is None or value == "" or value == []:
+    tests = _listed(value) if isinstance(value, str) and value else value
+    if tests is None or tests == "" or tests == []:
         return None
-    tests = [value] if isinstance(value, str) else value
     if not isinstance(tests, list) or not all(isinstance(test, str) for test in tests):
         raise TypeError("tests must be a text or a list of texts")
+    for number, test in enumerate(tests, 1):
+        if problem := _problem(test):
+            raise ValueError(f"test {number} {problem}")
     return tests
+
+
+def _listed(text: str) -> object:
+    """A text that is a list in JSON or Python as that list; any other as the only test."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list):
+            return found
+    return [text]
+
+
+def _problem(test: str) -> str | None:
+    """Why a test says nothing about the code that runs before it."""
+    try:
+        statements = ast.parse(test).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"is no Python: {error}"
+    if any(isinstance(one, ast.Expr) and isinstance(one.value, ast.Compare) for one in statements):
+        return "compares without assert"
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    rest = [one for one in statements if not isinstance(one, (*definitions, ast.Import, ast.ImportFrom, ast.Assign))]
+    if not any(isinstance(one, definitions) for one in statements) or any(not _is_text(one) for one in rest):
+        return None
+    return "defines functions and calls none"
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 class UnitTestScorer:
@@ -95,9 +133,12 @@ class UnitTestScorer:
                 reason = f"the prompt's metadata has no tests in {self._section.field!r}"
                 return Score(self.name, self.version, "abstain", reason=reason)
             outcome = run_tests(extract_code(sample.text), tests, self._limits)
-        except (SandboxError, TypeError) as error:
+        except (SandboxError, TypeError, ValueError) as error:
             seconds = time.perf_counter() - started
-            return Score(self.name, self.version, "error", reason=str(error), latency_s=seconds)
+            return Score(self.name, self.version, "error", reason=storable(str(error)), latency_s=seconds)
+        except OSError as error:
+            seconds = time.perf_counter() - started
+            return Score(self.name, self.version, "error", reason=reason_of(error), latency_s=seconds)
         share = sum(outcome.passed) / len(outcome.passed)
         reward = share if self._section.reward == "share" else float(share == 1.0)
         aspects = {"tests": float(len(tests)), **({"timed_out": 1.0} if outcome.timed_out else {})}

@@ -1,0 +1,89 @@
+"""What may stand beside a number without changing its value: units, currencies, words. Pure.
+
+"7 apples" ─► "7", "apple"      "$18" ─► "18", "$"      "5 million", "5x", "7 and 8" stay what they are
+"""
+
+from __future__ import annotations
+
+import re
+
+_ALIKE = {
+    "$": "dollar dollars usd us$ buck bucks", "€": "euro euros eur", "£": "pound_sterling gbp", "¢": "cent cents",
+    "₹": "rupee rupees rs inr", "¥": "yen jpy yuan rmb", "%": "percent per_cent percentage pct",
+    "deg": "degree degrees °", "km": "kilometer kilometers kilometre kilometres kms",
+    "m": "meter meters metre metres", "cm": "centimeter centimeters centimetre centimetres cms",
+    "mm": "millimeter millimeters millimetre millimetres", "in": "inch inches", "ft": "foot feet",
+    "yd": "yard yards yds", "mi": "mile miles", "kg": "kilogram kilograms kgs kilo kilos", "g": "gram grams gm",
+    "mg": "milligram milligrams", "lb": "pound pounds lbs", "oz": "ounce ounces", "l": "liter liters litre litres L",
+    "ml": "milliliter milliliters millilitre millilitres mL", "h": "hour hours hr hrs",
+    "min": "minute minutes mins", "s": "second seconds sec secs", "mph": "", "kmh": "km/h kph", "sq": "square",
+    "cu": "cubic", "N": "newton newtons", "J": "joule joules", "W": "watt watts", "V": "volt volts",
+    "K": "kelvin kelvins", "C": "celsius", "F": "fahrenheit", "am": "", "pm": "",
+}  # fmt: skip
+_ONE_FORM = {form.replace("_", " "): unit for unit, forms in _ALIKE.items() for form in [unit, *forms.split()]}
+_SYMBOLS = "$€£¢₹¥"
+_CHANGE = frozenset(
+    """
+    hundred hundreds thousand thousands million millions billion billions trillion trillions dozen dozens score half
+    halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths seventh sevenths eighth eighths
+    ninth ninths tenth tenths hundredth hundredths thousandth thousandths pi e i sqrt root roots squared cubed
+    factorial mod modulo and or to of plus minus times over divided by than more less not no about approximately
+    nearly almost least most between power if when where only log ln sin cos tan exp k bn mn tn double twice triple
+    negative positive one two three four five six seven eight nine ten zero
+    """.split()  # noqa: SIM905 - a list of as many lines as words says no more
+)
+"""Words after a number that make another number, several or none of it."""
+_LETTERS = frozenset("mgshlLNJWVKCF")
+"""Units of one letter; others are variables."""
+_MOST_WORDS = 5
+_WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*\.?")
+_AFTER = re.compile(r"(.*?[\d}])( ?)([A-Za-z][A-Za-z .'/-]*)(\^\{?[23]\}?)?")
+_CURRENCY_BEFORE = re.compile(rf"([-+]?) ?([{_SYMBOLS}]|US\$|USD|EUR|GBP|INR|Rs\.?) ?([-+]?[\d.\\].*)")
+_SYMBOL_AFTER = re.compile(rf"(.*[\d}}]) ?([{_SYMBOLS}%]|\^\\circ)(?: ?([CF]))?")
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A number and the unit before or after it, in one form; the unit is empty where none can be told."""
+    if found := _CURRENCY_BEFORE.fullmatch(text):
+        sign, symbol, rest = found.groups()
+        if not (sign and rest[0] in "+-"):
+            number, after = split_unit(rest)
+            symbol = _ONE_FORM.get(symbol.rstrip(".").lower(), symbol)
+            if not after or after == symbol:
+                return sign + number, symbol
+        return text, ""
+    if found := _SYMBOL_AFTER.fullmatch(text):
+        number, symbol, scale = found.groups()
+        symbol = "deg" if symbol == r"^\circ" else symbol
+        return number.strip(), f"{symbol}{scale or ''}"
+    if (found := _AFTER.fullmatch(text)) and (unit := unit_of(found.group(3), attached=not found.group(2))):
+        return found.group(1).strip(), unit + plain_power(found.group(4))
+    return text, ""
+
+
+def plain_power(power: str | None) -> str:
+    """`^{2}` of a unit as `^2`."""
+    return re.sub(r"[{} ]", "", power or "")
+
+
+def unit_of(text: str, *, attached: bool = False) -> str:
+    """The unit that words are, in one form; empty where they are none.
+
+    Args:
+        attached: they follow the number without a space, as factors do: then only units that are known count.
+    """
+    words = [word.rstrip(".") for word in re.split(r"[ /]+", text.strip()) if word]
+    if not words or len(words) > _MOST_WORDS or not all(map(_WORD.fullmatch, words)):
+        return ""
+    if not attached and (whole := _ONE_FORM.get(" ".join(words).lower())):
+        return whole
+    if attached and (len(words) > 1 or len(words[0]) == 1 or words[0].lower() not in _ONE_FORM):
+        return ""
+    if any(word.lower() in _CHANGE or (len(word) == 1 and word not in _LETTERS) for word in words):
+        return ""
+    words = [word for word in words if word.lower() != "per"]
+    return " ".join(_ONE_FORM.get(word, _ONE_FORM.get(word.lower(), _singular(word.lower()))) for word in words)
+
+
+def _singular(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word

@@ -1,0 +1,86 @@
+"""The last number of a text, with its sign; none where it is a part of something else, such as a range or a root. Pure.
+
+"It is -5." ─► "-5"      "pages 3–5", "the answer — 5", "2\\sqrt{5}", "5x" ─► none      "5 apples" ─► "5"
+"""
+
+# ruff: noqa: RUF001, RUF002 - dashes that look like others are what this file is about
+
+from __future__ import annotations
+
+import re
+
+from rayalign.scoring.answer_text import DASHES, ascii_text
+
+_FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)"
+_GROUPS = r"[1-9]\d{0,2}(?:(?:\\[,!]|\{,\}|,\\!|[\u00a0\u2009\u202f])\d{3})+(?:\.\d+)?"
+_DIGITS = rf"(?:{_GROUPS}|\d+(?:,\d+)*(?:\.\d+)?|\.\d+)"
+_POWER = r"(?:[eE][+-]?\d+(?!\w)|\s?(?:\\times|\\cdot|[x×*·])\s?10\s?\^\s?(?:\{[+-]?\d+\}|[+-]?\d+))"
+_NUMBER = re.compile(
+    rf"(?:(?:\d+\s?)?{_FRACTION}|(?:\d+\s)?\d+/\d+(?![/\d])|{_DIGITS}(?:{_POWER}|\s?/\s?\d+(?:\.\d+)?)?)(?:\s?\\?%)?"
+)
+_SIGN = re.compile(rf"([{re.escape(DASHES)}])(\s*)$")
+_CURRENCY = re.compile(r"\\?[$€£¥₹]\s?$")
+_NOT_ITSELF_BEFORE = re.compile(r"(?:\^|\^\{|√|\\sqrt(?:\[\d+\])?\{?|sqrt\(|\d[:/.,']|\\pm ?|±|\\binom\{|[a-zA-Z]\()$")
+"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function."""
+_NOT_ITSELF_AFTER = re.compile(
+    r"\s?(?:\\(?:times|cdot|pi|sqrt|cup|le|ge|pm)(?![a-zA-Z])|[π√±×·])|[\^_:][\d{]|[b-fh-ln-rt-zA-Z](?![a-zA-Z])"
+    r"|\s?[–—]\s?\d|/\d|[,.']\d|\}\s?\^"
+)
+"""The same after it; a letter is a factor, unless a unit may be one."""
+_NAMED = re.compile(r"(?:[A-Za-z_]|_\{)$")
+_CURRENCY_WORD = re.compile(r"(?:USD|EUR|GBP|INR|US|Rs\.?)$")
+_OPENS = "=:([{,<>≈*$|"
+_AROUND = 24
+"""Characters before a number that are looked at."""
+
+
+def last_number(text: str) -> str | None:
+    """The last number or fraction in the text; None where there is none, or where it cannot be told whether it is one
+    of its own, or negative."""
+    text = ascii_text(_without_thin_spaces(text), dashes=False)
+    found = next((match for match in reversed(list(_NUMBER.finditer(text))) if not _is_named(text, match)), None)
+    if found is None:
+        return None
+    before = text[max(0, found.start() - _AROUND) : found.start()]
+    if _NOT_ITSELF_BEFORE.search(before) or _NOT_ITSELF_AFTER.match(text, found.end()) or _split(before, found.group()):
+        return None
+    currency = _CURRENCY.search(before)
+    sign = _sign(before[: currency.start()] if currency else before, at_start=found.start() < _AROUND)
+    return None if sign is None else f"{sign}{'$' if currency and '$' in currency.group() else ''}{found.group()}"
+
+
+def _is_named(text: str, match: re.Match[str]) -> bool:
+    """Whether it belongs to a name, as in x1 and x_1; a currency is none."""
+    before = text[max(0, match.start() - _AROUND) : match.start()]
+    return bool(_NAMED.search(before)) and not _CURRENCY_WORD.search(before)
+
+
+def _without_thin_spaces(text: str) -> str:
+    """Thousands that are set apart by a space that breaks no line, with a comma."""
+    return text if text.isascii() else re.sub(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))", r"\,", text)
+
+
+def _split(before: str, number: str) -> bool:
+    """Whether it may be the end of a number whose thousands are set apart by spaces: 12 500."""
+    return re.match(r"\d{3}(?!\d)", number) is not None and re.search(r"(?<![\d.,])\d{1,3} $", before) is not None
+
+
+def _sign(before: str, *, at_start: bool) -> str | None:
+    """`-`, or nothing; None where a dash is there that may be a minus as well as a mark between words or numbers."""
+    found = _SIGN.search(before)
+    if found is None:
+        return ""
+    (dash, gap), lead = found.groups(), before[: found.start()]
+    if dash in "—―" or (lead[-1:] and lead[-1:] in DASHES):
+        return None
+    solid = lead.rstrip()[-1:]
+    if lead[-1:].isdigit():
+        # An expression, whose last number this is; another dash makes it a range.
+        return "" if dash == "-" and not gap else None
+    if solid.isdigit() or solid in tuple(")]}"):
+        return None
+    if not gap:
+        return None if lead[-1:].isalpha() else "-"
+    if solid and solid in _OPENS:
+        return "-"
+    return "-" if dash == "−" and not solid and at_start else None
