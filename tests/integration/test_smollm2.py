@@ -27,6 +27,7 @@ pytestmark = [
     ),
 ]
 CONFIG = Path(__file__).parents[2] / "configs" / "smollm2.yaml"
+RULE = f"{CONFIG.parent / 'rules' / 'length_20.py'}:score"
 SMALL = [
     "run.rounds=1", "prompts.per_round=8", "prompts.holdout=8", "sampling.responses=2", "sampling.max_tokens=24",
     "evaluation.responses=1", "evaluation.greedy=true",
@@ -50,10 +51,10 @@ def tokenizer(smollm2_folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(smollm2_folder)
 
 
-def run(folder: Path, *settings: str) -> tuple[RunDir, str]:
-    options = [x for setting in (f"run.dir={folder}", *SMALL, *settings) for x in ("--set", setting)]
+def run(folder: Path, config: Path, *settings: str) -> tuple[RunDir, str]:
+    options = [x for setting in (f"run.dir={folder}", *settings) for x in ("--set", setting)]
     done = subprocess.run(
-        [sys.executable, "-m", "rayalign", "run", str(CONFIG), *options], capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "rayalign", "run", str(config), *options], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return RunDir(folder / "smollm2"), done.stdout + done.stderr
@@ -61,7 +62,7 @@ def run(folder: Path, *settings: str) -> tuple[RunDir, str]:
 
 @pytest.fixture(scope="module")
 def ran(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunDir, str]:
-    return run(tmp_path_factory.mktemp("runs"))
+    return run(tmp_path_factory.mktemp("runs"), CONFIG, *SMALL)
 
 
 def test_the_conversion_gives_the_same_weights_everywhere(smollm2_folder: Path) -> None:
@@ -126,10 +127,20 @@ def test_a_datasets_answers_begin_and_end_where_the_template_puts_them(
         {"prompt": f"{QUESTION} Number {number}.", "chosen": f"Apple, banana, {number} cherries.", "rejected": " No!\n"}
         for number in range(12)
     ]
-    (tmp_path / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source = str(tmp_path / "preferences.jsonl")
-    run_dir, _ = run(tmp_path, f"samples={{source: {source}}}", f"prompts.source={source}", "prompts.holdout=4",
-                     "objective={type: dpo}", "scoring.0.function=length_20.py:score")  # fmt: skip
+    source = tmp_path / "preferences.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {
+        "run": {"name": "smollm2", "rounds": 1},
+        "model": {"base": "smollm2"},
+        "prompts": {"source": str(source), "per_round": 8, "holdout": 4},
+        "samples": {"source": str(source)},
+        "sampling": {"max_tokens": 24},
+        "scoring": [{"type": "rule", "function": RULE}],
+        "objective": {"type": "dpo"},
+        "evaluation": {"responses": 1},
+    }
+    (tmp_path / "offline.json").write_text(json.dumps(config))
+    run_dir, _ = run(tmp_path, tmp_path / "offline.json")
     found = run_dir.round(1).read_shard("train", 0)
     assert found
     for row in found:
