@@ -140,7 +140,7 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
     read = load_config(config, [f"run.dir={tmp_path / 'runs'}", *settings])
     folder = RunDir(tmp_path / "runs" / "quickstart")
     with own_console(tmp_path / "driver.log") as console:
-        inputs = read_inputs(read, tmp_path, console, tmp_path)
+        inputs = read_inputs(read, tmp_path, console, tmp_path, folder.date)
     folder.open(redact(read.to_dict()))
     folder.keep_inputs(_inputs_read(inputs))
 

@@ -32,6 +32,7 @@ from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.learning.folders import hash_folder, hash_model, resolve_model
 from rayalign.learning.targets import adapted_modules, empty_adapter
 from rayalign.records import ADAPTER_CONFIG
+from rayalign.rendering.template import UNDATED
 from tests.fakes import FakeReporter, make_config
 from tests.tiny_run import make_base
 
@@ -66,7 +67,7 @@ def read(base: Path, said: list[str] | None = None, **changes: Any) -> Inputs:
         **changes,
     )
     console = FakeReporter()
-    inputs = read_inputs(config, base.parent, console, base.parent)  # type: ignore[arg-type]
+    inputs = read_inputs(config, base.parent, console, base.parent, UNDATED)  # type: ignore[arg-type]
     if said is not None:
         said += console.said
     return inputs
