@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from rayalign.records import Prompt, SamplingPlan
 from tests.fakes import make_config
@@ -21,6 +22,10 @@ def test_sampling_stops_at_the_templates_end_of_turn(tmp_path: Path) -> None:
     from rayalign.learning.folders import load_tokenizer
 
     base = make_base(tmp_path / "base")
+    # Heads as wide as vLLM wants them on a CPU.
+    shape = {"hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"vocab_size": 64, "bos_token_id": 0, "eos_token_id": 1}
+    LlamaForCausalLM(LlamaConfig(**shape, **ids, max_position_embeddings=64)).save_pretrained(base)
     tokenizer = load_tokenizer(base)
     tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} w7 {% endfor %}"
     tokenizer.save_pretrained(base)
