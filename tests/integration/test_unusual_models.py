@@ -33,7 +33,7 @@ def config_of(folder: Path, **changes: Any) -> Any:
     prompts = {"source": "demo", "per_round": 2, "holdout": 2, "max_tokens": 32}
     lora = {"r": 8, "alpha": 16, "targets": ATTENTION}
     model = {"base": str(folder), "lora": lora}
-    return small_config(model=model, prompts=prompts, sampling={"responses": 2, "max_tokens": 8}, **changes)
+    return small_config(model=model, prompts=prompts, **{"sampling": {"responses": 2, "max_tokens": 8}, **changes})
 
 
 def test_a_learner_that_cannot_start_starts_once_and_tells_why(local_ray: None, tmp_path: Path) -> None:
@@ -55,17 +55,16 @@ def test_a_learner_that_cannot_start_starts_once_and_tells_why(local_ray: None, 
 
 
 def test_a_model_that_vllm_does_not_serve_tells_so(local_ray: None, tmp_path: Path) -> None:
-    """Experts beside adapters on a CPU, which the check of the folder refuses: vLLM finds no kernel for them."""
-    from transformers import MixtralConfig, MixtralForCausalLM
-
+    """A context that is too short, which the check of the inputs refuses before."""
     from rayalign.actors.generator import RayGenerator
+    from tests.tiny_run import make_base
 
-    folder = of_kind(tmp_path / "model", MixtralForCausalLM(MixtralConfig(**SHAPE, num_local_experts=4)))
+    folder = make_base(tmp_path / "model", context=64)
     said: list[str] = []
-    config = config_of(folder, sync={"mode": "adapter"})
+    config = config_of(folder, sampling={"responses": 2, "max_tokens": 100})
     generator = RayGenerator(model_source(folder), config, str(tmp_path), cpus=0.5, say=said.append)
     with pytest.raises(ModelError, match="vLLM cannot serve") as caught:
         generator.pool.ready()
-    assert caught.value.why and caught.value.remedy and caught.value.exit_code == 2
+    assert "max_model_len" in caught.value.why and caught.value.remedy and caught.value.exit_code == 2
     assert said == []
     generator.pool.close()
