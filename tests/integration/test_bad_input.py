@@ -109,6 +109,18 @@ def test_rule_that_cannot_be_used(capfd, demo_folder, tmp_path: Path, text: str,
     assert expected in refused(capfd, tmp_path, f"scoring.0.function={file}:score")
 
 
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [("len(response) > 3", "the rule returned True"), ("'good'", "the rule returned 'good'"), ("nothing", "NameError")],
+)
+def test_a_rule_that_never_gives_a_number(capfd, demo_folder, tmp_path: Path, result: str, why: str) -> None:
+    """Said before Ray starts, and nothing is kept that a mended file would not fit."""
+    rule = write(tmp_path / "rule.py", f"def score(prompt, response):\n    return {result}\n")
+    error = refused(capfd, tmp_path, f"scoring=[{{type: rule, function: {rule}:score}}]")
+    assert "rule:rule.py:score fails on each of" in error and why in error and "remedy" in error
+    assert not list(tmp_path.glob("runs/*/config.yaml"))
+
+
 def test_missing_rule_file(capfd, demo_folder, tmp_path: Path) -> None:
     assert "nowhere.py" in refused(capfd, tmp_path, "scoring.0.function=nowhere.py:score")
 
