@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rayalign.actors.scorer import ScorerActor
 from rayalign.config.rewards import UnitTestScoring
 from rayalign.demo.rules import demo_rule
 from rayalign.errors import ConfigError
@@ -144,3 +145,26 @@ def test_prompts_are_taken_evenly() -> None:
     prompts = [Prompt(str(i), [], []) for i in range(100)]
     assert [prompt.id for prompt in some_prompts(prompts)] == ["0", "25", "50", "75"]
     assert len(some_prompts(prompts[:3])) == 3 < MOST_PROMPTS and some_prompts([]) == []
+
+
+def test_an_actor_tries_what_was_not_tried_on_the_driver(tmp_path: Path) -> None:
+    """Tests that assert nothing are found in the actor; a rule there is not asked again."""
+    (tmp_path / "rule.py").write_text("def score(prompt, response): raise AssertionError('asked twice')\n")
+    scoring = [
+        {"type": "rule", "function": f"{tmp_path}/rule.py:score"},
+        {"type": "unit_test", "network": "host", "timeout_s": 120},
+    ]
+    config = make_config(scoring=scoring)
+    sources = read_sources(config.scoring, tmp_path, SourceReaders(no_model, demo_rule))
+    actor = ScorerActor("scorer-0", config, sources, [None] * len(sources), str(tmp_path / "no_such_folder"))
+    try:
+        for tests, why in ((["assert True"], None), (["f(1) == 2"], "test 1 compares without assert"), ([], None)):
+            prompts = [Prompt("p", [{"role": "user", "content": "Write f."}], [1], metadata={"tests": tests})]
+            if why is None:
+                actor.try_out(prompts)
+                continue
+            with pytest.raises(ConfigError, match="scoring: unit_test:tests fails on each of 2") as caught:
+                actor.try_out(prompts)
+            assert caught.value.why == why
+    finally:
+        actor.close()
