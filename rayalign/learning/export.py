@@ -24,7 +24,9 @@ from rayalign.store.model_files import model_files
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*")
 """Of a model's files, those that its tokenizer is read from."""
 LOGIT_TOLERANCE = 1e-4
-"""Largest |difference| of a logit that merging in float32 may make."""
+RELATIVE_TOLERANCE = 1e-5
+"""Largest |difference| of a logit that merging in float32 may make, and its share of the largest |logit|: the larger
+one holds, because what is rounded grows with the numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def write_merged(
         sequences_ST: token ids whose logits are compared.
 
     Raises:
-        ModelError: the adapter cannot be merged, or the merged logits are more than `LOGIT_TOLERANCE` off.
+        ModelError: the adapter cannot be merged, or the merged logits are further off than rounding can be.
     """
     try:
         weights = MergedWeights(base)
@@ -61,10 +63,10 @@ def write_merged(
     _copy_others(base, folder)
     expected = adapter_logits(base, adapter_folder, sequences_ST)
     gap = largest_difference(expected, plain_logits(folder, sequences_ST))
-    if not gap <= LOGIT_TOLERANCE:
+    if not gap <= (allowed := allowed_difference(expected)):
         raise ModelError(
             f"merged logits are up to {gap:.1e} off",
-            f"at most {LOGIT_TOLERANCE} is allowed in float32",
+            f"at most {allowed:.1e} is allowed in float32",
             "export the adapter itself, without --merge, and please report this model",
         )
     dtypes = _dtypes(weights.paths())
@@ -92,8 +94,9 @@ def write_full(
         (folder / name).write_bytes(content)
     model = load_model(AutoModelForCausalLM, base, dtype=torch.float32)
     put_weights(model, files[FULL_WEIGHTS])
-    gap = largest_difference(_logits(model, sequences_ST), plain_logits(folder, sequences_ST))
-    if not gap <= LOGIT_TOLERANCE:
+    expected = _logits(model, sequences_ST)
+    gap = largest_difference(expected, plain_logits(folder, sequences_ST))
+    if not gap <= allowed_difference(expected):
         raise ModelError(
             f"logits of the exported model are up to {gap:.1e} off",
             "the folder does not load as it was trained",
@@ -155,6 +158,11 @@ def largest_difference(expected: Sequence[torch.Tensor], found: Sequence[torch.T
     """Largest |difference|; NaN where any is NaN, which exceeds no limit and is below none."""
     pairs = zip(expected, found, strict=True)
     return float(torch.stack([(left - right).abs().max() for left, right in pairs]).max())
+
+
+def allowed_difference(expected: Sequence[torch.Tensor]) -> float:
+    """How far off rounding may put a logit of these."""
+    return max(LOGIT_TOLERANCE, RELATIVE_TOLERANCE * max(float(logits.abs().max()) for logits in expected))
 
 
 @torch.no_grad()

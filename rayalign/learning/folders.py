@@ -82,10 +82,7 @@ def context_length(folder: Path) -> int | None:
 
 
 def be_quiet() -> None:
-    """No bars and no remarks of the model libraries on the terminal, for commands whose output is their own."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
+    """No remarks of the model libraries on the terminal, for commands whose output is their own."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
