@@ -184,9 +184,7 @@ def test_inputs_that_change_between_two_attempts(part, changed, capfd, demo_fold
             made = [{**row, "prompt": f"{row['prompt']}."} for row in made]
         case _:
             template = model / "chat_template.jinja"
-            template.write_text(
-                template.read_text().replace("<|assistant|>{% endif %}", "<|assistant|>list{% endif %}")
-            )
+            template.write_text(template.read_text().replace("{{ '<|' +", "list {{ '<|' +"))
     write(source, "\n".join(map(json.dumps, made)))
     error = refused(capfd, tmp_path, *settings)
     assert f"{changed} changed" in error and "--fork" in error
