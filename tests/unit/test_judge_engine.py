@@ -142,7 +142,7 @@ def test_a_reply_that_was_cut_is_an_error(tokenizer: PreTrainedTokenizerFast) ->
     engine.gate.set()
     (score,) = scores_of(model_of(engine, tokenizer), ["cat"])
     assert (score.status, score.reward) == ("error", None)
-    assert score.reason == "a reply cut at 16 tokens: it may lack its end"
+    assert score.reason == "a reply cut at 3 tokens: it may lack its end"
 
 
 def test_a_question_that_is_too_long_is_an_error_and_the_others_are_asked(tokenizer: PreTrainedTokenizerFast) -> None:

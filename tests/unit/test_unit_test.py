@@ -13,9 +13,9 @@ import pytest
 from rayalign.config.rewards import UnitTestScoring
 from rayalign.errors import PlacementError
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring.sandbox import sandbox
+from rayalign.scoring.sandbox import sandbox, unit_test
 from rayalign.scoring.sandbox.sandbox import Limits, run_tests
-from rayalign.scoring.sandbox.unit_test import UnitTestScorer, extract_code, tests_of
+from rayalign.scoring.sandbox.unit_test import UnitTestScorer, extract_code
 
 LIMITS = Limits(timeout_s=120, memory_mb=512, file_mb=1, processes=8, network="none")
 
@@ -243,7 +243,7 @@ def test_a_sandbox_in_which_right_code_fails_refuses_to_start(tmp_path: Path, mo
 )
 def test_tests_are_read_from_texts_of_lists_too(field: str, tests: list[str] | None) -> None:
     """As a test of its own such a text would pass whatever code there is."""
-    assert tests_of(field) == tests
+    assert unit_test.tests_of(field) == tests
 
 
 @pytest.mark.parametrize(

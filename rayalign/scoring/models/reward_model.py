@@ -43,8 +43,8 @@ def check_reward_model(folder: Path, template: str = "auto") -> None:
             chat template refuses an answer or leaves it out.
     """
     _check_kind(folder)
-    check_model(AutoModelForSequenceClassification, folder)
     reward_renderer(load_tokenizer(folder), template, UNDATED)
+    check_model(AutoModelForSequenceClassification, folder)
 
 
 def _check_kind(folder: Path) -> None:
