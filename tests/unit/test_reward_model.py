@@ -354,9 +354,11 @@ def test_a_template_that_leaves_out_the_answer_is_refused_before_weights_are_loa
     tokenizer.chat_template = "{% for m in messages %}<|user|>{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}"
     tokenizer.chat_template += "{% endfor %}"
     save(tmp_path, llama(tokenizer), tokenizer)
-    (tmp_path / "model.safetensors").unlink()
+    weights = tmp_path / "model.safetensors"
+    kept = weights.rename(tmp_path / "kept")
     with pytest.raises(ModelError, match="content of the assistant message does not come out"):
         check_reward_model(tmp_path)
+    kept.rename(weights)
     check_reward_model(tmp_path, "none")
 
 
