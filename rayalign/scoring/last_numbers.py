@@ -20,13 +20,22 @@ _NUMBER = re.compile(
 )
 _SIGN = re.compile(rf"([{re.escape(DASHES)}])(\s*)$")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]\s?$")
-_NOT_ITSELF_BEFORE = re.compile(r"(?:\^|\^\{|√|\\sqrt(?:\[\d+\])?\{?|sqrt\(|\d[:/.,']|\\pm ?|±|\\binom\{|[a-zA-Z]\()$")
-"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function."""
+_NOT_ITSELF_BEFORE = re.compile(
+    r"(?:\^|\^\{|√|\\sqrt(?:\[\d+\])?\{?|sqrt\(|\d[:/.,']|\\pm ?|±|\\binom\{|[a-zA-Z]\(|[-−]\s?\()$"
+    r"|\b(?:minus|negative)\s\(?(?:\\?[$€£¥₹]\s?)?$"
+    # No arrow, no tag and no mark of a quotation.
+    r"|(?:<|\\(?:[lgn]eq?|[lg]t)(?![a-zA-Z])|(?:(?<![\w\"'/=|\-\n>])|(?<![\w</])\w)>|!(?==))=?\s?[-−]?\s?\\?\$?$",
+    re.IGNORECASE,
+)
+"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function, an
+inequality; or turns its sign round in words."""
 _NOT_ITSELF_AFTER = re.compile(
     r"\s?(?:\\(?:times|cdot|pi|sqrt|cup|le|ge|pm)(?![a-zA-Z])|[π√±×·])|[\^_:][\d{]|[b-fh-ln-rt-zA-Z](?![a-zA-Z])"
     r"|\s?[–—]\s?\d|/\d|[,.']\d|\}\s?\^"
+    r"|(?:\s|-|\\[ ,]|~)?(?:\\text\{\s?)?(?:(?:hundred|thousand|[mb]illion|trillion|dozen)s?|squared|cubed|factorial"
+    r"|halves|thirds|fourths|quarters|fifths|tenths|(?:hundred|thousand)ths)(?![a-zA-Z])"
 )
-"""The same after it; a letter is a factor, unless a unit may be one."""
+"""The same after it; a letter is a factor, unless a unit may be one; words may say how many of it, or which part."""
 _NAMED = re.compile(r"(?:[A-Za-z_]|_\{)$")
 _CURRENCY_WORD = re.compile(r"(?:USD|EUR|GBP|INR|US|Rs\.?)$")
 _OPENS = "=:([{,<>≈*$|"

@@ -125,4 +125,13 @@ RESPONSES = [
     ("It is x_1.", "1", False), ("It is 3/4.", "0.75", True), ("on 3/4/2020", "2020", False), ("1.2.3", "3", False),
     ("It takes 5km.", "5", True), ("It is ５.", "5", True), ("It is 42!", "42", True), ("It is Rs500.", "500", True),
     ("It is f(5).", "5", False), ("That is 50%.", "50", True), ("So 7 apples.", "7", True), ("no number", "5", False),
+    # words that change a number, inequalities
+    ("It is minus 5.", "5", False), ("It is negative 5.", "5", False), ("It is negative $5.", "5", False),
+    ("It is -(5).", "5", False), ("It is (5).", "5", True), ("It is 5 million.", "5", False),
+    ("It is $5 billion.", "5", False), ("It is 5\\text{ thousand}.", "5", False), ("It is 2 dozen eggs.", "2", False),
+    ("It is 5 squared.", "5", False), ("It is 3 quarters.", "3", False), ("It is 5 thirdparty.", "5", True),
+    ("x > 5", "5", False), ("$x>5$", "5", False), ("$x \\geq -5$", "-5", False), ("x ≤ 5", "5", False),
+    ("x < 5", "5", False), ("x != 5", "5", False), ("<answer>5</answer>", "5", True), ("<b> -5</b>", "-5", True),
+    ("</think>\n\n5", "5", True), ("so -> 5", "5", True), ("so => 5", "5", True), ("so:\n> 5", "5", True),
+    ("Great! 5", "5", True), ("\\lambda = 5", "5", True),
 ]  # fmt: skip
