@@ -16,7 +16,7 @@ CHATS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns", "conversations", "conversation", "question", "query")
 ASKING = ("prompt", "instruction", "question", "query", "input", *CHATS)
 """Fields that hold a prompt beside answers, the surest first."""
-SYSTEM_FIELDS = ("system", "system_prompt")
+SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
 LEADING = (*SYSTEM_FIELDS, "history")
 """Fields that hold what stands before the prompt: part of the conversation, never metadata."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")

@@ -53,7 +53,9 @@ def _hh_rlhf(record: Row) -> bool:
 
 
 def _messages(record: Row) -> bool:
-    return any(name in record for name in CHATS)
+    """Whether a field for conversations is there, also where it is null, unless the prompt stands in another."""
+    filled = any(record.get(name) is not None for name in CHATS)
+    return filled or (any(name in record for name in CHATS) and fields.asking_field(record) is None)
 
 
 def _ultrachat(record: Row) -> bool:
