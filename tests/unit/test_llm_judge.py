@@ -58,19 +58,21 @@ def test_a_failure_stays_with_its_item() -> None:
         if text == "down":
             raise Failure("error", "HTTP 500: down")
         replies = {"cut off": Reply('{"rating": 10}', True, 100, 64), "prose": Reply("Rating: 10", False)}
+        replies["digits"] = Reply(f'{{"rating": {"9" * 5000}}}', False)
         return replies.get(text, {"rating": 7})
 
     made, _ = judge("rating", answer)
-    scores = made.score([PROMPT] * 6, samples(PROMPT, "fine", "late", "down", "cut off", "prose", "fine too"))
+    scores = made.score([PROMPT] * 7, samples(PROMPT, "fine", "late", "down", "cut off", "prose", "digits", "fine too"))
     made.close()
     assert [(s.status, s.reward) for s in scores] == [
-        ("ok", 7.0), ("timeout", None), ("error", None), ("error", None), ("error", None), ("ok", 7.0),
+        ("ok", 7.0), ("timeout", None), *[("error", None)] * 4, ("ok", 7.0),
     ]  # fmt: skip
-    assert [s.reason for s in scores[1:5]] == [
+    assert [s.reason for s in scores[1:6]] == [
         "no reply within 1 s",
         "HTTP 500: down",
         "a reply cut at 64 tokens: it may lack its end",
         "the reply 'Rating: 10': it is not one JSON object",
+        "a reply with a number of too many digits: no verdict can be read",
     ]
     assert scores[3].cost == pytest.approx((100 + 640) / 1e6)
 

@@ -237,6 +237,9 @@ class LLMJudge:
             return Judged("ok", self._template.parse(reply.text, nonce), None, took, cost)
         except DataError as error:
             return Judged("error", None, f"{error.found}: {error.why}", took, cost)
+        except ValueError:
+            # Python reads no integer of thousands of digits.
+            return Judged("error", None, "a reply with a number of too many digits: no verdict can be read", took, cost)
 
     def _nonce(self, question: Question) -> str:
         samples = question.samples
