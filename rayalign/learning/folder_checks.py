@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from rayalign.config.model import LoraSection, ModelSection
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY = "model.base"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
+HEAD = "lm_head"
 NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_proj")
 """What of a reward model its base need not have."""
 
@@ -41,6 +44,7 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool
     _check_kind(folder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
+    _check_head(model, tensors, folder)
     if (merges or not gpu) and (expert := first_expert(model)):
         raise ModelError(
             f"{KEY}: {folder} has experts ({expert})",
@@ -88,6 +92,36 @@ def _check_kind(folder: Path) -> None:
             "a run trains a causal language model (...ForCausalLM), and vLLM serves it by that name",
             "name a model of that kind",
         )
+
+
+def _check_head(model: PreTrainedModel, tensors: dict[str, Stored], folder: Path) -> None:
+    """Refuse an output head of its own where the config ties it to the embedding.
+
+    transformers then takes the stored one, and vLLM the embedding: generator and learner would be two models.
+    """
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    head, embedding = f"{HEAD}.weight", _stored_name(model, tensors)
+    if not tied or head not in tensors or embedding is None:
+        return
+    one, other = (_read(tensors[name].path, name) for name in (head, embedding))
+    if not torch.equal(one, other):
+        raise ModelError(
+            f"{KEY}: {folder} has a {head} that is not its {embedding}",
+            "its config.json ties the two (tie_word_embeddings), and of these only one would be served",
+            "set tie_word_embeddings: false in config.json if the head was trained, or remove it from the weights",
+        )
+
+
+def _stored_name(model: PreTrainedModel, tensors: dict[str, Stored]) -> str | None:
+    """The name of the embedding's tensor in the files."""
+    embedding = model.get_input_embeddings()
+    named = [f"{name}.weight" for name, module in model.named_modules() if module is embedding]
+    return next((name for name in named if name in tensors), None)
+
+
+def _read(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, "pt") as file:
+        return file.get_tensor(name)
 
 
 def _complete(

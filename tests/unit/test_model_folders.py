@@ -403,6 +403,16 @@ def test_a_tied_head_needs_no_tensor(base: Path) -> None:
     assert read(base).model == base
 
 
+def test_a_tied_head_is_the_embedding(base: Path) -> None:
+    """transformers takes a stored head that differs, and vLLM does not."""
+    edit(base / "config.json", tie_word_embeddings=True)
+    error = refusal(base)
+    assert "lm_head.weight that is not its model.embed_tokens.weight" in error.found
+    assert "tie_word_embeddings" in error.why and "tie_word_embeddings: false" in error.remedy
+    reweigh(base, lambda weights: weights.update({"lm_head.weight": weights["model.embed_tokens.weight"].clone()}))
+    assert read(base).model == base
+
+
 def foreign(folder: Path) -> list[str]:
     """Files beside the model that a loader could take for it."""
     other = {"model.layers.0.mlp.up_proj.weight": torch.full((48, 32), 9.0)}
