@@ -22,16 +22,19 @@ _SIGN = re.compile(rf"([{re.escape(DASHES)}])(\s*)$")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]\s?$")
 _NOT_ITSELF_BEFORE = re.compile(
     r"(?:\^|\^\{|√|\\sqrt(?:\[\d+\])?\{?|sqrt\(|\d[:/.,']|\\pm ?|±|\\binom\{|[a-zA-Z]\(|[-−]\s?\()$"
+    r"|(?:[\d})]\s?[*x]|[×·÷]|\\(?:times|cdot|div|log|ln|lg|sin|cos|tan|exp)|\blog|\bln|[a-zA-Z]/|(?:[})]|\\pi) ?/) *$"
+    r"|(?:\}\s?\{|\\overline\{|\^\{?\s?[-−]\s?)$"
     r"|\b(?:minus|negative)\s\(?(?:\\?[$€£¥₹]\s?)?$"
     # No arrow, no tag and no mark of a quotation.
     r"|(?:<|\\(?:[lgn]eq?|[lg]t)(?![a-zA-Z])|(?:(?<![\w\"'/=|\-\n>])|(?<![\w</])\w)>|!(?==))=?\s?[-−]?\s?\\?\$?$",
     re.IGNORECASE,
 )
-"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function, an
-inequality; or turns its sign round in words."""
+"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function, a
+product, an inequality; or turns its sign round in words."""
 _NOT_ITSELF_AFTER = re.compile(
     r"\s?(?:\\(?:times|cdot|pi|sqrt|cup|le|ge|pm)(?![a-zA-Z])|[π√±×·])|[\^_:][\d{]|[b-fh-ln-rt-zA-Z](?![a-zA-Z])"
     r"|\s?[–—]\s?\d|/\d|[,.']\d|\}\s?\^"
+    r"|\s?/\s?(?:\\|[xyzn](?![a-zA-Z]))|\s[xyz](?![a-zA-Z])"
     r"|(?:\s|-|\\[ ,]|~)?(?:\\text\{\s?)?(?:(?:hundred|thousand|[mb]illion|trillion|dozen)s?|squared|cubed|factorial"
     r"|halves|thirds|fourths|quarters|fifths|tenths|(?:hundred|thousand)ths)(?![a-zA-Z])"
 )

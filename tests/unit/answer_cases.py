@@ -134,4 +134,13 @@ RESPONSES = [
     ("x < 5", "5", False), ("x != 5", "5", False), ("<answer>5</answer>", "5", True), ("<b> -5</b>", "-5", True),
     ("</think>\n\n5", "5", True), ("so -> 5", "5", True), ("so => 5", "5", True), ("so:\n> 5", "5", True),
     ("Great! 5", "5", True), ("\\lambda = 5", "5", True),
+    # factors, denominators, functions, exponents
+    ("It is 2 × 5.", "5", False), ("It is 2 \\times 5.", "5", False), ("It is 2*5.", "5", False),
+    ("It is 2 * 5.", "5", False), ("It is 2 x 5.", "5", False), ("It is 10 \\div 5.", "5", False),
+    ("It is \\log 5.", "5", False), ("It is log 5.", "5", False), ("It is \\overline{5}.", "5", False),
+    ("It is π/5.", "5", False), ("It is \\sqrt{3}/5.", "5", False), ("It is \\dfrac{\\sqrt{3}}{5}.", "5", False),
+    ("It is x/5.", "5", False), ("It is 5/x.", "5", False), ("It is 2^{-5}.", "-5", False), ("It is 5 x.", "5", False),
+    ("It is *5*.", "5", True), ("It is **5**.", "5", True), ("* 5", "5", True), ("It is $5/hour.", "5", True),
+    ("2 * 5 = 10", "10", True), ("It is \\text{5}.", "5", True), ("It is $\\textbf{5}$.", "5", True),
+    ("x = 5", "5", True), ("It is 10/5.", "2", True), ("A box: 5", "5", True),
 ]  # fmt: skip
