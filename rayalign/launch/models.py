@@ -31,6 +31,9 @@ def find_base(name: str, key: str = "model.base") -> Path:
     Raises:
         ModelError: it cannot be found or made.
     """
+    from rayalign.learning.folders import be_quiet, resolve_model
+
+    be_quiet()
     if name == "demo":
         from rayalign.demo.policy import demo_policy
 
@@ -39,8 +42,6 @@ def find_base(name: str, key: str = "model.base") -> Path:
         from rayalign.demo.smollm2 import smollm2
 
         return smollm2(key)
-    from rayalign.learning.folders import resolve_model
-
     return resolve_model(name, key)
 
 
@@ -55,9 +56,8 @@ def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
     Raises:
         ModelError: it is not there, or it is another model.
     """
-    from rayalign.learning.folders import be_quiet, hash_model
+    from rayalign.learning.folders import hash_model
 
-    be_quiet()
     name = given or str(run.config["model"]["base"])
     folder = find_base(name, "--base" if given else "model.base")
     name = str(folder) if is_made_here(folder) else name

@@ -82,7 +82,10 @@ def context_length(folder: Path) -> int | None:
 
 
 def be_quiet() -> None:
-    """No remarks of the model libraries on the terminal, for commands whose output is their own."""
+    """No bars and no remarks of the model libraries on the terminal, for commands whose output is their own."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 

@@ -40,9 +40,6 @@ def load_pretrained(
     Raises:
         ModelError: the folder does not hold what the class wants.
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # its bars would stand between the lines of a command
     try:
         return load(folder, trust_remote_code=False, **options)
     except Exception as error:
