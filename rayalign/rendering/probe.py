@@ -17,14 +17,20 @@ import re
 from dataclasses import dataclass
 
 from rayalign.errors import ModelError
+from rayalign.records import Message
 from rayalign.rendering.template import Refusal, Template, owner_of
 
-QUESTION, ANSWER, SYSTEM, THOUGHT = "Qorvex", "Zanthil", "Wubrik", "Jelgund"
-"""The marker texts: words that no template writes of itself, and that trimming leaves whole."""
+TEXT = ' <b>&"isn\'t 5% of the case…"</b>\n\n\t{it} \\' + " is so" * 60
+"""What escaping, changes of case, joined lines or a limit of length would not leave as it is; trimming does."""
+WORDS = ("qorVex", "zanThil", "wubRik", "yelMar", "jelGund")
+QUESTION, ANSWER, SYSTEM, AGAIN, THOUGHT = (word + TEXT for word in WORDS)
+"""The marker texts: no template writes them of itself."""
 _THINKING = re.compile(r"\s*([<\[][^<>\[\]]*(think|thought|reason)[^<>\[\]]*[>\]]\s*)+", re.IGNORECASE)
 """Tags that open thinking, and perhaps close it again."""
-_USER = {"role": "user", "content": QUESTION}
-_ANSWERED = {"role": "assistant", "content": ANSWER}
+_USER: Message = {"role": "user", "content": QUESTION}
+_ANSWERED: Message = {"role": "assistant", "content": ANSWER}
+_SYSTEM: Message = {"role": "system", "content": SYSTEM}
+_AGAIN: Message = {"role": "user", "content": AGAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +52,19 @@ class Form:
     opened: str = ""
     """What the generation prompt ends with and a given answer does not stand behind."""
     system: str | None = None
-    """What happens to a system message that does not come out; null where it does."""
+    """What is wrong with how a system message comes out; null where nothing is."""
+    turns: str | None = None
+    """What is wrong with how earlier turns come out; null where nothing is."""
     drops_thinking: bool = False
     """Whether a <think> block in an answer is left out."""
 
 
 def probe(template: Template, remedy: str) -> Form:
-    """Render one user and assistant pair, once more with a system message, and see what comes out.
+    """Render one user and assistant pair, with a system message and with a second question too; see what comes out.
 
     Raises:
-        ModelError: the template refuses the pair, leaves a text out, or does not continue its generation prompt; or an
-            answer ends with what is no token.
+        ModelError: the template refuses the pair, leaves a text out or changes it, or does not continue its generation
+            prompt; or an answer ends with what is no token.
     """
     owner = f"the chat template of {owner_of(template.tokenizer)}"
     failures = []
@@ -77,14 +85,20 @@ def _comes_out(prompt: str, pair: str) -> int:
     """Where the answer begins in `pair`.
 
     Raises:
-        Refusal: a marker is missing, or the list that holds it was written out.
+        Refusal: a marker does not come out as it is.
     """
-    for text, marks in ((prompt, [QUESTION]), (pair, [QUESTION, ANSWER])):
-        for mark in marks:
-            if mark not in text or re.search(rf"""['"]text['"]: ?['"]{mark}""", text):
-                who = "user" if mark == QUESTION else "assistant"
-                raise Refusal(f"the content of the {who} message does not come out")
+    if lost := _lost([_USER], prompt) or _lost([_USER, _ANSWERED], pair):
+        raise Refusal(lost)
     return pair.rindex(ANSWER)
+
+
+def _lost(messages: list[Message], text: str) -> str | None:
+    """Why a rendering does not do for its messages, if so."""
+    for message in messages:
+        if message["content"] not in text:
+            changed = message["content"].split()[0].lower() in text.lower()
+            return f"the content of the {message['role']} message {'is changed' if changed else 'does not come out'}"
+    return None
 
 
 def _form(template: Template, owner: str, prompt: str, pair: str, at: int, parts: bool, remedy: str) -> Form:
@@ -92,10 +106,11 @@ def _form(template: Template, owner: str, prompt: str, pair: str, at: int, parts
     tail = pair[at + len(ANSWER) :]
     closing = asked[asked.rindex(QUESTION) + len(QUESTION) :]
     end, before_end = _ending(template, owner, tail, parts, remedy)
-    aloud = {"role": "assistant", "content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"}
-    return Form(
-        end, parts, closing, lead, tail, before_end, opened, _system(template, parts), _drops(template, aloud, parts)
-    )
+    aloud: Message = {"role": "assistant", "content": f"<think>\n{THOUGHT}\n</think>\n\n{ANSWER}"}
+    system = _wrong(template, [_SYSTEM, _USER], parts)
+    turns = [_USER, _ANSWERED, _AGAIN]
+    wrong = _wrong(template, turns, parts) or (_wrong(template, [_SYSTEM, *turns], parts) if system is None else None)
+    return Form(end, parts, closing, lead, tail, before_end, opened, system, wrong, _drops(template, aloud, parts))
 
 
 def _beginning(owner: str, prompt: str, before: str, remedy: str) -> tuple[str, str, str]:
@@ -159,16 +174,16 @@ def _behind_answer(template: Template, parts: bool) -> str:
     return text[text.rindex(ANSWER) + len(ANSWER) :] if ANSWER in text else ""
 
 
-def _system(template: Template, parts: bool) -> str | None:
-    """What happens to a system message before a question; None where it comes out."""
+def _wrong(template: Template, messages: list[Message], parts: bool) -> str | None:
+    """What is wrong with how the messages come out before the model's turn; None where nothing is."""
     try:
-        text = template.render([{"role": "system", "content": SYSTEM}, _USER], reply=True, parts=parts)
+        lost = _lost(messages, template.render(messages, reply=True, parts=parts))
     except Refusal as error:
         return f"the chat template refuses it: {error}"
-    return None if SYSTEM in text else "the chat template leaves out its text"
+    return lost and f"with the chat template {lost}"
 
 
-def _drops(template: Template, aloud: dict[str, str], parts: bool) -> bool:
+def _drops(template: Template, aloud: Message, parts: bool) -> bool:
     try:
         return THOUGHT not in template.render([_USER, aloud], reply=False, parts=parts)
     except Refusal:

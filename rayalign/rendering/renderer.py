@@ -24,7 +24,6 @@ REMEDY = (
     "use a model with a chat template that does, set prompts.template: none to give the model the bare text, "
     f"or one by name ({', '.join(TEMPLATES)})"
 )
-_TRIED = ("system", "user", "assistant")
 
 
 class ChatRenderer:
@@ -155,12 +154,13 @@ class ChatRenderer:
 
     def _asked(self, messages: Sequence[Message], name: str) -> str:
         """The conversation up to the model's turn."""
-        if self.form.system is not None and any(message["role"] == "system" for message in messages):
-            raise _refused(messages, name, self.form.system)
+        for role, wrong in (("system", self.form.system), ("assistant", self.form.turns)):
+            if wrong is not None and any(message["role"] == role for message in messages):
+                raise _refused(messages, name, wrong)
         text = self._text(messages, name, reply=True)
         for message in messages:
-            # Of a role that the probe does not try, such as a tool's.
-            if message["role"] not in _TRIED and message["content"].strip() not in text:
+            # The thinking of earlier answers, and switches in a system message, are the template's matter.
+            if message["role"] != "system" and message["content"].rpartition("</think>")[2].strip() not in text:
                 raise _refused(messages, name, f"the chat template leaves out the text of role {message['role']}")
         return text.removesuffix(self.form.opened) if self.given else text
 

@@ -27,6 +27,7 @@ SYSTEM: Message = {"role": "system", "content": "Be brief."}
 SAID: Message = {"role": "assistant", "content": "Cod."}
 CHATS = {"one": [USER], "system": [SYSTEM, USER], "more": [USER, SAID, {"role": "user", "content": "Another one?"}]}
 ENDED = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}</s>{% endfor %}"
+FIRST = "m['role'] == 'system' or messages[0]['role'] != 'system'"
 HEADED = ENDED + "{% if add_generation_prompt %}[assistant]{% endif %}"
 
 
@@ -173,6 +174,15 @@ def test_contents_are_given_in_parts_where_the_template_wants_them(template: str
         ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "assistant message does not"),
         ("{% for m in messages if m['role'] != 'user' %}{{ m['content'] }}{% endfor %}", "user message does not"),
         ("{% for m in messages %}{{ [m['content']] }}{% endfor %}{{ raise_exception('no chats') }}", "no chats"),
+        (HEADED.replace("m['content']", "m['content'] | capitalize"), "the user message is changed"),
+        (HEADED.replace("m['content']", "m['content'][:255]"), "the user message does not come out|is changed"),
+        (HEADED.replace("m['content']", "m['content'] | truncate"), "the user message is changed"),
+        (HEADED.replace("m['content']", "m['content'] | e"), "the user message is changed"),
+        (HEADED.replace("m['content']", "m['content'].split() | join(' ')"), "the user message is changed"),
+        (
+            HEADED.replace("m['content']", "(m['content'] | upper if m['role'] == 'assistant' else m['content'])"),
+            "the assistant message is changed",
+        ),
         ("{{ messages[0]['content'] + 1 }}", "str"),
         ("{{ messages[7]['content']['text'] }}", "no element 7|undefined"),
         ("{% for m in messages %}{{ m['content']", "end of print|unexpected"),
@@ -198,7 +208,8 @@ def test_a_default_among_named_templates_is_taken() -> None:
     ("made", "words"),
     [
         (tokenizer_of("gemma"), "System role not supported"),
-        (byte_tokenizer(HEADED.replace("messages", "messages if m['role'] != 'system'", 1)), "leaves out its text"),
+        (byte_tokenizer(HEADED.replace("messages", "messages if m['role'] != 'system'", 1)), "system message does not"),
+        (byte_tokenizer(HEADED.replace("messages", f"messages if {FIRST}", 1)), "user message does not come out"),
     ],
 )
 def test_a_system_message_that_is_refused_or_lost_counts_where_there_is_one(made: Any, words: str) -> None:
@@ -207,6 +218,27 @@ def test_a_system_message_that_is_refused_or_lost_counts_where_there_is_one(made
         with pytest.raises(DataError, match=words) as caught:
             renderer(made).prompt(chat, "prompt 7") if chat[-1] == USER else renderer(made).conversation(chat, "c")
         assert "has the roles system, user" in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        ("messages[-2:]", "user message does not come out"),
+        ("([messages[0], messages[-1]] if messages | length > 1 else messages)", "assistant message does not come out"),
+    ],
+)
+def test_earlier_turns_that_are_lost_are_refused_where_there_are_any(shown: str, words: str) -> None:
+    made = byte_tokenizer(HEADED.replace("messages", shown, 1))
+    assert prompt_ids([USER], made)
+    with pytest.raises(DataError, match=words):
+        prompt_ids(CHATS["more"], made)
+
+
+def test_a_long_history_that_is_cut_is_refused() -> None:
+    made = byte_tokenizer(HEADED.replace("messages", "messages[-4:]", 1))
+    assert prompt_ids(CHATS["more"], made)
+    with pytest.raises(DataError, match="leaves out the text of role user"):
+        prompt_ids([{"role": "user", "content": "Name a bird."}, SAID, *CHATS["more"]], made)
 
 
 def test_a_role_whose_text_is_lost_is_refused() -> None:
