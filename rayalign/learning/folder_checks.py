@@ -140,7 +140,7 @@ def _complete(
         ignore_mismatched_sizes=True,
         **options,
     )
-    check_loaded(loaded[1], folder, KEY, unused=unused)
+    check_loaded(loaded[1], folder, KEY, unused=unused, heads=bool(unused))
     return loaded[0]
 
 

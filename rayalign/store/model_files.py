@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.records import JsonObject
-from rayalign.store.cache import cache_folder
+from rayalign.store.cache import cache_folder, made_once
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 """What a model folder consists of; nothing else of a hub repository is downloaded or sent to other nodes."""
@@ -190,26 +189,22 @@ def without_others(folder: Path, key: str) -> Path:
         return folder
     facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in candidates(folder)]
     digest = hashlib.sha256(json.dumps([str(folder), facts]).encode()).hexdigest()[:16]
-    linked = cache_folder() / "linked" / f"{folder.name}-{digest}"
-    if linked.is_dir():
-        return linked
-    try:
-        linked.parent.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(prefix=f".{linked.name}.", dir=linked.parent))
-        half.chmod(0o755)
+
+    def link(scratch: Path) -> None:
+        links = scratch / "model"
+        links.mkdir()
         for path in [*model_files(folder), *(path for path in folder.iterdir() if _is_module(path))]:
-            (half / path.name).symlink_to(path.absolute())
-        (half / LINKS_LEFT_OUT).write_text(json.dumps(sorted(beside)))
-        half.rename(linked)
-    except OSError as error:
-        if linked.is_dir():  # another process was quicker
-            return linked
+            (links / path.name).symlink_to(path.absolute())
+        (links / LINKS_LEFT_OUT).write_text(json.dumps(sorted(beside)))
+
+    try:
+        return made_once(cache_folder() / "linked" / f"{folder.name}-{digest}", link)
+    except ModelError as error:
         raise ModelError(
             f"{key}: {folder} holds {sorted(beside)[0]} beside the model, and no folder of links can be made",
-            f"{linked.parent}: {error.strerror or error}",
-            f"move {', '.join(sorted(beside))} away, or set RAYALIGN_CACHE to a folder that may be written",
+            error.found,
+            f"move {', '.join(sorted(beside))} away, or {error.remedy}",
         ) from error
-    return linked
 
 
 def _is_module(path: Path) -> bool:

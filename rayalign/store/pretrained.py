@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PLACEHOLDERS = ("image", "video", "audio", "boi", "eoi", "boa", "eoa")
 """How the names of special tokens begin that stand for what is no text."""
+_LAYER = re.compile(r"\.\d+\.")
+_CONSTANTS = re.compile(r"(inv_freq|position_ids|(attn|attention)\.(masked_)?bias)$")
+"""What older models keep in their files and computation makes anew."""
 
 
 class LoadingInfo(TypedDict):
     """What transformers tells beside a loaded model, as far as it is read here."""
 
     missing_keys: Collection[str]
+    unexpected_keys: Collection[str]
     mismatched_keys: Collection[tuple[str, object, object]]
     """(name, shape in the files, shape in the model)."""
 
@@ -55,14 +60,17 @@ def load_pretrained(
         raise ModelError(found, why(error), remedy) from error
 
 
-def check_loaded(found: LoadingInfo, folder: Path, key: str, *, unused: tuple[str, ...] = ()) -> None:
-    """Refuse a model that did not get all of its weights from its files.
+def check_loaded(
+    found: LoadingInfo, folder: Path, key: str, *, unused: tuple[str, ...] = (), heads: bool = False
+) -> None:
+    """Refuse a model that did not get all of its weights from its files, or that is not all that they hold.
 
     Args:
         unused: parts of the model whose weights may be missing: nothing reads them, or they are to be new.
+        heads: whether the files may hold more outside the layers: a head of another task.
 
     Raises:
-        ModelError: weights are missing, or have another shape in the files.
+        ModelError: weights are missing or left over, or have another shape in the files.
     """
     missing = sorted(name for name in found["missing_keys"] if not set(name.split(".")) & set(unused))
     if missing:
@@ -70,6 +78,14 @@ def check_loaded(found: LoadingInfo, folder: Path, key: str, *, unused: tuple[st
             f"{key}: {folder} lacks {', '.join(missing[:3])}{' ...' if missing[3:] else ''}",
             f"{len(missing)} weights of the model are not in its files and would be random",
             "save the model whole (model.save_pretrained), or name one that has them",
+        )
+    surplus = sorted(name for name in found["unexpected_keys"] if not _CONSTANTS.search(name))
+    if surplus := [name for name in surplus if not heads or _LAYER.search(name)]:
+        raise ModelError(
+            f"{key}: {folder} has {', '.join(surplus[:3])}{' ...' if surplus[3:] else ''}",
+            f"{len(surplus)} tensors of its files have no place in the model that its config.json describes: with "
+            "fewer layers or without these parts it would be another model",
+            "fetch the config.json that the weights were saved with, or save the model again (model.save_pretrained)",
         )
     for name, stored, expected in sorted(found["mismatched_keys"], key=str):
         raise ModelError(

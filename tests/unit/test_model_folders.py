@@ -292,6 +292,18 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         "would be random",
         "save_pretrained",
     ),
+    "layers that the config does not know": (
+        lambda folder: edit(folder / "config.json", num_hidden_layers=1),
+        "has model.layers.1.input_layernorm.weight, ",
+        "9 tensors of its files have no place in the model that its config.json describes",
+        "fetch the config.json",
+    ),
+    "a head for values": (
+        lambda folder: reweigh(folder, lambda weights: weights.update({"v_head.summary.weight": torch.zeros(1, 32)})),
+        "has v_head.summary.weight",
+        "1 tensors of its files",
+        "save the model again",
+    ),
     "rows that the config does not know": (
         lambda folder: edit(folder / "config.json", vocab_size=72),
         "has shape [64, 32]",
@@ -377,6 +389,12 @@ def test_a_whole_model_is_read(base: Path) -> None:
     assert inputs.model == base and inputs.model_sha256 == hash_model(base)
     assert not [line for line in said if "left out" in line]
     shard(base)
+    assert read(base).model == base
+
+
+def test_constants_of_older_models_are_no_weights(base: Path) -> None:
+    names = [f"model.layers.{layer}.self_attn.rotary_emb.inv_freq" for layer in (0, 1)]
+    reweigh(base, lambda weights: weights.update({name: torch.ones(4) for name in names}))
     assert read(base).model == base
 
 

@@ -215,6 +215,15 @@ def test_weights_that_would_be_random_are_refused_before_the_start(folder: Path,
     assert f"lacks {lost}" in caught.value.found and "random" in caught.value.why and caught.value.remedy
 
 
+def test_another_tasks_head_beside_its_own_does_no_harm(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "lm_head.weight": torch.zeros(2, 32)}, tmp_path / "model.safetensors", {"format": "pt"})
+    check_reward_model(tmp_path)
+
+
 def test_a_head_of_two_rows_under_a_config_of_one_label_is_refused(folder: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -233,6 +242,7 @@ def test_a_head_of_two_rows_under_a_config_of_one_label_is_refused(folder: Path,
     [
         (lambda config: config.update(quantization_config={"quant_method": "awq"}), "has awq weights"),
         (lambda config: config.update(vocab_size=4), "has shape"),
+        (lambda config: config.update(num_hidden_layers=1), "has model.layers.1.input_layernorm.weight, "),
         (lambda config: config.update(problem_type="regression"), None),
     ],
 )

@@ -74,7 +74,7 @@ def _complete(
     loaded: tuple[PreTrainedModel, LoadingInfo] = _load(
         auto_class.from_pretrained, folder, output_loading_info=True, ignore_mismatched_sizes=True, **options
     )
-    check_loaded(loaded[1], folder, KEY, unused=unused)
+    check_loaded(loaded[1], folder, KEY, unused=unused, heads=True)
     return loaded[0]
 
 
