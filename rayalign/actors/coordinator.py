@@ -2,7 +2,8 @@
 
 Ray Train restarts the whole worker group when one worker dies. So every group announces itself as a new attempt; the
 coordinator hands the current task to the newest attempt as often as needed and drops answers of older ones. A task
-is done when every rank of one attempt has answered it.
+is finished when every rank of one attempt has answered it, or one has failed. A finished task is handed to nobody:
+of a new attempt one rank could ask before the driver submits the next and get it, and another after.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Coordinator:
         self._workers: dict[int, JsonObject] = {}
         self._task: Task | None = None
         self._answers: dict[int, Answer] = {}
+        self._finished = 0
+        self._outcome: Answer = None
         self._no_start: Failed | None = None
         self._stopped = False
 
@@ -96,19 +99,30 @@ class Coordinator:
 
     @ray.method
     async def next_task(self, attempt: int, after: int) -> Task | None:
-        """Wait for a task newer than `after`; None tells the worker to end (stopped, or a newer attempt took over)."""
+        """Wait for a task newer than `after` that is not finished; None tells the worker to end (stopped, or a newer
+        attempt took over)."""
+
+        def over() -> bool:
+            return self._stopped or attempt != self._attempt
+
+        def there() -> bool:
+            return self._task is not None and self._task.id > max(after, self._finished)
+
         async with self._changed:
-            await self._changed.wait_for(
-                lambda: self._stopped or attempt != self._attempt or (self._task is not None and self._task.id > after)
-            )
-            return None if self._stopped or attempt != self._attempt else self._task
+            await self._changed.wait_for(lambda: over() or there())
+            return None if over() else self._task
 
     @ray.method
     async def answer(self, attempt: int, rank: int, task_id: int, result: Answer) -> None:
         async with self._changed:
-            if attempt != self._attempt or self._task is None or task_id != self._task.id:
+            stale = attempt != self._attempt or task_id <= self._finished
+            if stale or self._task is None or task_id != self._task.id:
                 return
             self._answers[rank] = result
+            # A rank that failed may leave the others waiting for it inside a collective.
+            if isinstance(result, Failed) or len(self._answers) == self._world:
+                self._finished = task_id
+                self._outcome = result if isinstance(result, Failed) else self._answers[0]
             self._changed.notify_all()
 
     @ray.method
@@ -121,12 +135,9 @@ class Coordinator:
     async def wait(self, task_id: int, timeout_s: float) -> tuple[bool, Answer]:
         """(True, rank 0's answer, or the first failure) when all ranks answered; (False, None) after `timeout_s`."""
         async with self._changed:
-            if not await self._in_time(lambda: self._done(task_id), timeout_s):
+            if not await self._in_time(lambda: self._finished == task_id, timeout_s):
                 return False, None
-            if self._no_start is not None:
-                return True, self._no_start
-            failures = [a for _, a in sorted(self._answers.items()) if isinstance(a, Failed)]
-            return True, failures[0] if failures else self._answers[0]
+            return True, self._outcome if self._finished == task_id else self._no_start
 
     @ray.method
     async def ready(self, timeout_s: float) -> list[JsonObject] | Failed | None:
@@ -149,10 +160,3 @@ class Coordinator:
         except TimeoutError:
             return False
         return True
-
-    def _done(self, task_id: int) -> bool:
-        if self._task is None or self._task.id != task_id:
-            return False
-        # A rank that failed may leave the others waiting for it inside a collective.
-        failed = any(isinstance(answer, Failed) for answer in self._answers.values())
-        return failed or len(self._answers) == self._world > 0

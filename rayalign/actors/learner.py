@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 import ray
+from ray import ObjectRef
 from ray.actor import ActorProxy
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
-from rayalign.actors.handles import end, our_error
+from rayalign.actors.handles import end, our_error, reason
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
@@ -22,6 +27,8 @@ from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import AdapterFiles, Groups, JsonObject, TokenSequence, UpdateResult, Which
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
+
+T = TypeVar("T")
 
 MAX_WORKER_FAILURES = 3
 POLL_S = 2.0
@@ -50,8 +57,10 @@ class RayLearner:
         self._root = Folder(root)
         filesystem, storage_path = Folder(storage).filesystem_and_path()
         self._ids = itertools.count(1)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # The run is lost with the driver's node in any case, so the coordinator depends on no other.
         self._coordinator: ActorProxy[Coordinator] = (
-            ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64).remote()
+            ray.remote(Coordinator).options(num_cpus=0, max_concurrency=64, scheduling_strategy=here).remote()
         )
         self._failure: BaseException | None = None
         self._stopping = False
@@ -83,7 +92,7 @@ class RayLearner:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._raise_if_ended()
-            workers = ray.get(self._coordinator.ready.remote(POLL_S))
+            workers = _told(self._coordinator.ready.remote(POLL_S))
             if isinstance(workers, Failed):
                 raise workers.error
             if workers is not None:
@@ -113,18 +122,19 @@ class RayLearner:
     def close(self) -> None:
         """Let the workers end their loops and wait for `fit()` to return."""
         self._stopping = True
-        ray.get(self._coordinator.stop.remote())
+        with contextlib.suppress(RayActorError):  # then it is gone already, and the workers' loops end with it
+            ray.get(self._coordinator.stop.remote())
         self._thread.join(timeout=30)
         end(self._coordinator)
 
     def _run(self, what: str, work: UpdateWork | LogpsWork) -> Answer:
         """Rank 0's answer; `what` names the work in messages."""
         task, timeout_s = Task(next(self._ids), work), self._config.limits.update_timeout_s
-        ray.get(self._coordinator.submit.remote(task))
+        _told(self._coordinator.submit.remote(task))
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._raise_if_ended()
-            done, answer = ray.get(self._coordinator.wait.remote(task.id, POLL_S))
+            done, answer = _told(self._coordinator.wait.remote(task.id, POLL_S))
             if done:
                 if isinstance(answer, Failed):
                     raise answer.error
@@ -152,3 +162,19 @@ class RayLearner:
             f"its workers failed more than {MAX_WORKER_FAILURES} times, or could not start",
             "see logs/learner-0.log; the run can be resumed",
         ) from self._failure
+
+
+def _told(asked: ObjectRef[T]) -> T:
+    """What the coordinator says.
+
+    Raises:
+        ActorFailedError: it is gone.
+    """
+    try:
+        return ray.get(asked)
+    except RayActorError as error:
+        raise ActorFailedError(
+            f"the learner's coordinator is gone: {reason(error)}",
+            "its process was killed, or the machine ran out of memory",
+            "the run can be resumed",
+        ) from error

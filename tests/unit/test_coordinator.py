@@ -39,3 +39,44 @@ def test_a_whole_group_is_ready() -> None:
         assert await coordinator.wait(1, 1) == (True, [[-1.0]])
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_new_attempt_gets_only_what_is_not_finished() -> None:
+    """Its first rank asks before the driver submits the next task, its second after: both get the same."""
+
+    async def story() -> None:
+        coordinator = Coordinator()
+        attempt = await coordinator.begin_attempt(2)
+        await coordinator.submit(Task(1, LogpsWork([], "base", None, None)))
+        for rank in (0, 1):
+            await coordinator.answer(attempt, rank, 1, [[-1.0]] if rank == 0 else None)
+        again = await coordinator.begin_attempt(2)
+        # What the driver has not fetched yet is not lost with the attempt that made it.
+        assert await coordinator.wait(1, 1) == (True, [[-1.0]])
+        early = asyncio.create_task(coordinator.next_task(again, 0))
+        await asyncio.sleep(0)
+        assert not early.done()
+        following = Task(2, LogpsWork([], "base", None, None))
+        await coordinator.submit(following)
+        assert await early == following == await coordinator.next_task(again, 0)
+        assert await coordinator.next_task(attempt, 1) is None
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_an_unfinished_task_is_done_by_the_next_attempt_alone() -> None:
+    async def story() -> None:
+        coordinator = Coordinator()
+        attempt = await coordinator.begin_attempt(2)
+        task = Task(1, LogpsWork([], "base", None, None))
+        await coordinator.submit(task)
+        await coordinator.answer(attempt, 0, 1, [[-1.0]])
+        again = await coordinator.begin_attempt(2)
+        await coordinator.answer(attempt, 1, 1, None)
+        assert await coordinator.wait(1, 0.01) == (False, None)
+        assert await coordinator.next_task(again, 0) == task
+        await coordinator.answer(again, 1, 1, None)
+        await coordinator.answer(again, 0, 1, [[-2.0]])
+        assert await coordinator.wait(1, 1) == (True, [[-2.0]])
+
+    asyncio.run(asyncio.wait_for(story(), 30))
