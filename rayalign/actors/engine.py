@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rayalign.actors.vllm_outputs import finished_requests, logps_of, to_sample
+from rayalign.actors.vllm_outputs import finished_requests, logps_of, sample_seed, to_sample
 from rayalign.actors.vllm_start import pack_head, start_vllm
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
@@ -46,12 +46,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def sample_seed(plan: SamplingPlan, prompt_id: str, index: int) -> int:
-    """Seed of one sample, so that a retried shard gives the same samples (31 bits)."""
-    key = f"{plan.seed}:{plan.round_index}:{plan.purpose}:{prompt_id}:{index}"
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
-
-
 @dataclass
 class _Job:
     """Requests that belong together; finished outputs by request position."""
@@ -75,15 +69,19 @@ class Engine:
     Args:
         replica: name for messages and proofs.
         model: local folder of the base model.
+        on_failure: called when vLLM failed, before those who wait for it are told: in an actor it ends the process, so
+            that the pool replaces it and asks again.
     """
 
-    def __init__(self, replica: str, model: str, config: RunConfig) -> None:
+    def __init__(self, replica: str, model: str, config: RunConfig, on_failure: Callable[[], object]) -> None:
         self.replica = replica
+        self._on_failure = on_failure
         self._deterministic = config.loop.deterministic
         # Prompts come as token ids: only how an answer begins and ends is asked of it here.
         self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
         self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
         self._held: int | None = None
+        self._changing: list[Future[ReplicaState]] = []
         self._lora: LoRARequest | None = None
         self._merged = MergedWeights(Path(model)) if config.merges else None
         self._pristine = True
@@ -176,19 +174,24 @@ class Engine:
                     self._advance(running)
             except BaseException as error:
                 _log.exception("vLLM failed")
+                self._on_failure()
                 failure = ActorFailedError(f"{self.replica}: vLLM failed: {type(error).__name__}: {error}")
-                for job in {id(job): job for job, _ in running.values()}.values():
-                    job.done.set_exception(failure)
+                for waiting in [*(job.done for job, _ in running.values()), *self._changing]:
+                    if not waiting.done():
+                        waiting.set_exception(failure)
                 self._engine.abort_request(list(running))
                 running.clear()
+                self._changing.clear()
 
     def _admit(self, running: dict[str, tuple[_Job, int]]) -> None:
         """Take what has arrived. A change of version waits until nothing runs; so does a job in deterministic mode."""
         while not (running and (self._deterministic or self._inbox.empty())):
             item = self._inbox.get()
             if isinstance(item, _Hold):
+                self._changing.append(item.done)
                 while running:
                     self._advance(running)
+                self._changing.clear()
                 _settle(item.done, lambda item=item: self._change_to(item.version, item.files))
             elif item.version != self._held:
                 item.done.set_exception(self._refusal(item.version))

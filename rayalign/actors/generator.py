@@ -11,7 +11,7 @@ from ray import ObjectRef
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
-from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.records import (
     Adapter,
@@ -35,7 +35,7 @@ class GeneratorActor:
         from rayalign.actors.engine import Engine
 
         self._name = name
-        self._engine = Engine(name, str(local_folder(model)), config)
+        self._engine = Engine(name, str(local_folder(model)), config, on_failure=die)
 
     def describe(self) -> JsonObject:
         return describe_process(self._name)

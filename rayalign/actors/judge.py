@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
-import os
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -18,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, end, our_error, reason
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.config.services import JudgeScoring
@@ -48,19 +46,13 @@ class JudgeActor:
         from rayalign.actors.judge_engine import start_judge
 
         self._name = name
-        self._model = start_judge(local_folder(model), section, config, date, on_failure=_die)
+        self._model = start_judge(local_folder(model), section, config, date, on_failure=die)
 
     async def describe(self) -> JsonObject:
         return describe_process(self._name)
 
     async def complete(self, messages: Sequence[Message], schema: JsonObject, seed: int) -> Reply:
         return await self._model.complete(messages, schema, seed)
-
-
-def _die() -> None:
-    """End this process, so that Ray starts the actor again and brings it what it had not answered."""
-    logging.shutdown()
-    os._exit(1)
 
 
 class JudgeHandle(Protocol):

@@ -1,16 +1,23 @@
-"""What vLLM's engines give, as the project's records."""
+"""What vLLM's engines are asked, and what they give as the project's records."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from rayalign.errors import ActorFailedError
-from rayalign.records import Prompt, Sample
+from rayalign.records import Prompt, Sample, SamplingPlan
 
 if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput
     from vllm.logprobs import Logprob
+
+
+def sample_seed(plan: SamplingPlan, prompt_id: str, index: int) -> int:
+    """Seed of one sample, so that a retried shard gives the same samples (31 bits)."""
+    key = f"{plan.seed}:{plan.round_index}:{plan.purpose}:{prompt_id}:{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) >> 1
 
 
 def finished_requests(engine: LLMEngine) -> list[RequestOutput]:

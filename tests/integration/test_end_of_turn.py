@@ -37,7 +37,7 @@ def test_sampling_stops_at_the_templates_end_of_turn(tmp_path: Path) -> None:
     prompt = Prompt("p", messages, one.prompt(messages, "p"))
     limits = {"prompts": {"source": "demo", "max_tokens": 16}, "sampling": {"responses": 64, "max_tokens": 30}}
     config = make_config(model={"base": str(base)}, **limits)
-    engine = Engine("one", str(base), config)
+    engine = Engine("one", str(base), config, on_failure=lambda: None)
     engine.hold(0, None)
     samples = engine.sample([prompt], SamplingPlan(1, "train", 0, 64, 2.0, 1.0, 30), 0)
     engine.close()
