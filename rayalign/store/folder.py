@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,16 +127,22 @@ class Folder:
             file.write(content)
 
     @contextmanager
-    def writing(self) -> Iterator[IO[bytes] | NativeFile]:
-        """A binary file to write in pieces. On a local disk it appears whole, and durably, when the block ends; on an
-        object store what was written until an error may stay, which no commit then names."""
+    def writing(self) -> Iterator[IO[bytes]]:
+        """A binary file to write in pieces. It appears whole when the block ends, on a local disk also durably; where
+        the block ends by an exception, not at all."""
         if self.is_local:
             with _writing_local(self.local_path()) as file:
                 yield file
             return
+        from pyarrow.fs import LocalFileSystem, copy_files
+
         filesystem, path = self.filesystem_and_path()
-        with self.explained(), filesystem.open_output_stream(path) as stream:
-            yield stream
+        # An output stream of the store would be closed by an exception too, and show what was written until then.
+        with tempfile.NamedTemporaryFile(prefix="rayalign-") as file:
+            yield file
+            file.flush()
+            with self.explained():
+                copy_files(file.name, path, source_filesystem=LocalFileSystem(), destination_filesystem=filesystem)
 
     @contextmanager
     def reading(self) -> Iterator[NativeFile]:

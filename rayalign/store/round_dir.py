@@ -89,13 +89,18 @@ class RoundDir:
         names = (self.root / "commits").names()
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
-    def commit_facts(self) -> dict[str, Any]:
-        """`COMMIT.json` of a finished round."""
-        return json.loads((self.root / "COMMIT.json").read_text())
+    def commit_facts(self) -> dict[str, Any] | None:
+        """`COMMIT.json` of a finished round; None where there is none, or one that is cut off or damaged."""
+        text = (self.root / "COMMIT.json").find_bytes()
+        try:
+            return None if text is None else json.loads(text)
+        except ValueError:
+            return None
 
     @property
     def finished(self) -> bool:
-        return (self.root / "COMMIT.json").exists()
+        """Whether the round is done. One whose `COMMIT.json` cannot be read is not, and is finished once more."""
+        return self.commit_facts() is not None
 
     # -- content
 

@@ -82,7 +82,7 @@ class SavedRun:
         record, files = found.record, found.files.files
         committed = round_dir.committed("adapter") or {}
         weights = committed["files"].get(f"adapter/{weights_file(files)}", {}).get("sha256")
-        if not record.sha256 == weights == round_dir.commit_facts()["adapter_sha256"]:
+        if not record.sha256 == weights == (round_dir.commit_facts() or {}).get("adapter_sha256"):
             raise RunFolderError(
                 f"{round_dir.root}: its commits name different adapters",
                 "files of two runs were mixed",

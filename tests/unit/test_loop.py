@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ import pytest
 from rayalign.errors import AdapterVersionError, GuardError, RunFolderError, SyncError
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
+from rayalign.store.folder import Folder
+from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import read_parquet
 from tests.fakes import SCORE_CHECKS, Fuse, Killed, make_config, make_run
@@ -88,6 +94,69 @@ def test_committed_shards_are_not_sampled_again(tmp_path: Path) -> None:
     resumed = make_run(tmp_path, config)
     run_rounds(resumed)
     assert ("sample", 1, 160, 128) in resumed.parts.reporter.stages
+
+
+@pytest.mark.parametrize("moment", ["commits", "writing"])
+def test_a_signal_while_a_round_is_finished_loses_nothing(
+    folder: Folder, whole: Run, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """SIGTERM comes while round 2's commits are gathered, or between two pieces of `COMMIT.json`."""
+
+    def stop(*_: object) -> None:
+        raise Killed
+
+    def tell() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    commits = RoundDir.commits
+
+    def interrupted(self: RoundDir) -> list[str]:
+        found = commits(self)
+        if inspect.stack()[1].function != "finish" or self.index != 2:
+            return found
+        return tell() if moment == "commits" else _Telling(found, tell)  # type: ignore[return-value]
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(RoundDir, "commits", interrupted)
+            run_rounds(make_run(folder))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    left = RunDir(folder)
+    assert [r.index for r in left.rounds()] == [0, 1] and not (left.round(2).root / "COMMIT.json").exists()
+    resumed = make_run(folder)
+    run_rounds(resumed)
+    assert adapters(resumed.run_dir) == adapters(whole.run_dir)
+    work = {(stage, index) for stage, index, total, done in resumed.parts.reporter.stages if done < total}
+    assert {index for stage, index in work if stage in ("sample", "update")} == {3}
+
+
+class _Telling(list[str]):
+    """Names of which the third one brings a signal."""
+
+    def __init__(self, names: list[str], tell: Callable[[], None]) -> None:
+        super().__init__(names)
+        self._tell = tell
+
+    def __iter__(self) -> Iterator[str]:
+        for place, name in enumerate(list.__iter__(self)):
+            if place == 2:
+                self._tell()
+            yield name
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -2])
+def test_a_commit_that_is_cut_off_is_none(tmp_path: Path, whole: Run, cut: int) -> None:
+    run_rounds(make_run(tmp_path))
+    commit = RunDir(tmp_path).round(3).root / "COMMIT.json"
+    content = commit.read_bytes()
+    commit.local_path().write_bytes(content[:cut])
+    assert not RunDir(tmp_path).round(3).finished
+    resumed = make_run(tmp_path)
+    run_rounds(resumed)
+    assert adapters(resumed.run_dir) == adapters(whole.run_dir)
+    assert RunDir(tmp_path).round(3).finished
 
 
 def test_files_without_a_commit_do_not_exist(tmp_path: Path) -> None:

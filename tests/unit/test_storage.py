@@ -29,6 +29,18 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     assert file.name == "b.txt"
 
 
+def test_a_file_whose_writing_breaks_off_is_not_there(folder: Folder) -> None:
+    file = folder / "a.json"
+    for before in (None, b"whole"):
+        if before:
+            file.write_bytes(before)
+        with pytest.raises(KeyboardInterrupt), file.writing() as stream:
+            stream.write(b"{" * 3_000_000)
+            raise KeyboardInterrupt
+        assert file.find_bytes() == before
+    assert folder.names() == ["a.json"]
+
+
 def test_names_and_files(folder: Folder) -> None:
     for name in ("b/2.txt", "b/1.txt", "a.txt", "b/c/d.txt"):
         (folder / name).write_bytes(b"x")
