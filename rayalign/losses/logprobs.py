@@ -22,7 +22,9 @@ def token_logps(
     """Log-probability of each target token given the hidden state that predicts it.
 
     Where the head is a frozen linear layer, the forward pass also computes d logp / d hidden, [N, H], while it has the
-    chunk's logits; the backward pass is then a product. Other heads make their logits again in the backward pass.
+    chunk's logits; the backward pass is then a product. Its logits of bfloat16 weights are float32: rounded to bfloat16
+    they would move a log-probability by more than an update does. Other heads make their logits again in the backward
+    pass.
 
     Args:
         hidden_NH: hidden states of the N predicting positions.
@@ -63,6 +65,15 @@ def _chunk_logps(hidden_CH: torch.Tensor, targets_C: torch.Tensor, lm_head: torc
     return logits_CV.gather(-1, targets_C[:, None])[:, 0] - logits_CV.logsumexp(-1)
 
 
+def _logits(hidden_CH: torch.Tensor, weight_VH: torch.Tensor, bias_V: torch.Tensor | None) -> torch.Tensor:
+    """[C, V] h W^T + b in float32, on a GPU also where W is stored in less."""
+    if hidden_CH.is_cuda and weight_VH.dtype.itemsize < 4:
+        logits_CV = torch.mm(hidden_CH, weight_VH.t(), out_dtype=torch.float32)
+        return logits_CV if bias_V is None else logits_CV.add_(bias_V)
+    bias_V = None if bias_V is None else bias_V.to(weight_VH.dtype)
+    return torch.nn.functional.linear(hidden_CH.to(weight_VH.dtype), weight_VH, bias_V).float()
+
+
 class _Context(Protocol):
     """What autograd hands from the forward to the backward pass."""
 
@@ -85,10 +96,12 @@ class _FrozenHead(torch.autograd.Function):
     ) -> torch.Tensor:
         logps_N = hidden_NH.new_empty(len(targets_N), dtype=torch.float32)
         slopes_NH = torch.empty_like(hidden_NH) if hidden_NH.requires_grad else None
+        # On a CPU a product is as exact as its factors' type: made float32 once, not for every chunk.
+        exact_VH = weight_VH if hidden_NH.is_cuda or weight_VH.dtype.itemsize >= 4 else weight_VH.float()
         for start in range(0, len(targets_N), chunk_tokens):
             here = slice(start, start + chunk_tokens)
             targets_C = targets_N[here, None]
-            logits_CV = torch.nn.functional.linear(hidden_NH[here], weight_VH, bias_V).float()
+            logits_CV = _logits(hidden_NH[here], exact_VH, bias_V)
             normaliser_C1 = logits_CV.logsumexp(-1, keepdim=True)
             logps_N[here] = (logits_CV.gather(-1, targets_C) - normaliser_C1)[:, 0]
             if slopes_NH is not None:

@@ -177,6 +177,22 @@ def test_a_frozen_head_keeps_its_slopes(bias: bool, chunk: int) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_head_in_bfloat16_gives_float32_logits(bias: bool) -> None:
+    """As exact as the stored numbers allow: what bfloat16 logits lose is more than an update moves."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(64, 500, bias=bias).bfloat16().requires_grad_(False)
+    head.weight.copy_(0.3 * torch.randn(500, 64, generator=generator))
+    hidden, targets = (3 * torch.randn(40, 64, generator=generator)).bfloat16(), torch.arange(40)
+    shift = 0 if head.bias is None else head.bias.double()
+    exact = (hidden.double() @ head.weight.double().T + shift).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    rounded = head(hidden).float().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    logps = token_logps(hidden.requires_grad_(), targets, head, chunk_tokens=7)
+    assert float((logps.detach() - exact).abs().max()) < 1e-4 < 1e-2 < float((rounded - exact).abs().max())
+    (slopes,) = torch.autograd.grad(logps.sum(), hidden)
+    assert slopes.dtype == torch.bfloat16 and bool(slopes.isfinite().all())
+
+
 def test_a_head_that_learns_gets_its_gradient() -> None:
     head = torch.nn.Linear(6, 11)
     token_logps(torch.randn(7, 6), torch.arange(7), head, chunk_tokens=3).sum().backward()
