@@ -24,9 +24,10 @@ from rayalign.store.model_files import model_files
 TOKENIZER_FILES = ("*token*", "vocab*", "merges.txt", "*.model", "chat_template*")
 """Of a model's files, those that its tokenizer is read from."""
 LOGIT_TOLERANCE = 1e-4
-RELATIVE_TOLERANCE = 1e-5
+RELATIVE_TOLERANCE = 3e-5
 """Largest |difference| of a logit that merging in float32 may make, and its share of the largest |logit|: the larger
-one holds, because what is rounded grows with the numbers."""
+one holds, because what is rounded grows with the numbers (of a model of 30 layers merging made 3e-6 to 7e-6 of it; a
+module left out makes more than 1e-3)."""
 
 
 @dataclass(frozen=True, slots=True)
