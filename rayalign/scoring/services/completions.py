@@ -25,15 +25,8 @@ _CUT = {
 }  # fmt: skip
 """Finish reasons of a reply that reached its limit, as endpoints spell them, in lower case."""
 _BROKEN = {
-    "error",
-    "abort",
-    "aborted",
-    "cancelled",
-    "canceled",
-    "timeout",
-    "network_error",
-    "insufficient_system_resource",
-}
+    "error", "abort", "aborted", "cancelled", "canceled", "timeout", "network_error", "insufficient_system_resource",
+}  # fmt: skip
 """Those of a reply that something ended which a later attempt may not meet."""
 _WITHHELD = {
     "content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii", "refusal",
