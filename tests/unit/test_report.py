@@ -220,8 +220,11 @@ SOUND = (
     [
         ({}, NOTHING),
         ({"round": None, "metrics": None, "stages": None, "training": [], "answers": None, "groups": 3}, NOTHING),
-        ({"metrics": {"pass_rate": None, "kl_base": "high", "mean_reward": {"value": 1e308, "n": 1}}}, NOTHING),
-        ({"metrics": {"kl_base": {"value": 10**400, "n": 1, "ci95": [0, 1]}}}, NOTHING),
+        (
+            {"round": 0, "metrics": {"pass_rate": None, "kl_base": "high", "mean_reward": {"value": 1e308, "n": 1}}},
+            NOTHING,
+        ),
+        ({"round": 0, "metrics": {"kl_base": {"value": 10**400, "n": 1, "ci95": [0, 1]}}}, NOTHING),
         (
             {"round": 0, "metrics": {"pass_rate": {"value": 0.5}, "kl_base": {"value": 1, "ci95": [0]}}},
             "base 0 50.0% 1.000",
