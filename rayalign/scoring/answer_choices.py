@@ -51,7 +51,8 @@ _DOUBT = re.compile(
 )
 _JOINED_BEFORE = re.compile(r"\b[A-J]\)?\s*(?:,|/|&|\bor|\band|\bnor)\s*\(?$")
 _LONGEST_SENTENCE = 300
-_SENTENCE = re.compile(r"[.!?;\n]\s")
+_SENTENCE = re.compile(r"[.!?;\n]\s|,? (?=(?:so|but|hence|thus|therefore)\b)")
+"""Where a sentence ends, or one that follows from it begins."""
 _JOINED = re.compile(
     r"[).]?\s*(?:,|/|&|\bor\b|\band\b|\bnor\b)\s*(?:option |choice )?\(?[A-J](?![A-Za-z'])", re.IGNORECASE
 )
@@ -99,7 +100,8 @@ def _stated(text: str) -> str | None:
     """The letter of the last sentence that says which choice is right; none if that sentence names a second one."""
     for found in reversed(list(_STATED.finditer(text))):
         near = max(0, found.start() - _LONGEST_SENTENCE)
-        begin = max((end.end() for end in _SENTENCE.finditer(text, near, found.start())), default=near)
+        ends = (end.end() for end in _SENTENCE.finditer(text, near, found.end()))
+        begin = max((end for end in ends if end <= found.start()), default=near)
         if _DOUBT.search(text, begin, found.end()):
             continue
         end = _SENTENCE.search(text, found.end() + 1)
