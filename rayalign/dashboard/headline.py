@@ -136,7 +136,7 @@ def _time_tile(reports: Sequence[Report]) -> list[Tile]:
     """Wall time summed over stages; stages that overlap count twice, so it is called stage time."""
     stages = [stages for one in reports if isinstance(stages := one.get("stages"), dict)]
     seconds = [number(stage.get("seconds")) for some in stages for stage in some.values() if isinstance(stage, dict)]
-    total = sum(second for second in seconds if second is not None)
+    total = sum(second for second in seconds if second is not None and second > 0)
     if not total:
         return []
     hours, minutes = divmod(int(total) // 60, 60)

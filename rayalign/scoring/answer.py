@@ -17,7 +17,8 @@ from typing import Any
 
 from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring import answer_text, answer_units, last_numbers
+from rayalign.scoring import answer_choices, answer_text, answer_units, last_numbers, number_context
+from rayalign.scoring.answer_choices import choice_in, read_choice, same_choice
 from rayalign.scoring.answer_text import compact, one_writing, split_text_unit, without_text_commands
 from rayalign.scoring.answer_units import plain_power, split_unit, unit_of
 from rayalign.scoring.definitions import definitions_digest
@@ -39,8 +40,6 @@ _GROUPED = re.compile(
 _NAME = re.compile(r"(\\?[A-Za-z]+ ?(?:_ ?(?:\w|\{\w+\}))?) ?= ?([^=]+)")
 _NO_ELEMENT = re.compile(r"[+-]?0\d+|")
 """What stands between commas that may be thousands' or decimal ones."""
-_CHOICE = re.compile(r"(?:[Oo]ption |[Cc]hoice )?(?:\(([A-Ja-j])\)|([A-J])[).:]|([A-J]))(?(3)|(?: ?(.*))?)", re.DOTALL)
-_OTHER_CHOICE = re.compile(r"\([A-Ja-j]\)|\b[A-J][).:]|^(?:or|and|,|/)|\b[A-J]$")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|(?<!\\)[{}]")
 
 
@@ -66,11 +65,24 @@ def after_hashes(text: str) -> str | None:
 EXTRACTORS = {"boxed": last_boxed, "hashes": after_hashes, "last_number": last_number}
 
 
-def extract(text: str, how: str = "auto") -> str | None:
-    """The final answer of a response; `auto` takes the first of boxed, hashes, last_number that is there."""
+def extract(text: str, how: str = "auto", *, choice: bool = False) -> str | None:
+    """The final answer of a response; `auto` takes the first of boxed, hashes, last_number that is there.
+
+    Args:
+        choice: the answer is one of several choices: `auto` takes its letter, in what was found or in all of the text,
+            and never a number.
+    """
     if how != "auto":
         return EXTRACTORS[how](text)
+    if choice:
+        found = _marked(text)
+        return found if found is not None and read_choice(found) else choice_in(text if found is None else found)
     return next((found for find in EXTRACTORS.values() if (found := find(text)) is not None), None)
+
+
+def _marked(text: str) -> str | None:
+    """The answer that is boxed, or stands after hashes."""
+    return next((found for find in (last_boxed, after_hashes) if (found := find(text)) is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +185,7 @@ def same_answer(found: str, gold: str, match: str = "numeric") -> bool:
     one, other = read_answer(found), read_answer(gold)
     if _differ(one.unit, other.unit) or _differ(one.name, other.name) or not (one.text and other.text):
         return False
-    if one.text == other.text or _same_word(one.text, other.text) or _same_choice(found, gold):
+    if one.text == other.text or _same_word(one.text, other.text) or same_choice(found, gold):
         return True
     return match == "numeric" and _same_value(one.text, other.text)
 
@@ -233,32 +245,13 @@ def split_parts(text: str) -> tuple[str, list[str], str] | None:
     return (text[0] if whole else "", items, text[-1] if whole else "")
 
 
-def _same_choice(found: str, gold: str) -> bool:
-    """Whether both name the same choice; beside its letter one of them may also have what it says."""
-    one, other = _choice(found), _choice(gold)
-    return one is not None and other is not None and one[0] == other[0] and not (one[1] and other[1])
-
-
-def _choice(answer: str) -> tuple[str, str] | None:
-    r"""The letter of `A`, `(A)`, `A)`, `A.`, `\textbf{(A)}`, `option A`, `(A) 42`, and what follows it."""
-    if len(answer) > _MAX_ANSWER:
-        return None
-    found = _CHOICE.fullmatch(without_text_commands(one_writing(answer)))
-    if found is None:
-        return None
-    bracketed, closed, bare, rest = found.groups()
-    rest = (rest or "").strip()
-    letter = (bracketed or closed or bare).upper()
-    return None if _OTHER_CHOICE.search(rest) else (letter, rest)
-
-
 def gold_answer(value: Any) -> str | None:
     """The right answer of a dataset's field: a number, an answer, or a whole solution that ends in one."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     text = str(value)
-    marked = next((found for find in (last_boxed, after_hashes) if (found := find(text)) is not None), text)
-    return marked.strip() or None
+    marked = _marked(text)
+    return (text if marked is None else marked).strip() or None
 
 
 class AnswerScorer:
@@ -266,7 +259,8 @@ class AnswerScorer:
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        code = definitions_digest(Path(__file__), answer_text, answer_units, last_numbers)
+        parts = (answer_choices, answer_text, answer_units, last_numbers, number_context)
+        code = definitions_digest(Path(__file__), *parts)
         text = f"{section.field} {section.extract} {section.match}\n{code}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._section = section
@@ -284,7 +278,7 @@ class AnswerScorer:
         if gold is None:
             reason = f"the prompt's metadata has no answer in {self._section.field!r}"
             return Score(self.name, self.version, "abstain", reason=reason)
-        found = extract(sample.text, self._section.extract)
+        found = extract(sample.text, self._section.extract, choice=read_choice(gold) is not None)
         right = found is not None and same_answer(found, gold, self._section.match)
         aspects = {"no_answer": 1.0} if found is None else {}
         seconds = time.perf_counter() - started

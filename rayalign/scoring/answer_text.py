@@ -28,7 +28,7 @@ _PLAIN_ROOT = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\})")
 _NO_MEANING = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|[bB]igg?[lr]?)(?![a-zA-Z])|\\!|\\(?:hspace|phantom)\{[^{}]*\}"
 )
-_SPACES = re.compile(r"\\[,;:> ]|\\(?:q?quad|thinspace|space)(?![a-zA-Z])|(?<!\\)~|\s+")
+_SPACES = re.compile(r"\\[,;:> ]|\\(?:q?quad|thinspace|space)(?![a-zA-Z])|(?<=[\w.,:;)}\]$])~(?=\S)|\s+")
 _TEXT_COMMAND = r"\\(?:text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|mbox|operatorname)"
 _OF_ONE_WRITING = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),

@@ -29,7 +29,8 @@ _CHANGE = frozenset(
     ninth ninths tenth tenths hundredth hundredths thousandth thousandths pi e i sqrt root roots squared cubed
     factorial mod modulo and or to of plus minus times over divided by than more less not no about approximately
     nearly almost least most between power if when where only log ln sin cos tan exp k bn mn tn double twice triple
-    negative positive one two three four five six seven eight nine ten zero
+    approx approximate around roughly circa recurring repeating remainder choose base binary below under lakh lakhs
+    crore crores gross negative positive one two three four five six seven eight nine ten zero
     """.split()  # noqa: SIM905 - a list of as many lines as words says no more
 )
 """Words after a number that make another number, several or none of it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from rayalign.scoring.answer_text import DASHES, ascii_text
+from rayalign.scoring.number_context import is_label, is_unit_power, stands_alone
 
 _FRACTION = r"\\[dtc]?frac\s*(?:\{[^{}]*\}\s*\{[^{}]*\}|\d\s*\d)"
 _GROUPS = r"[1-9]\d{0,2}(?:(?:\\[,!]|\{,\}|,\\!|[\u00a0\u2009\u202f])\d{3})+(?:\.\d+)?"
@@ -20,30 +21,11 @@ _NUMBER = re.compile(
 )
 _SIGN = re.compile(rf"([{re.escape(DASHES)}])(\s*)$")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]\s?$")
-_NOT_ITSELF_BEFORE = re.compile(
-    r"(?:\^|\^\{|√|\\sqrt(?:\[\d+\])?\{?|sqrt\(|\d[:/.,']|\\pm ?|±|\\binom\{|[a-zA-Z]\(|[-−]\s?\()$"
-    r"|(?:[\d})]\s?[*x]|[×·÷]|\\(?:times|cdot|div|log|ln|lg|sin|cos|tan|exp)|\blog|\bln|[a-zA-Z]/|(?:[})]|\\pi) ?/) *$"
-    r"|(?:\}\s?\{|\\overline\{|\^\{?\s?[-−]\s?)$"
-    r"|\b(?:minus|negative)\s\(?(?:\\?[$€£¥₹]\s?)?$"
-    # No arrow, no tag and no mark of a quotation.
-    r"|(?:<|\\(?:[lgn]eq?|[lg]t)(?![a-zA-Z])|(?:(?<![\w\"'/=|\-\n>])|(?<![\w</])\w)>|!(?==))=?\s?[-−]?\s?\\?\$?$",
-    re.IGNORECASE,
-)
-"""What before a number makes it a part of something: a power, a root, a ratio, a decimal comma, a function, a
-product, an inequality; or turns its sign round in words."""
-_NOT_ITSELF_AFTER = re.compile(
-    r"\s?(?:\\(?:times|cdot|pi|sqrt|cup|le|ge|pm)(?![a-zA-Z])|[π√±×·])|[\^_:][\d{]|[b-fh-ln-rt-zA-Z](?![a-zA-Z])"
-    r"|\s?[–—]\s?\d|/\d|[,.']\d|\}\s?\^"
-    r"|\s?/\s?(?:\\|[xyzn](?![a-zA-Z]))|\s[xyz](?![a-zA-Z])"
-    r"|(?:\s|-|\\[ ,]|~)?(?:\\text\{\s?)?(?:(?:hundred|thousand|[mb]illion|trillion|dozen)s?|squared|cubed|factorial"
-    r"|halves|thirds|fourths|quarters|fifths|tenths|(?:hundred|thousand)ths)(?![a-zA-Z])"
-)
-"""The same after it; a letter is a factor, unless a unit may be one; words may say how many of it, or which part."""
 _NAMED = re.compile(r"(?:[A-Za-z_]|_\{)$")
 _CURRENCY_WORD = re.compile(r"(?:USD|EUR|GBP|INR|US|Rs\.?)$")
 _OPENS = "=:([{,<>≈*$|"
-_AROUND = 24
-"""Characters before a number that are looked at."""
+_AROUND = 60
+"""Characters before and after a number that are looked at."""
 
 
 def last_number(text: str) -> str | None:
@@ -54,16 +36,22 @@ def last_number(text: str) -> str | None:
     if found is None:
         return None
     before = text[max(0, found.start() - _AROUND) : found.start()]
-    if _NOT_ITSELF_BEFORE.search(before) or _NOT_ITSELF_AFTER.match(text, found.end()) or _split(before, found.group()):
-        return None
+    after = text[found.end() : found.end() + _AROUND]
     currency = _CURRENCY.search(before)
-    sign = _sign(before[: currency.start()] if currency else before, at_start=found.start() < _AROUND)
+    bare = before[: currency.start()] if currency else before
+    if not stands_alone(bare, after) or _split(before, found.group()):
+        return None
+    if is_label(found.group(), text[: found.start()], after):
+        return None
+    sign = _sign(bare, at_start=found.start() < _AROUND)
     return None if sign is None else f"{sign}{'$' if currency and '$' in currency.group() else ''}{found.group()}"
 
 
 def _is_named(text: str, match: re.Match[str]) -> bool:
-    """Whether it belongs to a name, as in x1 and x_1; a currency is none."""
+    """Whether it belongs to a name, as in x1 and x_1, or to a unit, as in cm^2; a currency is no name."""
     before = text[max(0, match.start() - _AROUND) : match.start()]
+    if is_unit_power(match.group(), before):
+        return True
     return bool(_NAMED.search(before)) and not _CURRENCY_WORD.search(before)
 
 
@@ -86,9 +74,6 @@ def _sign(before: str, *, at_start: bool) -> str | None:
     if dash in "—―" or (lead[-1:] and lead[-1:] in DASHES):
         return None
     solid = lead.rstrip()[-1:]
-    if lead[-1:].isdigit():
-        # An expression, whose last number this is; another dash makes it a range.
-        return "" if dash == "-" and not gap else None
     if solid.isdigit() or solid in tuple(")]}"):
         return None
     if not gap:

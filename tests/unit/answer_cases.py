@@ -30,7 +30,7 @@ SAME = [
     ("18 dollars", "\\$18"),
     ("€5", "5"), ("5 €", "5"), ("Rs. 500", "500"), ("USD 500", "$500"), ("50\\%", "50"), ("50 percent", "50%"),
     ("5 square feet", "5"), ("60 km/h", "60 km per hour"), ("7 kilometers", "7 km"), ("20°C", "20"),
-    ("1,000 men.", "1000"),
+    ("1,000 men.", "1000"), ("5 pairs", "5"), ("5~cm", "5"),
     # what stands around
     ("x=5", "5"), ("x = -5", "-5"), ("\\theta = 30", "30"), ("5.", "5"), ("**5**", "5"), ("`5`", "5"),
     ("\\(5\\)", "5"),
@@ -75,6 +75,8 @@ OTHER = [
     ("5 cm²", "5 cm"), ("5 cm^2", "52"), ("5 more than x", "5"), ("5m", "5"), ("6 of 8", "6"), ("10 to 12", "10"),
     ("20°C", "20°F"), ("5 pm", "5 am"), ("2 pi", "2"), ("5k", "5"), ("7 apples", "7 apples 3"), ("less than 5", "5"),
     ("not 5", "5"), ("3 halves", "3"), ("5 hundredths", "5"), ("€5", "$5"), ("5 squared", "5"), ("about 5", "5"),
+    ("~5", "5"), ("5 approx.", "5"), ("0.3 recurring", "0.3"), ("5 below", "5"), ("5 lakh", "5"), ("5 choose 2", "5"),
+    ("5 remainder 2", "5"), ("101 binary", "101"), ("5 roughly", "5"), ("3 + 5", "5"), ("5th", "5"),
     # what stands around
     ("x=5", "y=5"), ("x = 5 or x = -5", "5"), ("x=5", "x=-5"), ("x=y", "y"), ("x>5", "5"), ("5=5", "5"),
     ("3+4=7", "8"),
@@ -144,3 +146,74 @@ RESPONSES = [
     ("2 * 5 = 10", "10", True), ("It is \\text{5}.", "5", True), ("It is $\\textbf{5}$.", "5", True),
     ("x = 5", "5", True), ("It is 10/5.", "2", True), ("A box: 5", "5", True),
 ]  # fmt: skip
+
+ALONE = [
+    # response, right answer: ordinary ends of solutions
+    ("So she has 5 apples left.", "5"), ("She ate 5 more apples.", "5"), ("It is $1,234.50 in total.", "1234.5"),
+    ("3 + 5 = 8.", "8"), ("8 (eight)", "8"), ("He ate 3/4 of the cake", "3/4"), ("so $\\frac{3}{4}$", "3/4"),
+    ("= 25%", "25"), ("x = 5 and we are done", "5"), ("5 hours/day", "5"), ("It goes 5 km/h.", "5"),
+    ("$5$ apples", "5"),
+    ("He ran 5 times a week", "5"), ("5 times as many", "5"), ("a total of 5 people", "5"), ("at least 5 boxes", "5"),
+    ("**Answer:** 5", "5"), ("Answer:5", "5"), ("Total=5", "5"), ("8 - I hope that helps", "8"), ("8\n- note", "8"),
+    ("18 - 5 = 13 dollars", "13"), ("The area is 5 cm^2.", "5"), ("5 cm²", "5"), ("$5\\text{ cm}^2$", "5"),
+    ("$5 \\, \\text{cm}$", "5"), ("5\\,\\mathrm{cm}", "5"), ("\\left( 5 \\right)", "5"), ("\\therefore x = 5", "5"),
+    ("x \\Rightarrow 5", "5"), ("\\begin{align} x &= 5 \\end{align}", "5"), ("a 5-year plan", "5"), ("5hrs", "5"),
+    ('{"answer": 5}', "5"), ("答案是5。", "5"), ("x = +5", "5"), ("y is -5", "-5"), ("| total | 5 |", "5"),
+    ("The sum of 3 and 2 is 5", "5"), ("Question 3: 5", "5"), ("3 cats and 5 dogs", "5"), ("In all, 5", "5"),
+    ("Answer: 42!", "42"), ("5 <br>", "5"), ("<<6*3=18>>18", "18"), ("Tom has 5 fewer than Sam", "5"), ("5 pairs", "5"),
+    ("1. Add 2.\n2. Get 5", "5"), ("5 each", "5"), ("the answer is:\n\n5", "5"), ("-3/4", "-3/4"),
+]  # fmt: skip
+
+PARTS = [
+    # factorials, powers, bases, subscripts, functions, brackets
+    "5!", "$5!$", "n = 5!", "(5!)", "5^n", "5**2", "5 ** 2", "5_2", "a_{5}", "log2 5", "\\{5\\}", "10^{-5}",
+    "\\log_2 5", "\\log_{2} 5", "log_2(5)", "\\sin 5", "sin 5°", "\\max(3,5)", "f(5)", "|5|", "|-5|",
+    "sqrt 5", "\\sqrt[3]{5}", "\\binom{7}{5}", "7 choose 5", "7C5", "\\sum_{i=1}^{5}", "\\lfloor 5 \\rfloor",
+    # sums, differences, products, quotients, remainders
+    "3 + 5", "1+2+3", "x + 5", "x^{2}+5", "5n+1", "5 + x", "5 - x", "5 - \\pi", "10-5", "10 - 5", "x - 5", "x = y+5",
+    "5y + 5", "3+5i", "-(-5)", "5ab", "5x", "5 x", "2(5)", "(2)(5)", "5(x+1)", "5 (x+1)", "(x)5", "5*x", "5 * x",
+    "2 · 5",
+    "3 x 5", "5\\sqrt{2}", "5 \\cdot 2", "x/5", "5/x", "2x = 5", "5 R 2", "5 remainder 2", "7 mod 5", "5 \\pmod{7}",
+    "10 plus 5", "10 divided by 5", "20% of 5", "1/3 of 5", "half of 5", "twice 5", "square root of 5", "5 and a half",
+    # several numbers, ranges, dates, times, measures of two parts, labels
+    "5 or -5", "5 or 6", "$5$ or $6$", "5\\text{ or }-5", "5 (or 6)", "x = 3 or x = 5", "x = 3, x = 5", "3, 5",
+    "(3, 5)",
+    "1, 2, ..., 5", "3;5", "3 .. 5", "3-5", "3 to 5", "between 3 and 5", "3 out of 5", "3 : 5", "3 by 5", "3-by-5",
+    "2024-05", "2024-05-01", "2024/05/05", "12 May 5", "May 5, 2024", "555-555-5555", "1.2.5", "5 feet 6 inches", "5'6",
+    "2 hours and 5 minutes", "5 dollars and 5 cents", "1. Add.\n2. Subtract.\n3. Done.", "Step 5", "5th",
+    # approximations, digits that go on, inequalities, other values
+    "~5", "~ 5", "≈ 5", "\\approx 5", "\\sim 5", "about 5", "roughly $5", "around 5", "±5", "+/-5", "+/- 5", "\\pm 5",
+    "5 \\pm 1", "0.333...", "0.1666…", "0.(3)", "0.1(6)", "0.\\bar{3}", "0.\\dot 3", "0.5 repeating", "5+",
+    "5 or more", "5 < x", "5 ≤ x", "more than 5", "less than 5", "not 5", "isn't 5", "5 million", "**5** million",
+    "$5M",
+    "$5k", "5 squared",
+]  # fmt: skip
+"""Texts whose last number is a part of what they say."""
+
+CHOSEN = [
+    # response, the choice that it decides for
+    ("The answer is A.", "A"), ("**B**", "B"), ("Answer: B", "B"), ("(C)", "C"), ("(a)", "A"), ("B) Paris", "B"),
+    ("The correct option is (D) because (A) is wrong.", "D"), ("Q: what?\nA: B", "B"), ("I choose B.", "B"),
+    ("I'd go with (b).", "B"), ("Option C is correct.", "C"), ("A) London\nB) Paris\nThe answer is B.", "B"),
+    ("The answer is **B) Paris**.", "B"), ("So the answer is $\\textbf{(B)}$.", "B"), ("<answer>B</answer>", "B"),
+    ('{"answer": "B"}', "B"), ("Therefore, B.", "B"), ("It is B.", "B"), ("It is A. No.\nThe answer is C.", "C"),
+    ("B\n\nParis is the capital.", "B"), ("The answer is A, because it is big.", "A"), ("Correct answer - B", "B"),
+    ("The correct choice is therefore E.", "E"), ("### Answer\nB", "B"), ("**Answer:** B", "B"), ("Answer B", "B"),
+    ("The answer is\n\n**C**", "C"), ("The answer must be A or B. The answer is B.", "B"), ("A is correct.", "A"),
+    ("My choice is B, as 5 is too small.", "B"), ("The answer is B, not C.", "B"), ("so \\boxed{B}, not (A)", "B"),
+    ("A is wrong, so the answer is B.", "B"), ("A is not prime. Therefore, C.", "C"), ("Not A so C is correct.", "C"),
+    ("I'm not sure, but the answer is D.", "D"), ("ANSWER: B", "B"), ("**Answer: (D) 42**", "D"), ("B: Paris", "B"),
+    ("#### (C)", "C"), ("#### The answer is C", "C"), ("\\boxed{\\text{(D) } 5}", "D"), ("I would say C.", "C"),
+]  # fmt: skip
+
+UNDECIDED = [
+    "A dog ran", "The answer is A dog.", "Answer: A dog", "A: Paris", "The answer is A or B.",
+    "The answer is (A), (B).",
+    "Both A and B are right.", "A and B are correct.", "B or C is correct", "The answer is not A.", "A is not correct.",
+    "If the answer is A, we fail.", "The wrong answer is A.", "The answer could be A.", "Is it A? No.",
+    "A) London\nB) Paris", "Answer choices: A) London B) Paris", "The answer is A-", "The answer is A.I. research",
+    "The answer is I think B", "Vitamin A.", "I got an A.", "A cat. A dog.", "The answer is E.g. this",
+    "The answer is B.\nC", "it is (a) x and (b) y", "A is the first letter.", "The answer is A major.", "5",
+    "\\boxed{5} or A", "The answer is 5. A dog ran.", "",
+]  # fmt: skip
+"""Responses that decide for no choice, or for several."""

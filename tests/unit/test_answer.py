@@ -20,7 +20,7 @@ from rayalign.scoring.answer import (
     same_answer,
     to_number,
 )
-from tests.unit.answer_cases import OTHER, RESPONSES, SAME
+from tests.unit.answer_cases import ALONE, CHOSEN, OTHER, PARTS, RESPONSES, SAME, UNDECIDED
 
 
 def score(response: str, metadata: dict[str, Any], **settings: Any) -> Score:
@@ -53,12 +53,12 @@ def test_last_boxed(text: str, content: str | None) -> None:
     [
         ("She has 3 cats and 1,200 dogs.", "1,200"),
         ("It is 42.", "42"),
-        ("10-5", "5"),
+        ("10-5", None),
         ("It is -5", "-5"),
         ("costs $3.50 in all", "$3.50"),
         ("half is 1/2", "1/2"),
         (r"that is \frac{3}{4} of it", r"\frac{3}{4}"),
-        ("about 50% of them", "50%"),
+        ("that is 50% of them", "50%"),
         (".5", ".5"),
         ("none", None),
     ],
@@ -116,6 +116,35 @@ def test_never_accepted(one: str, other: str) -> None:
 @pytest.mark.parametrize(("response", "gold", "right"), RESPONSES)
 def test_responses(response: str, gold: str, right: bool) -> None:
     assert score(response, {"answer": gold}).reward == float(right)
+
+
+def test_a_number_of_its_own_is_the_answer() -> None:
+    assert [one for one in ALONE if score(one[0], {"answer": one[1]}).reward != 1.0] == []
+
+
+def test_a_part_of_something_is_no_answer() -> None:
+    """Neither alone nor in a sentence, where an exclamation mark may be one."""
+    assert {text: found for text in PARTS if (found := last_number(text)) is not None} == {}
+    sentences = [f"That is {text}" for text in PARTS if text != "5!"]
+    assert {text: found for text in sentences if (found := last_number(text)) is not None} == {}
+
+
+def test_the_choice_of_a_response() -> None:
+    for response, letter in CHOSEN:
+        rewards = {gold: score(response, {"answer": gold}).reward for gold in "ABCDE"}
+        assert rewards == {gold: float(gold == letter) for gold in "ABCDE"}, response
+
+
+def test_no_choice_is_guessed() -> None:
+    assert [(one, gold) for one in UNDECIDED for gold in "ABCDEI" if score(one, {"answer": gold}).reward] == []
+
+
+def test_how_the_right_answer_is_written_tells_whether_a_letter_is_looked_for() -> None:
+    response = "The answer is A. It weighs 5 kg."
+    assert score(response, {"answer": "5"}).reward == score(response, {"answer": "(A)"}).reward == 1.0
+    assert score(response, {"answer": "A) 5 kg"}).reward == 1.0
+    assert score(response, {"answer": "A"}, extract="last_number").reward == 0.0
+    assert score("It weighs 5 kg.", {"answer": "A"}).aspects == {"no_answer": 1.0}
 
 
 def test_exact_compares_the_normalised_text_alone() -> None:

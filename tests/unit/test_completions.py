@@ -36,7 +36,14 @@ def without(name: str) -> Respond:
     return Respond({"choices": [{k: v for k, v in whole.body["choices"][0].items() if k != name}]})
 
 
+def finished(**fields: Any) -> Respond:
+    """A completion whose choice has `fields` too."""
+    return Respond({"choices": [{"index": 0, "message": {"content": VERDICT}, "finish_reason": None, **fields}]})
+
+
 HALVES = chunk(role="assistant", content=""), chunk(content='{"rating"'), chunk(content=": 7}")
+MESSAGES = [{"choices": [{"message": {"content": one}}]} for one in ("", '{"rating"', ": 7", "}")]
+GROWING = [{"choices": [{"message": {"content": VERDICT[:end]}}]} for end in (3, 9, len(VERDICT))]
 USED = {"choices": [], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
 WHOLE = json.dumps(completion(VERDICT).body).encode()
 ZIPPED = {"Content-Encoding": "gzip"}
@@ -88,6 +95,21 @@ RIGHT: dict[str, Respond] = {
     "stream after a byte order mark": Respond(b"\xef\xbb\xbf" + stream(*HALVES, "data: [DONE]").body),
     "stream of reasoning and text": stream(chunk(reasoning_content="{"), chunk(reasoning_content="hm"), *HALVES),
     "an object per line": stream(*map(json.dumps, HALVES), end="\n", kind="application/x-ndjson"),
+    "stream of messages in pieces": stream(*MESSAGES, "data: [DONE]"),
+    "stream of messages that grow": stream(*GROWING, "data: [DONE]"),
+    "stream of messages, repeated": stream(*MESSAGES, completion(VERDICT).body, "data: [DONE]"),
+    "stream of texts": stream(*({"choices": [{"text": one}]} for one in ('{"rating"', ": 7}")), "data: [DONE]"),
+    "stream with pings": stream(
+        "data: ping", HALVES[0], "data: keep-alive", "data:", HALVES[1], "event: ping\ndata: ping", "data: [PING]",
+        ": keep-alive", 'data: "ping"', "event:", "data: null", HALVES[2], "id: 7", "data: [DONE]",
+    ),
+    "stream with pings and no blank lines": stream("data: ping", *HALVES, "data: ping", "data: [DONE]", end="\n"),
+    "an object per line, with comments": stream(": a", json.dumps(HALVES[1]), ": b", json.dumps(HALVES[2]), end="\n"),
+    "finish_reason as an object": message({"type": "stop", "matched": 2}, content=VERDICT),
+    "finish_reason of another kind": message("eos_token", content=VERDICT),
+    "empty errors of choice and message": Respond(
+        {"choices": [{"error": None, "message": {"content": VERDICT, "error": {}}, "finish_reason": "stop"}]}
+    ),
     "a chunk alone": Respond(chunk("stop", content=VERDICT)),
 }  # fmt: skip
 COUNTED = {"no usage", "counts that are none", "counts without end", "a list for usage"}
@@ -116,6 +138,28 @@ WRONG: dict[str, tuple[Respond, str]] = {
     "a refusal": (message(content=None, refusal="I cannot rate this."), "refusal: 'I cannot rate this.'"),
     "tools": (message("tool_calls", content=None, tool_calls=[{"id": "1"}]), "'tool_calls'"),
     "cut by another name": (message("max_tokens", content=VERDICT), "a reply cut at 10 tokens"),
+    "cut, in an object": (message({"type": "length"}, content=VERDICT), "a reply cut at 10 tokens"),
+    "cut, with a length": (message({"type": "length", "length": 10}, content=VERDICT), "a reply cut at 10 tokens"),
+    "cut, in details": (finished(finish_details={"type": "max_tokens"}), "a reply cut at"),
+    "cut, by the model's own word": (finished(native_finish_reason="MAX_TOKENS"), "a reply cut at"),
+    "cut, then stopped": (stream(*HALVES, chunk("length"), chunk("stop"), "data: [DONE]"), "a reply cut at"),
+    "cut, said of the whole": (
+        Respond({**completion(VERDICT).body, "incomplete_details": {"reason": "max_output_tokens"}}), "a reply cut at",
+    ),
+    "filtered": (message("content_filter", content=VERDICT), "ended (finish_reason 'content_filter')"),
+    "filtered, in other words": (message("SAFETY", content=VERDICT), "ended (finish_reason 'SAFETY')"),
+    "filtered, in an object": (message({"type": "content-filter"}, content=VERDICT), "'content-filter'"),
+    "filtered in a stream": (stream(*HALVES, chunk("content_filter"), "data: [DONE]"), "'content_filter'"),
+    "refused beside text": (message("refusal", content=VERDICT), "'refusal'"),
+    "an error of the choice": (finished(error={"message": "upstream failed"}), "upstream failed"),
+    "an error of the message": (message(content=VERDICT, error={"message": "upstream failed"}), "upstream failed"),
+    "an error of the delta": (stream(*HALVES, chunk(error="upstream failed")), "upstream failed"),
+    "an event called error, in words": (stream(*HALVES, "event: error\ndata: gone"), "gone"),
+    "an event called error, without any": (stream(*HALVES, "event: error\ndata:"), "an error without a word"),
+    "pings alone": (stream("data: ping", "data: ping"), "no chat completion"),
+    "events alone": (stream("event: ping", "data:", ": hm"), "no chat completion"),
+    "words alone": (stream("data: Internal server error", "data: [DONE]"), "no chat completion"),
+    "a stream with half a line": (stream(*HALVES[:2], 'data: "content": "7}"}}]}', HALVES[2]), "no chat completion"),
     "cut while reasoning": (message("length", content=None, reasoning_content="Well"), "a reply cut at 10 tokens"),
     "content twice": (
         Respond(b'{"choices": [{"message": {"content": "{\\"rating\\": 1}", "content": "{\\"rating\\": 7}"}}]}'),
@@ -176,6 +220,17 @@ def test_what_cannot_be_read_fails_its_answer_with_a_reason() -> None:
         Respond({"error": {"code": 429, "message": "slow down"}}),
         Respond({"error": {"status": "503", "message": "busy"}}),
         Respond({"object": "error", "code": 500, "message": "boom"}),
+        Respond({"error": {"message": "slow down", "type": "rate_limit_error"}}),
+        Respond({"error": {"message": "busy", "code": 503.0}}),
+        Respond({"error": {"error": {"message": "busy", "code": "Service Unavailable"}}}),
+        finished(error={"code": 502, "message": "bad gateway"}),
+        finished(error={"code": "503", "message": "busy"}, finish_reason="error"),
+        finished(error={"code": 429, "message": "slow down"}, message={"content": None}),
+        message("error", content=VERDICT, error={"status": 503}),
+        message("insufficient_system_resource", content=VERDICT),
+        message({"type": "abort", "message": "aborted"}, content=VERDICT),
+        stream(*HALVES, chunk("abort"), "data: [DONE]"),
+        stream(*HALVES, 'event: error\ndata: {"code": 429}', "data: [DONE]"),
         stream(*HALVES[:2]),
         Respond(stream(*HALVES).body[:-20]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,15 @@ def save(folder: Path, context: int = 2048, *, template: str | None = "", kind: 
     return folder
 
 
-def test_a_language_model_with_a_template_may_judge(tmp_path: Path) -> None:
-    check(save(tmp_path))
-    check(tmp_path, template="pairwise", rubric="Count the animals.")
+@pytest.mark.parametrize("section", [{}, {"template": "pairwise", "rubric": "Count the animals."}])
+def test_a_language_model_with_a_template_may_judge(tmp_path: Path, section: dict[str, Any]) -> None:
+    """In a context that just holds all, and in none that is a token shorter."""
+    with pytest.raises(ConfigError) as caught:
+        check(save(tmp_path, context=64), **section)
+    needed = int(re.findall(r"= (\d+) tokens", caught.value.found)[0])
+    check(save(tmp_path, context=needed), **section)
+    with pytest.raises(ConfigError, match=f"the judge's context is {needed - 1} tokens"):
+        check(save(tmp_path, context=needed - 1), **section)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ def test_nothing_is_left_to_neutralise(text: str) -> None:
 
 @given(st.text(alphabet=st.characters()))
 def test_any_text_can_be_sent(text: str) -> None:
-    neutralise(text + "\ud800").encode()
+    """In UTF-8, a lone surrogate as the mark of what cannot be; no letter and no digit is lost."""
+    sent = neutralise(text + "\ud800")
+    assert sent.encode().decode() == sent and sent.endswith("\ufffd")
+    assert list(filter(str.isalnum, sent)) == list(filter(str.isalnum, text))
 
 
 def test_a_nonce_hangs_on_seed_purpose_key_and_every_text() -> None:

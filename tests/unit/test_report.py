@@ -206,22 +206,50 @@ def test_round_that_was_not_evaluated_does_not_break_the_curve() -> None:
     assert sum(tag == "polyline" for tag, _ in page(rounds).tags) == 1 + 1
 
 
+NOTHING = "No rounds yet"
+SOUND = (
+    "round 1 50.0% [45.0, 55.0]", "1 50.0% [45.0, 55.0] 75.0% [70.0, 80.0]", "stage time 40.0 s",
+    "1 10.0 s 20.0 items/s, 500.0 tokens/s 30.0 s",
+    "Round 1 1 answer prompt List two animals. answer reward 0.500 cat 1",
+)  # fmt: skip
+"""What the page says of `full_round(1)`, whatever stands beside it."""
+
+
 @pytest.mark.parametrize(
-    "one",
+    ("one", "shown"),
     [
-        {},
-        {"round": None, "metrics": None, "stages": None, "training": [], "answers": None, "groups": 3},
-        {"round": 0, "metrics": {"pass_rate": None, "kl_base": "high", "mean_reward": {"value": 1e308, "n": 1}}},
-        {"round": 0, "metrics": {"pass_rate": {"value": 0.5}, "kl_base": {"value": 1, "ci95": [0]}}},
-        {"round": 0, "metrics": {"pass_rate": {"value": 7.0, "n": 1, "ci95": [9, -9]}}},
-        {"round": 0, "stages": {"sample": {"seconds": None}, "score": 3, "train": {"seconds": -1, "items": 2}}},
-        {"round": 0, "answers": [None, {}, {"prompt": 3, "response": None, "reward": math.nan}]},
-        {"round": 0, "metrics": {"kl_base": {"value": 10**400, "n": 1, "ci95": [0, 1]}}},
+        ({}, NOTHING),
+        ({"round": None, "metrics": None, "stages": None, "training": [], "answers": None, "groups": 3}, NOTHING),
+        (
+            {"round": 0, "metrics": {"pass_rate": None, "kl_base": "high", "mean_reward": {"value": 1e308, "n": 1}}},
+            NOTHING,
+        ),
+        ({"round": 0, "metrics": {"kl_base": {"value": 10**400, "n": 1, "ci95": [0, 1]}}}, NOTHING),
+        (
+            {"round": 0, "metrics": {"pass_rate": {"value": 0.5}, "kl_base": {"value": 1, "ci95": [0]}}},
+            "base 0 50.0% 1.000",
+        ),
+        (
+            {"round": 0, "metrics": {"pass_rate": {"value": 7.0, "n": 1, "ci95": [9, -9]}}},
+            "round pass rate 0 700.0% [-900.0, 900.0]",
+        ),
+        (
+            {"round": 0, "stages": {"sample": {"seconds": None}, "score": 3, "train": {"seconds": -1, "items": 2}}},
+            "round sample train 0 0.0 s 0.0 s",
+        ),
+        (
+            {"round": 0, "answers": [None, {}, {"prompt": 3, "response": None, "reward": math.nan}]},
+            "Round 0 2 answers prompt \N{EN DASH} answer reward \N{EN DASH} \N{EN DASH} prompt 3 answer reward",
+        ),
     ],
 )
-def test_damaged_reports_still_render(one: dict[str, Any]) -> None:
-    page([one])
-    page([one, full_round(1)])
+def test_damaged_reports_still_render(one: dict[str, Any], shown: str) -> None:
+    """What is sound of them is shown, and all of the round beside them."""
+    alone, beside = page([one]).text, page([one, full_round(1)]).text
+    assert shown in alone
+    assert (NOTHING in alone) == (shown == NOTHING) and NOTHING not in beside
+    assert [text for text in SOUND if text not in beside] == []
+    assert not re.search(r"\bnan\b|\bNone\b|-1 h", alone + beside)
 
 
 def test_hostile_text_is_shown_and_inert() -> None:
@@ -346,4 +374,8 @@ def test_scores_of_hostile_scorers_are_inert() -> None:
     ],
 )  # fmt: skip
 def test_damaged_scores_still_render(trust: Any) -> None:
-    page([{**full_round(0), "trust": trust}])
+    """All of the round beside them is shown, and the scores of the round before."""
+    damaged = {**full_round(1), "trust": trust}
+    alone = page([damaged]).text
+    assert [text for text in SOUND if text not in alone] == []
+    assert page([{**full_round(0), "trust": trusted()}, damaged]).text.count("reward_model:demo") >= 3

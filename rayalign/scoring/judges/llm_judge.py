@@ -105,7 +105,8 @@ class LLMJudge:
         """See that the judge gives verdicts, by a canned answer; to be called before anything is sampled.
 
         It is asked with the limits and the retries of every call. A verdict in the cache counts where the endpoint is
-        known to serve the model still. A reply without one may be chance, so that further canned answers follow it.
+        known to serve the model still. A reply without one may be chance, in free text above all, and how many of its
+        answers may fail is the user's to say: all other canned answers follow it, at once.
 
         Raises:
             ConfigError: it cannot be reached, refuses what it is asked, or gave no verdict to any of the answers.
@@ -120,16 +121,20 @@ class LLMJudge:
         raise ConfigError(self._transport.name, f"{why}: {failed.reason}", f"{remedy}{also}; nothing has been sampled")
 
     def _without_verdict(self) -> Judged | None:
-        """What came of the last canned answer, if none had a verdict."""
-        judged = None
-        for prompt, answers in canned_answers():
-            shown = answers if self._template.name == "pairwise" else answers[:1]
-            [judged] = self._calls.answers([Question(prompt, shown)])
-            if judged.status == "ok":
-                return None
-            if not judged.replied:
-                break
-        return judged
+        """What came of the last canned question, if none had a verdict."""
+        first, *others = self._canned_questions()
+        judged = self._calls.answers([first])
+        if judged[0].status != "ok" and judged[0].replied:
+            judged += self._calls.answers(others)
+        return None if any(one.status == "ok" for one in judged) else judged[-1]
+
+    def _canned_questions(self) -> list[Question]:
+        """Each canned answer alone, the better ones first; or each pair in both orders."""
+        canned = canned_answers()
+        if self._template.name == "pairwise":
+            both = [*canned, *((prompt, (second, first)) for prompt, (first, second) in canned)]
+            return [Question(prompt, answers) for prompt, answers in both]
+        return [Question(prompt, (answers[place],)) for place in (0, 1) for prompt, answers in canned]
 
     def close(self) -> None:
         self._calls.run(self._transport.close())

@@ -6,7 +6,15 @@ import json
 from collections.abc import Mapping
 
 _MESSAGES = ("error", "message", "Message", "msg", "detail", "errors", "title")
-_CODES = ("code", "status", "status_code", "http_status")
+_CODES = ("code", "status", "status_code", "http_status", "type")
+_NAMED = {
+    "rate_limit_exceeded": 429, "rate_limit_error": 429, "rate_limit": 429, "too_many_requests": 429,
+    "resource_exhausted": 429, "server_error": 500, "internal_server_error": 500, "internal_error": 500,
+    "api_error": 500, "internal": 500, "bad_gateway": 502, "service_unavailable": 503, "unavailable": 503,
+    "overloaded": 503, "overloaded_error": 503, "server_overloaded": 503, "engine_overloaded": 503, "timeout": 504,
+    "timeout_error": 504, "gateway_timeout": 504, "deadline_exceeded": 504,
+}  # fmt: skip
+"""Statuses by the words that stand in their place."""
 
 
 def parse_body(body: str | bytes, *, finite: bool = False) -> object:
@@ -40,15 +48,24 @@ def message_of(body: str) -> str:
 
 def error_code(body: object) -> int | None:
     """The HTTP status that the body of an error names, which a gateway may have sent with status 200."""
-    places = (body.get("error"), body) if isinstance(body, Mapping) else ()
-    for place in places:
-        if not isinstance(place, Mapping):
-            continue
-        for name in _CODES:
-            code = place.get(name)
-            if isinstance(code, int | str) and str(code).isascii() and str(code).isdigit() and len(str(code)) == 3:
-                return int(code)
-    return None
+    places: list[Mapping[str, object]] = []
+    while isinstance(body, Mapping):
+        places.append(body)
+        body = body.get("error")
+    codes = (_status(place.get(name)) for place in reversed(places) for name in _CODES)
+    return next((code for code in codes if code is not None), None)
+
+
+def _status(value: object) -> int | None:
+    """A number of three digits, or the status of a word for one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | str) or isinstance(value, bool):
+        return None
+    text = str(value).strip().lower()
+    if text.isascii() and text.isdigit() and len(text) == 3:
+        return int(text)
+    return _NAMED.get(text.replace(" ", "_"))
 
 
 def _message(value: object) -> str:
