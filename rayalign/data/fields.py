@@ -8,17 +8,19 @@ from decimal import Decimal
 
 from rayalign.data.dataset import BadRow, Completion
 from rayalign.data.literals import is_turn, list_in, turns_in
+from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_conversation, is_dialogue, joined
+from rayalign.data.turns import conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns", "conversations", "conversation", "question", "query")
 ASKING = ("prompt", "instruction", "question", "query", "input", *CHATS)
 """Fields that hold a prompt beside answers, the surest first."""
-SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
-LEADING = (*SYSTEM_FIELDS, "history")
-"""Fields that hold what stands before the prompt: part of the conversation, never metadata."""
+LEADING = ("system", "history")
+"""What fields hold that stands before the prompt (`names.part_of`): part of the conversation, never metadata."""
+ASKED_OF = ("instruction", "question", "query")
+"""Fields of prompts that may be asked of a text in another field."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
 SCORED_FIELD = "answer"
 """Scorers look for the right answer here."""
@@ -69,8 +71,8 @@ def number(record: Row, name: str) -> float:
 
 def rest(record: Row, used: Iterable[str]) -> JsonObject:
     """The fields that are not used; an object under `metadata` is spread out among them."""
-    gone = {*used, *LEADING}
-    left: JsonObject = {key: value for key, value in record.items() if key not in gone}
+    gone = set(used)
+    left: JsonObject = {key: value for key, value in record.items() if key not in gone and part_of(key) not in LEADING}
     spread = left.get("metadata")
     if isinstance(spread, Mapping):
         del left["metadata"]
@@ -103,18 +105,24 @@ def _asks(value: object, name: str) -> bool:
     return is_conversation(turns_in(value, name)) if name in CHATS else value is not None
 
 
-def prompt_messages(record: Row, name: str) -> list[Message]:
-    """The conversation in a field: a text (of `instruction` with the `input` behind it), messages, or turns."""
+def prompt_messages(record: Row, name: str, *, alone: bool = False) -> list[Message]:
+    """The conversation in a field: a text with what is `below` it, messages, or turns.
+
+    Args:
+        alone: whether nothing but the `input` of an instruction belongs to it.
+    """
     value = record[name]
     if name != "instruction":
         value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
-        extra = optional_text(record, "input") if name == "instruction" else None
-        return [{"role": "user", "content": value if extra is None else f"{value}\n{extra}"}]
+        texts = [value, *filter(None, below(record, name, alone=alone).values())]
+        return [{"role": "user", "content": "\n".join(texts)}]
+    if value is None:
+        raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name)
     if not isinstance(value, list) or not value or not isinstance(value[0], str):
-        raise BadRow(NOT_TEXT)
+        raise BadRow(f"{name} is not text")
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}]
@@ -171,9 +179,46 @@ def objects(record: Row, name: str) -> list[object]:
     return value
 
 
-def used_with(name: str) -> set[str]:
+def below(record: Row, name: str, *, alone: bool = False) -> dict[str, str]:
+    """The fields that belong below the text of a prompt's field, with what they say: nothing where they are blank.
+
+    Raises:
+        BadRow: one is not text.
+    """
+    asks = squashed(name)
+    if asks not in ASKED_OF or not isinstance(asked := record[name], str):
+        return {}
+    found: dict[str, str] = {}
+    for field, value in record.items():
+        part = part_of(field)
+        if not ((part == "input" and asks == "instruction") or (part == "passage" and not alone)):
+            continue
+        if is_blank(value):
+            found[field] = ""
+        elif part == "input" or isinstance(value, list | Mapping):
+            found[field] = text(record, field)
+        elif isinstance(value, str) and not _is_name(field, value):
+            # What the question says already is not said twice.
+            found[field] = "" if value.strip() in asked else text(record, field)
+    return found
+
+
+def _is_name(field: str, value: str) -> bool:
+    """Whether a field that often holds a text has its name or address instead, such as an id or a link."""
+    return squashed(field) != "context" and len(value.split()) == 1
+
+
+def used_with(record: Row, name: str, *, alone: bool = False) -> set[str]:
     """The fields that are read where the prompt stands in this one."""
-    return {name, "input"} if name == "instruction" else {name}
+    return {name, *below(record, name, alone=alone)}
+
+
+def way_out(name: str = "prompt") -> str:
+    """How a user says that one field is the whole prompt."""
+    return (
+        f"where {name} is the whole prompt, say so: prompts.field: {name}; for pairs and judged answers fields: "
+        f"{{prompt: {name}}} under samples or data; convert: --field prompt={name}"
+    )
 
 
 def _no_field(record: Row, lacking: str) -> tuple[str, str]:

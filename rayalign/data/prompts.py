@@ -107,7 +107,9 @@ def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format
 def _format(first: list[tuple[str, object]], where: str, field: str, format: str) -> tuple[Format, Detection]:
     if field != "auto":
         plain = FORMATS["prompts"]
-        reader = Format(lambda record: read_prompt(record, (field,)), plain.looks_so, plain.sign, is_named=True)
+        reader = Format(
+            lambda record: read_prompt(record, (field,), alone=True), plain.looks_so, plain.sign, is_named=True
+        )
         return reader, Detection("prompts", f"prompts.field is {field}")
     found = choose_format(format, first, where)
     # One file may have prompts in fields of several names.

@@ -3,8 +3,8 @@
 Those of pairs and of single answers that are good or bad stand in `data/pair_readers.py`.
 
 A reader raises `BadRow` with the reason where a row cannot be used. Fields that it does not use become metadata; an
-object under `metadata` is spread out among them. `data/funnel.py` does the rest for all formats: it puts `system` and
-`history` before the conversation, and checks what was read.
+object under `metadata` is spread out among them. `data/funnel.py` does the rest for all formats: it puts system turn
+and history before the conversation, and checks what was read.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ from rayalign.records import JsonObject, Message, Verdict
 from rayalign.records.judgment import verdict_of
 
 
-def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS) -> DatasetRow:
+def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS, *, alone: bool = False) -> DatasetRow:
     """A prompt in the first of the fields `names`, with its target where there is one.
 
     The target is the closing assistant turn, else the first answer among `fields.TARGET_FIELDS`. An `answer` stays in
     the metadata too, where the scorer of this name looks for what is right.
+
+    Args:
+        alone: whether the field is the whole prompt, but for the `input` of an instruction.
     """
     name = fields.prompt_field(record, names)
-    used, messages, target = used_with(name), prompt_messages(record, name), None
+    used, target = used_with(record, name, alone=alone), None
+    messages = prompt_messages(record, name, alone=alone)
     if messages[-1]["role"] == "assistant":
         messages, target = messages[:-1], messages[-1]["content"]
     for answer in fields.TARGET_FIELDS:
@@ -95,7 +99,7 @@ def read_ultrafeedback(record: Row) -> DatasetRow:
     """K answers with scores: `completions` as published, or `A0` to `A9` with `score_A0` to `score_A9`."""
     names = [name for name in (f"A{place}" for place in range(10)) if name in record]
     prompt = fields.prompt_field(record, ("instruction", "prompt", "question", "query"))
-    messages, used = prompt_messages(record, prompt), used_with(prompt)
+    messages, used = prompt_messages(record, prompt), used_with(record, prompt)
     if "completions" in record or not names:
         completions, left_out = answers(objects(record, "completions"), _rated)
         return DatasetRow(messages, completions, None, rest(record, {*used, "completions"}), left_out)
@@ -139,8 +143,8 @@ def read_judgments(record: Row) -> DatasetRow:
     judgment = record["judgment"] if record["judgment"] is None else text(record, "judgment")
     verdict = _verdict(judgment, score)
     completion = Completion(text(record, "output"), score, judgment, verdict, optional_text(record, "i_ans"))
-    used = {"instruction", "input", "output", "judgment", "score", "i_ans"}
     fields.prompt_field(record, ("instruction",))
+    used = {*used_with(record, "instruction"), "output", "judgment", "score", "i_ans"}
     return DatasetRow(prompt_messages(record, "instruction"), [completion], None, rest(record, used))
 
 
@@ -156,8 +160,9 @@ def read_shepherd(record: Row) -> DatasetRow:
     """`question`, `answer`, `feedback`."""
     feedback = text(record, "feedback")
     completion = Completion(text(record, "answer"), None, feedback, _verdict(feedback, None))
-    question: Message = {"role": "user", "content": text(record, "question")}
-    return DatasetRow([question], [completion], None, rest(record, {"question", "answer", "feedback"}))
+    text(record, "question")
+    used = {*used_with(record, "question"), "answer", "feedback"}
+    return DatasetRow(prompt_messages(record, "question"), [completion], None, rest(record, used))
 
 
 def split_critiques(record: Row) -> list[tuple[str, Row]]:
@@ -201,7 +206,8 @@ def _criticised(item: Row) -> Completion | None:
 def read_alpaca_eval(record: Row) -> DatasetRow:
     """`instruction`, `output`, `generator`: one model's answer, which is also the reference answer."""
     fields.prompt_field(record, ("instruction",))
-    messages, metadata = prompt_messages(record, "instruction"), rest(record, {"instruction", "input", "output"})
+    messages = prompt_messages(record, "instruction")
+    metadata = rest(record, {*used_with(record, "instruction"), "output"})
     try:
         output = text(record, "output")
     except BadRow as bad:
