@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from rayalign.data.dataset import BadRow, Completion
-from rayalign.data.literals import is_turn, list_in, turns_in
+from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
 from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
 from rayalign.data.turns import conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
@@ -121,7 +122,9 @@ def prompt_messages(record: Row, name: str, *, alone: bool = False) -> list[Mess
         raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name)
-    if not isinstance(value, list) or not value or not isinstance(value[0], str):
+    if value == []:
+        raise BadRow(f"{name} is empty")
+    if not isinstance(value, list) or not isinstance(value[0], str):
         raise BadRow(f"{name} is not text")
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
@@ -172,8 +175,14 @@ def answers(
     return completions, left_out
 
 
+def numbered(record: Row, letter: str) -> list[str]:
+    """The names A0, A1, ... of answers that a row has, or of which it has a score, in their order."""
+    found = {name.removeprefix("score_") for name, value in record.items() if value is not None}
+    return sorted((name for name in found if re.fullmatch(rf"{letter}\d{{1,3}}", name)), key=lambda name: int(name[1:]))
+
+
 def objects(record: Row, name: str) -> list[object]:
-    value = list_in(require(record, name), name)
+    value = by_rows(list_in(require(record, name), name), name)
     if not isinstance(value, list):
         raise BadRow(f"{name} is not a list")
     return value

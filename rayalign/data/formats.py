@@ -10,7 +10,7 @@ from rayalign.data import fields, pair_readers, readers
 from rayalign.data.dataset import BadRow, DatasetRow, printable
 from rayalign.data.fields import CHATS, Row
 from rayalign.data.funnel import checked, opened
-from rayalign.data.literals import list_in
+from rayalign.data.literals import by_rows, list_in
 from rayalign.data.turns import is_dialogue
 from rayalign.errors import DataError
 
@@ -29,13 +29,19 @@ def _critiques(record: Row) -> bool:
 
 def _ultrafeedback(record: Row) -> bool:
     asks = any(name in record for name in ("instruction", "prompt", "question", "query"))
-    return asks and (_is_list(record, "completions") or {"A0", "score_A0"} <= record.keys())
+    return asks and (_is_list(record, "completions") or _answers_and_scores(record))
+
+
+def _answers_and_scores(record: Row) -> bool:
+    """Whether there are answers A0, A1, ... and scores of such, be it of others."""
+    numbers = [name for name in record if name[:1] == "A" and name[1:].isdecimal()]
+    return bool(numbers) and any(name[:7] == "score_A" and name[7:].isdecimal() for name in record)
 
 
 def _is_list(record: Row, name: str) -> bool:
-    """Whether a field holds a list, be it as text."""
+    """Whether a field holds a list, be it as text or as an object of lists."""
     try:
-        return isinstance(list_in(record.get(name), name), list)
+        return isinstance(by_rows(list_in(record.get(name), name), name), list)
     except BadRow:
         return False
 

@@ -96,25 +96,24 @@ def read_ultrachat(record: Row) -> DatasetRow:
 
 
 def read_ultrafeedback(record: Row) -> DatasetRow:
-    """K answers with scores: `completions` as published, or `A0` to `A9` with `score_A0` to `score_A9`."""
-    names = [name for name in (f"A{place}" for place in range(10)) if name in record]
+    """K answers with scores: `completions` as published, or `A0`, `A1`, ... with `score_A0`, `score_A1`, ..."""
+    names = fields.numbered(record, "A")
     prompt = fields.prompt_field(record, ("instruction", "prompt", "question", "query"))
     messages, used = prompt_messages(record, prompt), used_with(record, prompt)
     if "completions" in record or not names:
         completions, left_out = answers(objects(record, "completions"), _rated)
         return DatasetRow(messages, completions, None, rest(record, {*used, "completions"}), left_out)
-    if is_conversation(turns_in(record[names[0]], names[0])):
+    if is_conversation(turns_in(record.get(names[0]), names[0])):
         messages, _ = answer_to(record, names[0], messages)
 
     def read(pair: Row) -> Completion:
-        same, answer = answer_to(pair, "text", messages)
+        (name,) = pair
+        same, answer = answer_to(record, name, messages)
         if same != messages:
             raise BadRow("an answer to another conversation")
-        return Completion(answer, number(pair, "score"))
+        return Completion(answer, number(record, f"score_{name}"))
 
-    completions, left_out = answers(
-        [{"text": record[name], "score": record.get(f"score_{name}")} for name in names], read
-    )
+    completions, left_out = answers([{name: record.get(name)} for name in names], read)
     return DatasetRow(
         messages, completions, None, rest(record, {*used, *names, *(f"score_{name}" for name in names)}), left_out
     )

@@ -145,7 +145,7 @@ def test_unusable_rows_are_named_by_reason(tmp_path: Path) -> None:
     assert result.left_out.names == {
         "blank prompt": ["line 2"],
         "prompt is null": ["line 3"],
-        "prompt is not text": ["line 4"],
+        "prompt is empty": ["line 4"],
         "turns is not text": ["line 8"],
         "no user turn to answer": ["line 5"],
         "not valid Unicode (half of a surrogate pair)": ["line 6"],
