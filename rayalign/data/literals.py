@@ -14,6 +14,8 @@ from rayalign.data.dataset import BadRow
 
 MAX_LITERAL = 1 << 20
 """Characters of a Python literal that is read; parsing it takes some hundred times as much memory."""
+_BEGINS = re.compile(r"\s*(?:[\"\[({]|array)")
+"""How any of the texts below begins."""
 _LIST = re.compile(r"\s*(?:array\()?\s*[\[(]\s*")
 _TURNS = re.compile(r"\s*(?:array\()?\s*[\[(]\s*(?:array\()?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
 _OBJECTS = re.compile(r"\s*[\[(]?\s*\{\s*['\"]")
@@ -43,6 +45,8 @@ def turns_in(value: object, name: str) -> object:
     """
     if not isinstance(value, str):
         return by_rows(value, name) if is_turn(value) else _turns_of_texts(value, name)
+    if not _BEGINS.match(value):
+        return value
     if (inner := _unquoted(value)) is not None:
         turns = turns_in(inner, name)
         return value if isinstance(turns, str) else turns
