@@ -31,7 +31,7 @@ def jsonl_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str
     """
     lead, first = 0, b""
     for first in stream:
-        if first.strip():
+        if first.removeprefix(BOM).strip():
             break
         lead += 1
     start = b"\n" * lead + first

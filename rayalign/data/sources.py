@@ -92,6 +92,7 @@ def source_files(source: str) -> list[str]:
     with _explained(source):
         folder = Folder(Path(source).expanduser() if not is_uri(source) else source)
         if folder.is_local and not folder.local_path().is_dir():
+            folder.local_path().stat()  # what is not there is named as the user typed it
             return [str(folder)]
         if not folder.is_local and _known(folder.name):
             return [str(folder)]
