@@ -74,6 +74,8 @@ def _led(record: Row, messages: list[Message]) -> list[Message]:
     """The conversation behind the system turn and the history that the row has in fields of their own."""
     system = messages[:1] if messages and messages[0]["role"] == "system" else []
     turns = messages[len(system) :]
+    if system and system[0]["content"].strip() and is_blank(system[0]["content"]):
+        system = []
     for name in named(record, "system"):
         if is_blank(record[name]):
             continue

@@ -74,7 +74,7 @@ def iter_dataset_rows(
         DataError: the source cannot be opened, its format cannot be told, a bad row (`fail`), or no good one.
     """
     found_rows = open_source(source, is_row=lambda record: format_of(own.row(record)) is not None)
-    records = (row._replace(record=own.row(row.record)) for row in found_rows)
+    records = (row._replace(record=own.row(row.record)) for row in found_rows) if own.names else iter(found_rows)
     first = list(itertools.islice(records, DETECT_ROWS))
     if not first:
         raise DataError(f"{source}: no rows", "there is nothing to read", "give a source with rows")

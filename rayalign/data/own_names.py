@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rayalign.data.dataset import BadRow
+from rayalign.data.dataset import BadRow, printable
 
 PAIR = ("prompt", "chosen", "rejected")
 
@@ -47,14 +46,15 @@ class OwnNames:
 
     def remedy(self, rows: Sequence[object]) -> str:
         """How to name the fields of rows in which no format was found."""
-        texts: Counter[str] = Counter()
-        for row in rows:
-            for name, value in row.items() if isinstance(row, Mapping) else ():
-                texts[str(name)] += len(value.strip()) if isinstance(value, str) else 0
-        # A prompt is longer than an id beside it.
-        asked = "text" if texts["text"] else max(texts, key=texts.__getitem__)
+        cells = [
+            (printable(str(name)), value) for row in rows if isinstance(row, Mapping) for name, value in row.items()
+        ]
+        texts = dict.fromkeys(name for name, value in cells if isinstance(value, str) and value.strip())
+        # A prompt is of several words, unlike an id beside it.
+        likely = ["text"] if "text" in texts else [name for name, value in cells if len(str(value).split()) > 1]
+        asked = next((name for name in (*likely, *texts) if name in texts), "NAME")
         prompt = f"name the field that holds the prompt, for example {self.said({'prompt': asked})}"
-        if self.key == "prompts.field" or len(+texts) < len(PAIR):
+        if self.key == "prompts.field" or len(texts) < len(PAIR):
             return prompt
         pair = self.said(dict.fromkeys(PAIR, "NAME"))
         return f"{prompt}; or those of a pair: {pair}, each NAME one of the row's fields"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 256
 MAX_CELL = 1 << 30
+NO_CELL = frozenset(("", "nan", "NaN", "<NA>", "NaT"))
+"""What pandas writes where a cell is missing."""
 NOT_TEXT_COLUMNS = {"score", "label", "kto_tag", "rank"}
 """Columns of a CSV file, like those called `score_...`, in which numbers, true and false are what they mean."""
 
@@ -79,7 +81,7 @@ def _csv_row(columns: list[str], cells: list[str]) -> JsonObject | BadRow:
 
 
 def _cell(name: str, cell: str) -> object:
-    if not cell:
+    if cell in NO_CELL:
         return None
     if name in NOT_TEXT_COLUMNS or name.startswith("score_"):
         try:

@@ -47,6 +47,7 @@ def read(record: dict[str, Any]) -> DatasetRow | BadRow:
         ({"prompt": FISH, "chat_history": [], "systemPrompt": "Be brief."}, [BRIEF, user(FISH)], {}),
         ({"prompt": FISH, "System": "Be brief."}, [BRIEF, user(FISH)], {}),
         ({"prompt": FISH, "system_instruction": "Be brief.", **SIDES}, [BRIEF, user(FISH)], {}),
+        ({"messages": [{"role": "system", "content": "nan"}, user(FISH)]}, [user(FISH)], {}),
         ({"prompt": FISH, "history": [BRIEF, *TWO[:2]]}, [BRIEF, *TWO], {}),
         ({"prompt": FISH, "metadata": {"system": "Be brief.", "history": [["Hi", "Hello"]], "n": 1}}, [BRIEF, *TWO],
          {"n": 1}),
@@ -102,6 +103,13 @@ def test_a_cell_that_says_nothing_is_no_turn(nothing: str, tmp_path: Path) -> No
         f"instruction,input,context,system,history,output\n{FISH},{nothing},{nothing},{nothing},{nothing},{COD}\n"
     )
     assert load_dataset_rows(str(path)).rows == [DatasetRow([user(FISH)], target=COD)]
+
+
+def test_an_answer_that_pandas_calls_nan_is_missing_and_none_is_an_answer(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("prompt,chosen,rejected\nA,nan,x\nB,None,y\n")
+    found = load_dataset_rows(str(tmp_path / "d.csv"))
+    assert [row.completions[0].text for row in found.rows] == ["None"]
+    assert list(found.skipped) == ["chosen is null"]
 
 
 @pytest.mark.parametrize(
