@@ -106,8 +106,8 @@ def _asks(value: object, name: str) -> bool:
     return is_conversation(turns_in(value, name)) if name in CHATS else value is not None
 
 
-def prompt_messages(record: Row, name: str, *, alone: bool = False) -> list[Message]:
-    """The conversation in a field: a text with what is `below` it, messages, or turns.
+def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Message], set[str]]:
+    """The conversation in a field (a text with what is `below` it, messages, or turns), and the fields that it takes.
 
     Args:
         alone: whether nothing but the `input` of an instruction belongs to it.
@@ -116,28 +116,29 @@ def prompt_messages(record: Row, name: str, *, alone: bool = False) -> list[Mess
     if name != "instruction":
         value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
-        texts = [value, *filter(None, below(record, name, alone=alone).values())]
-        return [{"role": "user", "content": "\n".join(texts)}]
+        more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
+        content = "\n".join((value, *filter(None, more.values()))) if more else value
+        return [{"role": "user", "content": content}], {name, *more}
     if value is None:
         raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
-        return conversation(value, name)
+        return conversation(value, name), {name}
     if value == []:
         raise BadRow(f"{name} is empty")
     if not isinstance(value, list) or not isinstance(value[0], str):
         raise BadRow(f"{name} is not text")
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
-    return [{"role": "user", "content": value[0]}]
+    return [{"role": "user", "content": value[0]}], {name}
 
 
-def asked_in(record: Row, name: str) -> list[Message]:
-    """The conversation in a field, also where it is a dialogue of Human: and Assistant: with the answer left open."""
+def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:
+    """The same, also where it is a dialogue of Human: and Assistant: with the answer left open."""
     value = require(record, name)
     if not is_dialogue(value):
-        return prompt_messages(record, name)
+        return prompt_in(record, name)
     messages = dialogue(value, name)
-    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages
+    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages, {name}
 
 
 def answer_to(record: Row, name: str, messages: list[Message]) -> tuple[list[Message], str]:
@@ -188,24 +189,26 @@ def objects(record: Row, name: str) -> list[object]:
     return value
 
 
-def below(record: Row, name: str, *, alone: bool = False) -> dict[str, str]:
-    """The fields that belong below the text of a prompt's field, with what they say: nothing where they are blank.
+def below(record: Row, name: str, asked: str, *, alone: bool = False) -> dict[str, str]:
+    """The fields that belong below the text that a field asks, with what they say: nothing where they are blank.
 
     Raises:
         BadRow: one is not text.
     """
-    asks = squashed(name)
-    if asks not in ASKED_OF or not isinstance(asked := record[name], str):
-        return {}
     found: dict[str, str] = {}
     for field, value in record.items():
         part = part_of(field)
-        if not ((part == "input" and asks == "instruction") or (part == "passage" and not alone)):
+        if part not in ("input", "passage"):
+            continue
+        if alone if part == "passage" else squashed(name) != "instruction":
             continue
         if is_blank(value):
             found[field] = ""
-        elif part == "input" or isinstance(value, list | Mapping):
+        elif part == "input":
             found[field] = text(record, field)
+        elif isinstance(value, list | Mapping):
+            why = f"{name} is asked of it, and only a text can stand below"
+            raise BadRow(f"{field} is not text", why=why, remedy=way_out(name))
         elif isinstance(value, str) and not _is_name(field, value):
             # What the question says already is not said twice.
             found[field] = "" if value.strip() in asked else text(record, field)
@@ -215,11 +218,6 @@ def below(record: Row, name: str, *, alone: bool = False) -> dict[str, str]:
 def _is_name(field: str, value: str) -> bool:
     """Whether a field that often holds a text has its name or address instead, such as an id or a link."""
     return squashed(field) != "context" and len(value.split()) == 1
-
-
-def used_with(record: Row, name: str, *, alone: bool = False) -> set[str]:
-    """The fields that are read where the prompt stands in this one."""
-    return {name, *below(record, name, alone=alone)}
 
 
 def way_out(name: str = "prompt") -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import CHATS, PROMPT_FIELDS, Row, text, way_out
+from rayalign.data.fields import CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
 from rayalign.data.held import lifted
 from rayalign.data.literals import turns_in
 from rayalign.data.names import named, part_of
@@ -25,6 +25,7 @@ BLANK = "blank prompt"
 NO_USER_TURN = "no user turn to answer"
 REPEATED = (*PROMPT_FIELDS, "input", "context", "passage")
 """Fields that may say again what is asked. What they say beside it must not be lost."""
+_NO_TEXT = ("tools", "media")
 
 
 def opened(record: object) -> Row:
@@ -41,7 +42,7 @@ def opened(record: object) -> Row:
         raise BadRow("not an object", found, "a row is an object with a prompt field", example)
     row = lifted(plain_row(record))
     for name in row:
-        if part_of(name) in ("tools", "media") and not is_blank(row[name]):
+        if part_of(name) in _NO_TEXT and not is_blank(row[name]):
             raise BadRow(
                 f"the row has {name}, and only texts can be kept",
                 why="a model would have seen what is in it, and no template here is given it",
@@ -76,14 +77,15 @@ def _led(record: Row, messages: list[Message]) -> list[Message]:
     turns = messages[len(system) :]
     if system and system[0]["content"].strip() and is_blank(system[0]["content"]):
         system = []
-    for name in named(record, "system"):
+    lead = [name for name in record if part_of(name) in LEADING]
+    for name in named(lead, "system"):
         if is_blank(record[name]):
             continue
         told = text(record, name)
         if system and system[0]["content"].strip() not in (told.strip(), ""):
             raise BadRow(f"{name} is not the system turn that the row has already")
         system = system if system and system[0]["content"].strip() else [{"role": "system", "content": told}]
-    for name in named(record, "history"):
+    for name in named(lead, "history"):
         past = history(record[name], name)
         if past and past[0]["role"] == "system":
             if system:

@@ -6,12 +6,10 @@ import json
 from collections.abc import Mapping
 
 from rayalign.data.dataset import BadRow
-from rayalign.data.names import part_of, squashed
+from rayalign.data.names import named, part_of, squashed
 from rayalign.data.plain import plain
 from rayalign.data.turns import is_blank
 from rayalign.records import JsonObject
-
-_HOLDERS = frozenset(("metadata", "meta", "extra", "extrainfo", "info"))
 
 
 def lifted(row: JsonObject) -> JsonObject:
@@ -20,7 +18,7 @@ def lifted(row: JsonObject) -> JsonObject:
     Raises:
         BadRow: they are not those that the row has already.
     """
-    for holder in [name for name in row if squashed(name) in _HOLDERS]:
+    for holder in named(row, "holder"):
         held = _object(row[holder], holder)
         parts = {name: value for name, value in held.items() if _is_part(name, value)}
         if not parts:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal
 
-Part = Literal["system", "history", "tools", "media", "thoughts", "input", "passage"]
+Part = Literal["system", "history", "tools", "media", "thoughts", "input", "passage", "holder"]
 
 _SPELLINGS: dict[Part, str] = {
     "system": "system systemprompt systemmessage systemmsg systeminstruction systeminstructions systemcontent "
@@ -18,6 +18,7 @@ _SPELLINGS: dict[Part, str] = {
     "media": "image images audio audios video videos",
     "thoughts": "reasoningcontent reasoning thinking",
     "input": "input",
+    "holder": "metadata meta extra extrainfo info",
     "passage": "context passage paragraph article document knowledge",
 }
 _PARTS: dict[str, Part] = {name: part for part, names in _SPELLINGS.items() for name in names.split()}

@@ -46,12 +46,10 @@ class OwnNames:
 
     def remedy(self, rows: Sequence[object]) -> str:
         """How to name the fields of rows in which no format was found."""
-        cells = [
-            (printable(str(name)), value) for row in rows if isinstance(row, Mapping) for name, value in row.items()
-        ]
-        texts = dict.fromkeys(name for name, value in cells if isinstance(value, str) and value.strip())
+        cells = [item for row in rows if isinstance(row, Mapping) for item in row.items()]
+        texts = {printable(str(name)): value for name, value in cells if isinstance(value, str) and value.strip()}
         # A prompt is of several words, unlike an id beside it.
-        likely = ["text"] if "text" in texts else [name for name, value in cells if len(str(value).split()) > 1]
+        likely = ["text"] if "text" in texts else [name for name, value in texts.items() if " " in value]
         asked = next((name for name in (*likely, *texts) if name in texts), "NAME")
         prompt = f"name the field that holds the prompt, for example {self.said({'prompt': asked})}"
         if self.key == "prompts.field" or len(texts) < len(PAIR):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
-from rayalign.data.fields import Row, answer_to, asked_in, rest, text, used_with, way_out
+from rayalign.data.fields import Row, answer_to, asked_in, rest, text, way_out
 from rayalign.data.literals import turns_in
 from rayalign.data.names import part_of
 from rayalign.data.turns import conversation, dialogue, is_blank, is_dialogue, joined
@@ -26,8 +26,7 @@ def read_preference(record: Row) -> DatasetRow:
     name = fields.asking_field(record)
     if name is None and is_dialogue(chosen) and is_dialogue(rejected):
         return read_hh_rlhf(record)
-    lead = [] if name is None else asked_in(record, name)
-    used = set() if name is None else used_with(record, name)
+    lead, used = ([], set()) if name is None else asked_in(record, name)
     if isinstance(chosen, str) and isinstance(rejected, str):
         pair = _split_texts(record) if name is None else (lead, chosen, rejected)
     elif isinstance(chosen, list | Mapping) and isinstance(rejected, list | Mapping):
@@ -102,7 +101,8 @@ def read_unpaired(record: Row) -> DatasetRow:
     if not isinstance(label, bool):
         raise BadRow(f"{tag} is neither true nor false")
     name = fields.asking_field(record) or fields.prompt_field(record, ("prompt",))
-    messages, used = asked_in(record, name), {*used_with(record, name), tag}
+    messages, used = asked_in(record, name)
+    used.add(tag)
     answer = next((one for one in ("completion", "output", "response") if one in record), "completion")
     if answer not in record and messages[-1]["role"] == "assistant":
         *messages, last = messages

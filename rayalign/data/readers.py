@@ -23,10 +23,9 @@ from rayalign.data.fields import (
     number,
     objects,
     optional_text,
-    prompt_messages,
+    prompt_in,
     rest,
     text,
-    used_with,
 )
 from rayalign.data.literals import turns_in
 from rayalign.data.turns import NOT_TEXT, is_conversation
@@ -45,8 +44,7 @@ def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS, *, alo
         alone: whether the field is the whole prompt, but for the `input` of an instruction.
     """
     name = fields.prompt_field(record, names)
-    used, target = used_with(record, name, alone=alone), None
-    messages = prompt_messages(record, name, alone=alone)
+    (messages, used), target = prompt_in(record, name, alone=alone), None
     if messages[-1]["role"] == "assistant":
         messages, target = messages[:-1], messages[-1]["content"]
     for answer in fields.TARGET_FIELDS:
@@ -99,7 +97,7 @@ def read_ultrafeedback(record: Row) -> DatasetRow:
     """K answers with scores: `completions` as published, or `A0`, `A1`, ... with `score_A0`, `score_A1`, ..."""
     names = fields.numbered(record, "A")
     prompt = fields.prompt_field(record, ("instruction", "prompt", "question", "query"))
-    messages, used = prompt_messages(record, prompt), used_with(record, prompt)
+    messages, used = prompt_in(record, prompt)
     if "completions" in record or not names:
         completions, left_out = answers(objects(record, "completions"), _rated)
         return DatasetRow(messages, completions, None, rest(record, {*used, "completions"}), left_out)
@@ -131,7 +129,8 @@ def read_nectar(record: Row) -> DatasetRow:
         objects(record, "answers"), lambda item: Completion(text(item, "answer"), -number(item, "rank"))
     )
     best = max(completions, key=lambda completion: completion.score or 0.0)
-    return DatasetRow(asked_in(record, "prompt"), completions, best.text, rest(record, {"prompt", "answers"}), left_out)
+    messages, used = asked_in(record, "prompt")
+    return DatasetRow(messages, completions, best.text, rest(record, {*used, "answers"}), left_out)
 
 
 def read_judgments(record: Row) -> DatasetRow:
@@ -143,8 +142,9 @@ def read_judgments(record: Row) -> DatasetRow:
     verdict = _verdict(judgment, score)
     completion = Completion(text(record, "output"), score, judgment, verdict, optional_text(record, "i_ans"))
     fields.prompt_field(record, ("instruction",))
-    used = {*used_with(record, "instruction"), "output", "judgment", "score", "i_ans"}
-    return DatasetRow(prompt_messages(record, "instruction"), [completion], None, rest(record, used))
+    messages, used = prompt_in(record, "instruction")
+    used |= {"output", "judgment", "score", "i_ans"}
+    return DatasetRow(messages, [completion], None, rest(record, used))
 
 
 def _verdict(judgment: str | None, score: float | None) -> Verdict:
@@ -160,8 +160,8 @@ def read_shepherd(record: Row) -> DatasetRow:
     feedback = text(record, "feedback")
     completion = Completion(text(record, "answer"), None, feedback, _verdict(feedback, None))
     text(record, "question")
-    used = {*used_with(record, "question"), "answer", "feedback"}
-    return DatasetRow(prompt_messages(record, "question"), [completion], None, rest(record, used))
+    messages, used = prompt_in(record, "question")
+    return DatasetRow(messages, [completion], None, rest(record, {*used, "answer", "feedback"}))
 
 
 def split_critiques(record: Row) -> list[tuple[str, Row]]:
@@ -205,8 +205,8 @@ def _criticised(item: Row) -> Completion | None:
 def read_alpaca_eval(record: Row) -> DatasetRow:
     """`instruction`, `output`, `generator`: one model's answer, which is also the reference answer."""
     fields.prompt_field(record, ("instruction",))
-    messages = prompt_messages(record, "instruction")
-    metadata = rest(record, {*used_with(record, "instruction"), "output"})
+    messages, used = prompt_in(record, "instruction")
+    metadata = rest(record, {*used, "output"})
     try:
         output = text(record, "output")
     except BadRow as bad:
