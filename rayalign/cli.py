@@ -249,13 +249,16 @@ def score(
 @click.option("--from", "format", default="auto", metavar="FORMAT", help="Format of SRC; else told from its rows.")
 @click.option("--out", metavar="FILE", help="JSONL file to write; else named after SRC and the format.")
 @click.option("--on-bad-rows", type=click.Choice(["skip", "fail"]), default="skip", help="Default: skip and count.")
-def convert(source: str, to: str, format: str, out: str | None, on_bad_rows: Literal["skip", "fail"]) -> None:
+@click.option("--field", "own", multiple=True, metavar="FIELD=OWN", help="SRC's own name of a field: chosen=good.")
+def convert(
+    source: str, to: str, format: str, out: str | None, on_bad_rows: Literal["skip", "fail"], own: tuple[str, ...]
+) -> None:
     """Write the dataset SRC (a file, a folder, a URI or a hub id) in another format."""
     from rayalign.commands.convert import convert as convert_dataset
 
     stem = Path(source.partition("?")[0]).name.removesuffix(".gz").partition(":")[0]
     target = Path(out) if out else Path(f"{Path(stem).stem}.{to}.jsonl")
-    convert_dataset(source, to, target, click.echo, format=format, on_bad_rows=on_bad_rows)
+    convert_dataset(source, to, target, click.echo, format=format, on_bad_rows=on_bad_rows, own=own)
 
 
 @cli.command()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import get_args
 
+from rayalign.config.base import FieldName
 from rayalign.data.loading import OnBadRows, iter_dataset_rows
+from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
 from rayalign.errors import DataError
 from rayalign.store.folder import Folder
@@ -24,8 +27,12 @@ def convert(
     *,
     format: str = "auto",
     on_bad_rows: OnBadRows = "skip",
+    own: Sequence[str] = (),
 ) -> int:
     """Write `source` as JSONL in the format `to`; the file appears whole or not at all. Returns the rows written.
+
+    Args:
+        own: fields that the source has under names of its own: "chosen=good".
 
     Raises:
         DataError: see `iter_dataset_rows`; nothing can be written in that format; `out` is the source.
@@ -36,7 +43,7 @@ def convert(
         raise DataError(f"--out {out}", "rows are written as JSONL", "give a name that ends with .jsonl")
     if out.exists() and Path(source).expanduser().exists() and out.samefile(Path(source).expanduser()):
         raise DataError(f"--out {out}", "it is the source", "give another name")
-    stream = iter_dataset_rows(source, format, on_bad_rows)
+    stream = iter_dataset_rows(source, format, on_bad_rows, _own_names(own))
     say(f"{source}: format {stream.format} ({stream.reason})")
     write, lost, written, rows = WRITERS[to], Counter[str](), 0, 0
     with Folder(out).writing() as file:
@@ -51,8 +58,20 @@ def convert(
     for reason, names in stream.skipped.items():
         more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
         say(f"{len(names)} left out, {reason}: {'; '.join(names[:NAMED])}{more}")
+    if stream.remedy:
+        say(f"    remedy: {stream.remedy}")
     for what, count in lost.items():
         if count:
             say(f"lost, {what}: {count}")
     say(f"{out}: {written} rows")
     return written
+
+
+def _own_names(given: Sequence[str]) -> OwnNames:
+    pairs = [(name, own) for name, _, own in (one.partition("=") for one in given)]
+    known = get_args(FieldName)
+    for one, (name, own) in zip(given, pairs, strict=True):
+        if name not in known or not own:
+            remedy = f"write --field FIELD=OWN, FIELD one of {', '.join(known)}"
+            raise DataError(f"--field {one}", "it names no field of a format and the source's own name of it", remedy)
+    return OwnNames(dict(pairs), "--field")

@@ -29,6 +29,32 @@ DatasetFormat = Literal[
     "unpaired",
 ]
 
+FieldName = Literal[
+    "prompt",
+    "messages",
+    "instruction",
+    "question",
+    "input",
+    "system",
+    "history",
+    "chosen",
+    "rejected",
+    "completion",
+    "label",
+    "output",
+    "response",
+    "answer",
+    "target",
+    "completions",
+    "answers",
+    "judgment",
+    "feedback",
+    "score",
+    "i_ans",
+    "split",
+]
+"""A field of a dataset that may stand under another name."""
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config.base import DatasetFormat, Section
+from rayalign.config.base import DatasetFormat, FieldName, Section
 
 ChatTemplate = Literal["auto", "none", "alpaca", "zephyr", "openchat", "llama-2", "mistral", "chatml"]
 
@@ -52,5 +52,7 @@ class SamplesSection(Section):
     """`demo`, or a dataset's file."""
     format: DatasetFormat = "auto"
     """Which data of `demo` these are: judgments, ultrafeedback or preference."""
+    fields: dict[FieldName, str] = Field(default_factory=dict)
+    """Fields that the dataset has under names of its own: {prompt: q, chosen: good, rejected: bad}."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     """Longest response, its end included; null is `sampling.max_tokens`. Longer ones are left out, never cut."""

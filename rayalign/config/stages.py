@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config.base import NotNegative, Positive, Probability, Section
+from rayalign.config.base import FieldName, NotNegative, Positive, Probability, Section
 from rayalign.config.data import ChatTemplate
 from rayalign.config.model import LoraSection
 from rayalign.config.rewards import RewardModelScoring
@@ -57,6 +57,8 @@ class StageDataSection(Section):
     source: Annotated[str, Field(min_length=1)]
     """`demo`, or a dataset file."""
     format: str = "auto"
+    fields: dict[FieldName, str] = Field(default_factory=dict)
+    """Fields that the dataset has under names of its own: {prompt: q, chosen: good, rejected: bad}."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """Rows to train on, at most; the demo world makes as many as it is asked for."""
     holdout: Annotated[int, Field(ge=1)] = 256

@@ -61,9 +61,12 @@ class LeftOut:
     counts: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
     """Reason -> the names of the first `KEPT_NAMES` rows (or answers)."""
+    remedy: str = ""
+    """What can be done about the first reason for which something can."""
 
-    def add(self, reason: str, name: str) -> None:
+    def add(self, reason: str, name: str, remedy: str = "") -> None:
         self.counts[reason] += 1
+        self.remedy = self.remedy or remedy
         first = self.names.setdefault(reason, [])
         if len(first) < KEPT_NAMES:
             first.append(name)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from rayalign.data.dataset import BadRow, Completion
-from rayalign.data.literals import is_turn, list_in, turns_in
+from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
+from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_conversation, is_dialogue, joined
+from rayalign.data.turns import conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
 PROMPT_FIELDS = ("messages", "prompt", "instruction", "turns", "conversations", "conversation", "question", "query")
 ASKING = ("prompt", "instruction", "question", "query", "input", *CHATS)
 """Fields that hold a prompt beside answers, the surest first."""
-SYSTEM_FIELDS = ("system", "system_prompt", "system_message")
-LEADING = (*SYSTEM_FIELDS, "history")
-"""Fields that hold what stands before the prompt: part of the conversation, never metadata."""
+LEADING = ("system", "history")
+"""What fields hold that stands before the prompt (`names.part_of`): part of the conversation, never metadata."""
+ASKED_OF = ("instruction", "question", "query")
+"""Fields of prompts that may be asked of a text in another field."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
 SCORED_FIELD = "answer"
 """Scorers look for the right answer here."""
@@ -69,8 +72,8 @@ def number(record: Row, name: str) -> float:
 
 def rest(record: Row, used: Iterable[str]) -> JsonObject:
     """The fields that are not used; an object under `metadata` is spread out among them."""
-    gone = {*used, *LEADING}
-    left: JsonObject = {key: value for key, value in record.items() if key not in gone}
+    gone = set(used)
+    left: JsonObject = {key: value for key, value in record.items() if key not in gone and part_of(key) not in LEADING}
     spread = left.get("metadata")
     if isinstance(spread, Mapping):
         del left["metadata"]
@@ -103,30 +106,39 @@ def _asks(value: object, name: str) -> bool:
     return is_conversation(turns_in(value, name)) if name in CHATS else value is not None
 
 
-def prompt_messages(record: Row, name: str) -> list[Message]:
-    """The conversation in a field: a text (of `instruction` with the `input` behind it), messages, or turns."""
+def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Message], set[str]]:
+    """The conversation in a field (a text with what is `below` it, messages, or turns), and the fields that it takes.
+
+    Args:
+        alone: whether nothing but the `input` of an instruction belongs to it.
+    """
     value = record[name]
     if name != "instruction":
         value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
-        extra = optional_text(record, "input") if name == "instruction" else None
-        return [{"role": "user", "content": value if extra is None else f"{value}\n{extra}"}]
+        more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
+        content = "\n".join((value, *filter(None, more.values()))) if more else value
+        return [{"role": "user", "content": content}], {name, *more}
+    if value is None:
+        raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
-        return conversation(value, name)
-    if not isinstance(value, list) or not value or not isinstance(value[0], str):
-        raise BadRow(NOT_TEXT)
+        return conversation(value, name), {name}
+    if value == []:
+        raise BadRow(f"{name} is empty")
+    if not isinstance(value, list) or not isinstance(value[0], str):
+        raise BadRow(f"{name} is not text")
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
-    return [{"role": "user", "content": value[0]}]
+    return [{"role": "user", "content": value[0]}], {name}
 
 
-def asked_in(record: Row, name: str) -> list[Message]:
-    """The conversation in a field, also where it is a dialogue of Human: and Assistant: with the answer left open."""
+def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:
+    """The same, also where it is a dialogue of Human: and Assistant: with the answer left open."""
     value = require(record, name)
     if not is_dialogue(value):
-        return prompt_messages(record, name)
+        return prompt_in(record, name)
     messages = dialogue(value, name)
-    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages
+    return messages[:-1] if messages[-1] == {"role": "assistant", "content": ""} else messages, {name}
 
 
 def answer_to(record: Row, name: str, messages: list[Message]) -> tuple[list[Message], str]:
@@ -164,16 +176,56 @@ def answers(
     return completions, left_out
 
 
+def numbered(record: Row, letter: str) -> list[str]:
+    """The names A0, A1, ... of answers that a row has, or of which it has a score, in their order."""
+    found = {name.removeprefix("score_") for name, value in record.items() if value is not None}
+    return sorted((name for name in found if re.fullmatch(rf"{letter}\d{{1,3}}", name)), key=lambda name: int(name[1:]))
+
+
 def objects(record: Row, name: str) -> list[object]:
-    value = list_in(require(record, name), name)
+    value = by_rows(list_in(require(record, name), name), name)
     if not isinstance(value, list):
         raise BadRow(f"{name} is not a list")
     return value
 
 
-def used_with(name: str) -> set[str]:
-    """The fields that are read where the prompt stands in this one."""
-    return {name, "input"} if name == "instruction" else {name}
+def below(record: Row, name: str, asked: str, *, alone: bool = False) -> dict[str, str]:
+    """The fields that belong below the text that a field asks, with what they say: nothing where they are blank.
+
+    Raises:
+        BadRow: one is not text.
+    """
+    found: dict[str, str] = {}
+    for field, value in record.items():
+        part = part_of(field)
+        if part not in ("input", "passage"):
+            continue
+        if alone if part == "passage" else squashed(name) != "instruction":
+            continue
+        if is_blank(value):
+            found[field] = ""
+        elif part == "input":
+            found[field] = text(record, field)
+        elif isinstance(value, list | Mapping):
+            why = f"{name} is asked of it, and only a text can stand below"
+            raise BadRow(f"{field} is not text", why=why, remedy=way_out(name))
+        elif isinstance(value, str) and not _is_name(field, value):
+            # What the question says already is not said twice.
+            found[field] = "" if value.strip() in asked else text(record, field)
+    return found
+
+
+def _is_name(field: str, value: str) -> bool:
+    """Whether a field that often holds a text has its name or address instead, such as an id or a link."""
+    return squashed(field) != "context" and len(value.split()) == 1
+
+
+def way_out(name: str = "prompt") -> str:
+    """How a user says that one field is the whole prompt."""
+    return (
+        f"where {name} is the whole prompt, say so: prompts.field: {name}; for pairs and judged answers fields: "
+        f"{{prompt: {name}}} under samples or data; convert: --field prompt={name}"
+    )
 
 
 def _no_field(record: Row, lacking: str) -> tuple[str, str]:

@@ -10,10 +10,12 @@ from rayalign.data import fields, pair_readers, readers
 from rayalign.data.dataset import BadRow, DatasetRow, printable
 from rayalign.data.fields import CHATS, Row
 from rayalign.data.funnel import checked, opened
-from rayalign.data.literals import list_in
+from rayalign.data.literals import by_rows, list_in
+from rayalign.data.own_names import OwnNames
 from rayalign.data.turns import is_dialogue
 from rayalign.errors import DataError
 
+NO_NAMES = OwnNames()
 DETECT_ROWS = 32
 """Rows that `detect` looks at."""
 
@@ -29,13 +31,19 @@ def _critiques(record: Row) -> bool:
 
 def _ultrafeedback(record: Row) -> bool:
     asks = any(name in record for name in ("instruction", "prompt", "question", "query"))
-    return asks and (_is_list(record, "completions") or {"A0", "score_A0"} <= record.keys())
+    return asks and (_is_list(record, "completions") or _answers_and_scores(record))
+
+
+def _answers_and_scores(record: Row) -> bool:
+    """Whether there are answers A0, A1, ... and scores of such, be it of others."""
+    numbers = [name for name in record if name[:1] == "A" and name[1:].isdecimal()]
+    return bool(numbers) and any(name[:7] == "score_A" and name[7:].isdecimal() for name in record)
 
 
 def _is_list(record: Row, name: str) -> bool:
-    """Whether a field holds a list, be it as text."""
+    """Whether a field holds a list, be it as text or as an object of lists."""
     try:
-        return isinstance(list_in(record.get(name), name), list)
+        return isinstance(by_rows(list_in(record.get(name), name), name), list)
     except BadRow:
         return False
 
@@ -146,7 +154,7 @@ def _format_of_opened(record: object) -> str | None:
         return format_of(record)
 
 
-def detect(records: Sequence[object], where: str) -> Detection:
+def detect(records: Sequence[object], where: str, own: OwnNames = NO_NAMES) -> Detection:
     """The format that most of the (first) rows look like.
 
     Raises:
@@ -158,7 +166,7 @@ def detect(records: Sequence[object], where: str) -> Detection:
         raise DataError(
             f"{where}: no known format; the fields of its rows are: {printable(fields_seen) or 'none'}",
             f"a format is told by its fields, for example {FORMATS['preference'].sign}",
-            f"rename the fields, or name the format: {', '.join(FORMATS)}",
+            own.remedy(records),
         )
     if len(votes) > 1 and votes.keys() <= set(PROMPT_FORMATS):
         return Detection("prompts", f"of the first {len(records)} rows, each has {FORMATS['prompts'].sign}")
@@ -166,7 +174,7 @@ def detect(records: Sequence[object], where: str) -> Detection:
     return Detection(name, f"{votes[name]} of the first {len(records)} rows have {FORMATS[name].sign}")
 
 
-def choose_format(name: str, first: Sequence[tuple[str, object]], where: str) -> Detection:
+def choose_format(name: str, first: Sequence[tuple[str, object]], where: str, own: OwnNames = NO_NAMES) -> Detection:
     """The named format, or where `name` is `auto` the one of the first (name, row) pairs.
 
     Raises:
@@ -176,7 +184,7 @@ def choose_format(name: str, first: Sequence[tuple[str, object]], where: str) ->
         unreadable = next(((place, row) for place, row in first if isinstance(row, BadRow)), None)
         if unreadable and not any(isinstance(row, Mapping) for _, row in first):
             raise unreadable[1].error(unreadable[0])
-        return detect([row for _, row in first], where)
+        return detect([row for _, row in first], where, own)
     if name not in FORMATS:
         raise DataError(f"format {name!r}", "there is no such format", f"use one of {', '.join(FORMATS)}, or auto")
     return Detection(name, "it was named")

@@ -13,17 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import CHATS, PROMPT_FIELDS, SYSTEM_FIELDS, Row, optional_text
+from rayalign.data.fields import CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
+from rayalign.data.held import lifted
 from rayalign.data.literals import turns_in
+from rayalign.data.names import named, part_of
 from rayalign.data.plain import plain_row, strict, unicode_text
-from rayalign.data.turns import MEDIA, TOOLS, conversation, history, is_blank, is_conversation
+from rayalign.data.turns import conversation, history, is_blank, is_conversation
 from rayalign.records import JsonObject, Message
 
 BLANK = "blank prompt"
 NO_USER_TURN = "no user turn to answer"
-REPEATED = (*PROMPT_FIELDS, "input")
+REPEATED = (*PROMPT_FIELDS, "input", "context", "passage")
 """Fields that may say again what is asked. What they say beside it must not be lost."""
-_NO_TEXT = frozenset((*TOOLS, *MEDIA))
+_NO_TEXT = ("tools", "media")
 
 
 def opened(record: object) -> Row:
@@ -38,9 +40,9 @@ def opened(record: object) -> Row:
         found = f"found {type(record).__name__} {_shown(record)}"
         example = 'for example {"prompt": "List two animals."}'
         raise BadRow("not an object", found, "a row is an object with a prompt field", example)
-    row = plain_row(record)
-    for name in () if _NO_TEXT.isdisjoint(row) else (*TOOLS, *MEDIA):
-        if not is_blank(row.get(name)):
+    row = lifted(plain_row(record))
+    for name in row:
+        if part_of(name) in _NO_TEXT and not is_blank(row[name]):
             raise BadRow(
                 f"the row has {name}, and only texts can be kept",
                 why="a model would have seen what is in it, and no template here is given it",
@@ -63,8 +65,8 @@ def checked(record: Row, row: DatasetRow, *, may_differ: bool = False) -> Datase
     target, left_out = row.target, row.left_out
     if target is not None and not target.strip():
         target, left_out = None, {**left_out, "the answer is empty": ["answer 1"]}
-    for text in (target, *_answer_texts(row)):
-        unicode_text(text or "")
+    for answer in (target, *_answer_texts(row)):
+        unicode_text(answer or "")
     metadata = row.metadata if may_differ else _without_repetitions(record, row, messages)
     return replace(row, messages=messages, target=target, metadata=strict(metadata), left_out=left_out)
 
@@ -73,17 +75,24 @@ def _led(record: Row, messages: list[Message]) -> list[Message]:
     """The conversation behind the system turn and the history that the row has in fields of their own."""
     system = messages[:1] if messages and messages[0]["role"] == "system" else []
     turns = messages[len(system) :]
-    for name in SYSTEM_FIELDS:
-        told = None if is_blank(record.get(name)) else optional_text(record, name)
-        if told is None:
+    if system and system[0]["content"].strip() and is_blank(system[0]["content"]):
+        system = []
+    lead = [name for name in record if part_of(name) in LEADING]
+    for name in named(lead, "system"):
+        if is_blank(record[name]):
             continue
+        told = text(record, name)
         if system and system[0]["content"].strip() not in (told.strip(), ""):
             raise BadRow(f"{name} is not the system turn that the row has already")
         system = system if system and system[0]["content"].strip() else [{"role": "system", "content": told}]
-    past = history(record.get("history"))
-    if past and past[0]["role"] == "system" and system:
-        raise BadRow("history is not the beginning of a conversation")
-    return [*system, *(past if turns[: len(past)] != past else []), *turns]
+    for name in named(lead, "history"):
+        past = history(record[name], name)
+        if past and past[0]["role"] == "system":
+            if system:
+                raise BadRow(f"{name} is not the beginning of a conversation")
+            system, past = past[:1], past[1:]
+        turns = turns if turns[: len(past)] == past else [*past, *turns]
+    return [*system, *turns]
 
 
 def _asked(messages: list[Message]) -> list[Message]:
@@ -115,7 +124,11 @@ def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) 
         # A text may also be the whole conversation in a template.
         whole = not turns and _repeats(asked, said)
         if not whole and not _repeats(said, [*asked, *filter(None, (row.target, *_answer_texts(row)))]):
-            raise BadRow(f"{name} says something else than the prompt")
+            raise BadRow(
+                f"{name} says something else than the prompt",
+                why="it may be a part of what was asked, which would be lost",
+                remedy=way_out(),
+            )
         if turns and name in CHATS:
             metadata = {key: value for key, value in metadata.items() if key != name}
     return metadata

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from rayalign.data.dataset import BadRow, printable
@@ -15,26 +16,75 @@ from rayalign.records import JsonObject
 IsRow = Callable[[JsonObject], bool]
 """Tells whether an object that is a whole JSON file is one row, or holds the list of the rows."""
 FORMATS = "give a JSON list of objects, or a JSONL file with one object per line"
+BOM = b"\xef\xbb\xbf"
 MAX_JSON_BYTES = 1 << 30
 """A JSON list is read whole; a larger one is refused. JSONL has no limit."""
 
 
-def jsonl_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
+def jsonl_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "line 7". A line that is not JSON, or not UTF-8, is a `BadRow`.
 
+    Where the first line only begins a list or an object, or is a list of rows, the file is read as `json_rows` does.
+
     Raises:
-        DataError: the file is empty.
+        DataError: the file is empty, or is a list over several lines that cannot be read.
     """
+    lead, first = 0, b""
+    for first in stream:
+        if first.removeprefix(BOM).strip():
+            break
+        lead += 1
+    start = b"\n" * lead + first
+    if not _begins(first):
+        yield from _lines(itertools.chain(io.BytesIO(start), stream), path)
+        return
+    content = start + stream.read(MAX_JSON_BYTES + 1)
+    if first.lstrip().startswith(b"[") or (len(content) <= MAX_JSON_BYTES and _values(content)):
+        yield from json_rows(io.BytesIO(content), path, is_row)
+    else:
+        yield from _lines(itertools.chain(io.BytesIO(content), stream), path)
+
+
+def _lines(lines: Iterable[bytes], path: str) -> Iterator[tuple[str, object]]:
     empty = True
-    # Only "\\n" ends a line: U+2028 and the like may stand in JSON strings.
-    for number, line in enumerate(stream, 1):
+    # Only "\n" ends a line: U+2028 and the like may stand in JSON strings.
+    for number, line in enumerate(lines, 1):
         if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(BOM)
         if line.strip():
             empty = False
             yield _row(line, number)
     if empty:
         raise DataError(f"{path}: the file is empty", "there is nothing to read", FORMATS)
+
+
+def _begins(line: bytes) -> bool:
+    """Whether a line is the beginning of a JSON value that ends on a later one, or a whole list of rows."""
+    text = line.removeprefix(BOM).strip()
+    if not text.startswith((b"[", b"{")):
+        return False
+    try:
+        value = json.loads(text, strict=False)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(error.doc) - 1
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and any(isinstance(item, dict) and not is_turn(item) for item in value)
+
+
+def _values(content: bytes) -> list[object] | None:
+    """The JSON values that stand one behind the other, each over any number of lines; None of anything else."""
+    read, found, place = json.JSONDecoder(strict=False).raw_decode, [], 0
+    try:
+        text = content.removeprefix(BOM).decode().strip()
+        while place < len(text):
+            value, place = read(text, place)
+            found.append(value)
+            while place < len(text) and text[place].isspace():
+                place += 1
+    except (ValueError, RecursionError):
+        return None
+    return found
 
 
 def json_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str, object]]:
@@ -56,7 +106,9 @@ def json_rows(stream: BinaryIO, path: str, is_row: IsRow) -> Iterator[tuple[str,
         value = _loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            yield from jsonl_rows(io.BytesIO(content), path)
+            objects = _values(content) if _begins(text.lstrip().split("\n", 1)[0].encode()) else None
+            rows = ((f"row {number}", row) for number, row in enumerate(objects or (), 1))
+            yield from rows if objects else _lines(io.BytesIO(content), path)
             return
         bad = _broken(error, text.split("\n")[error.lineno - 1])
         raise bad.error(f"{path}, line {error.lineno}, column {error.colno}") from None

@@ -14,9 +14,19 @@ from rayalign.data.dataset import BadRow
 
 MAX_LITERAL = 1 << 20
 """Characters of a Python literal that is read; parsing it takes some hundred times as much memory."""
+_BEGINS = re.compile(r"\s*(?:[\"\[({]|array)")
+"""How any of the texts below begins."""
 _LIST = re.compile(r"\s*(?:array\()?\s*[\[(]\s*")
 _TURNS = re.compile(r"\s*(?:array\()?\s*[\[(]\s*(?:array\()?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
 _OBJECTS = re.compile(r"\s*[\[(]?\s*\{\s*['\"]")
+_QUOTED = re.compile(r"\s*\"\s*(?:\\\\*\"\s*)*[\[{(]")
+_WHO = "(?:system|developer|user|human|assistant|gpt|tool)"
+_KEYLESS = re.compile(
+    rf"\s*\[?\s*\{{\s*(?:\"{_WHO}\"\s*,|(?:role|content|from|value)=|\"(?:[^\"]|\"(?!\}}))*\",\s*\"{_WHO}\"\s*\}})"
+    rf"|\s*\[\s*\{{\s*{_WHO}\s*,",
+    re.IGNORECASE,
+)
+"""Turns as Polars, Spark and Presto print them: without keys or quotes, so that their texts cannot be told apart."""
 KEYS = (("role", "content"), ("from", "value"))
 """What each turn of a conversation has, in either of the two usual forms."""
 
@@ -34,7 +44,14 @@ def turns_in(value: object, name: str) -> object:
         BadRow: a text that begins as a list of turns, and cannot be read as one.
     """
     if not isinstance(value, str):
-        return _turns_of_texts(value, name)
+        return by_rows(value, name) if is_turn(value) else _turns_of_texts(value, name)
+    if not _BEGINS.match(value):
+        return value
+    if (inner := _unquoted(value)) is not None:
+        turns = turns_in(inner, name)
+        return value if isinstance(turns, str) else turns
+    if value.rstrip().endswith(("]", "}", "…")) and _KEYLESS.match(value):
+        raise _unreadable(name)
     if not (_OBJECTS.match(value) or _TURNS.match(value)):
         return value
     if not any(_has_key(value, who) and _has_key(value, what) for who, what in KEYS):
@@ -48,7 +65,7 @@ def turns_in(value: object, name: str) -> object:
         return value
     items = list(found) if isinstance(found, list | tuple) else [found]
     if all(map(is_turn, items)):
-        return found if isinstance(found, Mapping) else items
+        return by_rows(found, name) if isinstance(found, Mapping) else items
     if any(map(is_turn, items)):
         raise _unreadable(name)
     return value
@@ -67,10 +84,41 @@ def list_in(value: object, name: str) -> object:
     Raises:
         BadRow: it cannot be read.
     """
-    if not isinstance(value, str) or not _LIST.match(value):
+    if not isinstance(value, str):
+        return value
+    if (inner := _unquoted(value)) is not None:
+        found = list_in(inner, name)
+        return value if isinstance(found, str) else found
+    if not _LIST.match(value):
         return value
     found = _parsed(value, name)
     return list(found) if isinstance(found, tuple) else found
+
+
+def by_rows(value: object, name: str) -> object:
+    """The list of objects that stands in a row as an object of lists: the `datasets` library keeps lists so.
+
+    {"from": ["human", "gpt"], "value": ["Hi", "Hello"]}
+
+    Raises:
+        BadRow: the lists differ in length.
+    """
+    if not isinstance(value, Mapping) or not value or not all(isinstance(cell, list) for cell in value.values()):
+        return value
+    if len({len(cell) for cell in value.values()}) > 1:
+        raise BadRow(f"{name} has lists of different lengths")
+    return [dict(zip(value, line, strict=True)) for line in zip(*value.values(), strict=True)]
+
+
+def _unquoted(text: str) -> str | None:
+    """The text that stands in a text as JSON: what was encoded twice."""
+    if not _QUOTED.match(text) or not text.rstrip().endswith('"'):
+        return None
+    try:
+        inner = json.loads(text, strict=False)
+    except ValueError:
+        return None
+    return inner if isinstance(inner, str) else None
 
 
 def _has_key(text: str, key: str) -> bool:
@@ -108,6 +156,6 @@ def _adjoining(text: str) -> bool:
 def _unreadable(name: str) -> BadRow:
     return BadRow(
         f"{name} is the text of a list that cannot be read",
-        why="it is neither JSON nor a list as Python prints it; numpy prints lists without commas, or cuts them",
+        why="it is neither JSON nor a list as Python prints it: numpy prints no commas, Polars and Spark no keys",
         remedy="write the rows as JSONL or Parquet",
     )

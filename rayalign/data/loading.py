@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.formats import DETECT_ROWS, FORMATS, choose_format, format_of, read_record
+from rayalign.data.formats import DETECT_ROWS, FORMATS, NO_NAMES, Format, choose_format, format_of, read_record
+from rayalign.data.own_names import OwnNames
 from rayalign.data.scratch_db import ScratchDb
 from rayalign.data.sources import SourceRow, open_source
 from rayalign.errors import DataError
@@ -31,6 +33,8 @@ class RowStream:
     """Rows looked at, the skipped ones included."""
     duplicates: int = 0
     """Rows that `distinct` left out."""
+    remedy: str = ""
+    """What can be done about the first rows left out for which something can."""
 
     def distinct(self) -> Iterator[DatasetRow]:
         """`rows`, without those that are the same as an earlier one, answers and metadata included."""
@@ -55,29 +59,36 @@ class DatasetRows:
     """Rows that are left out because an earlier one is the same, answers and metadata included."""
 
 
-def iter_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> RowStream:
+def iter_dataset_rows(
+    source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip", own: OwnNames = NO_NAMES
+) -> RowStream:
     """Open a source and read it row by row, in constant memory.
 
     Args:
         source: see `sources.open_source`.
         format: a name in `formats.FORMATS`, or `auto`: told from the first rows.
         on_bad_rows: leave rows that cannot be used out and count them, or raise at the first one.
+        own: what the source calls the fields. Where it names the prompt, other fields may say something else.
 
     Raises:
         DataError: the source cannot be opened, its format cannot be told, a bad row (`fail`), or no good one.
     """
-    records = iter(open_source(source, is_row=lambda record: format_of(record) is not None))
+    found_rows = open_source(source, is_row=lambda record: format_of(own.row(record)) is not None)
+    records = (row._replace(record=own.row(row.record)) for row in found_rows) if own.names else iter(found_rows)
     first = list(itertools.islice(records, DETECT_ROWS))
     if not first:
         raise DataError(f"{source}: no rows", "there is nothing to read", "give a source with rows")
-    found = choose_format(format, [(row.name, row.record) for row in first], source)
+    found = choose_format(format, [(row.name, row.record) for row in first], source, own)
     stream = RowStream(iter(()), found.format, found.reason)
-    stream.rows = _rows(itertools.chain(first, records), stream, source, on_bad_rows)
+    form = dataclasses.replace(FORMATS[found.format], is_named="prompt" in own.names)
+    stream.rows = _rows(itertools.chain(first, records), form, stream, source, on_bad_rows)
     return stream
 
 
-def _rows(records: Iterable[SourceRow], stream: RowStream, source: str, on_bad_rows: str) -> Iterator[DatasetRow]:
-    form, good = FORMATS[stream.format], 0
+def _rows(
+    records: Iterable[SourceRow], form: Format, stream: RowStream, source: str, on_bad_rows: str
+) -> Iterator[DatasetRow]:
+    good = 0
     for source_row in records:
         for name, row in read_record(source_row.record, source_row.name, form):
             stream.read += 1
@@ -85,6 +96,7 @@ def _rows(records: Iterable[SourceRow], stream: RowStream, source: str, on_bad_r
                 if on_bad_rows == "fail":
                     raise row.error(name)
                 stream.skipped.setdefault(row.reason, []).append(name)
+                stream.remedy = stream.remedy or row.remedy
                 continue
             for reason, answers in row.left_out.items():
                 if on_bad_rows == "fail":
@@ -101,12 +113,14 @@ def no_good_row(source: str, stream: RowStream) -> DataError:
     return DataError(
         f"{source}: none of {stream.read} rows can be read as {stream.format}",
         counts,
-        f"mend the rows, or name another format than {stream.format}",
+        stream.remedy or f"mend the rows, or name another format than {stream.format}",
     )
 
 
-def load_dataset_rows(source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip") -> DatasetRows:
+def load_dataset_rows(
+    source: str, format: str = "auto", on_bad_rows: OnBadRows = "skip", own: OwnNames = NO_NAMES
+) -> DatasetRows:
     """`iter_dataset_rows` as a list, with identical rows once."""
-    stream = iter_dataset_rows(source, format, on_bad_rows)
+    stream = iter_dataset_rows(source, format, on_bad_rows, own)
     rows = list(stream.distinct())
     return DatasetRows(rows, stream.format, stream.reason, stream.skipped, stream.duplicates)

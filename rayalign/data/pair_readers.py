@@ -6,14 +6,15 @@ from collections.abc import Mapping
 
 from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
-from rayalign.data.fields import Row, answer_to, asked_in, rest, text, used_with
+from rayalign.data.fields import Row, answer_to, asked_in, rest, text, way_out
 from rayalign.data.literals import turns_in
+from rayalign.data.names import part_of
 from rayalign.data.turns import conversation, dialogue, is_blank, is_dialogue, joined
 from rayalign.records import Message
 
 CHOSEN_IS_REJECTED = "chosen equals rejected"
-UNREAD = ("context", "problem")
-"""Fields that hold a prompt, or a part of one, which no reader knows to read."""
+UNREAD = ("problem", "task", "post", "text", "request", "user_prompt", "user_input", "human")
+"""Fields that hold a prompt which no reader knows to read."""
 
 
 def read_preference(record: Row) -> DatasetRow:
@@ -25,8 +26,7 @@ def read_preference(record: Row) -> DatasetRow:
     name = fields.asking_field(record)
     if name is None and is_dialogue(chosen) and is_dialogue(rejected):
         return read_hh_rlhf(record)
-    lead = [] if name is None else asked_in(record, name)
-    used = set() if name is None else used_with(name)
+    lead, used = ([], set()) if name is None else asked_in(record, name)
     if isinstance(chosen, str) and isinstance(rejected, str):
         pair = _split_texts(record) if name is None else (lead, chosen, rejected)
     elif isinstance(chosen, list | Mapping) and isinstance(rejected, list | Mapping):
@@ -49,8 +49,9 @@ def read_hh_rlhf(record: Row) -> DatasetRow:
 
 def _split_texts(record: Row) -> tuple[list[Message], str, str]:
     """The common beginning of two texts, up to a space, and what follows it."""
-    if named := [name for name in (*fields.LEADING, *UNREAD) if not is_blank(record.get(name))]:
-        raise BadRow(f"no prompt beside {named[0]}")
+    for name in record:
+        if (part_of(name) in ("system", "history", "passage") or name in UNREAD) and not is_blank(record[name]):
+            raise BadRow(f"no prompt beside {name}", why="it may hold the prompt", remedy=way_out("NAME"))
     chosen, rejected = text(record, "chosen"), text(record, "rejected")
     if chosen == rejected:
         raise BadRow(CHOSEN_IS_REJECTED)
@@ -100,7 +101,8 @@ def read_unpaired(record: Row) -> DatasetRow:
     if not isinstance(label, bool):
         raise BadRow(f"{tag} is neither true nor false")
     name = fields.asking_field(record) or fields.prompt_field(record, ("prompt",))
-    messages, used = asked_in(record, name), {*used_with(name), tag}
+    messages, used = asked_in(record, name)
+    used.add(tag)
     answer = next((one for one in ("completion", "output", "response") if one in record), "completion")
     if answer not in record and messages[-1]["role"] == "assistant":
         *messages, last = messages

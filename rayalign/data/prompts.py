@@ -24,6 +24,7 @@ from rayalign.data.formats import (
     format_of,
     read_record,
 )
+from rayalign.data.own_names import OwnNames
 from rayalign.data.readers import read_prompt
 from rayalign.data.sources import open_source
 from rayalign.errors import DataError
@@ -95,21 +96,24 @@ def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format
             if isinstance(row, BadRow):
                 if row.found:
                     raise row.error(name)
-                prompts.left_out.add(row.reason, name.removeprefix(f"{where}, "))
+                prompts.left_out.add(row.reason, name.removeprefix(f"{where}, "), row.remedy)
                 continue
             good += 1
             yield PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata)
     if not good:
         counts = ", ".join(f"{reason}: {count}" for reason, count in prompts.left_out.counts.items())
-        raise DataError(f"{where}: none of {prompts.total} rows has a usable prompt", counts, "fill in the prompts")
+        remedy = prompts.left_out.remedy or "fill in the prompts"
+        raise DataError(f"{where}: none of {prompts.total} rows has a usable prompt", counts, remedy)
 
 
 def _format(first: list[tuple[str, object]], where: str, field: str, format: str) -> tuple[Format, Detection]:
     if field != "auto":
         plain = FORMATS["prompts"]
-        reader = Format(lambda record: read_prompt(record, (field,)), plain.looks_so, plain.sign, is_named=True)
+        reader = Format(
+            lambda record: read_prompt(record, (field,), alone=True), plain.looks_so, plain.sign, is_named=True
+        )
         return reader, Detection("prompts", f"prompts.field is {field}")
-    found = choose_format(format, first, where)
+    found = choose_format(format, first, where, OwnNames(key="prompts.field"))
     # One file may have prompts in fields of several names.
     plain = format == "auto" and found.format in PROMPT_FORMATS
     return FORMATS["prompts" if plain else found.format], found

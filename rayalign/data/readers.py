@@ -3,8 +3,8 @@
 Those of pairs and of single answers that are good or bad stand in `data/pair_readers.py`.
 
 A reader raises `BadRow` with the reason where a row cannot be used. Fields that it does not use become metadata; an
-object under `metadata` is spread out among them. `data/funnel.py` does the rest for all formats: it puts `system` and
-`history` before the conversation, and checks what was read.
+object under `metadata` is spread out among them. `data/funnel.py` does the rest for all formats: it puts system turn
+and history before the conversation, and checks what was read.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from rayalign.data.fields import (
     number,
     objects,
     optional_text,
-    prompt_messages,
+    prompt_in,
     rest,
     text,
-    used_with,
 )
 from rayalign.data.literals import turns_in
 from rayalign.data.turns import NOT_TEXT, is_conversation
@@ -35,14 +34,17 @@ from rayalign.records import JsonObject, Message, Verdict
 from rayalign.records.judgment import verdict_of
 
 
-def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS) -> DatasetRow:
+def read_prompt(record: Row, names: Sequence[str] = fields.PROMPT_FIELDS, *, alone: bool = False) -> DatasetRow:
     """A prompt in the first of the fields `names`, with its target where there is one.
 
     The target is the closing assistant turn, else the first answer among `fields.TARGET_FIELDS`. An `answer` stays in
     the metadata too, where the scorer of this name looks for what is right.
+
+    Args:
+        alone: whether the field is the whole prompt, but for the `input` of an instruction.
     """
     name = fields.prompt_field(record, names)
-    used, messages, target = used_with(name), prompt_messages(record, name), None
+    (messages, used), target = prompt_in(record, name, alone=alone), None
     if messages[-1]["role"] == "assistant":
         messages, target = messages[:-1], messages[-1]["content"]
     for answer in fields.TARGET_FIELDS:
@@ -92,25 +94,24 @@ def read_ultrachat(record: Row) -> DatasetRow:
 
 
 def read_ultrafeedback(record: Row) -> DatasetRow:
-    """K answers with scores: `completions` as published, or `A0` to `A9` with `score_A0` to `score_A9`."""
-    names = [name for name in (f"A{place}" for place in range(10)) if name in record]
+    """K answers with scores: `completions` as published, or `A0`, `A1`, ... with `score_A0`, `score_A1`, ..."""
+    names = fields.numbered(record, "A")
     prompt = fields.prompt_field(record, ("instruction", "prompt", "question", "query"))
-    messages, used = prompt_messages(record, prompt), used_with(prompt)
+    messages, used = prompt_in(record, prompt)
     if "completions" in record or not names:
         completions, left_out = answers(objects(record, "completions"), _rated)
         return DatasetRow(messages, completions, None, rest(record, {*used, "completions"}), left_out)
-    if is_conversation(turns_in(record[names[0]], names[0])):
+    if is_conversation(turns_in(record.get(names[0]), names[0])):
         messages, _ = answer_to(record, names[0], messages)
 
     def read(pair: Row) -> Completion:
-        same, answer = answer_to(pair, "text", messages)
+        (name,) = pair
+        same, answer = answer_to(record, name, messages)
         if same != messages:
             raise BadRow("an answer to another conversation")
-        return Completion(answer, number(pair, "score"))
+        return Completion(answer, number(record, f"score_{name}"))
 
-    completions, left_out = answers(
-        [{"text": record[name], "score": record.get(f"score_{name}")} for name in names], read
-    )
+    completions, left_out = answers([{name: record.get(name)} for name in names], read)
     return DatasetRow(
         messages, completions, None, rest(record, {*used, *names, *(f"score_{name}" for name in names)}), left_out
     )
@@ -128,7 +129,8 @@ def read_nectar(record: Row) -> DatasetRow:
         objects(record, "answers"), lambda item: Completion(text(item, "answer"), -number(item, "rank"))
     )
     best = max(completions, key=lambda completion: completion.score or 0.0)
-    return DatasetRow(asked_in(record, "prompt"), completions, best.text, rest(record, {"prompt", "answers"}), left_out)
+    messages, used = asked_in(record, "prompt")
+    return DatasetRow(messages, completions, best.text, rest(record, {*used, "answers"}), left_out)
 
 
 def read_judgments(record: Row) -> DatasetRow:
@@ -139,9 +141,10 @@ def read_judgments(record: Row) -> DatasetRow:
     judgment = record["judgment"] if record["judgment"] is None else text(record, "judgment")
     verdict = _verdict(judgment, score)
     completion = Completion(text(record, "output"), score, judgment, verdict, optional_text(record, "i_ans"))
-    used = {"instruction", "input", "output", "judgment", "score", "i_ans"}
     fields.prompt_field(record, ("instruction",))
-    return DatasetRow(prompt_messages(record, "instruction"), [completion], None, rest(record, used))
+    messages, used = prompt_in(record, "instruction")
+    used |= {"output", "judgment", "score", "i_ans"}
+    return DatasetRow(messages, [completion], None, rest(record, used))
 
 
 def _verdict(judgment: str | None, score: float | None) -> Verdict:
@@ -156,8 +159,9 @@ def read_shepherd(record: Row) -> DatasetRow:
     """`question`, `answer`, `feedback`."""
     feedback = text(record, "feedback")
     completion = Completion(text(record, "answer"), None, feedback, _verdict(feedback, None))
-    question: Message = {"role": "user", "content": text(record, "question")}
-    return DatasetRow([question], [completion], None, rest(record, {"question", "answer", "feedback"}))
+    text(record, "question")
+    messages, used = prompt_in(record, "question")
+    return DatasetRow(messages, [completion], None, rest(record, {*used, "answer", "feedback"}))
 
 
 def split_critiques(record: Row) -> list[tuple[str, Row]]:
@@ -201,7 +205,8 @@ def _criticised(item: Row) -> Completion | None:
 def read_alpaca_eval(record: Row) -> DatasetRow:
     """`instruction`, `output`, `generator`: one model's answer, which is also the reference answer."""
     fields.prompt_field(record, ("instruction",))
-    messages, metadata = prompt_messages(record, "instruction"), rest(record, {"instruction", "input", "output"})
+    messages, used = prompt_in(record, "instruction")
+    metadata = rest(record, {*used, "output"})
     try:
         output = text(record, "output")
     except BadRow as bad:

@@ -1,6 +1,7 @@
 """Where datasets come from: files, folders, object stores and the hub, read row by row.
 
-prefs.jsonl  prefs.json  prefs.csv  prefs.parquet      also .jsonl.gz, .json.gz, .csv.gz
+prefs.jsonl  prefs.json  prefs.csv  prefs.tsv  prefs.parquet      all but the last also with .gz
+prompts.txt                                            one prompt a line
 prefs/                                                 all such files in it and below, in order of their names
 s3://bucket/prefs.parquet  gs://bucket/prefs/          any URI of pyarrow.fs or of an installed fsspec package
 owner/name@revision:split  hub:owner/name/config       a dataset of the Hugging Face hub; split train if none is named
@@ -11,13 +12,16 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from rayalign.data.file_kinds import HEAD, as_utf8, refuse_other_kinds
 from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
 from rayalign.data.table_rows import BATCH_ROWS, batch_rows, csv_rows, parquet_rows
+from rayalign.data.text_rows import text_rows
 from rayalign.errors import DataError, RunFolderError
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
@@ -25,7 +29,9 @@ from rayalign.store.object_store import is_uri
 if TYPE_CHECKING:
     from pyarrow import NativeFile
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+TEXT = ".txt"
+"""Read where a file of this kind is named; in a folder it may be anything."""
 NOT_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 """Files that the `datasets` library puts beside the data."""
 _HUB = re.compile(
@@ -69,12 +75,12 @@ def source_units(source: str) -> list[str]:
 
 
 def locate(source: str, beside: Path) -> str:
-    """The source itself; one that is no URI, no hub id and not in the working directory is looked up in `beside`."""
+    """The source itself; one that is no URI and not in the working directory is looked up in `beside`."""
     path = Path(source).expanduser()
     if is_uri(source) or path.exists():
         return source
     there = beside / path
-    return source if _hub(source) is not None and not there.exists() else str(there)
+    return str(there) if there.exists() else source
 
 
 def source_files(source: str) -> list[str]:
@@ -86,10 +92,11 @@ def source_files(source: str) -> list[str]:
     with _explained(source):
         folder = Folder(Path(source).expanduser() if not is_uri(source) else source)
         if folder.is_local and not folder.local_path().is_dir():
+            folder.local_path().stat()  # what is not there is named as the user typed it
             return [str(folder)]
         if not folder.is_local and _known(folder.name):
             return [str(folder)]
-        names = [name for name in folder.files() if _known(name) and not _beside(name)]
+        names = [name for name in folder.files() if _suffix(name) in SUFFIXES and not _beside(name)]
         if not names and not folder.is_local and folder.exists():
             return [str(folder)]
         if not names:
@@ -104,28 +111,41 @@ def file_rows(file: str, is_row: IsRow) -> Iterator[SourceRow]:
     Raises:
         DataError: it cannot be read.
     """
-    suffix = Path(_plain_name(Folder(file).name)).suffix.lower()
-    with _explained(file):
-        if suffix == ".parquet":
-            with _parquet(Folder(file)) as source:
-                yield from (SourceRow(file, place, row) for place, row in parquet_rows(source, file))
-            return
-        with _stream(Folder(file)) as stream:
-            if suffix in (".jsonl", ".ndjson"):
-                rows = jsonl_rows(stream, file)
-            elif suffix == ".csv":
-                rows = csv_rows(stream, file)
-            else:
-                rows = json_rows(stream, file, is_row)
-            yield from (SourceRow(file, place, row) for place, row in rows)
+    suffix = _suffix(Folder(file).name)
+    with _explained(file), (_parquet if suffix == ".parquet" else _stream)(Folder(file)) as stream:
+        head = _head(stream)
+        refuse_other_kinds(head, file, suffix)
+        yield from (SourceRow(file, place, row) for place, row in _rows(stream, head, file, suffix, is_row))
 
 
-def _plain_name(name: str) -> str:
-    return name.removesuffix(".gz")
+def _rows(
+    stream: BinaryIO | NativeFile, head: bytes, file: str, suffix: str, is_row: IsRow
+) -> Iterator[tuple[str, object]]:
+    if suffix == ".parquet":
+        return parquet_rows(stream, file)
+    text = as_utf8(stream, head, file)  # type: ignore[arg-type]
+    if suffix in (".jsonl", ".ndjson"):
+        return jsonl_rows(text, file, is_row)
+    if suffix in (".csv", ".tsv"):
+        return csv_rows(text, file, "\t" if suffix == ".tsv" else ",")
+    return text_rows(text, file) if suffix == TEXT else json_rows(text, file, is_row)
+
+
+def _head(stream: BinaryIO | NativeFile) -> bytes:
+    """The first bytes, which are read again."""
+    if hasattr(stream, "peek"):
+        return stream.peek(HEAD)[:HEAD]  # type: ignore[union-attr]
+    head = stream.read(HEAD)
+    stream.seek(0)
+    return head
+
+
+def _suffix(name: str) -> str:
+    return Path(name.removesuffix(".gz")).suffix.lower()
 
 
 def _known(name: str) -> bool:
-    return Path(_plain_name(name)).suffix.lower() in SUFFIXES
+    return _suffix(name) in (*SUFFIXES, TEXT)
 
 
 def _beside(name: str) -> bool:
@@ -169,8 +189,14 @@ def _explained(source: str) -> Iterator[None]:
         found = error.found.removeprefix("run folder ")
         remedy = "check the URI, the network and the store's credentials (AWS_ACCESS_KEY_ID, or the instance role)"
         raise DataError(found, error.why, remedy) from error
-    except (OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        why = "its name says that it is packed by gzip, and it is not, or not whole"
+        raise DataError(f"cannot read {source!r}: {error}", why, "copy or pack it again, or mend its name") from None
+    except FileNotFoundError as error:
+        why = "it is looked up in the working directory, and what a config names then beside the config"
+        raise DataError(f"cannot read {source!r}: {error.strerror}", why, "check the name of the source") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise DataError(f"cannot read {source!r}: {reason}", remedy="check the name of the source") from None
 
 

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 256
 MAX_CELL = 1 << 30
+NO_CELL = frozenset(("", "nan", "NaN", "<NA>", "NaT"))
+"""What pandas writes where a cell is missing."""
 NOT_TEXT_COLUMNS = {"score", "label", "kto_tag", "rank"}
 """Columns of a CSV file, like those called `score_...`, in which numbers, true and false are what they mean."""
 
 
-def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
+def csv_rows(stream: BinaryIO, path: str, between: str = ",") -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "line 7" where the row begins. The first line names the columns; an empty cell is null.
+
+    Args:
+        between: what stands between two cells.
 
     Raises:
         DataError: no header, two columns of one name, or a file that is not CSV.
@@ -35,7 +40,7 @@ def csv_rows(stream: BinaryIO, path: str) -> Iterator[tuple[str, object]]:
     # What is not UTF-8 is told row by row.
     lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        yield from _csv_rows(csv.reader(lines, strict=True), path)
+        yield from _csv_rows(csv.reader(lines, delimiter=between, strict=True), path)
     finally:
         # The stream is the caller's to close.
         lines.detach()
@@ -45,6 +50,10 @@ def _csv_rows(reader: Reader, path: str) -> Iterator[tuple[str, object]]:
     columns = next(reader, [])
     if not any(columns):
         raise DataError(f"{path}: the file is empty", "the first line of a CSV file names its columns", "add it")
+    if len(columns) == 1 and (other := next((mark for mark in "\t;" if mark in columns[0]), None)):
+        found = f"{path}: one column called {columns[0]!r}"
+        remedy = "let its name end with .tsv" if other == "\t" else "write it with commas"
+        raise DataError(found, f"{other!r} stands between its cells, and not a comma", remedy)
     if twins := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{path}: two columns are called {twins[0]}", "one would hide the other", "rename one")
     last = reader.line_num
@@ -72,7 +81,7 @@ def _csv_row(columns: list[str], cells: list[str]) -> JsonObject | BadRow:
 
 
 def _cell(name: str, cell: str) -> object:
-    if not cell:
+    if cell in NO_CELL:
         return None
     if name in NOT_TEXT_COLUMNS or name.startswith("score_"):
         try:

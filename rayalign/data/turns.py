@@ -12,6 +12,7 @@ from typing import TypeGuard
 
 from rayalign.data.dataset import BadRow
 from rayalign.data.literals import KEYS, is_turn, list_in, turns_in
+from rayalign.data.names import part_of
 from rayalign.records import Message
 
 NOT_TEXT = "prompt is not text"
@@ -21,10 +22,33 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "bing", "bard"), "assistant"),
 }
 """A role as datasets name it, in small letters -> the role."""
-TOOLS = ("tool_calls", "function_call", "tools", "functions")
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")
-THOUGHTS = ("reasoning_content", "reasoning", "thinking")
-BEYOND_TEXT = (*TOOLS, *MEDIA, *THOUGHTS)
+BEYOND_TEXT = frozenset(("tools", "media", "thoughts"))
+"""Parts of a turn that no text holds."""
+MISSING = frozenset(
+    (
+        "",
+        "[]",
+        "{}",
+        "null",
+        "None",
+        "NULL",
+        "Null",
+        "none",
+        "nan",
+        "NaN",
+        "NAN",
+        "<NA>",
+        "NaT",
+        "N/A",
+        "n/a",
+        "#N/A",
+        "<noinput>",
+        "[null]",
+        "[None]",
+        "[nan]",
+    )
+)
+"""Texts that stand for nothing where a field may be left out: tables are written so."""
 UNTRAINED = ("weight", "train", "training")
 """Keys of a turn that say whether it is learned."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
@@ -36,10 +60,14 @@ Turn = Mapping[str, object]
 
 
 def is_blank(value: object) -> bool:
-    """Whether a value says nothing: null, false, NaN, a blank text, an empty list or object, or these as text."""
+    """Whether a value says nothing: null, false, NaN, a blank text, one of `MISSING`, or a list or object of such."""
     if isinstance(value, str):
-        return value.strip() in ("", "[]", "{}", "null", "None")
-    return value is None or value is False or value != value or (isinstance(value, Sequence | Mapping) and not value)
+        return value.strip() in MISSING
+    if isinstance(value, Mapping):
+        return all(map(is_blank, value.values()))
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return all(map(is_blank, value))
+    return value is None or value is False or value != value
 
 
 def conversation(value: object, name: str) -> list[Message]:
@@ -95,20 +123,22 @@ def stays_text(value: str) -> bool:
         return False
 
 
-def history(value: object) -> list[Message]:
-    """Earlier turns: pairs of what was asked and answered (LLaMA-Factory), or a conversation."""
-    found = list_in(value, "history")
-    if is_blank(found):
+def history(value: object, name: str) -> list[Message]:
+    """Earlier turns: pairs of what was asked and answered (LLaMA-Factory), a conversation, or a dialogue."""
+    if is_blank(value):
         return []
+    if is_dialogue(value):
+        return dialogue(value, name)
+    found = turns_in(list_in(value, name), name)
     if is_conversation(found):
-        return conversation(found, "history")
+        return conversation(found, name)
     messages: list[Message] = []
     for pair in found if isinstance(found, list) else [found]:
         match pair:
             case [str(asked), str(answered)]:
                 messages += [_said("user", asked), _said("assistant", answered)]
             case _:
-                raise BadRow("history is not a list of pairs of texts")
+                raise BadRow(f"{name} is not a list of pairs of texts")
     return messages
 
 
@@ -139,8 +169,8 @@ def _said(role: str, content: str) -> Message:
 
 def _message(turn: Turn, name: str) -> Message:
     # Most turns have nothing but role and content.
-    for key in BEYOND_TEXT if len(turn) > 2 or not is_turn(turn) else ():
-        if not is_blank(turn.get(key)):
+    for key in turn if len(turn) > 2 or not is_turn(turn) else ():
+        if part_of(key) in BEYOND_TEXT and not is_blank(turn[key]):
             raise BadRow(f"a message has {key}, and only its text can be kept")
     who, what = next(((who, what) for who, what in KEYS if who in turn and what in turn), ("", ""))
     if not who:

@@ -240,6 +240,8 @@ def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates:
     for reason, count in rows.left_out.counts.items():
         first = rows.left_out.names[reason][:NAMED]
         _say_left_out(console, f"prompts left out, {reason}", count, first, "more in logs/skipped_prompts.json")
+    if rows.left_out.remedy:
+        console.say(f"prompts left out: {rows.left_out.remedy}")
     write_json(logs / "skipped_prompts.json", rows.left_out.to_dict())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
 from rayalign.data.loading import RowStream, iter_dataset_rows
+from rayalign.data.own_names import OwnNames
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRow
 from rayalign.data.responses import CompletionTokens, Responses
@@ -75,16 +76,21 @@ def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) ->
         if names:
             skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
     if not len(prompts):
-        reasons = ", ".join(f"{reason}: {len(names)}" for reason, names in skipped.items())
-        raise DataError(
-            f"{section.source}: none of {count} rows has a response to train on",
-            reasons,
-            "raise the limits, or give responses with the prompts",
-        )
+        raise _no_response(section, count, stream, skipped)
     needs = {need for objective in config.objectives for need in objective.needs}
     responses.check(needs, section.source, targets=prompts.has_targets)
     notices = [*_notices(section, stream, tokens), _summary(section, count, prompts, responses)]
     return Offline(prompts, responses, skipped, notices)
+
+
+def _no_response(section: SamplesSection, rows: int, stream: RowStream, skipped: dict[str, list[str]]) -> DataError:
+    reasons = "".join(f"; {reason}: {len(names)}" for reason, names in skipped.items())
+    return DataError(
+        f"{section.source}: none of {rows} rows has a response to train on",
+        f"they were read as {stream.format} ({stream.reason}){reasons}",
+        "raise the limits, or give responses with the prompts; fields under other names go into samples.fields: "
+        "{prompt: NAME, chosen: NAME, rejected: NAME}",
+    )
 
 
 def _open(section: SamplesSection, config_dir: Path) -> RowStream:
@@ -92,12 +98,15 @@ def _open(section: SamplesSection, config_dir: Path) -> RowStream:
         from rayalign.demo.datasets import demo_dataset
 
         return RowStream(iter(demo_dataset(section.format)), f"demo_{section.format}", "the demo world's own")
-    return iter_dataset_rows(locate(section.source, config_dir), section.format)
+    own = OwnNames(section.fields, "samples.fields")
+    return iter_dataset_rows(locate(section.source, config_dir), section.format, own=own)
 
 
 def _notices(section: SamplesSection, stream: RowStream, tokens: CompletionTokens) -> list[str]:
     """What the user is told of a stream that was read to its end."""
     notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
+    if stream.remedy:
+        notices.append(f"rows of samples.source left out: {stream.remedy}")
     if stream.duplicates:
         notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
     if tokens.without_thinking:

@@ -14,6 +14,7 @@ from rayalign.config.stages import StageConfig, StageKind
 from rayalign.data.dataset import DatasetRow
 from rayalign.data.drawing import as_ids, mark_of, split_prompts
 from rayalign.data.loading import load_dataset_rows
+from rayalign.data.own_names import OwnNames
 from rayalign.data.sources import locate
 from rayalign.data.stage_rows import StageRows, answer_rows, pair_rows
 from rayalign.errors import ConfigError, DataError
@@ -113,7 +114,8 @@ def _dataset(
         if kind == "sft":
             return sft_dataset(seed, data.rows), sft_dataset(seed + HOLDOUT_SEED, data.holdout), {}
         return pair_dataset(seed, data.rows), pair_dataset(seed, data.holdout, "holdout"), {}
-    found = load_dataset_rows(locate(data.source, config_dir), data.format)
+    own = OwnNames(data.fields, "data.fields")
+    found = load_dataset_rows(locate(data.source, config_dir), data.format, own=own)
     ids = [prompt_id(row.messages) for row in found.rows]
     # A prompt may have several rows: all of them are held out, or none.
     marks = {identity: mark_of(row.metadata.get("split")) for identity, row in zip(ids, found.rows, strict=True)}

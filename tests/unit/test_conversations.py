@@ -228,7 +228,7 @@ def test_answers_to_another_conversation_are_left_out() -> None:
     row = read({"prompt": FISH, "score_A0": 1.0, "score_A1": 2.0, **answered})
     assert isinstance(row, DatasetRow)
     assert (row.messages, row.completions) == ([FRENCH, user(FISH)], [Completion(COD, 1.0)])
-    assert row.left_out == {"text answers another conversation than the prompt": ["answer 2"]}
+    assert row.left_out == {"A1 answers another conversation than the prompt": ["answer 2"]}
 
 
 def test_a_list_of_texts_is_not_a_prompt() -> None:

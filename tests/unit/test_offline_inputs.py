@@ -148,3 +148,27 @@ def test_questions_in_a_field_of_their_own_are_prompts_of_their_own(tmp_path: Pa
     prompts = read_prompts(found)
     assert [prompt.text for prompt in prompts] == [row["instruction"] for row in rows]
     assert [len(found.responses.rows(prompt)) for prompt in prompts] == [2, 2, 2]
+
+
+def test_pairs_under_names_of_their_own(tmp_path: Path) -> None:
+    rows = [{"q": row["prompt"], "good": row["chosen"], "bad": row["rejected"]} for row in PAIRS]
+    source = written(tmp_path, rows)
+    with pytest.raises(DataError, match="no known format") as caught:
+        read(source, objective={"type": "dpo"})
+    assert "samples.fields: {prompt: NAME, chosen: NAME, rejected: NAME}" in caught.value.remedy
+    own = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    found = read(source, objective={"type": "dpo"}, samples={"fields": own})
+    assert [prompt.text for prompt in read_prompts(found)] == ["List two animals.", "Name a tool."]
+    assert len(found.responses) == 6
+
+
+def test_scores_of_answers_that_are_not_there_are_named(tmp_path: Path) -> None:
+    rows = [{"prompt": "Name a tool.", "A0": "saw.", "A1": "cat.", "score_A0": 1.0, "score_A1": 0.0, "score_A2": 3.0}]
+    found = read(written(tmp_path, rows), objective={"type": "nca"})
+    assert {reason: len(names) for reason, names in found.skipped.items()} == {"no field A2": 1}
+
+
+def test_rows_without_responses_tell_how_they_were_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of 1 rows has a response to train on") as caught:
+        read(written(tmp_path, [{"prompt": "Name a tool.", "better": "saw.", "worse": "cat."}]))
+    assert "they were read as prompts" in caught.value.why and "samples.fields" in caught.value.remedy

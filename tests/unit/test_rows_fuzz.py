@@ -20,6 +20,7 @@ from tests.unit.format_cases import CAR, CASES, COD, FISH
 FIELDS = [
     *sorted({name for case in CASES for name in case.row}),
     *("conversations", "query", "system", "system_prompt", "history", "tools", "tool_calls", "kto_tag", "metadata"),
+    *("context", "passage", "chat_history", "systemPrompt", "images", "A0", "score_A0", "meta"),
     "\ud83d",
 ]
 roles = st.sampled_from(["user", "assistant", "system", "human", "gpt", "tool", ""])

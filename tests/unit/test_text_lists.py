@@ -39,7 +39,11 @@ def write(kind: str, rows: list[dict[str, str]], tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-@pytest.mark.parametrize("as_text", [json.dumps, str], ids=["json", "python"])
+@pytest.mark.parametrize(
+    "as_text",
+    [json.dumps, str, lambda value: json.dumps(json.dumps(value)), lambda value: json.dumps(json.dumps(str(value)))],
+    ids=["json", "python", "json twice", "python in json twice"],
+)
 def test_lists_as_text_are_read_like_lists(kind: str, as_text: Any, tmp_path: Path) -> None:
     def read(record: dict[str, Any]) -> DatasetRow:
         row = {name: value if isinstance(value, str) else as_text(value) for name, value in record.items()}
@@ -78,6 +82,13 @@ UNREADABLE = [
     "[{'role': 'user', 'content': " + "[" * 5000 + "}]",
     "[{'role': 'user', 'content': '" + "a" * MAX_LITERAL + "'}]",
     '[{"role": "user", "content": ' + "9" * 5000 + "}]",
+    '[{"user","Name a fish."}, {"assistant","Cod."}]',
+    '[{"Name a fish.","user"}, {"Cod.","assistant"}]',
+    '{"user","Name a fish."}',
+    "[{user, Name a fish.}, {assistant, Cod.}]",
+    "[{role=user, content=Name a fish.}]",
+    "[{'role': user, 'content': Name a fish.}]",
+    json.dumps(NUMPY),
 ]
 
 
@@ -106,6 +117,10 @@ TEXTS = [
     "(see 'role': 'content':)",
     "[[[[",
     "Read [{'role': 'user', 'content': 'a'}] aloud.",
+    '"[1, 2]"',
+    '"Be." [{ says who?',
+    "{user, admin} are roles of what",
+    '{"user", "admin"} is a set of what?',
 ]
 
 
