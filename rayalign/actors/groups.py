@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from rayalign.actors.handles import our_error
 from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
 from rayalign.data.judged import JudgedStreams
@@ -75,7 +76,8 @@ class RayGroupBuilder:
         parts = [{"part": part, "shards": some} for part, some in enumerate(parts_of(shards))]
         dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
         try:
-            for row in dataset.map(write, num_cpus=0.25).iter_rows():
+            rows = Prefetch(dataset.map(write, num_cpus=0.25).iter_rows())
+            while (row := rows.take(block=True)) is not NOT_READY:
                 yield GroupPart(**json.loads(row["part"]))
         except RayError as error:
             if ours := our_error(error):

@@ -13,13 +13,14 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
-from rayalign.actors.handles import end, our_error
+from rayalign.actors.handles import end, fetch, our_error
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import AdapterFiles, Groups, JsonObject, TokenSequence, UpdateResult, Which
+from rayalign.stopping import asked
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 
@@ -83,7 +84,7 @@ class RayLearner:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._raise_if_ended()
-            workers = ray.get(self._coordinator.ready.remote(POLL_S))
+            workers = fetch(self._coordinator.ready.remote(POLL_S))
             if isinstance(workers, Failed):
                 raise workers.error
             if workers is not None:
@@ -111,8 +112,10 @@ class RayLearner:
         return logps
 
     def close(self) -> None:
-        """Let the workers end their loops and wait for `fit()` to return."""
+        """Let the workers end their loops and wait for `fit()` to return; at a stop they end with the process."""
         self._stopping = True
+        if asked():
+            return
         ray.get(self._coordinator.stop.remote())
         self._thread.join(timeout=30)
         end(self._coordinator)
@@ -120,11 +123,11 @@ class RayLearner:
     def _run(self, what: str, work: UpdateWork | LogpsWork) -> Answer:
         """Rank 0's answer; `what` names the work in messages."""
         task, timeout_s = Task(next(self._ids), work), self._config.limits.update_timeout_s
-        ray.get(self._coordinator.submit.remote(task))
+        fetch(self._coordinator.submit.remote(task))
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self._raise_if_ended()
-            done, answer = ray.get(self._coordinator.wait.remote(task.id, POLL_S))
+            done, answer = fetch(self._coordinator.wait.remote(task.id, POLL_S))
             if done:
                 if isinstance(answer, Failed):
                     raise answer.error
