@@ -138,22 +138,28 @@ class _Signals:
         if self.first is None:
             self.first, self._since = signal.Signals(number).name, time.monotonic()
             _Signals.ever = True
-            _asked.set()
             self._limit.start()
-            _voices[-1](f"stopping, up to {LIMIT_S} s")
+            _tell(f"stopping, up to {LIMIT_S} s")
             # Now, as a process whose parent has ended is nobody's child any more.
             _family.update(_below(_running()))
+            # Last, as it ends the work, and with it the console.
+            _asked.set()
         elif time.monotonic() - self._since > SAME_PRESS_S:
             self._end_now()
 
     def _end_now(self) -> NoReturn:
         assert self.first is not None
-        with contextlib.suppress(Exception):
-            _voices[-1](str(_stopped(self.first)))
+        _tell(str(_stopped(self.first)))
         # A bar hides the terminal's cursor.
         with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
             terminal.write("\x1b[?25h")
         _end(EXIT_RESUMABLE)
+
+
+def _tell(text: str) -> None:
+    # Nobody may be listening any more, which must not keep the process alive.
+    with contextlib.suppress(Exception):
+        _voices[-1](text)
 
 
 def _stopped(name: str, error: BaseException | None = None) -> InterruptedRunError:
