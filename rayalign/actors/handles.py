@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
-from rayalign.stopping import POLL_S, check
+from rayalign.stopping import POLL_S, asked, check
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,8 +42,9 @@ class Replica(Protocol):
 
 
 def end(handle: object) -> None:
-    """Kill the actor behind a handle; nothing happens where it is dead."""
-    ray.kill(cast("ActorHandle[object]", handle))
+    """Kill the actor behind a handle; nothing happens where it is dead, or at a stop: it ends with this process."""
+    if not asked():
+        ray.kill(cast("ActorHandle[object]", handle))
 
 
 def fetch(ref: ObjectRef[R], timeout_s: float | None = None) -> R:
