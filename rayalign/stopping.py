@@ -47,8 +47,10 @@ def asked() -> bool:
 
 
 def check() -> None:
-    """Raises:
-    InterruptedRunError: this process was told to stop.
+    """Go on only if nobody told this process to stop.
+
+    Raises:
+        InterruptedRunError: somebody did.
     """
     if _asked.is_set():
         raise InterruptedRunError("stopped", "", "run the same command again to go on")

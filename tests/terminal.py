@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -32,7 +33,7 @@ class Ended:
 class Terminal:
     """The command as the foreground job of a pseudo-terminal; what it writes is read all the time."""
 
-    def __init__(self, command: Sequence[str], env: dict[str, str] | None = None) -> None:
+    def __init__(self, command: Sequence[str], env: dict[str, str] | None = None, folder: Path | None = None) -> None:
         self._master, terminal = pty.openpty()
         self.process = subprocess.Popen(
             command,
@@ -42,6 +43,7 @@ class Terminal:
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             env=env,
+            cwd=folder,
         )
         os.close(terminal)
         self._written = bytearray()
