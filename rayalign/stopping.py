@@ -1,6 +1,6 @@
 """Being told to stop: SIGINT or SIGTERM set a flag, whoever waits looks at it, and the command ends in time.
 
-    main thread     a signal ─► the flag, "stopping, up to 9 s" ─► then, or at a second signal: all processes end
+    main thread     a signal ─► the flag, "stopping, up to 8 s" ─► then, or at a second signal: all processes end
     another thread  the command's work; its waits see the flag ─► InterruptedRunError ─► what is open is closed
 
 The work does not run in the main thread, because only there Python calls signal handlers, and only between two of its
@@ -25,7 +25,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from rayalign.errors import EXIT_RESUMABLE, InterruptedRunError
 
-LIMIT_S = 9
+LIMIT_S = 8
 """After so long what has not ended by itself is ended; a run folder may lose its process at any time."""
 SAME_PRESS_S = 0.5
 """Programs that start others (`timeout`, `uv run`) pass on a signal that the terminal has sent to all of them."""
