@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,16 @@ def test_the_same_command_then_finishes(stopped: tuple) -> None:
     for round_dir in run_dir.rounds():
         for name in round_dir.commits():
             round_dir.committed(name)
+
+
+def test_a_model_that_is_being_made_is_left_and_made_anew(tmp_path: Path, wait_for: Callable) -> None:
+    """Twice: what the first stop leaves in the cache does not keep the second from being the same."""
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        terminal = Terminal(command(tmp_path), {**os.environ, "RAYALIGN_CACHE": str(cache)})
+        wait_for(lambda terminal=terminal: terminal.over or len(terminal.family()), 60)
+        ended = terminal.press()
+        assert ended.code == 3 and ended.seconds < LIMIT_S, ended.output
+        assert "Traceback" not in ended.output and "stopped by SIGINT" in ended.output
+        assert not ended.left
+        assert not [folder for folder in cache.iterdir() if not folder.name.startswith(".")]
