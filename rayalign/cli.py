@@ -14,7 +14,8 @@ from typing import Literal, NoReturn
 import click
 
 from rayalign import __version__
-from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, RayalignError
+from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError
+from rayalign.stopping import leave, stoppable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +32,7 @@ def cli() -> None:
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable).")
 @click.option("--dry-run", is_flag=True, help="Show the whole config and what would run where; start nothing.")
 @click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
+@stoppable
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None) -> None:
     """Run the rounds of CONFIG, a YAML file. An existing run folder is resumed."""
     from rayalign.config.file import load_config, resolved_yaml
@@ -76,6 +78,7 @@ def _run_stage(kind: Literal["sft", "reward_model"], config: str, overrides: tup
 
 @cli.command()
 @_staged
+@stoppable
 def sft(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Fine-tune a model on the answers of a dataset. An existing folder is resumed."""
     _run_stage("sft", config, overrides, dry_run)
@@ -83,6 +86,7 @@ def sft(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
 
 @cli.command("reward-model")
 @_staged
+@stoppable
 def reward_model(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Train a reward model on the preference pairs of a dataset. An existing folder is resumed."""
     _run_stage("reward_model", config, overrides, dry_run)
@@ -90,6 +94,7 @@ def reward_model(config: str, overrides: tuple[str, ...], dry_run: bool) -> None
 
 @cli.command("all")
 @_staged
+@stoppable
 def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Run SFT, reward model, rounds and report in one go. What is done is not done again."""
     from rayalign.config.file import load_config_of, resolved_yaml
@@ -110,6 +115,7 @@ def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> No
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable).")
 @click.option("--no-wait", is_flag=True, help="Return once the cluster has the job; do not follow its log.")
 @click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
+@stoppable
 def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool, fork: str | None) -> int:
     """Run CONFIG as a job on a Ray cluster and follow it; ends with the run's exit code.
 
@@ -211,6 +217,7 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of FILE (repeatable).")
 @click.option("--samples", type=click.Choice(["train", "evaluation", "greedy"]), default="train", show_default=True)
 @click.option("--name", metavar="NAME", help="Folder below RUN/rescored for the scores; by default FILE's name.")
+@stoppable
 def score(
     run_dir: str,
     round_index: int,
@@ -227,20 +234,18 @@ def score(
 
     scorers = load_scorers(scorer, overrides)
     from rayalign.commands import score as rescore
-    from rayalign.launch.session import interruptible
     from rayalign.tracking.console import Console
 
     path = Path(scorer)
-    with interruptible():
-        rescore.rescore(
-            run_dir,
-            round_index,
-            scorers,
-            folder=path.parent,
-            console=Console(),
-            purpose=samples,
-            name=name or path.stem,
-        )
+    rescore.rescore(
+        run_dir,
+        round_index,
+        scorers,
+        folder=path.parent,
+        console=Console(),
+        purpose=samples,
+        name=name or path.stem,
+    )
 
 
 @cli.command()
@@ -271,7 +276,7 @@ def doctor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; errors that a user can mend are shown without traceback."""
-    sys.exit(exit_code(arguments))
+    leave(exit_code(arguments))
 
 
 def exit_code(arguments: Sequence[str] | None = None) -> int:
@@ -279,7 +284,7 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         result = cli.main(args=arguments, prog_name="rayalign", standalone_mode=False)
         return result if isinstance(result, int) else EXIT_OK
     except RayalignError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(str(error) if isinstance(error, InterruptedRunError) else f"error: {error}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()

@@ -17,9 +17,11 @@ from ray.exceptions import AuthenticationError, GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign import __version__
+from rayalign.actors.handles import fetch
 from rayalign.actors.process import QUIET_ENV
-from rayalign.errors import ClusterError, RunFolderError, StageTimeoutError
+from rayalign.errors import ClusterError, InterruptedRunError, RunFolderError, StageTimeoutError
 from rayalign.records import JsonObject
+from rayalign.stopping import asked, check
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
 
@@ -73,9 +75,13 @@ def connected() -> Iterator[Cluster]:
     else:
         _start_local()
     try:
+        check()
         yield _describe(shared=bool(address))
     finally:
-        ray.shutdown()
+        # A process that was told to stop ends at once, and its Ray (or its part of a cluster) with it; threads that are
+        # still inside Ray must not meet one that is shutting down.
+        if not asked():
+            ray.shutdown()
 
 
 def _start_local() -> None:
@@ -91,6 +97,7 @@ def _start_local() -> None:
             )
             return
         except Exception as error:  # Ray raises no narrower one
+            check()
             log.warning("a local Ray did not start, %d more tries: %s", tries_left, error)
             ray.shutdown()
             if not tries_left:
@@ -191,13 +198,15 @@ def _versions() -> dict[str, str]:
 
 def _answer(node: Node, ref: ObjectRef[_Seen]) -> _Seen:
     try:
-        return ray.get(ref, timeout=PROBE_TIMEOUT_S)
+        return fetch(ref, PROBE_TIMEOUT_S)
     except GetTimeoutError:
         raise ClusterError(
             f"node {node.address} gave no answer in {PROBE_TIMEOUT_S} s",
             "it is overloaded, or its environment cannot be set up",
             "look at it with `ray status` and at its logs, or remove it",
         ) from None
+    except InterruptedRunError:
+        raise
     except Exception as error:
         raise ClusterError(
             f"node {node.address} cannot run rayalign: {str(error).strip().splitlines()[-1]}",

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import ray
 from ray import ObjectRef
 
-from rayalign.actors.handles import Method, Replica
+from rayalign.actors.handles import Method, Replica, fetch
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Pool, Say
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
@@ -113,7 +113,7 @@ class RayGenerator:
 
     def _hold_again(self, replica: GeneratorHandle) -> None:
         if self._held is not None:
-            ray.get(replica.hold.remote(*self._held), timeout=self._sync_timeout_s)
+            fetch(replica.hold.remote(*self._held), self._sync_timeout_s)
 
     def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
         def ask(replica: GeneratorHandle, shard: Shard) -> ObjectRef[list[Sample]]:

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from rayalign.actors.handles import our_error
 from rayalign.actors.model_source import ModelSource, local_folder
+from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
 from rayalign.data.judged import JudgedStreams
@@ -74,13 +75,17 @@ class RayGroupBuilder:
         context.raise_original_map_exception = True
         parts = [{"part": part, "shards": some} for part, some in enumerate(parts_of(shards))]
         dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
+        # Ray Data's own waits see no stop.
+        rows = Prefetch(dataset.map(write, num_cpus=0.25).iter_rows())
         try:
-            for row in dataset.map(write, num_cpus=0.25).iter_rows():
+            while (row := rows.take(block=True)) is not NOT_READY:
                 yield GroupPart(**json.loads(row["part"]))
         except RayError as error:
             if ours := our_error(error):
                 raise ours from error
             raise
+        finally:
+            rows.close()
 
 
 class GroupMaker:

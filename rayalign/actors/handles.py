@@ -1,17 +1,21 @@
-"""Actor handles by what they can do: Ray's own know their methods only when they are called. What its errors hold."""
+"""Actor handles by what they can do: Ray's own know their methods only when they are called. What the driver waits for,
+and what Ray's errors hold."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Sequence
 from typing import ParamSpec, Protocol, TypeVar, cast
 
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
+from rayalign.stopping import POLL_S, asked, check
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,8 +42,39 @@ class Replica(Protocol):
 
 
 def end(handle: object) -> None:
-    """Kill the actor behind a handle; nothing happens where it is dead."""
-    ray.kill(cast("ActorHandle[object]", handle))
+    """Kill the actor behind a handle; nothing happens where it is dead, or at a stop: it ends with this process."""
+    if not asked():
+        ray.kill(cast("ActorHandle[object]", handle))
+
+
+def fetch(ref: ObjectRef[R], timeout_s: float | None = None) -> R:
+    """What a call gives; the driver waits for no call in another way.
+
+    Args:
+        timeout_s: null waits without a limit.
+
+    Raises:
+        GetTimeoutError: it took too long.
+        InterruptedRunError: this process was told to stop.
+        Exception: what the call raised.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while not first_done([ref], POLL_S):
+        if deadline is not None and time.monotonic() >= deadline:
+            raise GetTimeoutError(f"no answer in {timeout_s:g} s")
+    return ray.get(ref)
+
+
+def first_done(refs: Sequence[ObjectRef[R]], timeout_s: float) -> list[ObjectRef[R]]:
+    """The first of some calls that is done, if one is within `timeout_s`, which is to be short.
+
+    Raises:
+        InterruptedRunError: this process was told to stop.
+    """
+    check()
+    done, _ = ray.wait(list(refs), timeout=timeout_s)
+    check()
+    return done
 
 
 def our_error(error: BaseException) -> RayalignError | None:

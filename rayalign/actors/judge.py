@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rayalign.actors.cluster import Cluster
-from rayalign.actors.handles import Method, end, our_error, reason
+from rayalign.actors.handles import Method, end, fetch, our_error, reason
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
@@ -138,7 +138,7 @@ class Judges:
     def _described(self, i: int, name: str) -> JsonObject:
         log = f"see logs/judge-{i}.log"
         try:
-            return ray.get(self.actors[name].describe.remote(), timeout=self._start_timeout_s)
+            return fetch(self.actors[name].describe.remote(), self._start_timeout_s)
         except GetTimeoutError:
             raise StageTimeoutError(
                 f"{name}: its actor did not start in {self._start_timeout_s:g} s",

@@ -18,13 +18,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
-from rayalign.actors.handles import end, our_error, reason
+from rayalign.actors.handles import end, fetch, our_error, reason
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import AdapterFiles, Groups, JsonObject, TokenSequence, UpdateResult, Which
+from rayalign.stopping import asked
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 
@@ -120,8 +121,10 @@ class RayLearner:
         return logps
 
     def close(self) -> None:
-        """Let the workers end their loops and wait for `fit()` to return."""
+        """Let the workers end their loops and wait for `fit()` to return; at a stop they end with the process."""
         self._stopping = True
+        if asked():
+            return
         with contextlib.suppress(RayActorError):  # then it is gone already, and the workers' loops end with it
             ray.get(self._coordinator.stop.remote())
         self._thread.join(timeout=30)
@@ -164,14 +167,14 @@ class RayLearner:
         ) from self._failure
 
 
-def _told(asked: ObjectRef[T]) -> T:
+def _told(told: ObjectRef[T]) -> T:
     """What the coordinator says.
 
     Raises:
         ActorFailedError: it is gone.
     """
     try:
-        return ray.get(asked)
+        return fetch(told)
     except RayActorError as error:
         raise ActorFailedError(
             f"the learner's coordinator is gone: {reason(error)}",

@@ -29,16 +29,18 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
-from rayalign.actors.handles import Replica, end, our_error, reason
+from rayalign.actors.handles import Replica, end, fetch, first_done, our_error, reason
 from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
+from rayalign.stopping import POLL_S, asked
 
 Say = Callable[[str], None]
 """Tells the user one line."""
 
 MAX_TRIES = 3
 CLOSE_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 1
 DEATHS = (RayActorError, ObjectLostError)
 """The replica died, or its node did with a result that nobody had fetched yet."""
 
@@ -126,12 +128,13 @@ class Pool(Generic[H]):
         with self._making:
             self.closed = True
         farewells = [replica.close.remote() for replica in self.replicas]
-        ray.wait(farewells, num_returns=len(farewells), timeout=CLOSE_TIMEOUT_S)
+        # One that is still loading answers only then.
+        ray.wait(farewells, num_returns=len(farewells), timeout=STOP_TIMEOUT_S if asked() else CLOSE_TIMEOUT_S)
         for replica in self.replicas:
             end(replica)
         # A thread that still reads for this pool must not meet a Ray that is shutting down.
         for under_way in list(self._maps):
-            under_way.stop(wait_s=CLOSE_TIMEOUT_S)
+            under_way.stop(wait_s=STOP_TIMEOUT_S if asked() else CLOSE_TIMEOUT_S)
 
     def get(self, ref: ObjectRef[R], replica: int, what: str, timeout_s: float) -> R:
         """The answer of a replica.
@@ -142,7 +145,7 @@ class Pool(Generic[H]):
             Exception: what the method raised, and of ours what the constructor raised.
         """
         try:
-            return ray.get(ref, timeout=timeout_s)
+            return fetch(ref, timeout_s)
         except GetTimeoutError:
             raise StageTimeoutError(
                 f"{self.name}-{replica}.{what} gave no answer in {timeout_s:g} s",
@@ -221,8 +224,7 @@ class _Map(Generic[T, R, H]):
             if not self._calls:
                 continue
             # While items may still come, look often: a replica may be free for one.
-            done, _ = ray.wait(list(self._calls), timeout=0.05 if not self._source.exhausted else 1.0)
-            for ref in done:
+            for ref in first_done(list(self._calls), 0.05 if not self._source.exhausted else POLL_S):
                 yield from self._collect(ref, self._calls.pop(ref))
             self._check_overdue()
         if self._pool.closed:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Final, Generic, TypeVar
+
+from rayalign.stopping import POLL_S, check
 
 T = TypeVar("T")
 
@@ -35,7 +38,7 @@ class Prefetch(Generic[T]):
         if self.exhausted:
             return NOT_READY
         try:
-            item = self._queue.get(block=block)
+            item = self._wait() if block else self._queue.get_nowait()
         except queue.Empty:
             return NOT_READY
         if isinstance(item, _End):
@@ -45,6 +48,12 @@ class Prefetch(Generic[T]):
             self.exhausted = True
             raise item.error
         return item
+
+    def _wait(self) -> T | _Raised | _End:
+        while True:
+            check()
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=POLL_S)
 
     def close(self, wait_s: float = 0) -> None:
         """Stop reading; the iterator is closed by its own thread, which is given `wait_s` to end."""

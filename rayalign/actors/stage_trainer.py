@@ -20,7 +20,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from rayalign.actors.cluster import Cluster
-from rayalign.actors.handles import our_error
+from rayalign.actors.handles import fetch, our_error
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import redirect_output, runtime_env
 from rayalign.config.rewards import RewardModelScoring
@@ -120,7 +120,7 @@ class StageTrainer:
         limit, seen, moved = self._config.limits.start_timeout_s, 0, time.monotonic()
         while True:
             alive = self._thread.is_alive()
-            step, result, error = ray.get(self._board.read.remote())
+            step, result, error = fetch(self._board.read.remote())
             if error is not None:
                 raise error
             if step > seen:

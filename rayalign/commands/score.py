@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
+from rayalign.stopping import call
 from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir
@@ -217,7 +219,8 @@ def _score(
             if scored is None:
                 asked = dict.fromkeys(row.sample.prompt_id for row in stored)
                 prompts = answers.prompts.take([name.encode() for name in asked])
-                scored = scorers.score(prompts, [row.sample for row in stored], PATIENCE_S)
+                samples = [row.sample for row in stored]
+                scored = call(partial(scorers.score, prompts, samples, PATIENCE_S))
                 schema = ScoredSample.schema().with_metadata({"scored_by": mark})
                 write_file(path, parquet_bytes([row.to_row() for row in scored], schema))
             rows += scored

@@ -12,14 +12,16 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rayalign.commands.job_server import connect, first_line, only_address
 from rayalign.config.file import resolved_yaml
 from rayalign.config.run import RunConfig
-from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, ClusterError, ConfigError
+from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, ClusterError, ConfigError, InterruptedRunError
 from rayalign.records import JsonObject
+from rayalign.stopping import call, sleep
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -59,13 +61,20 @@ def submit(
     # Ray tells at length what it packs.
     logging.getLogger("ray").setLevel(logging.ERROR)
     with only_address(address):
-        client = connect(address)
+        client = call(lambda: connect(address))
         identity = hashlib.sha256(f"{resolved_yaml(config)}{fork}".encode()).hexdigest()
-        job = _join_or_submit(client, name, identity, command, config, say)
+        job = call(lambda: _join_or_submit(client, name, identity, command, config, say))
         if not wait:
             say(f"not waiting; the same command without --no-wait follows it: {job}")
             return EXIT_OK
-        return _follow(client, job, say)
+        try:
+            return _follow(client, job, say)
+        except InterruptedRunError:
+            raise InterruptedRunError(
+                f"stopped following {job}",
+                "the run goes on on the cluster",
+                f"the same command follows it again; `ray job stop {job}` stops it",
+            ) from None
 
 
 def _command(path: Path, overrides: Sequence[str], fork: str | None) -> str:
@@ -133,7 +142,7 @@ def _submit(client: JobSubmissionClient, job: JsonObject) -> None:
                     "it did not start, often because another Ray on that machine holds its port",
                     "see dashboard_agent.log on the head, or start it with --dashboard-agent-listen-port=PORT",
                 ) from error
-        time.sleep(POLL_S)
+        sleep(POLL_S)
 
 
 def _runtime_env(config: RunConfig) -> dict[str, object]:
@@ -158,9 +167,11 @@ def _follow(client: JobSubmissionClient, job: str, say: Say) -> int:
     lost_since: float | None = None
     while True:
         try:
-            shown = asyncio.run(_tail(client, job, shown, say))
+            shown = call(partial(asyncio.run, _tail(client, job, shown, say)))
             info = client.get_job_info(job)
             lost_since = None
+        except InterruptedRunError:
+            raise
         except (RuntimeError, OSError) as error:
             lost_since = lost_since or time.monotonic()
             if time.monotonic() - lost_since > RECONNECT_S:
@@ -172,7 +183,7 @@ def _follow(client: JobSubmissionClient, job: str, say: Say) -> int:
             info = None
         if info is not None and info.status.is_terminal():
             return _exit_code(info, say)
-        time.sleep(POLL_S)
+        sleep(POLL_S)
 
 
 async def _tail(client: JobSubmissionClient, job: str, skip: int, say: Say) -> int:

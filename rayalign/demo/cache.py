@@ -20,6 +20,7 @@ from pathlib import Path
 
 from rayalign.errors import ModelError
 from rayalign.scoring.definitions import definitions_digest
+from rayalign.stopping import call
 from rayalign.store.cache import cache_folder, made_once
 
 Report = Callable[[int], object]
@@ -97,7 +98,7 @@ class CachedModel:
                 env=_child_env(scratch, threads),
             )
             try:
-                self._show_progress(child)
+                call(lambda: self._show_progress(child))
                 child.wait()
             finally:
                 child.kill()  # does nothing to a child that has ended

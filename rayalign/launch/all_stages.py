@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rayalign.config.run import RunConfig
 from rayalign.config.stages import STAGE_PREFIX, AllConfig, StageConfig, StageKind
-from rayalign.launch.session import interruptible, run_folder
+from rayalign.launch.session import run_folder
 from rayalign.launch.stage import describe_result, run_stage
 from rayalign.records import JsonObject
 
@@ -43,12 +43,11 @@ def run_all(config: AllConfig, config_dir: Path, say: Callable[[str], None]) -> 
     from rayalign.launch import run as launch
 
     lines = []
-    with interruptible():
-        for kind in STAGES:
-            stage = stage_config(config, kind)
-            if stage is not None:
-                lines.append(describe_result(kind, run_stage(kind, stage, config_dir)))
-        folder = launch.run(rounds_config(config), config_dir=config_dir)
+    for kind in STAGES:
+        stage = stage_config(config, kind)
+        if stage is not None:
+            lines.append(describe_result(kind, run_stage(kind, stage, config_dir)))
+    folder = launch.run(rounds_config(config), config_dir=config_dir)
     say("\n".join(["", "all stages are done", *lines, f"rounds: report in {folder}/report.html"]))
     return folder
 

@@ -15,16 +15,10 @@ from rayalign.errors import EXIT_BAD_INPUT, RayalignError
 from rayalign.launch.fork import fork_run
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
-from rayalign.launch.session import (
-    catch_signals,
-    interruptible,
-    local_logs,
-    own_console,
-    run_folder,
-    tries_scorers,
-)
+from rayalign.launch.session import local_logs, own_console, run_folder, tries_scorers
 from rayalign.records import EvalReport, JsonObject
 from rayalign.scoring.trial import some_prompts, try_rules
+from rayalign.stopping import call
 from rayalign.store.event_log import open_log
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
@@ -51,10 +45,9 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
-    make_demo_models(config)
+    call(lambda: make_demo_models(config))
     with (
         run_dir.lock(),
-        interruptible(),
         local_logs(run_dir.root / "logs") as logs,
         own_console(logs / "driver.log") as console,
     ):
@@ -66,11 +59,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     saved = redact(config.to_dict())
     existed = run_dir.check(saved, with_defaults)
     console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
-    inputs = read_inputs(config, config_dir, console, logs, run_dir.date, run_dir.cache)
-    if tries_scorers(config, run_dir):
-        try_rules(
-            config.scorer_settings, inputs.scorer_sources, some_prompts(inputs.holdout), config.limits.score_timeout_s
-        )
+    inputs = call(lambda: _read(config, run_dir, config_dir, console, logs))
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved, with_defaults)
     run_dir.keep_inputs(_inputs_read(inputs))
@@ -83,8 +72,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
             from rayalign.launch.wiring import run_on_ray
 
             try:
-                # Ray puts its own handler of SIGTERM, which ends the process at once.
-                run_on_ray(config, run_dir, inputs, reporter, logs, on_connect=catch_signals)
+                run_on_ray(config, run_dir, inputs, reporter, logs)
             except RayalignError as error:
                 # For the same reason: what a first start refuses can be mended under the same name.
                 if error.exit_code == EXIT_BAD_INPUT and not run_dir.begun:
@@ -93,6 +81,16 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     write_report(run_dir.root)
     console.table(_reports(run_dir))
     console.say(f"report: {run_dir.root / 'report.html'}")
+
+
+def _read(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> Inputs:
+    """All inputs, and the rules among them tried."""
+    inputs = read_inputs(config, config_dir, console, logs, run_dir.date, run_dir.cache)
+    if tries_scorers(config, run_dir):
+        try_rules(
+            config.scorer_settings, inputs.scorer_sources, some_prompts(inputs.holdout), config.limits.score_timeout_s
+        )
+    return inputs
 
 
 def _inputs_read(inputs: Inputs) -> JsonObject:

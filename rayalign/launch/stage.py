@@ -12,10 +12,11 @@ from rayalign.config.file import redact
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ConfigError
 from rayalign.launch.models import MADE, find_base
-from rayalign.launch.session import catch_signals, interruptible, local_logs, own_console, package_versions, run_folder
+from rayalign.launch.session import local_logs, own_console, package_versions, run_folder
 from rayalign.launch.stage_inputs import StageInputs, read_stage_inputs
 from rayalign.learning.gguf import notices
 from rayalign.records import JsonObject
+from rayalign.stopping import call
 from rayalign.store.files import write_file, write_json
 from rayalign.store.run_dir import RunDir
 from rayalign.store.stage_dir import StageDir
@@ -53,10 +54,9 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     stage = StageDir(stage_folder(config))
     run_dir = RunDir(stage.root, forkable=False)
     if config.model.base in MADE:
-        find_base(config.model.base)
+        call(lambda: find_base(config.model.base))
     with (
         run_dir.lock(),
-        interruptible(),
         local_logs(run_dir.root / "logs") as logs,
         own_console(logs / "driver.log") as console,
     ):
@@ -95,7 +95,7 @@ def _train(
     logs: Path,
 ) -> JsonObject:
     started = time.monotonic()
-    inputs = read_stage_inputs(kind, config, config_dir, stage, run_dir.date)
+    inputs = call(lambda: read_stage_inputs(kind, config, config_dir, stage, run_dir.date))
     for notice in notices(inputs.base, f"model.base {config.model.base}"):
         console.say(notice)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
@@ -109,8 +109,6 @@ def _train(
     from rayalign.actors.stage_trainer import StageTrainer
 
     with connected() as cluster:
-        # Ray puts its own handler of SIGTERM, which ends the process at once.
-        catch_signals()
         check_nodes(cluster, run_dir)
         with console.stage(kind, 0, data["steps"]) as progress:
             trainer = StageTrainer(kind, config, stage, inputs.base, cluster, logs)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,24 +55,14 @@ class Actors:
     """What each actor says of itself: where it runs, with which versions."""
 
 
-def run_on_ray(
-    config: RunConfig,
-    run_dir: RunDir,
-    inputs: Inputs,
-    reporter: RunReporter,
-    logs: Path,
-    *,
-    on_connect: Callable[[], object],
-) -> None:
+def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, logs: Path) -> None:
     """Start all actors, run the rounds that are left, stop the actors.
 
     Args:
         logs: local folder for the actors' output.
-        on_connect: called as soon as Ray runs (it replaces the process's signal handlers).
     """
     attempt = _this_attempt()
     with connected() as cluster, ExitStack() as started:
-        on_connect()
         check_nodes(cluster, run_dir)
         site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
         actors = _start(config, run_dir, inputs, reporter, site, started)

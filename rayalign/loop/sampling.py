@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from rayalign import stopping
 from rayalign.config.run import RunConfig
 from rayalign.parts import Generator, Reporter, Scorer
 from rayalign.records import (
@@ -157,6 +158,7 @@ def commit_shards(
                 if check is not None:
                     check(scored)
                 round_dir.commit_shard(purpose, scored.shard.index, scored.rows)
+                stopping.check()
     return StageTotals(progress.seconds, progress.items, progress.tokens)
 
 

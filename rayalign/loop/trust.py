@@ -24,6 +24,7 @@ from rayalign.loop.anchors import Anchors
 from rayalign.loop.sampling import read_rows, score_shards
 from rayalign.parts import Reporter, Scorer
 from rayalign.records import JsonObject, Prompt, ScoredSample
+from rayalign.stopping import check
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
@@ -118,6 +119,8 @@ class TrustChecks:
                 (scored,) = score_shards(self._scorer, self._reporter, round_dir.index, asked, "score canaries")
                 found["scorers"] = battery.results(scored, judged)
             except (ActorFailedError, StageTimeoutError) as error:
+                # At a stop everything fails.
+                check()
                 # Real answers went through, so this is a finding about the scorers and no reason to end the run.
                 found["failed"] = error.found
             round_dir.commit("canaries", {}, canaries=found)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rayalign.errors import ModelError
+from rayalign.stopping import POLL_S, check
 
 
 def cache_folder() -> Path:
@@ -29,13 +31,11 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     Raises:
         ModelError: the cache cannot be written.
     """
-    from filelock import FileLock
-
     if folder.is_dir():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{folder.name}.lock")):
+        with _locked(folder.with_name(f".{folder.name}.lock")):
             if not folder.is_dir():
                 _make(folder, make)
     except OSError as error:
@@ -45,6 +45,21 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
             "make room there, or let RAYALIGN_CACHE name a folder that can be written",
         ) from error
     return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    while not lock.is_locked:
+        check()
+        with suppress(Timeout):
+            lock.acquire(timeout=POLL_S)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _make(folder: Path, make: Callable[[Path], None]) -> None:

@@ -11,6 +11,7 @@ import uuid
 
 from rayalign.errors import RunFolderError, StoreError
 from rayalign.records import JsonObject
+from rayalign.stopping import sleep
 from rayalign.store.folder import Folder
 
 LEASE_S = 20.0
@@ -41,13 +42,13 @@ class Lease:
         found = self._read()
         deadline = time.monotonic() + 1.2 * self._seconds
         while found is not None and time.monotonic() < deadline:
-            time.sleep(self._seconds / 10)
+            sleep(self._seconds / 10)
             now = self._read()
             if now is not None and now != found:
                 raise self._in_use(now)
             found = now
         self._write()
-        time.sleep(self._seconds / 10)
+        sleep(self._seconds / 10)
         now = self._read()
         if now is None or now["owner"] != self._own["owner"]:
             raise self._in_use(now)

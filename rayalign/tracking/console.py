@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rayalign.display import MISSING, display, display_order, format_interval, format_value
 from rayalign.records import EvalReport
+from rayalign.stopping import asked
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -71,11 +72,20 @@ class Stage:
         counts = [(self.items, "items/s"), (self.tokens, "tokens/s")]
         return " · ".join(f"{_short(count / seconds)} {unit}" for count, unit in counts if count)
 
-    def summary(self, failed: bool) -> str:
-        """The line that stays: wall seconds, items, items/s, tokens/s."""
+    def summary(self, ended: str = "") -> str:
+        """The line that stays: wall seconds, items, items/s, tokens/s.
+
+        Args:
+            ended: how it ended before its time.
+        """
         items = f"{self.items} items" if self.items else ""
         parts = [f"{self.seconds:.1f} s", items, self.rates()]
-        return f"{self.title}{' failed' if failed else ''}  " + " · ".join(part for part in parts if part)
+        return f"{' '.join([self.title, ended]).strip()}  " + " · ".join(part for part in parts if part)
+
+
+def early_end() -> str:
+    """How a stage ended that raised."""
+    return "stopped" if asked() else "failed"
 
 
 class Console:
@@ -105,14 +115,14 @@ class Console:
         """A bar over `total` items of which `done` were there before (they do not count towards the speed)."""
         stage = Stage(name, round_index, lambda items: self._move_bar(bar, stage, items))
         bar = self._open_bar(stage.title, total, done)
-        failed = True
+        ended = None
         try:
             yield stage
-            failed = False
+            ended = ""
         finally:
             stage.end()
             self._close_bar(bar)
-            self.say(stage.summary(failed))
+            self.say(stage.summary(early_end() if ended is None else ended))
 
     def table(self, reports: Sequence[EvalReport]) -> None:
         """The closing table: a row per evaluated round, a column per metric that any of them has.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rayalign.store.event_log import EventLog
-from rayalign.tracking.console import Console, Stage
+from rayalign.tracking.console import Console, Stage, early_end
 
 
 class RunReporter:
@@ -29,7 +29,7 @@ class RunReporter:
 
     @contextmanager
     def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[Stage]:
-        """A bar while the stage runs; an event `stage` when it ends, with `failed` if by an exception."""
+        """A bar while the stage runs; an event `stage` when it ends, with `failed` if by an exception, or `stopped`."""
         with self.console.stage(name, round_index, total, done) as stage:
             try:
                 yield stage
@@ -37,7 +37,7 @@ class RunReporter:
                 stage.end()
                 # The stage's own error is the one to see, not that the log could not be written after it.
                 with suppress(OSError, ValueError):
-                    self._log_stage(stage, failed=True)
+                    self._log_stage(stage, **{early_end(): True})
                 raise
             stage.end()
             self._log_stage(stage)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,17 +32,6 @@ def local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="session")
-def wait_for() -> Callable[[Callable[[], object], float], None]:
-    def wait(condition: Callable[[], object], limit_s: float) -> None:
-        deadline = time.monotonic() + limit_s
-        while not condition():
-            assert time.monotonic() < deadline, f"nothing happened in {limit_s} s"
-            time.sleep(0.1)
-
-    return wait
 
 
 def small_config(**changes: object) -> RunConfig:

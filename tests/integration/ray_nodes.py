@@ -75,6 +75,11 @@ class RayNodes:
                 process.kill()
         node.wait()
 
+    def actors(self, kind: str) -> list[psutil.Process]:
+        """The processes of all actors of a class."""
+        below = [process for node in self._processes for process in psutil.Process(node.pid).children(recursive=True)]
+        return [process for process in below if any(f"ray::{kind}" in word for word in process.cmdline())]
+
     def stop(self) -> None:
         for node in reversed(self._processes):
             if node.poll() is None:

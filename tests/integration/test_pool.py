@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import GetTimeoutError
 
-from rayalign.actors.handles import our_error
+from rayalign import stopping
+from rayalign.actors.handles import fetch, our_error
 from rayalign.actors.pool import Pool
-from rayalign.errors import ActorFailedError, GuardError, ModelError
+from rayalign.errors import ActorFailedError, GuardError, InterruptedRunError, ModelError
 
 pytestmark = pytest.mark.integration
 
@@ -23,6 +25,9 @@ class Slow:
     def double(self, number: int) -> int:
         time.sleep(0.05)
         return 2 * number
+
+    def wait(self) -> None:
+        time.sleep(60)
 
     def close(self) -> None:
         """Nothing to tidy up."""
@@ -141,3 +146,30 @@ def test_an_error_of_ours_is_found_wherever_ray_keeps_it(local_ray: None) -> Non
         ours = our_error(error)
         assert type(ours) is GuardError and (ours.found, ours.why, ours.remedy) == ("found", "why", "remedy")
     assert our_error(ValueError("x")) is None
+
+
+def test_a_stop_ends_every_wait_for_actors(local_ray: None) -> None:
+    actor: Any = ray.remote(Slow).options(num_cpus=0, max_concurrency=2)
+    replica = actor.remote()
+    ray.get(replica.describe.remote())
+    never, enough = replica.wait.remote(), threading.Event()
+    pool: Pool[Any] = Pool("slow", lambda _: replica, 1, timeout_s=60, start_timeout_s=60, say=str)
+    waits = {
+        "fetch": lambda: fetch(never, 60),
+        "fetch without a limit": lambda: fetch(never),
+        "broadcast": lambda: pool.broadcast("wait", lambda _: never),
+        "map": lambda: list(pool.map("wait", lambda *_: never, [1, 2])),
+        "map whose items do not come": lambda: list(pool.map("double", double, iter(enough.wait, True))),
+    }
+    for name, wait in waits.items():
+        stop = threading.Timer(0.5, stopping._asked.set)
+        stop.start()
+        began = time.monotonic()
+        with pytest.raises(InterruptedRunError):
+            wait()
+        assert time.monotonic() - began < 3, name
+        stopping._asked.clear()
+    with pytest.raises(GetTimeoutError):
+        fetch(never, 0.1)
+    enough.set()
+    ray.kill(replica)

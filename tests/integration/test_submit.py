@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.integration.ray_nodes import RayNodes
+from tests.terminal import Terminal
 
 pytestmark = [pytest.mark.integration]
 ROOT = Path(__file__).parents[2]
@@ -68,12 +70,15 @@ def asks_for_a_gpu(
     process.communicate()
 
 
+def command(nodes: RayNodes, address: str | None = None) -> list[str]:
+    return [sys.executable, "-m", "rayalign", "submit", "round.json", "--address", address or nodes.address]
+
+
 def begin(
     nodes: RayNodes, project: Path, *arguments: str, env: dict[str, str] | None = None, address: str | None = None
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "rayalign", "submit", "round.json", "--address", address or nodes.address]
     return subprocess.Popen(
-        [*command, *arguments], cwd=project, env={**nodes.env, **(env or {})}, stdout=subprocess.PIPE,
+        [*command(nodes, address), *arguments], cwd=project, env={**nodes.env, **(env or {})}, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -138,8 +143,8 @@ def test_another_ray_version_is_named_with_ours(nodes: RayNodes, project: Path) 
 def test_config_outside_the_working_directory(nodes: RayNodes, project: Path, tmp_path_factory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "round.json"
     shutil.copy(project / "round.json", elsewhere)
-    command = [sys.executable, "-m", "rayalign", "submit", str(elsewhere), "--address", nodes.address]
-    done = subprocess.run(command, cwd=project, env=nodes.env, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-m", "rayalign", "submit", str(elsewhere), "--address", nodes.address]
+    done = subprocess.run(words, cwd=project, env=nodes.env, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "outside the working directory" in done.stderr
 
 
@@ -184,6 +189,31 @@ def test_submitting_again_joins_and_then_finds_it_done(nodes: RayNodes, project:
     assert [a["packages"]["ray"] for a in json.loads((run / "run.json").read_text())["attempts"]]
 
 
+@pytest.mark.slow
+def test_ctrl_c_ends_the_following_and_a_stopped_job_goes_on(
+    nodes: RayNodes, project: Path, demo_folder: Path, wait_for: Callable
+) -> None:
+    terminal = Terminal(command(nodes), nodes.env, project)
+    wait_for(lambda: "round 0 · start actors" in terminal.output or terminal.over, 300)
+    ended = terminal.press()
+    assert ended.code == 3 and ended.seconds < 5, ended.output
+    assert "stopped following" in ended.output and "Traceback" not in ended.output
+    [job] = re.findall(r"stopped following (\S+)", ended.output)
+    assert nodes.actors("GeneratorActor")
+
+    following = begin(nodes, project)
+    stop = [str(Path(sys.executable).with_name("ray")), "job", "stop", job, "--address", nodes.address]
+    subprocess.run(stop, env=nodes.env, check=True, capture_output=True, timeout=60)
+    stopped = finish(following)
+    assert stopped.returncode == 3, stopped.stdout + stopped.stderr
+    assert "stopping, up to" in stopped.stdout and "stopped by SIGTERM" in stopped.stdout
+    assert "Traceback" not in stopped.stdout + stopped.stderr
+    wait_for(lambda: not nodes.actors("GeneratorActor"), 10)
+
+    again = submit(nodes, project)
+    assert again.returncode == 0 and "resuming" in again.stdout, again.stdout + again.stderr
+
+
 def need_private_nodes() -> None:
     probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     if probe.returncode != 0:
@@ -225,10 +255,10 @@ def test_the_model_reaches_a_node_without_shared_files(nodes: RayNodes, project:
 def wait_for_nodes(nodes: RayNodes, count: int) -> None:
     """By a job that counts the nodes that are alive."""
     code = f"import ray, sys; ray.init(); sys.exit(sum(n['Alive'] for n in ray.nodes()) != {count})"
-    command = [sys.executable, "-c", code]
+    words = [sys.executable, "-c", code]
     env = {**nodes.env, "RAY_ADDRESS": nodes.gcs}
     for _ in range(30):
-        if subprocess.run(command, env=env, capture_output=True, check=False, timeout=120).returncode == 0:
+        if subprocess.run(words, env=env, capture_output=True, check=False, timeout=120).returncode == 0:
             return
         time.sleep(1)
     raise AssertionError(f"there never were {count} nodes")

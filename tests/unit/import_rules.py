@@ -19,7 +19,7 @@ FLOORS = (
     ("data", "scoring", "learning", "evaluation", "tracking", "dashboard"),
     ("config", "store", "losses", "rendering"),
     ("parts",),
-    ("records", "display"),
+    ("records", "display", "stopping"),
     ("errors",),
 )
 """From the roof down. A room imports from lower lines only: never from its own, never from above."""
@@ -100,7 +100,7 @@ def _wrong_way(target: str, room: str, one: Import) -> str | None:
     if theirs >= mine:
         return f"imports rayalign.{target}"
     late = one.in_function or one.for_types
-    if room in LIGHT and not late and target not in ("errors", "records", "parts", "display"):
+    if room in LIGHT and not late and target not in ("errors", "records", "parts", "display", "stopping"):
         return f"imports rayalign.{target} outside a function"
     return None
 
