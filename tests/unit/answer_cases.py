@@ -204,7 +204,8 @@ CHOSEN = [
     ("My choice is B, as 5 is too small.", "B"), ("The answer is B, not C.", "B"), ("so \\boxed{B}, not (A)", "B"),
     ("A is wrong, so the answer is B.", "B"), ("A is not prime. Therefore, C.", "C"), ("Not A so C is correct.", "C"),
     ("I'm not sure, but the answer is D.", "D"), ("ANSWER: B", "B"), ("**Answer: (D) 42**", "D"), ("B: Paris", "B"),
-    ("#### (C)", "C"), ("#### The answer is C", "C"), ("\\boxed{\\text{(D) } 5}", "D"), ("I would say C.", "C"),
+    ("#### (C)", "C"), ("#### Final answer\nB", "B"), ("#### B\nAs I said.", "B"), ("#### B) 5", "B"),
+    ("#### The answer is C", "C"), ("\\boxed{\\text{(D) } 5}", "D"), ("I would say C.", "C"),
 ]  # fmt: skip
 
 UNDECIDED = [
