@@ -75,7 +75,9 @@ def extract(text: str, how: str = "auto", *, choice: bool = False) -> str | None
     if how != "auto":
         return EXTRACTORS[how](text)
     if choice:
-        found = _marked(text)
+        boxed, after = last_boxed(text), after_hashes(text)
+        # A heading has hashes too.
+        found = after if boxed is None and after is not None and choice_in(after) else boxed
         return found if found is not None and read_choice(found) else choice_in(text if found is None else found)
     return next((found for find in EXTRACTORS.values() if (found := find(text)) is not None), None)
 

@@ -21,7 +21,7 @@ _NUMBER = re.compile(
 )
 _SIGN = re.compile(rf"([{re.escape(DASHES)}])(\s*)$")
 _CURRENCY = re.compile(r"\\?[$€£¥₹]\s?$")
-_NAMED = re.compile(r"(?:[A-Za-z_]|_\{)$")
+_NAMED = re.compile(r"(?:[A-Za-z]|(?<=[A-Za-z0-9})])_|_\{)\Z")
 _CURRENCY_WORD = re.compile(r"(?:USD|EUR|GBP|INR|US|Rs\.?)$")
 _OPENS = "=:([{,<>≈*$|"
 _AROUND = 60

@@ -36,7 +36,7 @@ _JOINED_BEFORE = re.compile(
         # Inequalities, but no arrow, no tag and no mark of a quotation: x<5 x>-5 x!=5
         r"(?:<|(?:(?<![\w\"'/=|\-\n>])|(?<![\w</])\w)>|!(?==))=?\s?[-−]?\s?",
     )
-    + "$"
+    + r"\Z"
 )
 _WORDS_BEFORE = _any(
     r"minus|negative|plus|times|(?:divided|multiplied) by|over|mod(?:ulo)?|choose|to the power(?: of)?|versus|vs\.?",
@@ -63,9 +63,9 @@ _LED_BY = re.compile(
         # Quotient and remainder, combinations, an equation that is not solved: 5 R 2, 5 C 2, 2x = 5
         r"\d\s?[A-Za-z]|(?<![a-zA-Z])\d[\d.]*\s?[xyzn]\s?=",
     )
-    + "$"
+    + r"\Z"
 )
-_UNIT_POWER = re.compile(rf"\d(?:\s|\\,)*(?:{_TEXT_COMMAND}\{{\s?)?([A-Za-z]+)\}}?\s?\^\s?\{{?$")
+_UNIT_POWER = re.compile(rf"\d(?:\s|\\,)*(?:{_TEXT_COMMAND}\{{\s?)?([A-Za-z]+)\}}?\s?\^\s?\{{?\Z")
 _MEASURE = re.compile(r"\d\s?([A-Za-z]+)\.?,?(?:\sand)?$")
 _JOINED_AFTER = re.compile(
     _any(
@@ -90,6 +90,7 @@ _WORDS_AFTER = re.compile(
     r"|and a (?:half|third|quarter)"
     r"|(?:or|and) \$?[-−]?(?:[b-zA-HJ-Z]|\\))(?![a-zA-Z])"
 )
+_CLOCK = ("am", "pm")
 _UNITS = frozenset("mgs")
 """Units of one letter that may follow without a space; others are factors."""
 _EXCLAMATION = re.compile(r"!+(?=[*_\"']*(?:\s+[^\sa-z\d(+*/=^-]|\s*$))")
@@ -126,7 +127,7 @@ def is_unit_power(number: str, before: str) -> bool:
 def _of_a_measure(lead: str) -> bool:
     """Whether the number is the second part of a measure: 5 feet 6, 2 hours and 30."""
     found = _MEASURE.search(lead)
-    return found is not None and bool(unit_of(found.group(1), attached=True))
+    return found is not None and found.group(1).lower() not in _CLOCK and bool(unit_of(found.group(1), attached=True))
 
 
 def _is_factor(after: str) -> bool:

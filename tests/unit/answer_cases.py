@@ -161,6 +161,7 @@ ALONE = [
     ('{"answer": 5}', "5"), ("答案是5。", "5"), ("x = +5", "5"), ("y is -5", "-5"), ("| total | 5 |", "5"),
     ("The sum of 3 and 2 is 5", "5"), ("Question 3: 5", "5"), ("3 cats and 5 dogs", "5"), ("In all, 5", "5"),
     ("Answer: 42!", "42"), ("5 <br>", "5"), ("<<6*3=18>>18", "18"), ("Tom has 5 fewer than Sam", "5"), ("5 pairs", "5"),
+    ("Answer\n42", "42"), ("It is 3.\n5", "5"), ("by 5 pm, 3 are left", "3"), ("_5_ apples", "5"),
     ("1. Add 2.\n2. Get 5", "5"), ("5 each", "5"), ("the answer is:\n\n5", "5"), ("-3/4", "-3/4"),
 ]  # fmt: skip
 
@@ -203,7 +204,8 @@ CHOSEN = [
     ("My choice is B, as 5 is too small.", "B"), ("The answer is B, not C.", "B"), ("so \\boxed{B}, not (A)", "B"),
     ("A is wrong, so the answer is B.", "B"), ("A is not prime. Therefore, C.", "C"), ("Not A so C is correct.", "C"),
     ("I'm not sure, but the answer is D.", "D"), ("ANSWER: B", "B"), ("**Answer: (D) 42**", "D"), ("B: Paris", "B"),
-    ("#### (C)", "C"), ("#### The answer is C", "C"), ("\\boxed{\\text{(D) } 5}", "D"), ("I would say C.", "C"),
+    ("#### (C)", "C"), ("#### Final answer\nB", "B"), ("#### B\nAs I said.", "B"), ("#### B) 5", "B"),
+    ("#### The answer is C", "C"), ("\\boxed{\\text{(D) } 5}", "D"), ("I would say C.", "C"),
 ]  # fmt: skip
 
 UNDECIDED = [
