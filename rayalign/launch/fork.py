@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from rayalign.config.file import redact
+from rayalign.config.file import redact, with_defaults
 from rayalign.config.run import RunConfig
 from rayalign.errors import RunFolderError
 from rayalign.launch.session import run_folder
-from rayalign.records import SCHEMA_VERSION
+from rayalign.records import SCHEMA_VERSION, JsonObject
+from rayalign.store.changes import AFTER_SAMPLES, differences
 from rayalign.store.folder import Folder
+from rayalign.store.round_dir import shard_name
 from rayalign.store.run_dir import RunDir
 
 
@@ -33,6 +35,33 @@ def fork_run(config: RunConfig, name: str) -> RunConfig:
     target.update_info(**facts, inputs=inputs, forked_from=str(source.root))
     target.save_config(redact(forked.to_dict()))
     return forked
+
+
+def keep_samples(config: RunConfig, run_dir: RunDir, inputs: JsonObject) -> int:
+    """Copy to a fork that has not begun what its source's unfinished round holds and this config does not change.
+
+    Args:
+        inputs: checksums of what the fork reads.
+
+    Returns:
+        Shards of samples and scores that were kept.
+    """
+    facts = run_dir.info
+    source = RunDir(facts.get("forked_from", run_dir.root))
+    saved, index = source.saved_config(), len(run_dir.rounds())
+    round_dir, target = source.round(index), run_dir.round(index)
+    if source.root == run_dir.root or saved is None or facts["attempts"] or target.commits():
+        return 0
+    changed = differences(with_defaults(saved), redact(config.to_dict()))
+    if source.info.get("inputs") != inputs or not all(key.startswith(AFTER_SAMPLES) for key in changed):
+        return 0
+    kept = round_dir.shards("train")
+    for name in ["prompts", *(shard_name("train", shard) for shard in kept)]:
+        if (commit := round_dir.committed(name)) is not None:
+            for relative in commit["files"]:
+                (target.root / relative).write_bytes((round_dir.root / relative).read_bytes())
+            target.commit(name, **commit)
+    return len(kept)
 
 
 def _copy_files(source: Folder, target: Folder) -> None:

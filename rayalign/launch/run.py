@@ -12,7 +12,7 @@ from rayalign.config.run import RunConfig
 from rayalign.dashboard.page import write_report
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import EXIT_BAD_INPUT, RayalignError
-from rayalign.launch.fork import fork_run
+from rayalign.launch.fork import fork_run, keep_samples
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
 from rayalign.launch.session import local_logs, own_console, run_folder, tries_scorers
@@ -62,7 +62,10 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     inputs = call(lambda: _read(config, run_dir, config_dir, console, logs))
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(saved, with_defaults)
-    run_dir.keep_inputs(_inputs_read(inputs))
+    checksums = _inputs_read(inputs)
+    run_dir.keep_inputs(checksums)
+    if kept := keep_samples(config, run_dir, checksums):
+        console.say(f"of the unfinished round {kept} shards of samples were kept")
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
         reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
@@ -77,6 +80,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
                 # For the same reason: what a first start refuses can be mended under the same name.
                 if error.exit_code == EXIT_BAD_INPUT and not run_dir.begun:
                     run_dir.forget()
+                run_dir.explain(error)
                 raise
     write_report(run_dir.root)
     console.table(_reports(run_dir))

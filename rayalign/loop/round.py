@@ -29,14 +29,14 @@ import numpy as np
 from rayalign.config.run import RunConfig
 from rayalign.data.drawing import draw_prompts
 from rayalign.data.prompt_store import PromptStore
-from rayalign.errors import GuardError
+from rayalign.errors import GuardError, SyncError
 from rayalign.loop.adapter_sync import AdapterSync, SyncProof
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
 from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer
-from rayalign.records import Adapter, EvalReport, Groups, SavedAdapter, Shards
-from rayalign.store.round_dir import RoundDir
+from rayalign.records import Adapter, EvalReport, Groups, JsonObject, SavedAdapter, Shards
+from rayalign.store.round_dir import REFUSED, RoundDir
 from rayalign.store.run_dir import RunDir
 
 
@@ -79,7 +79,7 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
     shards = make_shards(ids, run.prompts.take)
     _sample(run, round_dir, shards, adapter)
     saved = round_dir.committed("groups")
-    if saved is not None:
+    if saved is not None and (round_dir.adapter() or saved.get("settings") == _settings(config, "objective", "groups")):
         return Groups.from_commit(saved["groups"])
     if any("revisions" in objective.needs for objective in config.objectives):
         _revise(run, round_dir, shards, adapter)
@@ -119,17 +119,36 @@ def _group(run: Run, round_dir: RoundDir, shards: Shards) -> Groups:
     files = {}
     for path in [*groups.files, *groups.drop_files]:
         files |= round_dir.describe(path.removeprefix(f"{round_dir.relative}/"))
-    round_dir.commit("groups", files, groups=dataclasses.asdict(groups), seconds=progress.seconds)
+    settings = _settings(run.config, "objective", "groups")
+    round_dir.commit("groups", files, groups=dataclasses.asdict(groups), seconds=progress.seconds, settings=settings)
     return groups
 
 
 def consume(run: Run, round_index: int, groups: Groups, parent: SavedAdapter, sync: AdapterSync) -> SavedAdapter:
-    """Update the adapter on the groups, serve the result, evaluate it, and finish the round."""
+    """Update the adapter on the groups, serve the result, evaluate it, and finish the round.
+
+    An adapter that could not be proven is set aside: tried again where more tolerance is given, else trained anew.
+    """
     round_dir = run.run_dir.round(round_index)
+    tolerance = run.config.sync.tolerance
+    learned = _settings(run.config, "training", "objective")
+    refused = round_dir.committed(REFUSED)
+    if refused is not None and refused["settings"] == learned and refused["tolerance"] < tolerance:
+        round_dir.take_back_adapter()
     new = round_dir.adapter() or _update(run, round_dir, groups, parent)
-    proof = sync.sync(new)
+    try:
+        proof = sync.sync(new)
+    except SyncError:
+        round_dir.set_aside_adapter(tolerance=tolerance, settings=learned)
+        raise
     finish_round(run, round_dir, new, proof)
     return new
+
+
+def _settings(config: RunConfig, *sections: str) -> JsonObject:
+    """What a commit notes of the settings that it depends on."""
+    found = config.to_dict()
+    return {name: found[name] for name in sections}
 
 
 def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter) -> SavedAdapter:
@@ -137,6 +156,7 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter)
     with run.parts.reporter.stage("update", round_dir.index, groups.kept) as progress:
         result = run.parts.learner.update(round_dir.index, groups, parent.files)
         progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
+    round_dir.forget_refused()
     files = {}
     for name, content in result.adapter.files.items():
         files |= round_dir.write(f"adapter/{name}", content)

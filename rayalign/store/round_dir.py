@@ -24,6 +24,8 @@ from rayalign.store.folder import Folder
 from rayalign.store.tables import parquet_bytes, read_parquet, read_slice, write_table
 
 PROMPTS_PER_ROW_GROUP = 1024
+REFUSED = "refused"
+"""The name under which an adapter is committed that could not be proven to be served."""
 
 
 class RoundDir:
@@ -138,15 +140,15 @@ class RoundDir:
             ("scores", [row.to_row() for row in rows], ScoredSample.schema()),
         ):
             files |= self.write(shard_path(purpose, kind, shard), parquet_bytes(table, schema), len(rows))
-        self.commit(_shard_name(purpose, shard), files, rows=len(rows))
+        self.commit(shard_name(purpose, shard), files, rows=len(rows))
 
     def has_shard(self, purpose: str, shard: int) -> bool:
         """Whether a shard is committed. Raises as `committed`."""
-        return self.committed(_shard_name(purpose, shard)) is not None
+        return self.committed(shard_name(purpose, shard)) is not None
 
     def samples_sha256(self, purpose: str, shard: int) -> str:
         """The checksum of a committed shard's samples."""
-        saved = self.committed(_shard_name(purpose, shard))
+        saved = self.committed(shard_name(purpose, shard))
         assert saved is not None
         return saved["files"][shard_path(purpose, "samples", shard)]["sha256"]
 
@@ -167,6 +169,25 @@ class RoundDir:
         sha256 = hashlib.sha256(files[weights_file(files)]).hexdigest()
         return SavedAdapter(Adapter(**saved["adapter"]), AdapterFiles(self.index, sha256, files))
 
+    def set_aside_adapter(self, **facts: Any) -> None:
+        """Take the round's adapter back: its files stay as `refused` with `facts`, and it can be trained anew."""
+        saved = self.committed("adapter")
+        assert saved is not None
+        self.commit(REFUSED, saved.pop("files"), committed=saved, **facts)
+        (self.root / "commits" / "adapter.json").delete()
+
+    def take_back_adapter(self) -> None:
+        """Make the adapter that was set aside the round's again."""
+        saved = self.committed(REFUSED)
+        assert saved is not None
+        self.commit("adapter", saved["files"], **saved["committed"])
+        self.forget_refused()
+
+    def forget_refused(self) -> None:
+        """Forget the adapter that was set aside, whose files another one takes."""
+        self._check_may_write()
+        (self.root / "commits" / f"{REFUSED}.json").delete()
+
     def shards(self, purpose: str) -> list[int]:
         """Numbers of the shards that are committed."""
         found = (re.fullmatch(rf"{purpose}-([0-9]{{5,}})", name) for name in self.commits())
@@ -177,7 +198,7 @@ class RoundDir:
         return None if text is None else json.loads(text)
 
 
-def _shard_name(purpose: str, shard: int) -> str:
+def shard_name(purpose: str, shard: int) -> str:
     """The name of a shard's commit."""
     return f"{purpose}-{shard:05d}"
 

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import yaml
 
-from rayalign.errors import RunFolderError
+from rayalign.errors import RayalignError, RunFolderError
 from rayalign.records import SCHEMA_VERSION, JsonObject
+from rayalign.store.changes import bound_keys, differences, is_bound
 from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.lease import Lease
@@ -31,8 +32,6 @@ from rayalign.store.round_dir import RoundDir
 
 Complete = Callable[[JsonObject], JsonObject]
 """Gives a saved config the defaults of keys that the version which saved it did not know."""
-RESUMABLE_CHANGES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
-"""Config keys that may differ when a run is resumed (a folder may be moved); `run.rounds` may also grow."""
 OLDEST_SCHEMA = 1
 """Folders of this schema version up to `SCHEMA_VERSION` are read and resumed."""
 ROUND = re.compile("[0-9]{4}")
@@ -55,8 +54,11 @@ class RunDir:
 
     def rounds(self) -> list[RoundDir]:
         """All finished rounds, in order."""
+        return [r for r in self._begun_rounds() if r.finished]
+
+    def _begun_rounds(self) -> list[RoundDir]:
         names = (self.root / "rounds").names()
-        return [r for r in (self.round(int(name)) for name in names if ROUND.fullmatch(name)) if r.finished]
+        return [self.round(int(name)) for name in names if ROUND.fullmatch(name)]
 
     @property
     def info(self) -> JsonObject:
@@ -91,6 +93,18 @@ class RunDir:
             self.update_info(schema_version=SCHEMA_VERSION, attempts=[], date=str(self.date))
         self.save_config(config)
 
+    def committed_kinds(self) -> set[str]:
+        """What there is of results: the kinds of the rounds' commits, or `stage` for what a training stage made."""
+        kinds = {name.partition("-")[0] for round_dir in self._begun_rounds() for name in round_dir.commits()}
+        trained = (self.root / "stage.json").exists() or (self.root / "checkpoints").names()
+        return kinds | {"stage"} if trained else kinds
+
+    def explain(self, error: RayalignError) -> None:
+        """Add to an error's remedy what it takes to change a setting that it names and that results depend on."""
+        if bound := bound_keys(error.remedy, self.committed_kinds()):
+            way = "--fork NAME with the change goes on under a new name" if self._forkable else "set another run.name"
+            error.remedy += f" ({', '.join(bound)}: what is done depends on it; {way})"
+
     @property
     def begun(self) -> bool:
         """Whether an attempt got as far as having all its actors, or rounds were copied here."""
@@ -115,9 +129,11 @@ class RunDir:
         if saved is None:
             return False
         self.check_schema()
-        if differences := refused_changes(complete(saved), config):
+        committed = self.committed_kinds()
+        changed = differences(complete(saved), config)
+        if refused := [f"    {key}: {values}" for key, values in changed.items() if is_bound(key, committed)]:
             raise RunFolderError(
-                f"{self.root} belongs to another config:\n" + "\n".join(f"    {line}" for line in differences),
+                f"{self.root} belongs to another config:\n" + "\n".join(refused),
                 "resuming with other settings would mix two experiments",
                 "set another run.name, or undo the change"
                 + (", or give --fork NAME to go on under a new name" if self._forkable else ""),
@@ -152,7 +168,8 @@ class RunDir:
             RunFolderError: something changed since.
         """
         saved = self.info.get("inputs", current)
-        if changed := [name for name, value in current.items() if saved.get(name, value) != value]:
+        changed = [name for name, value in current.items() if saved.get(name, value) != value]
+        if changed and self.committed_kinds():
             fork = self._forkable and "model_sha256" not in changed
             raise RunFolderError(
                 f"{self.root}: {', '.join(changed)} changed since the run began",
@@ -203,27 +220,3 @@ class RunDir:
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
-
-
-def flatten(data: Mapping[str, object], prefix: str = "") -> JsonObject:
-    """The values of a nested dict by their dotted keys."""
-    flat: JsonObject = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def refused_changes(saved: Mapping[str, object], config: Mapping[str, object]) -> list[str]:
-    """Differences between a run's config and the one it is resumed with that are not allowed."""
-    old, new = flatten(saved), flatten(config)
-    lines = []
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) == new.get(key) or key.startswith(RESUMABLE_CHANGES):
-            continue
-        if key == "run.rounds" and new[key] > old[key]:
-            continue
-        lines.append(f"{key}: {old.get(key)!r} -> {new.get(key)!r}")
-    return lines

@@ -17,7 +17,7 @@ from rayalign.scoring.judges.template_version import template_version
 from rayalign.scoring.judges.templates import make_template
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.sources import ScorerSource
-from rayalign.store.run_dir import refused_changes
+from rayalign.store.changes import differences
 from tests.http_server import Server, completion
 from tests.unit.judge_cases import prompt, samples
 from tests.unit.test_config_judges import HELD, RATING, load, version_of
@@ -136,7 +136,7 @@ def test_a_saved_config_keeps_it_and_an_older_one_resumes(tmp_path: Path) -> Non
     assert RunConfig.model_validate(yaml.safe_load(resolved_yaml(config)), strict=True) == config
     older = load(tmp_path, RATING).to_dict()
     del older["scoring"][0]["request"]
-    assert refused_changes(with_defaults(older), load(tmp_path, RATING).to_dict()) == []
+    assert differences(with_defaults(older), load(tmp_path, RATING).to_dict()) == {}
 
 
 @pytest.mark.parametrize(

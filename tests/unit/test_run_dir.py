@@ -15,23 +15,21 @@ from rayalign.loop.run import run_rounds
 from rayalign.records import SCHEMA_VERSION
 from rayalign.store.files import write_file
 from rayalign.store.folder import Folder
-from rayalign.store.run_dir import RunDir, refused_changes
+from rayalign.store.run_dir import RunDir
 from tests.fakes import Fuse, Killed, make_config, make_run
 
 
-def test_what_may_change_on_resume() -> None:
-    old = make_config().to_dict()
-    longer = make_config(run={"name": "fake", "rounds": 9}, limits={"sample_timeout_s": 5}, tracking={"jsonl": False})
-    assert refused_changes(old, longer.to_dict()) == []
-    assert refused_changes(longer.to_dict(), old) == ["run.rounds: 9 -> 3"]
-    other = make_config(training={"learning_rate": 1.0}).to_dict()
-    assert refused_changes(old, other) == ["training.learning_rate: 0.003 -> 1.0"]
+def begun(folder: Path | Folder) -> RunDir:
+    """With a commit, on which all settings but those of later stages have an influence."""
+    run_dir = RunDir(folder)
+    run_dir.round(1).commit("prompts", {})
+    return run_dir
 
 
 def test_folder_of_another_config_is_refused_with_a_diff(folder: Folder) -> None:
-    RunDir(folder).open(make_config().to_dict())
-    with pytest.raises(RunFolderError, match=r"sampling\.responses: 4 -> 8") as caught:
-        RunDir(folder).open(make_config(sampling={"responses": 8}).to_dict())
+    begun(folder).open(make_config().to_dict())
+    with pytest.raises(RunFolderError, match=r"prompts\.per_round: 40 -> 8") as caught:
+        RunDir(folder).open(make_config(prompts={"source": "demo", "per_round": 8}).to_dict())
     assert caught.value.exit_code == 2
     assert "--fork" in caught.value.remedy
 
@@ -44,6 +42,7 @@ def test_a_run_of_a_version_without_a_key_resumes_with_its_default(tmp_path: Pat
     RunDir(tmp_path).save_config(old)
     RunDir(tmp_path).open(redact(config.to_dict()), with_defaults)
     assert RunDir(tmp_path).saved_config() == config.to_dict()
+    begun(tmp_path).round(1).commit("train-00000", {})
     for change, line in (
         ({"sampling": {"responses": 4, "top_p": 0.5}}, r"sampling\.top_p: 1.0 -> 0.5"),
         ({"combine": {"type": "min"}}, r"combine\.type: 'weighted_sum' -> 'min'"),
@@ -55,7 +54,7 @@ def test_a_run_of_a_version_without_a_key_resumes_with_its_default(tmp_path: Pat
 
 def test_a_key_that_this_version_does_not_know_is_refused(tmp_path: Path) -> None:
     """With nothing filled in: the saved config stands as it is."""
-    RunDir(tmp_path).save_config({**make_config().to_dict(), "future": {"key": 1}})
+    begun(tmp_path).save_config({**make_config().to_dict(), "future": {"key": 1}})
     with pytest.raises(RunFolderError, match=r"future\.key: 1 -> None"):
         RunDir(tmp_path).open(make_config().to_dict(), with_defaults)
 
@@ -144,7 +143,7 @@ def test_a_round_for_reading_travels_while_the_folder_is_held(folder: Folder) ->
 
 
 def test_inputs_that_changed_are_named_and_new_checksums_do_not_stop_an_old_run(tmp_path: Path) -> None:
-    run = RunDir(tmp_path)
+    run = begun(tmp_path)
     run.keep_inputs({"model_sha256": "a", "train_prompts": "b"})
     run.keep_inputs({"model_sha256": "a", "train_prompts": "b", "prompt_tokens": "c"})
     with pytest.raises(RunFolderError, match="prompt_tokens changed since the run began") as caught:
