@@ -99,7 +99,8 @@ class AdapterSync:
             raise SyncError(
                 f"adapter {adapter.version}: generator and learner differ by {gap:.4f} nats per token on the canaries",
                 f"at version 0 they differ by {self._base_gap:.4f}, and sync.tolerance is {self._tolerance}",
-                "the generator does not serve what the learner trained; see logs/, the run can be resumed",
+                "the generator does not serve what the learner trained: see logs/; where both only round differently, "
+                "raise sync.tolerance; the run can be resumed",
             )
         moved = _mean_difference(learner_logps, base_logps)
         return SyncProof(adapter.version, adapter.sha256, self._replicas, gap, self._base_gap, moved)

@@ -23,9 +23,7 @@ DEPENDENTS = {
 """Settings by how they begin, and the kinds of commits that depend on them; on all other settings every one does."""
 AFTER_SAMPLES = (*FREE, "evaluation.", "groups.", "objective", "training.")
 """Settings that a round's committed samples and scores do not depend on."""
-_KEY = re.compile(
-    r"\b(?:evaluation|groups|loop|model|objective|prompts|sampling|samples|scoring|sync|training)\.[a-z_]+"
-)
+_KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
 
 
 def is_bound(key: str, committed: Collection[str]) -> bool:
@@ -40,9 +38,10 @@ def is_bound(key: str, committed: Collection[str]) -> bool:
     return not kinds.isdisjoint(committed)
 
 
-def bound_keys(text: str, committed: Collection[str]) -> list[str]:
-    """The settings that a text names, as far as anything committed depends on them."""
-    return sorted({key for key in _KEY.findall(text) if is_bound(key, committed)})
+def bound_keys(text: str, config: Mapping[str, object], committed: Collection[str]) -> list[str]:
+    """The settings of a config that a text names, as far as anything committed depends on them."""
+    named = set(_KEY.findall(text)) & _flatten(config).keys()
+    return sorted(key for key in named if is_bound(key, committed))
 
 
 def differences(saved: Mapping[str, object], config: Mapping[str, object]) -> dict[str, str]:

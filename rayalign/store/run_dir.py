@@ -101,9 +101,13 @@ class RunDir:
 
     def explain(self, error: RayalignError) -> None:
         """Add to an error's remedy what it takes to change a setting that it names and that results depend on."""
-        if bound := bound_keys(error.remedy, self.committed_kinds()):
-            way = "--fork NAME with the change goes on under a new name" if self._forkable else "set another run.name"
-            error.remedy += f" ({', '.join(bound)}: what is done depends on it; {way})"
+        if bound := bound_keys(error.remedy, self.saved_config() or {}, self.committed_kinds()):
+            way = (
+                "give --fork NAME with the change to go on"
+                if self._forkable
+                else "set another run.name with the change"
+            )
+            error.remedy += f" (what is done depends on {' and '.join(bound)}: {way})"
 
     @property
     def begun(self) -> bool:

@@ -130,7 +130,9 @@ def test_run_folder_of_another_config(capfd, demo_folder, tmp_path: Path) -> Non
     from rayalign.store.run_dir import RunDir
 
     config = load_config(CONFIGS / "quickstart.yaml", [f"run.dir={tmp_path / 'runs'}"])
-    RunDir(tmp_path / "runs" / "quickstart").open(redact(config.to_dict()))
+    folder = RunDir(tmp_path / "runs" / "quickstart")
+    folder.open(redact(config.to_dict()))
+    folder.round(1).commit("train-00000", {})
     error = refused(capfd, tmp_path, "sampling.responses=2")
     assert "sampling.responses: 8 -> 2" in error and "--fork" in error
 
@@ -142,7 +144,7 @@ def test_mended_input_is_accepted_by_the_same_run_name(capfd, demo_folder, tmp_p
 
 
 def begun(config: Path, tmp_path: Path, *settings: str) -> None:
-    """A run folder as a first attempt leaves it that was stopped before it did anything."""
+    """A run folder as a first attempt leaves it that was stopped after its first commit."""
     from rayalign.config.file import load_config, redact
     from rayalign.launch.inputs import read_inputs
     from rayalign.launch.run import _inputs_read
@@ -155,6 +157,7 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
         inputs = read_inputs(read, tmp_path, console, tmp_path, folder.date)
     folder.open(redact(read.to_dict()))
     folder.keep_inputs(_inputs_read(inputs))
+    folder.round(1).commit("prompts", {})
 
 
 @pytest.mark.parametrize(
