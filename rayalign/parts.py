@@ -5,7 +5,7 @@ The loop drives these six parts; `launch` wires the real ones from `actors/`, te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -41,6 +41,10 @@ class Generator(Protocol):
         """
         ...
 
+    def under_way(self) -> int:
+        """Answers that are finished, of shards that are not; may be asked from another thread."""
+        ...
+
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         """Per replica, the raw log-probability of every response token (nats), computed by that replica."""
         ...
@@ -63,6 +67,10 @@ class GroupBuilder(Protocol):
 
 
 class Learner(Protocol):
+    def progress(self) -> float:
+        """The share of an update under way that is done, 0 to 1; may be asked from another thread."""
+        ...
+
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
         """Train one round from `parent` (null: from the base) and give the new adapter."""
         ...
@@ -111,8 +119,14 @@ class Reporter(Protocol):
         """One line of `metrics.jsonl`."""
         ...
 
-    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> AbstractContextManager[StageProgress]:
-        """A progress bar over one stage of a round; its end is an event with seconds, items and tokens."""
+    def stage(
+        self, name: str, round_index: int, total: int, done: int = 0, probe: Callable[[], int] | None = None
+    ) -> AbstractContextManager[StageProgress]:
+        """A progress bar over one stage of a round; its end is an event with seconds, items and tokens.
+
+        Args:
+            probe: items that are done of what is under way; asked now and then, from another thread.
+        """
         ...
 
     def write(self) -> None:

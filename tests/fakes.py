@@ -121,6 +121,9 @@ class FakeGenerator:
                     )
             yield SampledShard(shard, samples)
 
+    def under_way(self) -> int:
+        return 0
+
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         version = self.serves(adapter.version)
         answer = [[logprob(t, version) for t in s.response_token_ids] for s in sequences]
@@ -197,6 +200,9 @@ class FakeLearner:
     def __init__(self, run_dir: RunDir, fuse: Fuse) -> None:
         self.run_dir, self.fuse = run_dir, fuse
 
+    def progress(self) -> float:
+        return 0.0
+
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
         self.fuse.tick()
         digest = hashlib.sha256((parent.sha256 if parent else "base").encode())
@@ -243,7 +249,9 @@ class FakeReporter:
         self.events.append((kind, fields))
 
     @contextmanager
-    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[FakeProgress]:
+    def stage(
+        self, name: str, round_index: int, total: int, done: int = 0, probe: Any = None
+    ) -> Iterator[FakeProgress]:
         self.stages.append((name, round_index, total, done))
         yield FakeProgress()
 

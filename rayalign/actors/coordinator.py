@@ -72,6 +72,7 @@ class Coordinator:
         self._outcome: Answer = None
         self._no_start: Failed | None = None
         self._stopped = False
+        self._progress = 0.0
 
     @ray.method
     async def begin_attempt(self, world: int) -> int:
@@ -79,7 +80,7 @@ class Coordinator:
         async with self._changed:
             self._attempt += 1
             self._world = world
-            self._workers, self._answers = {}, {}
+            self._workers, self._answers, self._progress = {}, {}, 0.0
             self._changed.notify_all()
             return self._attempt
 
@@ -126,9 +127,19 @@ class Coordinator:
             self._changed.notify_all()
 
     @ray.method
+    async def note(self, attempt: int, share: float) -> None:
+        """How much of the current task is done, 0 to 1, by what the first rank has done of its part."""
+        if attempt == self._attempt:
+            self._progress = share
+
+    @ray.method
+    async def progress(self) -> float:
+        return self._progress
+
+    @ray.method
     async def submit(self, task: Task) -> None:
         async with self._changed:
-            self._task, self._answers = task, {}
+            self._task, self._answers, self._progress = task, {}, 0.0
             self._changed.notify_all()
 
     @ray.method

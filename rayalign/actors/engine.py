@@ -80,6 +80,7 @@ class Engine:
         # Prompts come as token ids: only how an answer begins and ends is asked of it here.
         self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
         self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
+        self.under_way = 0  # Requests that are finished, of jobs that are not.
         self._held: int | None = None
         self._changing: list[Future[ReplicaState]] = []
         self._lora: LoRARequest | None = None
@@ -219,7 +220,9 @@ class Engine:
         for output in finished_requests(self._engine):
             job, position = running.pop(output.request_id)
             job.outputs[position] = output
+            self.under_way += 1
             if len(job.outputs) == len(job.requests):
+                self.under_way -= len(job.requests)
                 job.done.set_result([job.outputs[i] for i in range(len(job.requests))])
 
     def _refusal(self, asked: int) -> AdapterVersionError:

@@ -26,6 +26,9 @@ from rayalign.records import (
     TokenSequence,
 )
 
+PROBE_S = 2.0
+"""How long replicas may take to say how far they are, before their answer is not waited for."""
+
 
 class GeneratorActor:
     """One vLLM engine for the whole run. Calls run concurrently; the engine batches what they ask for."""
@@ -49,6 +52,9 @@ class GeneratorActor:
     def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:
         return self._engine.sample(prompts, plan, version)
 
+    def under_way(self) -> int:
+        return self._engine.under_way
+
     def logps(self, sequences: Sequence[TokenSequence], version: int) -> list[list[float]]:
         return self._engine.logps(sequences, version)
 
@@ -61,6 +67,9 @@ class GeneratorHandle(Replica, Protocol):
 
     @property
     def sample(self) -> Method[[Sequence[Prompt], SamplingPlan, int], list[Sample]]: ...
+
+    @property
+    def under_way(self) -> Method[[], int]: ...
 
     @property
     def logps(self) -> Method[[Sequence[TokenSequence], int], list[list[float]]]: ...
@@ -121,6 +130,11 @@ class RayGenerator:
 
         for shard, samples in self.pool.map("sample", ask, shards):
             yield SampledShard(shard, samples)
+
+    def under_way(self) -> int:
+        asked = [replica.under_way.remote() for replica in self.pool.replicas]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_S)
+        return sum(ray.get(done))
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         answers = self.pool.broadcast(

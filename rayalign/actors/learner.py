@@ -104,6 +104,9 @@ class RayLearner:
             "see logs/learner-0.log and `ray status`, or raise limits.start_timeout_s",
         )
 
+    def progress(self) -> float:
+        return ray.get(self._coordinator.progress.remote(), timeout=POLL_S)
+
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
         result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent))
         assert isinstance(result, UpdateResult)

@@ -50,11 +50,16 @@ def train_loop(arguments: dict[str, WorkerSetup]) -> None:
         return
     # After loading: a group that is announced must be able to take work.
     ray.get(coordinator.announce.remote(attempt, rank, describe_process(f"learner-{rank}")))
+
+    def note(share: float) -> None:
+        if rank == 0:
+            coordinator.note.remote(attempt, share)
+
     last = 0
     while (task := ray.get(coordinator.next_task.remote(attempt, last))) is not None:
         answer: Answer
         try:
-            answer = worker.do(task.work)
+            answer = worker.do(task.work, note)
         except (RayalignError, ValueError) as error:
             log.exception("task %s failed", task.id)
             answer = Failed(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 T = TypeVar("T")
+Note = Callable[[float], None]
+"""Takes how much of an update is done, 0 to 1."""
 
 SCORED_TOGETHER = 256
 """Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
@@ -75,18 +77,27 @@ class LearnerWorker:
         self._base_name = config.model.base
         self._loaded: str | None = None
 
-    def do(self, work: UpdateWork | LogpsWork) -> UpdateResult | list[list[float]] | None:
+    def do(self, work: UpdateWork | LogpsWork, note: Note) -> UpdateResult | list[list[float]] | None:
         """Do a task's work, together with all other ranks."""
         match work:
             case UpdateWork():
-                return self.update(work.round_index, work.folder, work.files, work.parent)
+                return self.update(work.round_index, work.folder, work.files, work.parent, note)
             case LogpsWork():
                 return self.logps(work.sequences, work.which, work.current, work.round_start)
 
     def update(
-        self, round_index: int, folder: Folder, files: list[str], parent: AdapterFiles | None
+        self,
+        round_index: int,
+        folder: Folder,
+        files: list[str],
+        parent: AdapterFiles | None,
+        note: Note = lambda share: None,
     ) -> UpdateResult | None:
-        """Train one round on the groups in `files` below `folder`, from `parent`."""
+        """Train one round on the groups in `files` below `folder`, from `parent`.
+
+        Args:
+            note: told after each micro-batch which share of the update is done, 0 to 1.
+        """
         started = time.perf_counter()
         self._load(parent)
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
@@ -107,6 +118,7 @@ class LearnerWorker:
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
+        context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
         # From here on the weights are nobody's: an update that breaks off must not pass for the adapter it began with.
         self._loaded = None
         with self._zero.updating() as (engine, optimizer):
@@ -114,7 +126,7 @@ class LearnerWorker:
                 rate = learning_rate(training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                stats = self._step(engine, step, groups, references, round_index)
+                stats = self._step(engine, step, groups, references, context, _part(note, number, len(steps)))
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -211,14 +223,15 @@ class LearnerWorker:
         step: Step,
         groups: GroupRows,
         references: dict[int, References],
-        round_index: int,
+        context: StepContext,
+        note: Note,
     ) -> dict[str, float]:
-        context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
         mine = [groups[g] for batch in step.ranks[self._rank] for g in batch]
         counts = self._gather(count_units(self._config.objectives, mine))
         units = {name: sum(count[name] for count in counts) for name in counts[0]}
         loss_sum, means = 0.0, Means()
-        for batch in step.ranks[self._rank]:
+        for number, batch in enumerate(step.ranks[self._rank]):
+            note(number / len(step.ranks[self._rank]))
             if not batch:
                 engine.backward(empty_loss(engine, context), scale_wrt_gas=False)
                 continue
@@ -230,7 +243,7 @@ class LearnerWorker:
             loss_sum += float(loss.detach())
             means.merge(metrics)
         # Before the step, and on all ranks: one that stops alone would leave the others waiting inside it.
-        self._check_finite(loss_sum, round_index)
+        self._check_finite(loss_sum, context.round_index)
         engine.step()
         norm = engine.get_global_grad_norm()
         total = Means()
@@ -256,6 +269,11 @@ class LearnerWorker:
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered
+
+
+def _part(note: Note, number: int, parts: int) -> Note:
+    """What takes the share that is done of one of several equal parts."""
+    return lambda share: note((number + share) / parts)
 
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:

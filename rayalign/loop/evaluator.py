@@ -100,8 +100,11 @@ class HeldOutEvaluator:
         if files is None:
             return dict.fromkeys(keys, 0.0)
         sequences = [TokenSequence(self._prompts[r.sample.prompt_id].token_ids, r.sample.token_ids) for r in rows]
-        policy = self._learner.logps(sequences, "current", files)
-        base = self._learner.logps(sequences, "base", files)
+        with self._reporter.stage("measure KL", files.version, 2 * len(sequences)) as progress:
+            policy = self._learner.logps(sequences, "current", files)
+            progress.advance(len(sequences))
+            base = self._learner.logps(sequences, "base", files)
+            progress.advance(len(sequences))
         return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}
 
     def _baselines(self, round_index: int) -> dict[str, list[ScoredSample]]:
@@ -141,3 +144,6 @@ class Targets:
             samples = [Sample(p.id, 0, p.target or "", [], [], "stop", FROM_DATASET, 0) for p in prompts]
             advance(len(samples), 0)
             yield SampledShard(Shard(shard.index, prompts), samples)
+
+    def under_way(self) -> int:
+        return 0

@@ -137,7 +137,9 @@ def consume(run: Run, round_index: int, groups: Groups, parent: SavedAdapter, sy
         round_dir.take_back_adapter()
     new = round_dir.adapter() or _update(run, round_dir, groups, parent)
     try:
-        proof = sync.sync(new)
+        with run.parts.reporter.stage("sync", round_index, 1) as progress:
+            proof = sync.sync(new)
+            progress.advance(1)
     except SyncError:
         round_dir.set_aside_adapter(tolerance=tolerance, settings=learned)
         raise
@@ -153,8 +155,13 @@ def _settings(config: RunConfig, *sections: str) -> JsonObject:
 
 def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter) -> SavedAdapter:
     """Train and commit the round's adapter; returns it as it was stored, which is what will be served."""
-    with run.parts.reporter.stage("update", round_dir.index, groups.kept) as progress:
-        result = run.parts.learner.update(round_dir.index, groups, parent.files)
+    learner = run.parts.learner
+
+    def under_way() -> int:
+        return int(learner.progress() * groups.kept)
+
+    with run.parts.reporter.stage("update", round_dir.index, groups.kept, probe=under_way) as progress:
+        result = learner.update(round_dir.index, groups, parent.files)
         progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
     round_dir.forget_refused()
     files = {}

@@ -91,6 +91,10 @@ class Source(Protocol):
         """Finished shards in the order they finish."""
         ...
 
+    def under_way(self) -> int:
+        """Responses that are there, of shards that did not come in yet."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -109,6 +113,9 @@ class Sampled:
 
     def scored(self, shards: Iterable[Shard], advance: Advance) -> Iterator[ScoredShard]:
         return self.scorer.score(_counted(self.generator.sample(shards, self.plan, self.adapter), advance))
+
+    def under_way(self) -> int:
+        return self.generator.under_way()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,9 @@ class Given:
             advance(len(rows), sum(len(row.sample.token_ids) for row in rows))
             yield ScoredShard(shard, rows)
 
+    def under_way(self) -> int:
+        return 0
+
 
 def commit_shards(
     round_dir: RoundDir,
@@ -151,7 +161,8 @@ def commit_shards(
     """
     missing = shards.only(i for i in shards.indices if not round_dir.has_shard(purpose, i))
     total, todo = source.total(shards), source.total(missing)
-    with reporter.stage(stage, round_dir.index, total, done=total - todo) as progress:
+    probe = source.under_way if todo else None
+    with reporter.stage(stage, round_dir.index, total, done=total - todo, probe=probe) as progress:
         if missing.indices:
             for scored in source.scored(map(missing.make, missing.indices), progress.advance):
                 check_aligned(scored, _expected(scored.shard, source))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from rayalign.display import MISSING, display, display_order, format_interval, format_value
 from rayalign.records import EvalReport
 from rayalign.stopping import asked
+from rayalign.tracking.pulse import Probe, Pulse
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -34,15 +35,17 @@ TABLE_METRICS = (
 )
 WIDTH_WITHOUT_TERMINAL = 200
 COLUMN_GAP = 2
+BEAT_S, BEAT_OF_BARS_S = 20.0, 1.0
+"""How often a stage shows how far it is: by a line where there is no terminal, and by its bar."""
 CONTROL_CODES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Stage:
     """One stage of a round while it runs: counts what is done and knows its speed. Safe to advance from threads."""
 
-    def __init__(self, name: str, round_index: int, on_advance: Callable[[int], None]) -> None:
+    def __init__(self, name: str, round_index: int, on_advance: Callable[[], None]) -> None:
         self.name, self.round_index = name, round_index
-        self.items = self.tokens = 0
+        self.items = self.tokens = self.under_way = 0
         self._on_advance = on_advance
         self._lock = threading.Lock()
         self._start = time.monotonic()
@@ -61,15 +64,21 @@ class Stage:
         with self._lock:
             self.items += items
             self.tokens += tokens
-        self._on_advance(items)
+            self.under_way = max(0, self.under_way - items)
+        self._on_advance()
 
     def end(self) -> None:
+        self.under_way = 0
         self._end = time.monotonic()
+
+    def so_far(self) -> str:
+        """The seconds since the start, and the rates."""
+        return " · ".join(filter(None, [f"{self.seconds:.0f} s", self.rates()]))
 
     def rates(self) -> str:
         """`20.8 items/s · 5.3k tokens/s`; what was not counted is left out."""
         seconds = max(self.seconds, 1e-9)
-        counts = [(self.items, "items/s"), (self.tokens, "tokens/s")]
+        counts = [(self.items + self.under_way, "items/s"), (self.tokens, "tokens/s")]
         return " · ".join(f"{_short(count / seconds)} {unit}" for count, unit in counts if count)
 
     def summary(self, ended: str = "") -> str:
@@ -111,15 +120,31 @@ class Console:
         self._rich.print(self._printable(text), markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[Stage]:
-        """A bar over `total` items of which `done` were there before (they do not count towards the speed)."""
-        stage = Stage(name, round_index, lambda items: self._move_bar(bar, stage, items))
+    def stage(
+        self, name: str, round_index: int, total: int, done: int = 0, probe: Probe | None = None
+    ) -> Iterator[Stage]:
+        """A bar over `total` items of which `done` were there before (they do not count towards the speed).
+
+        Args:
+            probe: items done of what is under way, for the bar and the lines between.
+        """
+        stage = Stage(name, round_index, lambda: self._move_bar(bar, stage, done))
         bar = self._open_bar(stage.title, total, done)
+
+        def beat(under_way: int) -> None:
+            stage.under_way = max(stage.under_way, min(under_way, total - done - stage.items))
+            if self._live:
+                self._move_bar(bar, stage, done)
+            else:
+                self.say(f"{stage.title}  {done + stage.items + stage.under_way}/{total} · {stage.so_far()}")
+
+        pulse = Pulse(BEAT_OF_BARS_S if self._live else BEAT_S, beat, probe)
         ended = None
         try:
             yield stage
             ended = ""
         finally:
+            pulse.stop()
             stage.end()
             self._close_bar(bar)
             self.say(stage.summary(early_end() if ended is None else ended))
@@ -161,10 +186,11 @@ class Console:
                 self._progress.start()
             return self._progress.add_task(self._printable(title), total=total, completed=done, rates="")
 
-    def _move_bar(self, bar: TaskID | None, stage: Stage, items: int) -> None:
+    def _move_bar(self, bar: TaskID | None, stage: Stage, done: int) -> None:
         with self._lock:
             if self._progress is not None and bar is not None:
-                self._progress.update(bar, advance=items, rates=self._printable(stage.rates()))
+                completed = done + stage.items + stage.under_way
+                self._progress.update(bar, completed=completed, rates=self._printable(stage.rates()))
 
     def _close_bar(self, task: TaskID | None) -> None:
         with self._lock:

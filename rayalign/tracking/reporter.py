@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from rayalign.store.event_log import EventLog
 from rayalign.tracking.console import Console, Stage, early_end
+from rayalign.tracking.pulse import Probe
 
 
 class RunReporter:
@@ -28,9 +29,11 @@ class RunReporter:
             self.log.write(kind, **fields)
 
     @contextmanager
-    def stage(self, name: str, round_index: int, total: int, done: int = 0) -> Iterator[Stage]:
+    def stage(
+        self, name: str, round_index: int, total: int, done: int = 0, probe: Probe | None = None
+    ) -> Iterator[Stage]:
         """A bar while the stage runs; an event `stage` when it ends, with `failed` if by an exception, or `stopped`."""
-        with self.console.stage(name, round_index, total, done) as stage:
+        with self.console.stage(name, round_index, total, done, probe) as stage:
             try:
                 yield stage
             except BaseException:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -74,6 +75,42 @@ def test_rates_that_were_not_counted_are_left_out(clock: Clock) -> None:
         "round 1 · sync  1.5 s",
         "round 1 · score  2.0 s · 3000000 items · 1.5M items/s",
     ]
+
+
+def test_a_long_stage_says_how_far_it_is(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off a terminal by lines: what ended, what was there before, and what is done of what is under way."""
+    monkeypatch.setattr(console_module, "BEAT_S", 0.001)
+    stream, finished = io.StringIO(), [7]
+    with Console(stream).stage("sample", 1, total=40, done=20, probe=lambda: finished[0]) as stage:
+        _until(lambda: "round 1 · sample  27/40 · 0 s" in stream.getvalue())
+        clock.now += 2
+        stage.advance(10, tokens=400)
+        # A probe that answers late, or of more than there is, moves nothing back and nothing beyond the end.
+        finished[0] = 300
+        _until(lambda: "round 1 · sample  40/40 · 2 s · 10.0 items/s · 200.0 tokens/s" in stream.getvalue())
+        stage.advance(10, tokens=400)
+    assert stream.getvalue().splitlines()[-1] == "round 1 · sample  2.0 s · 20 items · 10.0 items/s · 400.0 tokens/s"
+
+
+def test_a_probe_that_fails_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "BEAT_S", 0.001)
+    stream, asked = io.StringIO(), []
+
+    def probe() -> int:
+        asked.append(1)
+        raise OSError("the actor is gone")
+
+    with Console(stream).stage("sample", 1, total=4, probe=probe):
+        _until(lambda: stream.getvalue().count("0/4") > 3)
+    assert len(asked) == 1 and "gone" not in stream.getvalue()
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(20_000):
+        if condition():
+            return
+        sleep(0.001)
+    raise AssertionError("it never happened")
 
 
 def test_failed_stage_says_so_and_raises(clock: Clock) -> None:
