@@ -23,6 +23,8 @@ LEADING = ("system", "history")
 ASKED_OF = ("instruction", "question", "query")
 """Fields of prompts that may be asked of a text in another field."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
+NO_FIELD = "no field"
+"""How the reason of a row begins that lacks a field."""
 SCORED_FIELD = "answer"
 """Scorers look for the right answer here."""
 
@@ -33,7 +35,8 @@ Row = Mapping[str, object]
 def require(record: Row, name: str) -> object:
     """The field's value, of any kind but null."""
     if name not in record:
-        raise BadRow(f"no field {name}", *_no_field(record, name), "name the format that these rows have")
+        remedy = "name the format that these rows have, or its fields: fields of samples and data, --field of convert"
+        raise BadRow(f"{NO_FIELD} {name}", *_no_field(record, name), remedy)
     if record[name] is None:
         raise BadRow(f"{name} is null")
     return record[name]
@@ -88,7 +91,7 @@ def prompt_field(record: Row, names: Sequence[str]) -> str:
         return next((name for name in there if record[name] is not None), there[0])
     lacking = " or ".join(names)
     remedy = "name the field that holds the prompt in prompts.field, or the format"
-    raise BadRow(f"no field {lacking}", *_no_field(record, lacking), remedy)
+    raise BadRow(f"{NO_FIELD} {lacking}", *_no_field(record, lacking), remedy)
 
 
 def asking_field(record: Row) -> str | None:
@@ -230,4 +233,4 @@ def way_out(name: str = "prompt") -> str:
 
 def _no_field(record: Row, lacking: str) -> tuple[str, str]:
     fields = ", ".join(str(key) for key in record) or "none"
-    return f"no field {lacking}; its fields are: {fields}", "a row needs it"
+    return f"{NO_FIELD} {lacking}; its fields are: {fields}", "a row needs it"

@@ -78,6 +78,9 @@ def test_unknown_fields_are_named_in_the_remedy(tmp_path: Path) -> None:
         load_dataset_rows(written(tmp_path, ROW), own=OwnNames(key="samples.fields"))
     assert "samples.fields: {prompt: NAME, chosen: NAME, rejected: NAME}" in caught.value.remedy
     assert "its rows are: q, good, bad" in caught.value.found
+    with pytest.raises(DataError, match="no field chosen: 1") as caught:
+        load_dataset_rows(written(tmp_path, ROW), "preference", own=OwnNames(key="samples.fields"))
+    assert "samples.fields: {prompt: NAME, chosen: NAME, rejected: NAME}" in caught.value.remedy
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
