@@ -223,7 +223,7 @@ def _is_name(field: str, value: str) -> bool:
     return squashed(field) != "context" and len(value.split()) == 1
 
 
-def way_out(name: str = "prompt") -> str:
+def way_out(name: str) -> str:
     """How a user says that one field is the whole prompt."""
     return (
         f"where {name} is the whole prompt, say so: prompts.field: {name}; for pairs and judged answers fields: "

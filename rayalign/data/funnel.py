@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
+from rayalign.data.fields import ASKING, CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
 from rayalign.data.held import lifted
 from rayalign.data.literals import turns_in
 from rayalign.data.names import named, part_of
@@ -127,7 +127,7 @@ def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) 
             raise BadRow(
                 f"{name} says something else than the prompt",
                 why="it may be a part of what was asked, which would be lost",
-                remedy=way_out(),
+                remedy=way_out(next((other for other in ASKING if other != name and record.get(other)), "prompt")),
             )
         if turns and name in CHATS:
             metadata = {key: value for key, value in metadata.items() if key != name}

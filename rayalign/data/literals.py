@@ -103,11 +103,12 @@ def by_rows(value: object, name: str) -> object:
     Raises:
         BadRow: the lists differ in length.
     """
-    if not isinstance(value, Mapping) or not value or not all(isinstance(cell, list) for cell in value.values()):
+    columns = {key: cell for key, cell in value.items() if cell is not None} if isinstance(value, Mapping) else {}
+    if not columns or not all(isinstance(cell, list) for cell in columns.values()):
         return value
-    if len({len(cell) for cell in value.values()}) > 1:
+    if len({len(cell) for cell in columns.values()}) > 1:
         raise BadRow(f"{name} has lists of different lengths")
-    return [dict(zip(value, line, strict=True)) for line in zip(*value.values(), strict=True)]
+    return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
 
 
 def _unquoted(text: str) -> str | None:

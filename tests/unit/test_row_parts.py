@@ -86,6 +86,7 @@ def test_what_belongs_to_the_conversation_is_in_it(
          "system of metadata is not the system that the row has already"),
         ({"prompt": FISH, "image": {"bytes": None, "path": "a.png"}}, "the row has image, and only texts can be kept"),
         ({"messages": None}, "messages is null"),
+        ({"conversations": {"from": None, "value": None}}, "conversations has a message without a role"),
         ({"conversations": []}, "conversations is empty"),
         ({"messages": {"role": ["user"], "content": ["a", "b"]}}, "messages has lists of different lengths"),
     ],
@@ -126,6 +127,7 @@ def test_lists_by_columns() -> None:
     row = DatasetRow([user(FISH)], target=COD)
     assert read({"conversations": {"from": ["human", "gpt"], "value": [FISH, COD]}}) == row
     assert read({"messages": '{"role": ["user", "assistant"], "content": ["Name a fish.", "Cod."]}'}) == row
+    assert read({"messages": {"role": ["user", "assistant"], "content": [FISH, COD], "tool_calls": None}}) == row
     ranked = {"prompt": FISH, "answers": {"answer": [COD, CAR], "rank": [1.0, 2.0]}}
     rated = {"prompt": FISH, "completions": {"response": [COD, CAR], "overall_score": [8.0, 1.0]}}
     for record, scores in ((ranked, [-1.0, -2.0]), (rated, [8.0, 1.0])):
