@@ -11,7 +11,7 @@ from rayalign.data.dataset import BadRow, Completion
 from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
 from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
+from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
@@ -122,14 +122,12 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
         more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
         content = "\n".join((value, *filter(None, more.values()))) if more else value
         return [{"role": "user", "content": content}], {name, *more}
-    if value is None:
-        raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name), {name}
-    if value == []:
-        raise BadRow(f"{name} is empty")
-    if not isinstance(value, list) or not isinstance(value[0], str):
-        raise BadRow(f"{name} is not text")
+    if name in CHATS and (value is None or value == []):
+        raise BadRow(f"{name} is {'null' if value is None else 'empty'}")
+    if not isinstance(value, list) or not value or not isinstance(value[0], str):
+        raise BadRow(NOT_TEXT)
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}], {name}
