@@ -102,10 +102,10 @@ def _validated(model: type[T], data: JsonObject, path: Path | str, overrides: Se
         raise ConfigError("\n".join([f"{source}: {counted}", *(f"  {line}" for line in lines)])) from None
 
 
-def with_defaults(saved: JsonObject) -> JsonObject:
+def with_defaults(saved: JsonObject, kind: type[Section] = RunConfig) -> JsonObject:
     """A saved config with the defaults of all keys that it lacks; as it is where this version cannot read it."""
     try:
-        return RunConfig.model_validate(saved, strict=True).to_dict()
+        return kind.model_validate(saved, strict=True).to_dict()
     except ValidationError:
         return saved
 

@@ -11,7 +11,7 @@ from rayalign.data.dataset import BadRow, Completion
 from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
 from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
+from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
@@ -23,6 +23,8 @@ LEADING = ("system", "history")
 ASKED_OF = ("instruction", "question", "query")
 """Fields of prompts that may be asked of a text in another field."""
 TARGET_FIELDS = ("target", "output", "response", "completion", "answer")
+NO_FIELD = "no field"
+"""How the reason of a row begins that lacks a field."""
 SCORED_FIELD = "answer"
 """Scorers look for the right answer here."""
 
@@ -33,7 +35,8 @@ Row = Mapping[str, object]
 def require(record: Row, name: str) -> object:
     """The field's value, of any kind but null."""
     if name not in record:
-        raise BadRow(f"no field {name}", *_no_field(record, name), "name the format that these rows have")
+        remedy = "name the format that these rows have, or its fields: fields of samples and data, --field of convert"
+        raise BadRow(f"{NO_FIELD} {name}", *_no_field(record, name), remedy)
     if record[name] is None:
         raise BadRow(f"{name} is null")
     return record[name]
@@ -88,7 +91,7 @@ def prompt_field(record: Row, names: Sequence[str]) -> str:
         return next((name for name in there if record[name] is not None), there[0])
     lacking = " or ".join(names)
     remedy = "name the field that holds the prompt in prompts.field, or the format"
-    raise BadRow(f"no field {lacking}", *_no_field(record, lacking), remedy)
+    raise BadRow(f"{NO_FIELD} {lacking}", *_no_field(record, lacking), remedy)
 
 
 def asking_field(record: Row) -> str | None:
@@ -119,14 +122,12 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
         more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
         content = "\n".join((value, *filter(None, more.values()))) if more else value
         return [{"role": "user", "content": content}], {name, *more}
-    if value is None:
-        raise BadRow(f"{name} is null")
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name), {name}
-    if value == []:
-        raise BadRow(f"{name} is empty")
-    if not isinstance(value, list) or not isinstance(value[0], str):
-        raise BadRow(f"{name} is not text")
+    if name in CHATS and (value is None or value == []):
+        raise BadRow(f"{name} is {'null' if value is None else 'empty'}")
+    if not isinstance(value, list) or not value or not isinstance(value[0], str):
+        raise BadRow(NOT_TEXT)
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}], {name}
@@ -220,7 +221,7 @@ def _is_name(field: str, value: str) -> bool:
     return squashed(field) != "context" and len(value.split()) == 1
 
 
-def way_out(name: str = "prompt") -> str:
+def way_out(name: str) -> str:
     """How a user says that one field is the whole prompt."""
     return (
         f"where {name} is the whole prompt, say so: prompts.field: {name}; for pairs and judged answers fields: "
@@ -230,4 +231,4 @@ def way_out(name: str = "prompt") -> str:
 
 def _no_field(record: Row, lacking: str) -> tuple[str, str]:
     fields = ", ".join(str(key) for key in record) or "none"
-    return f"no field {lacking}; its fields are: {fields}", "a row needs it"
+    return f"{NO_FIELD} {lacking}; its fields are: {fields}", "a row needs it"

@@ -36,8 +36,9 @@ def _ultrafeedback(record: Row) -> bool:
 
 def _answers_and_scores(record: Row) -> bool:
     """Whether there are answers A0, A1, ... and scores of such, be it of others."""
-    numbers = [name for name in record if name[:1] == "A" and name[1:].isdecimal()]
-    return bool(numbers) and any(name[:7] == "score_A" and name[7:].isdecimal() for name in record)
+    names = [name for name in record if isinstance(name, str)]
+    answered = any(name[:1] == "A" and name[1:].isdecimal() for name in names)
+    return answered and any(name[:7] == "score_A" and name[7:].isdecimal() for name in names)
 
 
 def _is_list(record: Row, name: str) -> bool:

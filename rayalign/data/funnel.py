@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
+from rayalign.data.fields import ASKING, CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
 from rayalign.data.held import lifted
 from rayalign.data.literals import turns_in
-from rayalign.data.names import named, part_of
+from rayalign.data.names import named, part_of, squashed
 from rayalign.data.plain import plain_row, strict, unicode_text
 from rayalign.data.turns import conversation, history, is_blank, is_conversation
 from rayalign.records import JsonObject, Message
 
 BLANK = "blank prompt"
 NO_USER_TURN = "no user turn to answer"
-REPEATED = (*PROMPT_FIELDS, "input", "context", "passage")
+REPEATED = frozenset((*PROMPT_FIELDS, "input", "context", "passage"))
 """Fields that may say again what is asked. What they say beside it must not be lost."""
 _NO_TEXT = ("tools", "media")
 
@@ -114,8 +114,8 @@ def _answer_texts(row: DatasetRow) -> Iterator[str | None]:
 def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) -> JsonObject:
     """The metadata without conversations that the row repeats, which must say nothing new."""
     metadata = row.metadata
-    for name in REPEATED:
-        if name not in metadata or metadata[name] is not record.get(name):
+    for name in [name for name in record if squashed(name) in REPEATED]:
+        if name not in metadata or metadata[name] is not record[name] or _is_label(name, record[name]):
             continue
         value = turns_in(metadata[name], name)
         turns = conversation(value, name) if is_conversation(value) else []
@@ -127,11 +127,17 @@ def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) 
             raise BadRow(
                 f"{name} says something else than the prompt",
                 why="it may be a part of what was asked, which would be lost",
-                remedy=way_out(),
+                remedy=way_out(next((other for other in ASKING if other != name and record.get(other)), "prompt")),
             )
         if turns and name in CHATS:
             metadata = {key: value for key, value in metadata.items() if key != name}
     return metadata
+
+
+def _is_label(name: str, value: object) -> bool:
+    """Whether a field beside a prompt says nothing, or in one word of what kind the row is."""
+    one_word = isinstance(value, str) and len(value.split()) == 1
+    return part_of(name) in ("input", "passage") and (is_blank(value) or (one_word and part_of(name) == "passage"))
 
 
 def _repeats(texts: Sequence[str], known: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ _BEGINS = re.compile(r"\s*(?:[\"\[({]|array)")
 _LIST = re.compile(r"\s*(?:array\()?\s*[\[(]\s*")
 _TURNS = re.compile(r"\s*(?:array\()?\s*[\[(]\s*(?:array\()?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
 _OBJECTS = re.compile(r"\s*[\[(]?\s*\{\s*['\"]")
+_TEXTS = re.compile(r"\s*\[\s*['\"]\s*\{\s*\\?['\"]")
 _QUOTED = re.compile(r"\s*\"\s*(?:\\\\*\"\s*)*[\[{(]")
 _WHO = "(?:system|developer|user|human|assistant|gpt|tool)"
 _KEYLESS = re.compile(
@@ -50,6 +51,8 @@ def turns_in(value: object, name: str) -> object:
     if (inner := _unquoted(value)) is not None:
         turns = turns_in(inner, name)
         return value if isinstance(turns, str) else turns
+    if _TEXTS.match(value):
+        return _turns_of_list(value, name)
     if value.rstrip().endswith(("]", "}", "…")) and _KEYLESS.match(value):
         raise _unreadable(name)
     if not (_OBJECTS.match(value) or _TURNS.match(value)):
@@ -69,6 +72,15 @@ def turns_in(value: object, name: str) -> object:
     if any(map(is_turn, items)):
         raise _unreadable(name)
     return value
+
+
+def _turns_of_list(text: str, name: str) -> object:
+    """The turns of a text that is a list of such texts; any other text as it is."""
+    try:
+        found = _turns_of_texts(_parsed(text, name), name)
+    except BadRow:
+        return text
+    return found if isinstance(found, list) and all(map(is_turn, found)) else text
 
 
 def _turns_of_texts(value: object, name: str) -> object:
@@ -103,11 +115,12 @@ def by_rows(value: object, name: str) -> object:
     Raises:
         BadRow: the lists differ in length.
     """
-    if not isinstance(value, Mapping) or not value or not all(isinstance(cell, list) for cell in value.values()):
+    columns = {key: cell for key, cell in value.items() if cell is not None} if isinstance(value, Mapping) else {}
+    if not columns or not all(isinstance(cell, list) for cell in columns.values()):
         return value
-    if len({len(cell) for cell in value.values()}) > 1:
+    if len({len(cell) for cell in columns.values()}) > 1:
         raise BadRow(f"{name} has lists of different lengths")
-    return [dict(zip(value, line, strict=True)) for line in zip(*value.values(), strict=True)]
+    return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
 
 
 def _unquoted(text: str) -> str | None:

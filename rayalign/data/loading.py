@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.data.fields import NO_FIELD
 from rayalign.data.formats import DETECT_ROWS, FORMATS, NO_NAMES, Format, choose_format, format_of, read_record
 from rayalign.data.own_names import OwnNames
 from rayalign.data.scratch_db import ScratchDb
@@ -81,12 +82,13 @@ def iter_dataset_rows(
     found = choose_format(format, [(row.name, row.record) for row in first], source, own)
     stream = RowStream(iter(()), found.format, found.reason)
     form = dataclasses.replace(FORMATS[found.format], is_named="prompt" in own.names)
-    stream.rows = _rows(itertools.chain(first, records), form, stream, source, on_bad_rows)
+    naming = own.remedy([row.record for row in first])
+    stream.rows = _rows(itertools.chain(first, records), form, stream, source, on_bad_rows, naming)
     return stream
 
 
 def _rows(
-    records: Iterable[SourceRow], form: Format, stream: RowStream, source: str, on_bad_rows: str
+    records: Iterable[SourceRow], form: Format, stream: RowStream, source: str, on_bad_rows: str, naming: str
 ) -> Iterator[DatasetRow]:
     good = 0
     for source_row in records:
@@ -96,7 +98,7 @@ def _rows(
                 if on_bad_rows == "fail":
                     raise row.error(name)
                 stream.skipped.setdefault(row.reason, []).append(name)
-                stream.remedy = stream.remedy or row.remedy
+                stream.remedy = stream.remedy or (naming if row.reason.startswith(NO_FIELD) else row.remedy)
                 continue
             for reason, answers in row.left_out.items():
                 if on_bad_rows == "fail":

@@ -43,6 +43,9 @@ MISSING = frozenset(
         "n/a",
         "#N/A",
         "<noinput>",
+        '""',
+        '"[]"',
+        '"null"',
         "[null]",
         "[None]",
         "[nan]",
@@ -182,7 +185,7 @@ def _message(turn: Turn, name: str) -> Message:
             "rename its fields to role and content",
         )
     if not isinstance(role := turn[who], str):
-        raise BadRow(NOT_TEXT)
+        raise BadRow(f"{name} has a message without a role")
     known = ROLES.get(role) or ROLES.get(role.strip().lower())
     if known is None:
         raise BadRow(f"a message has the role {role[:_SHOWN]!r}, which is none of system, user and assistant")

@@ -98,7 +98,7 @@ def _open(section: SamplesSection, config_dir: Path) -> RowStream:
         from rayalign.demo.datasets import demo_dataset
 
         return RowStream(iter(demo_dataset(section.format)), f"demo_{section.format}", "the demo world's own")
-    own = OwnNames(section.fields, "samples.fields")
+    own = OwnNames({**section.fields}, "samples.fields")
     return iter_dataset_rows(locate(section.source, config_dir), section.format, own=own)
 
 

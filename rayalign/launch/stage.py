@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rayalign.config.file import redact
+from rayalign.config.file import redact, with_defaults
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ConfigError
 from rayalign.launch.models import MADE, find_base
@@ -61,7 +61,7 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
         own_console(logs / "driver.log") as console,
     ):
         saved = {"stage": kind, **redact(config.to_dict())}
-        existed = run_dir.check(saved)
+        existed = run_dir.check(saved, _with_defaults)
         facts = stage.finished()
         if facts is not None:
             console.say(f"{TITLES[kind]}: done before -> {stage.root}")
@@ -70,6 +70,11 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
             facts = _train(kind, config, config_dir, stage, run_dir, saved, console, logs)
         console.say(describe_result(kind, facts))
     return facts
+
+
+def _with_defaults(saved: JsonObject) -> JsonObject:
+    settings = {key: value for key, value in saved.items() if key != "stage"}
+    return {**saved, **with_defaults(settings, StageConfig)}
 
 
 def describe_result(kind: StageKind, facts: JsonObject) -> str:
@@ -99,7 +104,7 @@ def _train(
     for notice in notices(inputs.base, f"model.base {config.model.base}"):
         console.say(notice)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
-    run_dir.open(saved)
+    run_dir.open(saved, _with_defaults)
     run_dir.keep_inputs(inputs.digests())
     data = write_rows(config, stage, inputs, console, logs)
     from rayalign.actors.process import QUIET_ENV

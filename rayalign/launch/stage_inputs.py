@@ -114,7 +114,7 @@ def _dataset(
         if kind == "sft":
             return sft_dataset(seed, data.rows), sft_dataset(seed + HOLDOUT_SEED, data.holdout), {}
         return pair_dataset(seed, data.rows), pair_dataset(seed, data.holdout, "holdout"), {}
-    own = OwnNames(data.fields, "data.fields")
+    own = OwnNames({**data.fields}, "data.fields")
     found = load_dataset_rows(locate(data.source, config_dir), data.format, own=own)
     ids = [prompt_id(row.messages) for row in found.rows]
     # A prompt may have several rows: all of them are held out, or none.

@@ -55,6 +55,14 @@ def test_the_way_out_of_a_prompt_source(tmp_path: Path) -> None:
     assert [row.messages for row in load_prompt_rows(source, "prompt").rows] == [[user(FISH)]]
 
 
+def test_the_way_out_names_a_field_that_the_row_has(tmp_path: Path) -> None:
+    source = written(tmp_path, {"question": FISH, "input": "Other?"})
+    with pytest.raises(DataError, match="input says something else") as caught:
+        list(load_prompt_rows(source).rows)
+    assert "prompts.field: question;" in caught.value.remedy
+    assert [row.messages for row in load_prompt_rows(source, "question").rows] == [[user(FISH)]]
+
+
 def test_a_named_field_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"d\.jsonl, line 1: fields: \{chosen: good\}: no field good; .* are: q, best"):
         load_dataset_rows(written(tmp_path, {"q": FISH, "best": COD}), own=OwnNames(OWN))
@@ -78,6 +86,9 @@ def test_unknown_fields_are_named_in_the_remedy(tmp_path: Path) -> None:
         load_dataset_rows(written(tmp_path, ROW), own=OwnNames(key="samples.fields"))
     assert "samples.fields: {prompt: NAME, chosen: NAME, rejected: NAME}" in caught.value.remedy
     assert "its rows are: q, good, bad" in caught.value.found
+    with pytest.raises(DataError, match="no field chosen: 1") as caught:
+        load_dataset_rows(written(tmp_path, ROW), "preference", own=OwnNames(key="samples.fields"))
+    assert "samples.fields: {prompt: NAME, chosen: NAME, rejected: NAME}" in caught.value.remedy
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

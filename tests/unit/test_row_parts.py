@@ -39,6 +39,8 @@ def read(record: dict[str, Any]) -> DatasetRow | BadRow:
         ({"question": f"The cod swims. {FISH}", "context": "The cod swims."}, [user(f"The cod swims. {FISH}")], {}),
         ({"prompt": f"The cod swims. {FISH}", "context": "The cod swims."}, [user(f"The cod swims. {FISH}")],
          {"context": "The cod swims."}),
+        ({"prompt": FISH, "context": "train"}, [user(FISH)], {"context": "train"}),
+        ({"prompt": FISH, "input": "nan"}, [user(FISH)], {"input": "nan"}),
         ({"question": FISH, "answer": COD, "feedback": "Good.", "context": "The cod swims."}, [ASKED], {}),
         ({"instruction": FISH, "context": "The cod swims.", "output": COD, "judgment": None}, [ASKED], {}),
         ({"prompt": FISH, "chat_history": [["Hi", "Hello"]]}, TWO, {}),
@@ -71,6 +73,7 @@ def test_what_belongs_to_the_conversation_is_in_it(
         ({"question": FISH, "context": {"title": ["a"], "sentences": [["b"]]}}, "context is not text"),
         ({"question": FISH, "passage": ["a", "b"]}, "passage is not text"),
         ({"prompt": FISH, "context": "The cod swims."}, "context says something else than the prompt"),
+        ({"prompt": FISH, "Context": "The cod swims."}, "Context says something else than the prompt"),
         ({"messages": [user(FISH), assistant(COD)], "context": "An eel."},
          "context says something else than the prompt"),
         ({"passage": "The cod swims.", "chosen": "It is a", "rejected": "It is b"}, "no prompt beside passage"),
@@ -86,6 +89,7 @@ def test_what_belongs_to_the_conversation_is_in_it(
          "system of metadata is not the system that the row has already"),
         ({"prompt": FISH, "image": {"bytes": None, "path": "a.png"}}, "the row has image, and only texts can be kept"),
         ({"messages": None}, "messages is null"),
+        ({"conversations": {"from": None, "value": None}}, "conversations has a message without a role"),
         ({"conversations": []}, "conversations is empty"),
         ({"messages": {"role": ["user"], "content": ["a", "b"]}}, "messages has lists of different lengths"),
     ],
@@ -126,6 +130,7 @@ def test_lists_by_columns() -> None:
     row = DatasetRow([user(FISH)], target=COD)
     assert read({"conversations": {"from": ["human", "gpt"], "value": [FISH, COD]}}) == row
     assert read({"messages": '{"role": ["user", "assistant"], "content": ["Name a fish.", "Cod."]}'}) == row
+    assert read({"messages": {"role": ["user", "assistant"], "content": [FISH, COD], "tool_calls": None}}) == row
     ranked = {"prompt": FISH, "answers": {"answer": [COD, CAR], "rank": [1.0, 2.0]}}
     rated = {"prompt": FISH, "completions": {"response": [COD, CAR], "overall_score": [8.0, 1.0]}}
     for record, scores in ((ranked, [-1.0, -2.0]), (rated, [8.0, 1.0])):

@@ -112,6 +112,17 @@ def test_a_finished_stage_is_not_done_again(tmp_path: Path, capfd: pytest.Captur
     assert "SFT: done before" in shown and "SFT: 3 rows, 1 steps, 2 s; held out: loss 0.5" in shown
 
 
+def test_a_stage_of_a_version_that_knew_fewer_keys_is_taken_up(tmp_path: Path) -> None:
+    facts, run_dir = finished(config(tmp_path)), RunDir(stage_folder(config(tmp_path)))
+    saved = run_dir.saved_config()
+    assert saved is not None
+    del saved["data"]["fields"]
+    run_dir.save_config(saved)
+    assert run_stage("sft", config(tmp_path)) == facts
+    with pytest.raises(RunFolderError, match=r"data\.fields"):
+        run_stage("sft", config(tmp_path, data={"fields": {"prompt": "q"}}))
+
+
 def test_another_config_on_a_finished_folder_is_refused_with_the_difference(tmp_path: Path) -> None:
     finished(config(tmp_path))
     with pytest.raises(RunFolderError) as caught:

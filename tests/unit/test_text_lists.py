@@ -69,6 +69,12 @@ def test_lists_as_text_are_read_like_lists(kind: str, as_text: Any, tmp_path: Pa
     assert read({"prompt": FISH, "answers": ranked}) == DatasetRow([user(FISH)], [Completion(COD, -1.0)], COD)
 
 
+def test_a_list_of_turns_that_are_texts_themselves() -> None:
+    for text in (json.dumps([json.dumps(turn) for turn in CHAT]), str([str(turn) for turn in CHAT])):
+        ((_, row),) = read_record({"messages": text}, "row 1", FORMATS["prompts"])
+        assert row == DatasetRow([user(LATE)], target=COD)
+
+
 NUMPY = "[{'role': 'user', 'content': 'a'}\n {'role': 'assistant', 'content': 'b'}]"
 UNREADABLE = [
     NUMPY,
