@@ -149,6 +149,13 @@ class Console:
             self._close_bar(bar)
             self.say(stage.summary(early_end() if ended is None else ended))
 
+    def metrics(self, report: EvalReport) -> None:
+        """One line with what a round measured; nothing where it was not evaluated."""
+        names = [name for name in display_order(set(report.metrics)) if name in TABLE_METRICS]
+        cells = " · ".join(f"{_heading(name)} {_cell(report, name)}" for name in names)
+        if cells:
+            self.say(f"round {report.round_index} · {cells}")
+
     def table(self, reports: Sequence[EvalReport]) -> None:
         """The closing table: a row per evaluated round, a column per metric that any of them has.
 

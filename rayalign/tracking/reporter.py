@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from rayalign.records import EvalReport
 from rayalign.store.event_log import EventLog
 from rayalign.tracking.console import Console, Stage, early_end
 from rayalign.tracking.pulse import Probe
@@ -27,6 +28,8 @@ class RunReporter:
     def event(self, kind: str, **fields: object) -> None:
         if self.log is not None:
             self.log.write(kind, **fields)
+        if kind == "round":
+            self.console.metrics(EvalReport.from_dict(fields))
 
     @contextmanager
     def stage(

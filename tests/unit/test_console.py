@@ -240,6 +240,18 @@ def test_table_of_nothing_prints_nothing() -> None:
     assert stream.getvalue() == ""
 
 
+def test_a_round_that_is_done_leaves_a_line_of_its_metrics(tmp_path: Path) -> None:
+    reporter, log, stream = reporter_with_log(tmp_path)
+    for one in REPORTS:
+        reporter.event("round", **one.to_dict(), sync={})
+    reporter.event("round", **report(2).to_dict())
+    log.close()
+    assert stream.getvalue().splitlines() == [
+        "round 0 · pass rate 40.0% [35.0, 45.0] · mean reward 0.500 [0.250, 0.750]",
+        "round 1 · pass rate 60.0% [55.0, 65.0] · win rate vs round 0 70.0% [60.0, 80.0]",
+    ]
+
+
 def test_reporter_logs_every_stage_end(tmp_path: Path, clock: Clock) -> None:
     reporter, log, stream = reporter_with_log(tmp_path)
     driven: Reporter = reporter
