@@ -1,6 +1,6 @@
 """Being told to stop: SIGINT or SIGTERM set a flag, whoever waits looks at it, and the command ends in time.
 
-    main thread     a signal ─► the flag, "stopping, up to 8 s" ─► then, or at a second signal: all processes end
+    main thread     a signal ─► the flag, "stopping, up to 7 s" ─► then, or at a second signal: all processes end
     another thread  the command's work; its waits see the flag ─► InterruptedRunError ─► what is open is closed
 
 The work does not run in the main thread, because only there Python calls signal handlers, and only between two of its
@@ -25,7 +25,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 from rayalign.errors import EXIT_RESUMABLE, InterruptedRunError
 
-LIMIT_S = 8
+LIMIT_S = 7
 """After so long what has not ended by itself is ended; a run folder may lose its process at any time."""
 SAME_PRESS_S = 0.5
 """Programs that start others (`timeout`, `uv run`) pass on a signal that the terminal has sent to all of them."""
@@ -62,13 +62,16 @@ def sleep(seconds: float) -> None:
         check()
 
 
-def call(action: Callable[[], R]) -> R:
+def call(action: Callable[[], R], until: threading.Event | None = None) -> R:
     """What an action gives that cannot look at the flag itself. At a stop it is left behind in its thread.
+
+    Args:
+        until: how long the thread lasts after it; Linux may end processes with the thread that started them.
 
     Raises:
         InterruptedRunError: this process was told to stop.
     """
-    done = _in_thread(action, "waited-for")
+    done = _in_thread(action, "waited-for", until)
     while not wait([done], POLL_S).done:
         check()
     check()
@@ -180,7 +183,7 @@ def _command() -> str:
     return f": {shlex.join([*words, *sys.argv[1:]])}"
 
 
-def _in_thread(action: Callable[[], R], name: str) -> Future[R]:
+def _in_thread(action: Callable[[], R], name: str, until: threading.Event | None = None) -> Future[R]:
     done: Future[R] = Future()
 
     def act() -> None:
@@ -190,6 +193,8 @@ def _in_thread(action: Callable[[], R], name: str) -> Future[R]:
             done.set_exception(error)
         else:
             done.set_result(result)
+            if until is not None:
+                until.wait()
 
     threading.Thread(target=act, daemon=True, name=name).start()
     return done

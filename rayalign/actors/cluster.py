@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypedDict
 
 import ray
@@ -21,7 +23,7 @@ from rayalign.actors.handles import fetch
 from rayalign.actors.process import QUIET_ENV
 from rayalign.errors import ClusterError, InterruptedRunError, RunFolderError, StageTimeoutError
 from rayalign.records import JsonObject
-from rayalign.stopping import asked, check
+from rayalign.stopping import asked, call, check
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
 
@@ -69,19 +71,17 @@ def connected() -> Iterator[Cluster]:
         ClusterError: it cannot be joined; the versions or the token differ.
         StageTimeoutError: a local Ray does not start.
     """
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        _join(address)
-    else:
-        _start_local()
+    address, over = os.environ.get("RAY_ADDRESS"), threading.Event()
+    # A local Ray ends with the thread that started it.
+    call(partial(_join, address) if address else _start_local, until=over)
     try:
-        check()
         yield _describe(shared=bool(address))
     finally:
         # A process that was told to stop ends at once, and its Ray (or its part of a cluster) with it; threads that are
         # still inside Ray must not meet one that is shutting down.
         if not asked():
             ray.shutdown()
+            over.set()
 
 
 def _start_local() -> None:

@@ -73,7 +73,7 @@ def stopped(
         terminal = Terminal(command(root))
         wait_for(lambda terminal=terminal, seen=seen: terminal.over or seen(terminal, folder), 300)
         ended[moment] = terminal.press()
-        print(f"{moment:22} {ended[moment].seconds:5.1f} s")
+        print(f"{moment:22} {ended[moment].seconds:5.1f} s  exit {ended[moment].code}")
     last = Terminal(command(root))
     output = last.finish()
     assert last.process.returncode == 0, output

@@ -51,7 +51,7 @@ def test_a_wait_ends_at_once(
         told_and_then(wait, number)
     assert time.monotonic() - began < 5
     assert raised.value.exit_code == 3 and "run the same command again" in raised.value.remedy
-    assert capsys.readouterr().err == "stopping, up to 8 s\n"
+    assert capsys.readouterr().err == "stopping, up to 7 s\n"
     assert signal.getsignal(number) is before and not stopping.asked()
 
 
@@ -90,7 +90,7 @@ def test_what_is_said_goes_where_the_console_is(capsys: pytest.CaptureFixture[st
 
     with pytest.raises(InterruptedRunError):
         stopping.stoppable(wait)()
-    assert said == ["stopping, up to 8 s"] and not capsys.readouterr().err
+    assert said == ["stopping, up to 7 s"] and not capsys.readouterr().err
 
 
 def test_a_stage_that_is_stopped_did_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
