@@ -7,6 +7,7 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import RunFolderError
 from rayalign.launch.session import run_folder
 from rayalign.records import SCHEMA_VERSION, JsonObject
+from rayalign.stopping import check
 from rayalign.store.changes import AFTER_SAMPLES, differences
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import shard_name
@@ -67,4 +68,5 @@ def keep_samples(config: RunConfig, run_dir: RunDir, inputs: JsonObject) -> int:
 def _copy_files(source: Folder, target: Folder) -> None:
     """Copy all files of a folder; the round's own commit comes last, so that a copy cut short is no round."""
     for name in sorted(source.files(), key=lambda name: (name == "COMMIT.json", name)):
+        check()
         (target / name).write_bytes((source / name).read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def started(name: str) -> Seen:
     return lambda terminal, folder: any(name in " ".join(process.cmdline()) for process in terminal.family())
 
 
+def later(seconds: float, seen: Seen) -> Seen:
+    """A moment after another; the terminal is read meanwhile."""
+    return lambda terminal, folder: seen(terminal, folder) and not time.sleep(seconds)
+
+
 def written(name: str) -> Seen:
     return lambda terminal, folder: (folder / name).exists()
 
@@ -44,7 +50,7 @@ MOMENTS: dict[str, Seen] = {
     "sampling": written("rounds/0001/commits/prompts.json"),
     "scoring": written("rounds/0001/commits/train-00000.json"),
     "groups": written("rounds/0001/commits/sampling.json"),
-    "update": written("rounds/0001/commits/groups.json"),
+    "update": later(1, written("rounds/0001/commits/groups.json")),
     "sync": written("rounds/0001/commits/adapter.json"),
     "evaluating": written("rounds/0001/commits/evaluation-00000.json"),
     "round 2": written("rounds/0001/COMMIT.json"),
