@@ -58,6 +58,10 @@ class Terminal:
     def over(self) -> bool:
         return self.process.poll() is not None
 
+    def runs(self, word: str) -> bool:
+        """Whether a process below the command's has this word in its command line."""
+        return any(word in " ".join(command_line(process)) for process in self.family())
+
     def family(self) -> list[psutil.Process]:
         """All processes below the command's."""
         try:
@@ -104,3 +108,11 @@ def _runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Empty where the process has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.terminal import command_line
+
 CPUS = 2
 
 
@@ -78,7 +80,7 @@ class RayNodes:
     def actors(self, kind: str) -> list[psutil.Process]:
         """The processes of all actors of a class."""
         below = [process for node in self._processes for process in psutil.Process(node.pid).children(recursive=True)]
-        return [process for process in below if any(f"ray::{kind}" in word for word in process.cmdline())]
+        return [process for process in below if any(f"ray::{kind}" in word for word in command_line(process))]
 
     def stop(self) -> None:
         for node in reversed(self._processes):

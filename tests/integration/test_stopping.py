@@ -28,7 +28,7 @@ def printed(text: str) -> Seen:
 
 
 def started(name: str) -> Seen:
-    return lambda terminal, folder: any(name in " ".join(process.cmdline()) for process in terminal.family())
+    return lambda terminal, folder: terminal.runs(name)
 
 
 def later(seconds: float, seen: Seen) -> Seen:
