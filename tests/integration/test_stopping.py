@@ -36,6 +36,11 @@ def later(seconds: float, seen: Seen) -> Seen:
     return lambda terminal, folder: seen(terminal, folder) and not time.sleep(seconds)
 
 
+def reached(name: str) -> Seen:
+    """A commit of the run, which an earlier command may have made; then as soon as this one's actors are there."""
+    return lambda terminal, folder: "· start actors" in terminal.output and (folder / "rounds" / name).exists()
+
+
 def written(name: str) -> Seen:
     return lambda terminal, folder: (folder / name).exists()
 
@@ -45,15 +50,15 @@ MOMENTS: dict[str, Seen] = {
     "starting Ray": started("gcs_server"),
     "starting actors": written("logs/generator-0.log"),
     "first sync": printed("start actors"),
-    "evaluating the base": written("rounds/0000/commits/evaluation-00000.json"),
-    "finishing round 0": written("rounds/0000/commits/report.json"),
-    "sampling": written("rounds/0001/commits/prompts.json"),
-    "scoring": written("rounds/0001/commits/train-00000.json"),
-    "groups": written("rounds/0001/commits/sampling.json"),
-    "update": later(1, written("rounds/0001/commits/groups.json")),
-    "sync": written("rounds/0001/commits/adapter.json"),
-    "evaluating": written("rounds/0001/commits/evaluation-00000.json"),
-    "round 2": written("rounds/0001/COMMIT.json"),
+    "evaluating the base": reached("0000/commits/evaluation-00000.json"),
+    "finishing round 0": reached("0000/commits/report.json"),
+    "sampling": reached("0001/commits/prompts.json"),
+    "scoring": reached("0001/commits/train-00000.json"),
+    "groups": reached("0001/commits/sampling.json"),
+    "update": later(1, reached("0001/commits/groups.json")),
+    "sync": reached("0001/commits/adapter.json"),
+    "evaluating": reached("0001/commits/evaluation-00000.json"),
+    "round 2": reached("0001/COMMIT.json"),
 }
 """In the order of the run."""
 
