@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rayalign.launch.models import base_of
 from rayalign.records import Message
@@ -68,7 +68,7 @@ class Conversation:
 
 def chat(
     place: str,
-    round_index: int | None,
+    round_index: int | Literal["best"] | None,
     *,
     base: str | None,
     temperature: float | None,
@@ -80,7 +80,8 @@ def chat(
     """Answer every line of `source` until it ends, or until Ctrl-C.
 
     Args:
-        round_index: whose adapter; 0 is the base model, None the last finished round.
+        round_index: whose adapter; 0 is the base model, None the last finished round, "best" the one of the
+            best headline metric.
         temperature: None takes the run's, as does `max_tokens`.
 
     Raises:
@@ -100,10 +101,17 @@ def chat(
 
 
 def _open(
-    place: str, round_index: int | None, base: str | None, temperature: float | None, max_tokens: int | None, say: Say
+    place: str,
+    round_index: int | Literal["best"] | None,
+    base: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    say: Say,
 ) -> Conversation:
     run = SavedRun.at(place)
-    round_dir = run.finished(round_index)
+    round_dir, why = run.chosen(round_index)
+    if why is not None:
+        say(why)
     if round_dir.index == 0:
         adapter, expected = None, run.run_dir.info["inputs"]["model_sha256"]
         shown = f"round 0: the base model, checksum {expected}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from rayalign.commands.model_card import CardFacts, render_card, serve_line
 from rayalign.errors import ExportError, ModelError, RunFolderError
@@ -42,7 +43,7 @@ def export(
     place: str,
     to: str | os.PathLike[str],
     *,
-    round_index: int | None = None,
+    round_index: int | Literal["best"] | None = None,
     merge: bool = False,
     base: str | None = None,
     push: Push | None = None,
@@ -54,7 +55,7 @@ def export(
 
     Args:
         place: the run's folder or URI.
-        round_index: None takes the last finished round.
+        round_index: None takes the last finished round, "best" the one of the best headline metric.
         merge: write base + adapter instead.
         base: folder or id of the base model, where it is not what the run's config says.
         push: also upload it.
@@ -65,7 +66,10 @@ def export(
         ExportError: `to` cannot be written or holds something else, or the hub does not take it.
     """
     run = SavedRun.at(place)
-    round_dir, record, files = run.adapter(round_index)
+    chosen, why = run.chosen(round_index)
+    if why is not None:
+        say(why)
+    round_dir, record, files = run.adapter(chosen.index)
     merge = merge or FULL_WEIGHTS in files
     target = Path(to).expanduser().absolute()
     identity = _identity(run, record, merge)
