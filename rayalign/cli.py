@@ -189,7 +189,7 @@ def export(run_dir: str, push: str | None, update: bool, public: bool, **options
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
 @_BASE
 def chat(run_dir: str, **options: Any) -> None:
-    """Talk to a round's adapter of RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
+    """Talk to a round of RUN, or to the export RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
     from rayalign.commands.chat import chat as talk
 
     talk(run_dir, **options, source=sys.stdin, out=sys.stdout, say=lambda text: click.echo(text, err=True))

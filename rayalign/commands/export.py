@@ -11,10 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from rayalign.commands.chat_source import RECORD, Spoken
 from rayalign.commands.model_card import CardFacts, render_card, serve_line
 from rayalign.errors import ExportError, ModelError, RunFolderError
 from rayalign.launch.models import base_of
@@ -23,8 +24,6 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
-RECORD = "export.json"
-"""What an export says of itself: whose it is, and the SHA-256 of its files."""
 COMPARED = 8
 """Stored sequences of the round on which logits are compared."""
 
@@ -74,7 +73,7 @@ def export(
     target = Path(to).expanduser().absolute()
     identity = _identity(run, record, merge)
     _check_target(target, identity)
-    folder, name = base_of(run, base, record.base_model_sha256)
+    folder, name = base_of(str(run.config["model"]["base"]), base, record.base_model_sha256)
     files, rank = _naming_base(files, name)
     facts = _facts(run, round_dir, record, name, merge, rank)
     facts = replace(facts, place=push.hub_id if push else target.name, for_hub=push is not None)
@@ -84,7 +83,7 @@ def export(
         else:
             _write(half, files)
         facts = replace(facts, notes=[*facts.notes, *_add_tokenizer(run, folder, half, merge)])
-        _describe(half, facts, identity)
+        _describe(half, facts, {**identity, "chat": asdict(Spoken.of_run(run))})
     for note in facts.notes:
         say(note)
     say(f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}")
@@ -119,11 +118,11 @@ def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], 
     return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
 
 
-def _describe(half: Path, facts: CardFacts, identity: Mapping[str, object]) -> None:
+def _describe(half: Path, facts: CardFacts, record: Mapping[str, object]) -> None:
     """Write the model card, and what the export says of itself."""
     (half / "README.md").write_text(render_card(facts), encoding="utf-8")
     digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
-    text = json.dumps({**identity, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
+    text = json.dumps({**record, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
     (half / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
