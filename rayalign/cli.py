@@ -9,13 +9,31 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
 from rayalign import __version__
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError
 from rayalign.stopping import leave, stoppable
+
+
+class _Round(click.IntRange):
+    """A round's number, or `best`."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        return value if value == "best" else super().convert(value, param, ctx)
+
+
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable)."
+)
+_FORK = click.option(
+    "--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config."
+)
+_BASE = click.option(
+    "--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -29,9 +47,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("config")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable).")
+@_SET
 @click.option("--dry-run", is_flag=True, help="Show the whole config and what would run where; start nothing.")
-@click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
+@_FORK
 @stoppable
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None) -> None:
     """Run the rounds of CONFIG, a YAML file. An existing run folder is resumed."""
@@ -53,9 +71,7 @@ def _staged(command: click.decorators.FC) -> click.decorators.FC:
     """Argument and options of the commands that take a stage's config."""
     for decorate in (
         click.option("--dry-run", is_flag=True, help="Show the whole config; start nothing."),
-        click.option(
-            "--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable)."
-        ),
+        _SET,
         click.argument("config"),
     ):
         command = decorate(command)
@@ -112,9 +128,9 @@ def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> No
 @cli.command()
 @click.argument("config")
 @click.option("--address", required=True, metavar="URL", help="The cluster's job server, http://HEAD:8265.")
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable).")
+@_SET
 @click.option("--no-wait", is_flag=True, help="Return once the cluster has the job; do not follow its log.")
-@click.option("--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config.")
+@_FORK
 @stoppable
 def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool, fork: str | None) -> int:
     """Run CONFIG as a job on a Ray cluster and follow it; ends with the run's exit code.
@@ -145,56 +161,38 @@ def report(run_dir: str) -> None:
 
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
+@click.option("--round", "round_index", type=_Round(min=0), metavar="N|best", help="Default: the last finished round.")
 @click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
 @click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
-@click.option("--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it.")
+@_BASE
 @click.option(
     "--push", metavar="HUB_ID", help="Also upload it to HF_ENDPOINT, with HF_TOKEN or the hub client's login."
 )
 @click.option("--update", is_flag=True, help="With --push: add a commit to a repository that exists.")
 @click.option("--public", is_flag=True, help="With --push: make a public repository (default: private).")
-def export(
-    run_dir: str,
-    round_index: int | None,
-    to: str,
-    merge: bool,
-    base: str | None,
-    push: str | None,
-    update: bool,
-    public: bool,
-) -> None:
+def export(run_dir: str, push: str | None, update: bool, public: bool, **options: Any) -> None:
     """Write a round's adapter of RUN to a folder that PEFT and vLLM load, with a model card."""
     if (update or public) and push is None:
         raise click.UsageError("--update and --public belong to --push.")
     from rayalign.commands.export import Push, export as write_export
 
     pushed = None if push is None else Push(push, update=update, public=public)
-    write_export(run_dir, to, round_index=round_index, merge=merge, base=base, push=pushed, say=click.echo)
+    write_export(run_dir, push=pushed, say=click.echo, **options)
 
 
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=click.IntRange(min=0), help="0 is the base; default: the last finished.")
+@click.option(
+    "--round", "round_index", type=_Round(min=0), metavar="N|best", help="0 is the base; default: the last finished."
+)
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
-@click.option("--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it.")
-def chat(
-    run_dir: str, round_index: int | None, temperature: float | None, max_tokens: int | None, base: str | None
-) -> None:
-    """Talk to a round's adapter of RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
+@_BASE
+def chat(run_dir: str, **options: Any) -> None:
+    """Talk to a round of RUN, or to the export RUN: a line is a message; Ctrl-D or Ctrl-C ends. Reads a pipe, too."""
     from rayalign.commands.chat import chat as talk
 
-    talk(
-        run_dir,
-        round_index,
-        base=base,
-        temperature=temperature,
-        max_tokens=max_tokens,
-        source=sys.stdin,
-        out=sys.stdout,
-        say=lambda text: click.echo(text, err=True),
-    )
+    talk(run_dir, **options, source=sys.stdin, out=sys.stdout, say=lambda text: click.echo(text, err=True))
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,19 @@ DISPLAYS = {
     "duplicate_rate": Display("duplicates", "percent"),
 }
 """In the order in which they are shown; `mean_reward/<scorer>` comes after `mean_reward`."""
+
+
+def headline_metric(rounds: Sequence[Mapping[str, float]]) -> str | None:
+    """The metric that says how good a round is: the pass rate, else the mean reward; None where no round has either.
+
+    A pass rate that is 0 in every round tells nothing: the rule's best score is then hardly 1.
+
+    Args:
+        rounds: the values of each round's metrics, by name.
+    """
+    if any(metrics.get("pass_rate") for metrics in rounds):
+        return "pass_rate"
+    return next((name for name in ("mean_reward", "pass_rate") if any(name in metrics for metrics in rounds)), None)
 
 
 def display(name: str) -> Display:

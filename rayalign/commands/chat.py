@@ -1,4 +1,4 @@
-"""`rayalign chat`: talk to any round's adapter in the terminal, or through a pipe."""
+"""`rayalign chat`: talk to a round of a run, or to an export, in the terminal or through a pipe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
-from rayalign.launch.models import base_of
+from rayalign.commands.chat_source import AskedRound, find_source
 from rayalign.records import Message
 from rayalign.rendering.renderer import ChatRenderer
-from rayalign.store.saved_run import SavedRun
 from rayalign.tracking.console import terminal_text
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Conversation:
 
 def chat(
     place: str,
-    round_index: int | None,
+    round_index: AskedRound,
     *,
     base: str | None,
     temperature: float | None,
@@ -80,7 +79,9 @@ def chat(
     """Answer every line of `source` until it ends, or until Ctrl-C.
 
     Args:
-        round_index: whose adapter; 0 is the base model, None the last finished round.
+        place: a run's folder or URI, or the folder of an export.
+        round_index: whose adapter; 0 is the base model, None the last finished round, "best" the one of the
+            best headline metric; an export has but one.
         temperature: None takes the run's, as does `max_tokens`.
 
     Raises:
@@ -100,32 +101,23 @@ def chat(
 
 
 def _open(
-    place: str, round_index: int | None, base: str | None, temperature: float | None, max_tokens: int | None, say: Say
+    place: str, round_index: AskedRound, base: str | None, temperature: float | None, max_tokens: int | None, say: Say
 ) -> Conversation:
-    run = SavedRun.at(place)
-    round_dir = run.finished(round_index)
-    if round_dir.index == 0:
-        adapter, expected = None, run.run_dir.info["inputs"]["model_sha256"]
-        shown = f"round 0: the base model, checksum {expected}"
-    else:
-        _, record, adapter = run.adapter(round_dir.index)
-        expected = record.base_model_sha256
-        shown = f"round {round_dir.index}: adapter of checksum {record.sha256}"
-    folder, name = base_of(run, base, expected)
-    say(f"{run.name}, {shown}\nbase model: {name}")
+    source = find_source(place, round_index, base)
+    say(source.shown)
     from rayalign.learning.chat_model import ChatModel
 
-    model = ChatModel(folder, adapter, run.config["model"].get("dtype", "float32"))
-    sampling = run.config.get("sampling", {})
-    if run.template == "none":
+    spoken = source.spoken
+    model = ChatModel(source.folder, source.adapter, spoken.dtype, source.tokenizer)
+    if spoken.template == "none":
         say("prompts.template is none: the model sees each message alone, as bare text")
     say("one line is one message; Ctrl-D ends")
     return Conversation(
         model,
-        ChatRenderer(model.tokenizer, run.template, run.run_dir.date),
-        max_tokens=sampling.get("max_tokens", 64) if max_tokens is None else max_tokens,
-        temperature=sampling.get("temperature", 1.0) if temperature is None else temperature,
-        top_p=sampling.get("top_p", 1.0),
+        ChatRenderer(model.tokenizer, spoken.template, spoken.day),
+        max_tokens=spoken.max_tokens if max_tokens is None else max_tokens,
+        temperature=spoken.temperature if temperature is None else temperature,
+        top_p=spoken.top_p,
         say=say,
     )
 

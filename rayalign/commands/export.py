@@ -11,9 +11,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from rayalign.commands.chat_source import RECORD, Spoken
 from rayalign.commands.model_card import CardFacts, render_card, serve_line
 from rayalign.errors import ExportError, ModelError, RunFolderError
 from rayalign.launch.models import base_of
@@ -22,8 +24,6 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
-RECORD = "export.json"
-"""What an export says of itself: whose it is, and the SHA-256 of its files."""
 COMPARED = 8
 """Stored sequences of the round on which logits are compared."""
 
@@ -42,7 +42,7 @@ def export(
     place: str,
     to: str | os.PathLike[str],
     *,
-    round_index: int | None = None,
+    round_index: int | Literal["best"] | None = None,
     merge: bool = False,
     base: str | None = None,
     push: Push | None = None,
@@ -54,7 +54,7 @@ def export(
 
     Args:
         place: the run's folder or URI.
-        round_index: None takes the last finished round.
+        round_index: None takes the last finished round, "best" the one of the best headline metric.
         merge: write base + adapter instead.
         base: folder or id of the base model, where it is not what the run's config says.
         push: also upload it.
@@ -65,12 +65,15 @@ def export(
         ExportError: `to` cannot be written or holds something else, or the hub does not take it.
     """
     run = SavedRun.at(place)
-    round_dir, record, files = run.adapter(round_index)
+    chosen, why = run.chosen(round_index)
+    if why is not None:
+        say(why)
+    round_dir, record, files = run.adapter(chosen.index)
     merge = merge or FULL_WEIGHTS in files
     target = Path(to).expanduser().absolute()
     identity = _identity(run, record, merge)
     _check_target(target, identity)
-    folder, name = base_of(run, base, record.base_model_sha256)
+    folder, name = base_of(str(run.config["model"]["base"]), base, record.base_model_sha256)
     files, rank = _naming_base(files, name)
     facts = _facts(run, round_dir, record, name, merge, rank)
     facts = replace(facts, place=push.hub_id if push else target.name, for_hub=push is not None)
@@ -80,7 +83,7 @@ def export(
         else:
             _write(half, files)
         facts = replace(facts, notes=[*facts.notes, *_add_tokenizer(run, folder, half, merge)])
-        _describe(half, facts, identity)
+        _describe(half, facts, {**identity, "chat": asdict(Spoken.of_run(run))})
     for note in facts.notes:
         say(note)
     say(f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}")
@@ -115,11 +118,11 @@ def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], 
     return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
 
 
-def _describe(half: Path, facts: CardFacts, identity: Mapping[str, object]) -> None:
+def _describe(half: Path, facts: CardFacts, record: Mapping[str, object]) -> None:
     """Write the model card, and what the export says of itself."""
     (half / "README.md").write_text(render_card(facts), encoding="utf-8")
     digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
-    text = json.dumps({**identity, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
+    text = json.dumps({**record, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
     (half / RECORD).write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayalign.dashboard.readings import Reading, Report, number
-from rayalign.display import Display, display, format_interval, format_value
+from rayalign.display import Display, display, format_interval, format_value, headline_metric
 
 Tone = Literal["good", "bad", "plain"]
 Readings = Sequence[tuple[int, Mapping[str, Reading]]]
@@ -39,8 +39,9 @@ class Tile:
 
 
 def headline(readings: Readings, reports: Sequence[Report]) -> list[Tile]:
-    """The main measure first (pass rate, else mean reward), then win rate, KL, length and time, as far as known."""
-    tiles = (_main_tile("pass_rate", readings) or _main_tile("mean_reward", readings)) + _win_tiles(readings)
+    """The main measure first, then win rate, KL, length and time, as far as known."""
+    main = headline_metric([{name: one.value for name, one in metrics.items()} for _, metrics in readings])
+    tiles = (_main_tile(main, readings) if main else []) + _win_tiles(readings)
     for name in ("kl_base", "length_tokens"):
         tiles += _plain_tile(name, readings)
     return tiles + _time_tile(reports)

@@ -15,7 +15,6 @@ from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
 from rayalign.store.cache import is_made_here
 from rayalign.store.model_checks import check_files
-from rayalign.store.saved_run import SavedRun
 
 MADE = ("demo", "smollm2")
 """Names of the project's own models."""
@@ -45,12 +44,13 @@ def find_base(name: str, key: str = "model.base") -> Path:
     return resolve_model(name, key)
 
 
-def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
+def base_of(named: str, given: str | None, sha256: str) -> tuple[Path, str]:
     """The folder of the base that a run trained on, and its id or path as the user gave it (of one that was made on
     this machine: its folder).
 
     Args:
-        given: where the model is now; None looks where the run's config says.
+        named: what the run, or an export of it, calls it.
+        given: where the model is now; None looks for what was named.
         sha256: of the base that the run trained on.
 
     Raises:
@@ -58,7 +58,7 @@ def base_of(run: SavedRun, given: str | None, sha256: str) -> tuple[Path, str]:
     """
     from rayalign.learning.folders import hash_model
 
-    name = given or str(run.config["model"]["base"])
+    name = given or named
     folder = find_base(name, "--base" if given else "model.base")
     name = str(folder) if is_made_here(folder) else name
     if (found := hash_model(folder)) != sha256:

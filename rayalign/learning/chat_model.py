@@ -31,10 +31,13 @@ class ChatModel:
         base: the folder of the base model.
         adapter: the files of a round's adapter, or of all weights, by name; None is the base itself.
         dtype: "float32" or "bfloat16".
+        tokenizer: the folder of the tokenizer; None is the base's own.
     """
 
-    def __init__(self, base: Path, adapter: Mapping[str, bytes] | None, dtype: str) -> None:
-        self.tokenizer = load_tokenizer(base)
+    def __init__(
+        self, base: Path, adapter: Mapping[str, bytes] | None, dtype: str, tokenizer: Path | None = None
+    ) -> None:
+        self.tokenizer = load_tokenizer(tokenizer or base)
         self.context = context_length(base)
         self.stopped = True
         """Whether the last answer ended by itself."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from rayalign.display import display, format_value, headline_metric
 from rayalign.errors import RunFolderError
 from rayalign.records import Adapter, JsonObject, weights_file
 from rayalign.store.files import Place
@@ -65,6 +67,35 @@ class SavedRun:
             "give one of these with --round" if found else "let the run go on: the same `rayalign run` resumes it",
         )
 
+    def chosen(self, asked: int | Literal["best"] | None) -> tuple[RoundDir, str | None]:
+        """A finished round, and where `best` was asked for why it is this one. Raises as `finished` and `best`."""
+        return self.best() if asked == "best" else (self.finished(asked), None)
+
+    def best(self) -> tuple[RoundDir, str]:
+        """The trained round of the best headline metric on the held-out prompts, of equal ones the earlier, and why.
+
+        Raises:
+            RunFolderError: no round from 1 on was evaluated, or a report is damaged.
+        """
+        values = {one.index: _metrics(one) for one in self.run_dir.rounds()}
+        trained = {index: metrics for index, metrics in values.items() if index > 0}
+        name = headline_metric(list(trained.values()))
+        measured = {index: metrics[name] for index, metrics in trained.items() if name is not None and name in metrics}
+        if name is None or not measured:
+            raise RunFolderError(
+                f"{self.run_dir.root}: no trained round has a pass rate or a mean reward",
+                f"the best is told by them, and of {len(trained)} finished rounds from 1 on none was evaluated so",
+                "give a round by its number; evaluation.every says which rounds are evaluated",
+            )
+        index = min(measured, key=lambda one: (-measured[one], one))
+        shown = display(name)
+        said = [f"round {one}: {format_value(value, shown.style)}" for one, value in measured.items()]
+        why = f"round {index} is best by {shown.label} on the held-out prompts ({', '.join(said)})"
+        base = values.get(0, {}).get(name)
+        if base is not None and base >= measured[index]:
+            why += f"; the base model itself has {format_value(base, shown.style)}: no round is better"
+        return self.run_dir.round(index), why
+
     def adapter(self, index: int | None) -> tuple[RoundDir, Adapter, dict[str, bytes]]:
         """A finished round, its adapter and the adapter's files by name, every hash checked.
 
@@ -89,6 +120,12 @@ class SavedRun:
                 "restore the folder from a copy",
             )
         return round_dir, record, files
+
+
+def _metrics(round_dir: RoundDir) -> dict[str, float]:
+    """The values of a round's evaluation; none where it was not evaluated."""
+    report = round_dir.report() if round_dir.committed("report") else None
+    return {name: metric["value"] for name, metric in (report or {}).get("metrics", {}).items()}
 
 
 def _ranges(numbers: list[int]) -> str:

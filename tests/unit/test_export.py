@@ -159,6 +159,13 @@ def test_rounds_that_cannot_be_exported(
     assert not (tmp_path / "a").exists()
 
 
+def test_best_round_is_said_and_exported(saved: RunDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.exit_code(["export", str(saved.root), "--round", "best", "--to", str(tmp_path / "a")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("round 1 is best by mean reward on the held-out prompts (round 1: 0.625)\n")
+    assert json.loads((tmp_path / "a" / "export.json").read_text())["round"] == 1
+
+
 def test_unfinished_round_and_no_run(saved: RunDir, tmp_path: Path) -> None:
     run = RunDir(shutil.copytree(saved.root.local_path(), tmp_path / "run"))
     (run.round(1).root / "COMMIT.json").delete()
