@@ -145,7 +145,7 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
     """A run folder as a first attempt leaves it that was stopped before it did anything."""
     from rayalign.config.file import load_config, redact
     from rayalign.launch.inputs import read_inputs
-    from rayalign.launch.run import _inputs_read
+    from rayalign.launch.run import inputs_read
     from rayalign.launch.session import own_console
     from rayalign.store.run_dir import RunDir
 
@@ -154,7 +154,7 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
     with own_console(tmp_path / "driver.log") as console:
         inputs = read_inputs(read, tmp_path, console, tmp_path, folder.date)
     folder.open(redact(read.to_dict()))
-    folder.keep_inputs(_inputs_read(inputs))
+    folder.keep_inputs(inputs_read(inputs))
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def test_prefixes(place: str) -> None:
 
 
 def test_rounds_that_have_nothing_to_show(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunFolderError, match="round 0 has no prompts"):
+    with pytest.raises(RunFolderError, match=r"round 0 has no prompts(.|\n)*--samples evaluation"):
         show(place, 0, None, None, as_json=False)
     assert cli.exit_code(["show", place, "--round", "8"]) == 2
     error = capsys.readouterr().err
