@@ -30,7 +30,7 @@ def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path, *settings: str, c
     captured = capfd.readouterr()
     assert "Traceback" not in captured.err + captured.out + dry.out
     assert dry.err == captured.err
-    assert not list(tmp_path.glob("runs/*/rounds"))
+    assert not list(tmp_path.glob("runs/*/rounds/*/samples"))
     return captured.err
 
 
@@ -166,7 +166,9 @@ def test_run_folder_of_another_config(capfd, demo_folder, tmp_path: Path) -> Non
     from rayalign.store.run_dir import RunDir
 
     config = load_config(CONFIGS / "quickstart.yaml", [f"run.dir={tmp_path / 'runs'}"])
-    RunDir(tmp_path / "runs" / "quickstart").open(redact(config.to_dict()))
+    run_dir = RunDir(tmp_path / "runs" / "quickstart")
+    run_dir.open(redact(config.to_dict()))
+    run_dir.round(0).commit("evaluation-00000", {})
     error = refused(capfd, tmp_path, "sampling.responses=2")
     assert "sampling.responses: 8 -> 2" in error and "--fork" in error
 
@@ -178,7 +180,7 @@ def test_mended_input_is_accepted_by_the_same_run_name(capfd, demo_folder, tmp_p
 
 
 def begun(config: Path, tmp_path: Path, *settings: str) -> None:
-    """A run folder as a first attempt leaves it that was stopped before it did anything."""
+    """A run folder as a first attempt leaves it that was stopped in round 0's evaluation."""
     from rayalign.config.file import load_config, redact
     from rayalign.launch.inputs import read_inputs
     from rayalign.launch.run import inputs_read
@@ -191,6 +193,7 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
         inputs = read_inputs(read, tmp_path, console, tmp_path, folder.date)
     folder.open(redact(read.to_dict()))
     folder.keep_inputs(inputs_read(inputs))
+    folder.round(0).commit("evaluation-00000", {})
 
 
 @pytest.mark.parametrize(
