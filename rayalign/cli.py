@@ -17,6 +17,8 @@ from rayalign import __version__
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError
 from rayalign.stopping import leave, stoppable
 
+SAMPLES = ["train", "evaluation", "greedy"]
+
 
 class _Round(click.IntRange):
     """A round's number, or `best`."""
@@ -48,29 +50,28 @@ def cli() -> None:
 @cli.command()
 @click.argument("config")
 @_SET
-@click.option("--dry-run", is_flag=True, help="Show the whole config and what would run where; start nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the config, check all that the run reads; start nothing.")
 @_FORK
 @stoppable
 def run(config: str, overrides: tuple[str, ...], dry_run: bool, fork: str | None) -> None:
     """Run the rounds of CONFIG, a YAML file. An existing run folder is resumed."""
-    from rayalign.config.file import load_config, resolved_yaml
+    from rayalign.config.file import load_config
 
     loaded = load_config(config, overrides)
-    from rayalign.launch import run as launch
-
     if dry_run:
-        # First what may refuse the config: a URI with credentials must not be shown.
-        description = launch.describe(loaded)
-        click.echo(resolved_yaml(loaded))
-        click.echo(description)
+        from rayalign.launch import dry_run as dry
+
+        dry.dry_run(loaded, Path(config).parent, click.echo, fork)
     else:
+        from rayalign.launch import run as launch
+
         launch.run(loaded, fork=fork, config_dir=Path(config).parent)
 
 
 def _staged(command: click.decorators.FC) -> click.decorators.FC:
     """Argument and options of the commands that take a stage's config."""
     for decorate in (
-        click.option("--dry-run", is_flag=True, help="Show the whole config; start nothing."),
+        click.option("--dry-run", is_flag=True, help="Show the config, check all that is read; start nothing."),
         _SET,
         click.argument("config"),
     ):
@@ -79,16 +80,17 @@ def _staged(command: click.decorators.FC) -> click.decorators.FC:
 
 
 def _run_stage(kind: Literal["sft", "reward_model"], config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
-    from rayalign.config.file import load_config_of, resolved_yaml
+    from rayalign.config.file import load_config_of
     from rayalign.config.stages import StageConfig
 
     loaded = load_config_of(StageConfig, config, overrides)
-    from rayalign.launch.stage import run_stage, stage_folder
-
-    folder = stage_folder(loaded)
     if dry_run:
-        click.echo(f"{resolved_yaml(loaded)}folder: {folder}")
+        from rayalign.launch import dry_run as dry
+
+        dry.dry_stage(kind, loaded, Path(config).parent, click.echo)
     else:
+        from rayalign.launch.stage import run_stage
+
         run_stage(kind, loaded, Path(config).parent)
 
 
@@ -113,15 +115,17 @@ def reward_model(config: str, overrides: tuple[str, ...], dry_run: bool) -> None
 @stoppable
 def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Run SFT, reward model, rounds and report in one go. What is done is not done again."""
-    from rayalign.config.file import load_config_of, resolved_yaml
+    from rayalign.config.file import load_config_of
     from rayalign.config.stages import AllConfig
 
     loaded = load_config_of(AllConfig, config, overrides)
-    from rayalign.launch.all_stages import run_all
-
     if dry_run:
-        click.echo(resolved_yaml(loaded))
+        from rayalign.launch import dry_run as dry
+
+        dry.dry_all(loaded, Path(config).parent, click.echo)
     else:
+        from rayalign.launch.all_stages import run_all
+
         run_all(loaded, Path(config).parent, click.echo)
 
 
@@ -198,14 +202,16 @@ def chat(run_dir: str, **options: Any) -> None:
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
 @click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
+@click.option("--samples", type=click.Choice(SAMPLES), help="Default: train; with --compare: evaluation.")
+@click.option("--compare", type=click.IntRange(min=0), metavar="N", help="Gains and losses against round N, held out.")
 @click.option("--prompt", "prompt_id", metavar="ID", help="A prompt's id or its beginning. Default: list the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), help="Prompts, or answers of a prompt, shown at most.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
-def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: int | None, as_json: bool) -> None:
+def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: int | None, **options: Any) -> None:
     """Print a round's prompts of RUN, or one prompt's answers, rewards, scores, judgments and training group."""
     from rayalign.commands.show import show as shown
 
-    click.echo(shown(run_dir, round_index, prompt_id, limit, as_json=as_json))
+    click.echo(shown(run_dir, round_index, prompt_id, limit, **options))
 
 
 @cli.command()
@@ -213,7 +219,7 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
 @click.option("--round", "round_index", type=click.IntRange(0, 9999), required=True, help="Whose answers to score.")
 @click.option("--scorer", required=True, metavar="FILE", help="YAML: a `scoring` list, or the keys of one scorer.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of FILE (repeatable).")
-@click.option("--samples", type=click.Choice(["train", "evaluation", "greedy"]), default="train", show_default=True)
+@click.option("--samples", type=click.Choice(SAMPLES), default="train", show_default=True)
 @click.option("--name", metavar="NAME", help="Folder below RUN/rescored for the scores; by default FILE's name.")
 @stoppable
 def score(

@@ -14,18 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from pydantic import ValidationError
-
+from rayalign.commands.held_out import Purpose, config_of, held_out, nothing_there
 from rayalign.commands.score_table import agreement_rows, scorer_rows, show_scores
 from rayalign.config.file import redact
 from rayalign.config.rewards import ModelScoring, SimilarityScoring
-from rayalign.config.run import RunConfig
 from rayalign.config.scoring import ScorerFile, ScorerSettings
 from rayalign.data.prompt_store import PromptStore
-from rayalign.errors import ConfigError, DataError, RunFolderError
-from rayalign.launch.inputs import prompt_rows
+from rayalign.errors import ConfigError, DataError
 from rayalign.launch.models import read_scorers
 from rayalign.loop.guards import ScoreErrorGuard
 from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
@@ -41,7 +37,6 @@ from rayalign.store.saved_run import SavedRun
 from rayalign.store.tables import parquet_bytes, read_parquet
 from rayalign.tracking.console import Console
 
-Purpose = Literal["train", "evaluation", "greedy"]
 FAILED = ("error", "timeout")
 PATIENCE_S = 7 * 24 * 3600.0
 """For a shard: nobody waits for it, and each request has a limit of its own."""
@@ -87,10 +82,12 @@ def rescore(
     """
     _check_name(name)
     saved = SavedRun.at(root)
-    run_dir, config = saved.run_dir, _config_of(saved)
+    run_dir, config = saved.run_dir, config_of(saved)
     settings = _settings(scorers, config.run.seed)
     round_dir = run_dir.round(round_index)
-    answers = _answers(run_dir, round_dir, purpose, lambda: _held_out(config, scorers, folder), config.prompts.source)
+    similar = any(isinstance(section, SimilarityScoring) for section in scorers.scoring)
+    read = partial(held_out, config, folder, targets=config.reads_targets or similar)
+    answers = _answers(run_dir, round_dir, purpose, read, config.prompts.source)
     sources = read_scorers(scorers.scoring, config, folder, run_dir.date)
     check_services(settings, sources, run_dir.cache)
     target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
@@ -113,20 +110,6 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
 
 
-def _config_of(saved: SavedRun) -> RunConfig:
-    """The run's own config.
-
-    Raises:
-        RunFolderError: this version cannot read it.
-    """
-    try:
-        return RunConfig.model_validate(saved.config, strict=True)
-    except ValidationError as error:
-        found = f"{saved.run_dir.root}/config.yaml: {error.errors()[0]['msg']}"
-        remedy = "use the rayalign version that made it"
-        raise RunFolderError(found, "this version cannot read it", remedy) from None
-
-
 def _settings(scorers: ScorerFile, seed: int) -> ScorerSettings:
     """The scorers of a file, in this process alone."""
     device = "cuda" if any(isinstance(one, ModelScoring) for one in scorers.scoring) and _sees_gpu() else "cpu"
@@ -140,20 +123,20 @@ def _sees_gpu() -> bool:
 
 
 def _answers(
-    run_dir: RunDir, round_dir: RoundDir, purpose: Purpose, held_out: Callable[[], Iterable[Prompt]], source: str
+    run_dir: RunDir, round_dir: RoundDir, purpose: Purpose, read: Callable[[], Iterable[Prompt]], source: str
 ) -> Answers:
     """A round's stored answers.
 
     Args:
-        held_out: reads the held-out prompts from `source`, the run's; called where these were answered.
+        read: reads the held-out prompts from `source`, the run's; called where these were answered.
     """
     numbers = round_dir.shards(purpose)
     if not numbers:
-        raise _nothing_there(run_dir, round_dir, purpose)
+        raise nothing_there(run_dir, round_dir, purpose)
     shards = {number: round_dir.read_shard(purpose, number) or [] for number in numbers}
     digests = {number: round_dir.samples_sha256(purpose, number) for number in numbers}
     prompts = PromptStore()
-    prompts.add(_drawn(round_dir) if purpose == "train" else held_out())
+    prompts.add(_drawn(round_dir) if purpose == "train" else read())
     wanted = {row.sample.prompt_id.encode() for rows in shards.values() for row in rows}
     if lost := [name.decode() for name in wanted - set(prompts.ids()[0].tolist())]:
         where = f"{round_dir.root}/prompts.parquet" if purpose == "train" else source
@@ -165,37 +148,10 @@ def _answers(
     return Answers(prompts, shards, digests)
 
 
-def _nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> RunFolderError:
-    """Why a round has no answers of this purpose."""
-    rounds = run_dir.root / "rounds"
-    if (number := round_dir.root.name) not in rounds.names():
-        there = ", ".join(str(int(name)) for name in rounds.names() if name.isdecimal()) or "none"
-        return RunFolderError(
-            f"{run_dir.root} has no round {int(number)}", f"its rounds: {there}", "set --round to one"
-        )
-    others = [other for other in ("train", "evaluation", "greedy") if round_dir.shards(other)]
-    remedy = f"add --samples {others[0]}" if others else "let the run go on until a shard is committed"
-    return RunFolderError(
-        f"round {int(number)} of {run_dir.root} has no {purpose} samples",
-        f"it has {' and '.join(others) or 'no samples at all'}",
-        remedy,
-    )
-
-
 def _drawn(round_dir: RoundDir) -> Iterator[Prompt]:
     commit = round_dir.committed("prompts")
     for start in range(0, commit["files"]["prompts.parquet"]["rows"] if commit else 0, PROMPTS_PER_ROW_GROUP):
         yield from round_dir.read_prompts(start, PROMPTS_PER_ROW_GROUP)
-
-
-def _held_out(config: RunConfig, scorers: ScorerFile, folder: Path) -> Iterator[Prompt]:
-    similar = any(isinstance(section, SimilarityScoring) for section in scorers.scoring)
-    try:
-        for row in prompt_rows(config.prompts, folder, targets=config.reads_targets or similar).rows:
-            yield Prompt(row.id, row.messages, [], row.target, row.metadata)
-    except DataError as error:
-        why = f"held-out prompts are read from the run's prompts.source, which cannot be used: {error.why}"
-        raise DataError(error.found, why, "run this where the run was started, or put the file back") from None
 
 
 def _identity(settings: ScorerSettings, sources: Sequence[ScorerSource], scorers: Scorers) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from rayalign.data.prompts import PromptRow, PromptRows
+from rayalign.errors import DataError
 from rayalign.records import Prompt
 from rayalign.rendering.renderer import ChatRenderer
 
@@ -15,12 +16,30 @@ AT_ONCE = 256
 
 
 def fitting_prompts(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -> Iterator[Prompt]:
-    """`tokenize_prompts`, one at a time; the longer ones are counted in `rows.left_out`."""
+    """`tokenize_prompts`, one at a time after the first; the longer ones are counted in `rows.left_out`.
+
+    Raises:
+        DataError: the source's or the template's, or none is short enough.
+    """
+    prompts = _fitting(rows, renderer, max_tokens)
+    return chain([next(prompts)], prompts)
+
+
+def _fitting(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -> Iterator[Prompt]:
+    found, shortest = 0, 0
     for row, token_ids in _tokenized(rows.rows, renderer):
         if len(token_ids) > max_tokens:
             rows.left_out.add(f"longer than prompts.max_tokens = {max_tokens}", f"{row.id} ({len(token_ids)} tokens)")
+            shortest = min(shortest or len(token_ids), len(token_ids))
         else:
+            found += 1
             yield Prompt(row.id, row.messages, token_ids, row.target, row.metadata)
+    if not found:
+        raise DataError(
+            f"prompts.max_tokens = {max_tokens}: no prompt of prompts.source is that short",
+            f"the shortest has {shortest} tokens with the chat template, and prompts are never cut",
+            f"set prompts.max_tokens to {shortest} or more, or give shorter prompts",
+        )
 
 
 def tokenize_prompts(

@@ -11,11 +11,15 @@ from rayalign.stopping import check
 from rayalign.store.changes import AFTER_SAMPLES, differences
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import shard_name
-from rayalign.store.run_dir import RunDir
+from rayalign.store.run_dir import UNBEGUN, RunDir
 
 
-def fork_run(config: RunConfig, name: str) -> RunConfig:
-    """Copy the finished rounds of the config's run folder to a new run, which then takes the config as it is now."""
+def forked_config(config: RunConfig, name: str) -> RunConfig:
+    """The config of a run that goes on from the finished rounds of the config's run folder.
+
+    Raises:
+        RunFolderError: that is no run, or the folder of that name holds something else.
+    """
     source = RunDir(run_folder(config.run.dir, config.run.name))
     forked = RunConfig.model_validate({**config.to_dict(), "run": {**config.to_dict()["run"], "name": name}})
     target = RunDir(run_folder(forked.run.dir, forked.run.name))
@@ -26,6 +30,18 @@ def fork_run(config: RunConfig, name: str) -> RunConfig:
             "set run.name to the run that you want to fork",
         )
     source.check_schema()
+    if target.saved_config() is None:
+        target.refuse_foreign({*UNBEGUN, "rounds"})
+    return forked
+
+
+def fork_run(config: RunConfig, name: str) -> RunConfig:
+    """Copy the finished rounds of the config's run folder to a new run, which then takes the config as it is now.
+
+    Errors are those of `forked_config`.
+    """
+    forked = forked_config(config, name)
+    source, target = (RunDir(run_folder(one.run.dir, one.run.name)) for one in (config, forked))
     if target.saved_config() is not None:
         return forked
     for finished in source.rounds():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +19,20 @@ from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_record
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError, ModelError
-from rayalign.launch.models import find_base, read_scorers
+from rayalign.launch.models import check_folder_named, find_base, read_scorers
 from rayalign.launch.offline import Offline, read_offline
 from rayalign.records import Prompt
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
+from rayalign.store.model_checks import check_causal, check_files
 from rayalign.store.model_files import left_out
 from rayalign.tracking.console import Console
 
 NAMED = 5
+_Own = tuple[PromptRows, Iterator[Prompt]]
+"""The prompts' own source, and those of its prompts that are short enough as they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +68,44 @@ def read_inputs(
     logs: Path,
     date: datetime.date,
     run_cache: Path | None = None,
+    *,
+    ask_services: bool = True,
 ) -> Inputs:
-    """Model folder, prompts and scorer files, each checked.
+    """Model folder, prompts and scorer files, each checked: what costs little before what costs more.
 
     Args:
         date: of the run, for chat templates that ask for today's.
         run_cache: folder for what services answer to their check.
+        ask_services: whether services that scorers call are asked for a score.
 
     Raises:
         RayalignError: one of them cannot be used.
     """
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
+    check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
-    check_services(config.scorer_settings, sources, run_cache)
-    from rayalign.learning.folder_checks import check_policy
-    from rayalign.learning.folders import hash_model
+    check_services(config.scorer_settings, sources, run_cache, ask=ask_services)
+    from rayalign.data.token_ids import fitting_prompts
+    from rayalign.learning.folders import hash_model, load_tokenizer
 
     model = find_base(config.model.base)
     _say_origins(config, console, model, sources)
-    tokenizer = check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
-    renderer = ChatRenderer(tokenizer, config.prompts.template, date)
+    check_files(model, "model.base")
+    check_causal(model, "model.base")
+    renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
     _say_left_out_files(console, model)
     _check_context(config, model, renderer)
+    own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
+    from rayalign.learning.folder_checks import check_policy
+
+    check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
     if config.samples is None:
-        assert rows is not None
+        assert own is not None
         _check_targets_follow(config, renderer)
-        prompts = _read_online(config, rows, renderer, console, logs)
+        prompts = _read_online(config, own, console, logs)
     else:
-        prompts = _read_offline(config, rows, renderer, config_dir, console, logs)
+        prompts = _read_offline(config, own, renderer, config_dir, console, logs)
     _say_split(config, console, prompts.split)
     _say_objectives(config, console)
     _check_targets(config, prompts.holdout)
@@ -110,16 +123,16 @@ def _say_origins(config: RunConfig, console: Console, model: Path, sources: list
             console.say(notice)
 
 
-def _read_online(config: RunConfig, rows: PromptRows, renderer: ChatRenderer, console: Console, logs: Path) -> _Prompts:
+def _read_online(config: RunConfig, own: _Own, console: Console, logs: Path) -> _Prompts:
     """Prompts to sample from and to hold out, of one source."""
-    store = _fitting(config, rows, renderer, console, logs)
+    store = _fitting(config, own, console, logs)
     split = split_prompts(*store.ids(), config.prompts.holdout)
     return _Prompts(store, split, store.take(split.holdout_N))
 
 
 def _read_offline(
     config: RunConfig,
-    rows: PromptRows | None,
+    own: _Own | None,
     renderer: ChatRenderer,
     config_dir: Path,
     console: Console,
@@ -128,28 +141,27 @@ def _read_offline(
     """A dataset's prompts with their responses, and held-out prompts: some of these, or those of a source of their own.
 
     Args:
-        rows: of the held-out prompts' own source; None where they are some of the dataset's.
+        own: the held-out prompts' own source; None where they are some of the dataset's.
     """
     offline = read_offline(config, renderer.behind_given(), config_dir)
-    own = None if rows is None else _fitting(config, rows, renderer, console, logs)
+    held_out = None if own is None else _fitting(config, own, console, logs)
     _say_offline(console, offline, logs)
-    if own is None:
+    if held_out is None:
         split, held = split_prompts(*offline.prompts.ids(), config.prompts.holdout), offline.prompts
     else:
-        split, held = hold_out(*own.ids(), config.prompts.holdout, offline.prompts.ids()[0]), own
+        split, held = hold_out(*held_out.ids(), config.prompts.holdout, offline.prompts.ids()[0]), held_out
     holdout = held.take(split.holdout_N)
-    if own is None and renderer.form.opened:
+    if held_out is None and renderer.form.opened:
         # These are sampled from, unlike those that are trained on.
         holdout = [dataclasses.replace(p, token_ids=renderer.prompt(p.messages, f"prompt {p.id}")) for p in holdout]
     return _Prompts(offline.prompts, split, holdout, offline.responses)
 
 
-def _fitting(config: RunConfig, rows: PromptRows, renderer: ChatRenderer, console: Console, logs: Path) -> PromptStore:
+def _fitting(config: RunConfig, own: _Own, console: Console, logs: Path) -> PromptStore:
     """The prompts of a source that are short enough, tokenised; the others are named."""
-    from rayalign.data.token_ids import fitting_prompts
-
+    rows, prompts = own
     store = PromptStore()
-    store.add(fitting_prompts(rows, renderer, config.prompts.max_tokens))
+    store.add(prompts)
     _say_rows(config, console, rows, store.duplicates, logs)
     return store
 

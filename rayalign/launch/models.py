@@ -14,7 +14,8 @@ from rayalign.demo.rules import demo_rule
 from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
 from rayalign.store.cache import is_made_here
-from rayalign.store.model_checks import check_files
+from rayalign.store.model_checks import check_causal, check_files
+from rayalign.store.model_files import CONFIG
 
 MADE = ("demo", "smollm2")
 """Names of the project's own models."""
@@ -42,6 +43,19 @@ def find_base(name: str, key: str = "model.base") -> Path:
 
         return smollm2(key)
     return resolve_model(name, key)
+
+
+def check_folder_named(name: str) -> None:
+    """Refuse a base that is a folder with a model of another kind, before anything heavy is imported.
+
+    Raises:
+        ModelError: it is no causal language model.
+    """
+    from rayalign.learning.gguf import find_gguf
+
+    folder = Path(name).expanduser()
+    if (folder / CONFIG).is_file() and find_gguf(folder, "model.base") is None:
+        check_causal(folder, "model.base")
 
 
 def base_of(named: str, given: str | None, sha256: str) -> tuple[Path, str]:

@@ -25,13 +25,6 @@ from rayalign.tracking.console import Console
 from rayalign.tracking.reporter import RunReporter
 
 
-def describe(config: RunConfig) -> str:
-    """What a run would start where, in words (`--dry-run`)."""
-    from rayalign.actors.placement import describe_placement
-
-    return f"{describe_placement(config)}\nrun folder: {run_folder(config.run.dir, config.run.name)}"
-
-
 def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
     """Run or resume all rounds of a config; returns the run folder, a URI where it is on an object store.
 
@@ -42,6 +35,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     if fork is not None:
         config = fork_run(config, fork)
     run_dir = RunDir(run_folder(config.run.dir, config.run.name))
+    existed = run_dir.check(redact(config.to_dict()), with_defaults)
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
@@ -51,18 +45,16 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
         local_logs(run_dir.root / "logs") as logs,
         own_console(logs / "driver.log") as console,
     ):
+        console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
         _run(config, run_dir, config_dir, console, logs)
     return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
 
 
 def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> None:
-    saved = redact(config.to_dict())
-    existed = run_dir.check(saved, with_defaults)
-    console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
-    inputs = call(lambda: _read(config, run_dir, config_dir, console, logs))
+    inputs = call(lambda: read_and_try(config, run_dir, config_dir, console, logs))
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
-    run_dir.open(saved, with_defaults)
-    checksums = _inputs_read(inputs)
+    run_dir.open(redact(config.to_dict()), with_defaults)
+    checksums = inputs_read(inputs)
     run_dir.keep_inputs(checksums)
     if kept := keep_samples(config, run_dir, checksums):
         console.say(f"of the unfinished round {kept} shards of samples were kept")
@@ -87,9 +79,16 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     console.say(f"report: {run_dir.root / 'report.html'}")
 
 
-def _read(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> Inputs:
-    """All inputs, and the rules among them tried."""
-    inputs = read_inputs(config, config_dir, console, logs, run_dir.date, run_dir.cache)
+def read_and_try(
+    config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path, *, dry: bool = False
+) -> Inputs:
+    """All inputs, and the rules among them tried.
+
+    Args:
+        dry: call no service, and write nothing to the run folder.
+    """
+    cache = None if dry else run_dir.cache
+    inputs = read_inputs(config, config_dir, console, logs, run_dir.date, cache, ask_services=not dry)
     if tries_scorers(config, run_dir):
         try_rules(
             config.scorer_settings, inputs.scorer_sources, some_prompts(inputs.holdout), config.limits.score_timeout_s
@@ -97,7 +96,7 @@ def _read(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console
     return inputs
 
 
-def _inputs_read(inputs: Inputs) -> JsonObject:
+def inputs_read(inputs: Inputs) -> JsonObject:
     """What a resumed run must read again. A change of the chat template shows in the tokens."""
     held_out = PromptStore()
     held_out.add(inputs.holdout)

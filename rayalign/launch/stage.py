@@ -53,6 +53,8 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     """
     stage = StageDir(stage_folder(config))
     run_dir = RunDir(stage.root, forkable=False)
+    saved = {"stage": kind, **redact(config.to_dict())}
+    existed = run_dir.check(saved, stage_defaults)
     if config.model.base in MADE:
         call(lambda: find_base(config.model.base))
     with (
@@ -60,8 +62,6 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
         local_logs(run_dir.root / "logs") as logs,
         own_console(logs / "driver.log") as console,
     ):
-        saved = {"stage": kind, **redact(config.to_dict())}
-        existed = run_dir.check(saved, _with_defaults)
         facts = stage.finished()
         if facts is not None:
             console.say(f"{TITLES[kind]}: done before -> {stage.root}")
@@ -72,7 +72,7 @@ def run_stage(kind: StageKind, config: StageConfig, config_dir: Path = Path()) -
     return facts
 
 
-def _with_defaults(saved: JsonObject) -> JsonObject:
+def stage_defaults(saved: JsonObject) -> JsonObject:
     settings = {key: value for key, value in saved.items() if key != "stage"}
     return {**saved, **with_defaults(settings, StageConfig)}
 
@@ -104,7 +104,7 @@ def _train(
     for notice in notices(inputs.base, f"model.base {config.model.base}"):
         console.say(notice)
     # Only now: a stage whose inputs could not be read leaves no folder that a mended config would not fit.
-    run_dir.open(saved, _with_defaults)
+    run_dir.open(saved, stage_defaults)
     run_dir.keep_inputs(inputs.digests())
     data = write_rows(config, stage, inputs, console, logs)
     from rayalign.actors.process import QUIET_ENV
@@ -133,8 +133,13 @@ def write_rows(config: StageConfig, stage: StageDir, inputs: StageInputs, consol
     for part, found in (("train", inputs.train), ("holdout", inputs.holdout)):
         schema = pa.schema([(name, pa.list_(pa.int32())) for name in found.rows[0]])
         write_file(stage.rows(part), parquet_bytes(found.rows, schema))
+    write_json(logs / "skipped_rows.json", {"train": inputs.train.skipped, "holdout": inputs.holdout.skipped})
+    return say_rows(config, inputs, console)
+
+
+def say_rows(config: StageConfig, inputs: StageInputs, console: Console) -> JsonObject:
+    """Say what a stage is trained on; returns the counts."""
     skipped = {name: found.skipped for name, found in (("train", inputs.train), ("holdout", inputs.holdout))}
-    write_json(logs / "skipped_rows.json", skipped)
     rows, training = len(inputs.train.rows), config.training
     console.say(f"{rows} rows to train on, {len(inputs.holdout.rows)} held out")
     for name, reasons in skipped.items():

@@ -15,7 +15,7 @@ from rayalign.learning.folders import first_line, load_config, load_tokenizer
 from rayalign.learning.merged import check_names
 from rayalign.learning.targets import HEADS, KEY as TARGETS, adapted_layers, check_targets, first_expert
 from rayalign.learning.weights import check_fit
-from rayalign.store.model_checks import Stored, check_files
+from rayalign.store.model_checks import Stored, check_causal, check_files
 from rayalign.store.pretrained import LoadingInfo, check_loaded, check_vocabulary, embedding_rows, load_pretrained
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 KEY = "model.base"
-CAUSAL = ("ForCausalLM", "LMHeadModel")
 HEAD = "lm_head"
 NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_proj")
 """What of a reward model its base need not have."""
@@ -41,7 +40,7 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool
             trained as the config says.
     """
     tensors = check_files(folder, KEY)
-    _check_kind(folder)
+    check_causal(folder, KEY, encoder_decoder=load_config(folder).is_encoder_decoder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
     _check_head(model, tensors, folder)
@@ -81,17 +80,6 @@ def check_stage_base(folder: Path, lora: LoraSection | None, *, rewards: bool) -
     if lora is not None:
         check_targets(model, lora)
     return tokenizer
-
-
-def _check_kind(folder: Path) -> None:
-    config = load_config(folder)
-    found = config.architectures or []
-    if config.is_encoder_decoder or not any(kind.endswith(CAUSAL) for kind in found):
-        raise ModelError(
-            f"{KEY}: {folder} is a {', '.join(found) or 'model without architectures in its config.json'}",
-            "a run trains a causal language model (...ForCausalLM), and vLLM serves it by that name",
-            "name a model of that kind",
-        )
 
 
 def _check_head(model: PreTrainedModel, tensors: dict[str, Stored], folder: Path) -> None:

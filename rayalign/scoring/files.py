@@ -20,7 +20,12 @@ def find_file(key: str, name: Path, folder: Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise DataError(f"{key}: {name}", "there is no such file", f"looked for {' and '.join(map(str, candidates))}")
+    there = [path for path in candidates if path.exists()]
+    raise DataError(
+        f"{key}: {name}",
+        f"{there[0]} is no file" if there else f"there is no such file: neither {' nor '.join(map(str, candidates))}",
+        "name a file by its path from the working directory or from the config's folder",
+    )
 
 
 def read_text(key: str, path: Path) -> str:

@@ -92,11 +92,14 @@ def _transport(
     return source.transport, ["vllm", source.model_sha256, section.dtype, section.context]
 
 
-def check_services(settings: ScorerSettings, sources: Sequence[ScorerSource], run_cache: Path | None = None) -> None:
+def check_services(
+    settings: ScorerSettings, sources: Sequence[ScorerSource], run_cache: Path | None = None, *, ask: bool = True
+) -> None:
     """Have every service score a canned answer, before anything is sampled.
 
     Args:
         run_cache: as for `build_service`; a judge's verdict on the canned answer is kept there as any other.
+        ask: whether they are asked, or only what is needed for it is looked at.
 
     Raises:
         ConfigError: one of them cannot be used.
@@ -105,7 +108,8 @@ def check_services(settings: ScorerSettings, sources: Sequence[ScorerSource], ru
         if calls_a_service(section):
             service = build_service(section, source, settings, run_cache)
             try:
-                service.check()
+                if ask:
+                    service.check()
             finally:
                 service.close()
 

@@ -15,6 +15,7 @@ from rayalign.store.model_files import INDEX, SINGLE, check_fetched, model_files
 
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json")
 FLOATS = {"F64", "F32", "F16", "BF16"}
+CAUSAL = ("ForCausalLM", "LMHeadModel")
 LONGEST_HEADER = 100_000_000
 
 
@@ -26,6 +27,26 @@ class Stored:
     """As safetensors names it: F32, BF16, I8, F8_E4M3, ..."""
     shape: tuple[int, ...]
     path: Path
+
+
+def check_causal(folder: Path, key: str, *, encoder_decoder: bool = False) -> None:
+    """Refuse what is no causal language model, by the architectures that its config.json names.
+
+    Args:
+        key: where the config names it, for the error.
+        encoder_decoder: whether it is known to be of that kind.
+
+    Raises:
+        ModelError: it is another kind of model, or names none.
+    """
+    named = read_config(folder, key).get("architectures")
+    found = [str(name) for name in named] if isinstance(named, list) else []
+    if encoder_decoder or not any(kind.endswith(CAUSAL) for kind in found):
+        raise ModelError(
+            f"{key}: {folder} is a {', '.join(found) or 'model without architectures in its config.json'}",
+            "a run trains a causal language model (...ForCausalLM), and vLLM serves it by that name",
+            "name a model of that kind",
+        )
 
 
 def check_files(folder: Path, key: str, *, quantised: bool = False) -> dict[str, Stored]:

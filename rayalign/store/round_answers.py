@@ -60,9 +60,9 @@ def read_round(run: SavedRun, index: int, choose: Callable[[list[str]], list[str
     """
     if index == 0:
         raise RunFolderError(
-            "round 0 has no prompts to show",
+            "round 0 has no prompts to train on",
             "it only measures the base model on held-out prompts",
-            "give a round from 1 on; round 0's metrics are in report.html",
+            "show those with --samples evaluation, or give a round from 1 on",
         )
     round_dir = run.run_dir.round(index)
     if round_dir.committed("prompts") is None:

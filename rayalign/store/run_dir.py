@@ -15,7 +15,7 @@ import datetime
 import fcntl
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -29,12 +29,16 @@ from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.lease import Lease
 from rayalign.store.round_dir import RoundDir
+from rayalign.store.writable import check_writable, explained
 
 Complete = Callable[[JsonObject], JsonObject]
 """Gives a saved config the defaults of keys that the version which saved it did not know."""
+LONGEST_REASON = 200
 OLDEST_SCHEMA = 1
 """Folders of this schema version up to `SCHEMA_VERSION` are read and resumed."""
 ROUND = re.compile("[0-9]{4}")
+UNBEGUN = {"run.json", "logs", "cache", "metrics.jsonl", "report.html", "base"}
+"""What a run or a stage may have left that ended before it began; hidden files are nobody's."""
 
 
 class RunDir:
@@ -62,7 +66,7 @@ class RunDir:
 
     @property
     def info(self) -> JsonObject:
-        return json.loads((self.root / "run.json").find_text() or "{}")
+        return self._object("run.json", json.loads)
 
     @cached_property
     def date(self) -> datetime.date:
@@ -81,8 +85,25 @@ class RunDir:
         return self.root.local_path() / "cache" if self.root.is_local else None
 
     def saved_config(self) -> JsonObject | None:
-        text = (self.root / "config.yaml").find_text()
-        return None if text is None else yaml.safe_load(text)
+        return self._object("config.yaml", yaml.safe_load) or None
+
+    def _object(self, name: str, parse: Callable[[str], object]) -> JsonObject:
+        """What stands in a file of the run; empty where there is none.
+
+        Raises:
+            RunFolderError: it is not what a run writes.
+        """
+        try:
+            found = parse((self.root / name).find_text() or "{}")
+        except (ValueError, yaml.YAMLError, OSError) as error:
+            found = error
+        if not isinstance(found, dict):
+            raise RunFolderError(
+                f"{self.root}/{name} is not a run's",
+                " ".join(str(found).split())[:LONGEST_REASON] if isinstance(found, Exception) else "it is no mapping",
+                "set another run.name, or restore the file",
+            )
+        return found
 
     def save_config(self, config: JsonObject) -> None:
         write_file(self.root / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
@@ -127,10 +148,14 @@ class RunDir:
             complete: applied to the saved config first (see `Complete`).
 
         Raises:
-            RunFolderError: it belongs to another config or to another schema version.
+            RunFolderError: it cannot be written to, holds what no run made, or belongs to another config or to another
+                schema version.
         """
+        if self.root.is_local:
+            check_writable(self.root.local_path())
         saved = self.saved_config()
-        if saved is None:
+        if saved is None or "schema_version" not in self.info:
+            self.refuse_foreign(UNBEGUN)
             return False
         self.check_schema()
         committed = self.committed_kinds()
@@ -143,6 +168,26 @@ class RunDir:
                 + (", or give --fork NAME to go on under a new name" if self._forkable else ""),
             )
         return True
+
+    def refuse_foreign(self, own: Collection[str]) -> None:
+        """Refuse a folder that is no run's and not empty: a run would write over what is in it.
+
+        Args:
+            own: names of what may be there.
+
+        Raises:
+            RunFolderError: there is anything else, a `run.json` that no run wrote among it.
+        """
+        names = [name for name in self.root.names() if not name.startswith(".")]
+        foreign = [
+            name for name in names if name not in own or (name == "run.json" and "schema_version" not in self.info)
+        ]
+        if foreign:
+            raise RunFolderError(
+                f"{self.root} is no run's folder: it holds {', '.join(foreign[:5])}{', ...' if foreign[5:] else ''}",
+                "a run has its config.yaml and run.json there, and would write over other files",
+                "set another run.name or run.dir, or move these files away",
+            )
 
     def check_schema(self) -> None:
         """Refuse a folder of a schema that this version does not know.
@@ -166,7 +211,12 @@ class RunDir:
         )
 
     def keep_inputs(self, current: Mapping[str, object]) -> None:
-        """Note what is read; a resumed run must read what it read before.
+        """Note what is read. Errors as of `check_inputs`."""
+        self.check_inputs(current)
+        self.update_info(inputs=current)
+
+    def check_inputs(self, current: Mapping[str, object]) -> None:
+        """Whether a resumed run reads what it read before.
 
         Raises:
             RunFolderError: something changed since.
@@ -181,7 +231,6 @@ class RunDir:
                 "undo the change, or set another run.name"
                 + (", or give --fork NAME to go on under a new name" if fork else ""),
             )
-        self.update_info(inputs=current)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -196,8 +245,10 @@ class RunDir:
     @contextmanager
     def _flock(self) -> Iterator[None]:
         folder = self.root.local_path()
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as file:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = (folder / ".lock").open("w")
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -23,11 +23,47 @@ def refused(capfd: pytest.CaptureFixture[str], tmp_path: Path, *settings: str, c
     """Run the quickstart with these settings; returns what was printed to stderr."""
     overrides = [f"run.dir={tmp_path / 'runs'}", *settings]
     arguments = [part for setting in overrides for part in ("--set", setting)]
-    assert exit_code(["run", str(config or CONFIGS / "quickstart.yaml"), *arguments]) == 2
+    command = ["run", str(config or CONFIGS / "quickstart.yaml"), *arguments]
+    assert exit_code([*command, "--dry-run"]) == 2
+    dry = capfd.readouterr()
+    assert exit_code(command) == 2
     captured = capfd.readouterr()
-    assert "Traceback" not in captured.err + captured.out
-    assert not list(tmp_path.glob("runs/*/rounds"))
+    assert "Traceback" not in captured.err + captured.out + dry.out
+    assert dry.err == captured.err
+    assert not list(tmp_path.glob("runs/*/rounds/*/samples"))
     return captured.err
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/no"])
+def test_run_dir_that_cannot_be_made(capfd, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    error = refused(capfd, tmp_path, f"run.dir={tmp_path / place}")
+    assert "run.dir:" in error and "why:" in error and "remedy:" in error
+
+
+def test_folder_with_foreign_files(capfd, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "quickstart"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("mine")
+    error = refused(capfd, tmp_path)
+    assert "holds thesis.txt" in error and "remedy:" in error
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_base_that_is_a_classifier(capfd, tmp_path: Path) -> None:
+    write(tmp_path / "config.json", json.dumps({"architectures": ["BertForSequenceClassification"]}))
+    error = refused(capfd, tmp_path, f"model.base={tmp_path}")
+    assert "BertForSequenceClassification" in error and "remedy:" in error
+
+
+def test_all_prompts_too_long(capfd, demo_folder, tmp_path: Path) -> None:
+    error = refused(capfd, tmp_path, "prompts.max_tokens=1")
+    assert "prompts.max_tokens = 1: no prompt" in error and "remedy:" in error
+
+
+def test_rows_with_only_text(capfd, tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", '{"text": "Name animals."}\n{"text": "Name fruits."}\n')
+    assert "prompts.field: text" in refused(capfd, tmp_path, f"prompts.source={file}")
 
 
 def rows(count: int) -> list[str]:
@@ -130,9 +166,9 @@ def test_run_folder_of_another_config(capfd, demo_folder, tmp_path: Path) -> Non
     from rayalign.store.run_dir import RunDir
 
     config = load_config(CONFIGS / "quickstart.yaml", [f"run.dir={tmp_path / 'runs'}"])
-    folder = RunDir(tmp_path / "runs" / "quickstart")
-    folder.open(redact(config.to_dict()))
-    folder.round(1).commit("train-00000", {})
+    run_dir = RunDir(tmp_path / "runs" / "quickstart")
+    run_dir.open(redact(config.to_dict()))
+    run_dir.round(0).commit("evaluation-00000", {})
     error = refused(capfd, tmp_path, "sampling.responses=2")
     assert "sampling.responses: 8 -> 2" in error and "--fork" in error
 
@@ -144,10 +180,10 @@ def test_mended_input_is_accepted_by_the_same_run_name(capfd, demo_folder, tmp_p
 
 
 def begun(config: Path, tmp_path: Path, *settings: str) -> None:
-    """A run folder as a first attempt leaves it that was stopped after its first commit."""
+    """A run folder as a first attempt leaves it that was stopped in round 0's evaluation."""
     from rayalign.config.file import load_config, redact
     from rayalign.launch.inputs import read_inputs
-    from rayalign.launch.run import _inputs_read
+    from rayalign.launch.run import inputs_read
     from rayalign.launch.session import own_console
     from rayalign.store.run_dir import RunDir
 
@@ -156,8 +192,8 @@ def begun(config: Path, tmp_path: Path, *settings: str) -> None:
     with own_console(tmp_path / "driver.log") as console:
         inputs = read_inputs(read, tmp_path, console, tmp_path, folder.date)
     folder.open(redact(read.to_dict()))
-    folder.keep_inputs(_inputs_read(inputs))
-    folder.round(1).commit("prompts", {})
+    folder.keep_inputs(inputs_read(inputs))
+    folder.round(0).commit("evaluation-00000", {})
 
 
 @pytest.mark.parametrize(

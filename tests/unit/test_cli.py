@@ -44,7 +44,6 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     fake = types.SimpleNamespace(
         calls=calls,
         run=run,
-        describe=lambda config: f"placed: {config.run.name}",
         write_report=lambda path: Path(path) / "report.html",
     )
     monkeypatch.setitem(sys.modules, "rayalign.launch.run", fake)  # type: ignore[arg-type]
@@ -78,12 +77,13 @@ def test_run_passes_config_and_fork(launch: types.SimpleNamespace) -> None:
     assert launch.calls == [("run", "again")]
 
 
-def test_dry_run_shows_config_and_placement(launch: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.exit_code(["run", QUICKSTART, "--set", "run.name=dry", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
-    assert "name: dry" in shown
-    assert shown.rstrip().endswith("placed: dry")
-    assert launch.calls == []
+def test_dry_run_starts_nothing(launch: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, object]] = []
+    fake = types.SimpleNamespace(dry_run=lambda config, folder, say, fork: calls.append((config.run.name, fork)))
+    monkeypatch.setitem(sys.modules, "rayalign.launch.dry_run", fake)  # type: ignore[arg-type]
+    monkeypatch.setattr("rayalign.launch.dry_run", fake, raising=False)
+    assert cli.exit_code(["run", QUICKSTART, "--set", "run.name=dry", "--dry-run", "--fork", "again"]) == 0
+    assert (calls, launch.calls) == ([("dry", "again")], [])
 
 
 def test_report_prints_its_path(launch: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:

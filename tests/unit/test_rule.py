@@ -197,8 +197,11 @@ def test_a_missing_file_names_where_it_was_looked_for(tmp_path: Path, monkeypatc
     with pytest.raises(DataError) as caught:
         read_rule("rules/my.py:score", tmp_path / "configs")
     assert caught.value.found == "scoring.function: rules/my.py"
-    assert caught.value.why == "there is no such file"
-    assert caught.value.remedy == f"looked for rules/my.py and {tmp_path}/configs/rules/my.py"
+    assert caught.value.why == f"there is no such file: neither rules/my.py nor {tmp_path}/configs/rules/my.py"
+    (tmp_path / "configs" / "rules" / "my.py").mkdir(parents=True)
+    with pytest.raises(DataError) as caught:
+        read_rule("rules/my.py:score", tmp_path / "configs")
+    assert caught.value.why == f"{tmp_path}/configs/rules/my.py is no file"
 
 
 @pytest.mark.parametrize("spec", ["my.py", "my:score", "score", "my.py:", "my.py:two words", ":score"])

@@ -22,12 +22,13 @@ from tests.fakes import Fuse, Killed, make_config, make_run
 def begun(folder: Path | Folder) -> RunDir:
     """With a commit, on which all settings but those of later stages have an influence."""
     run_dir = RunDir(folder)
+    run_dir.open(make_config().to_dict())
     run_dir.round(1).commit("prompts", {})
     return run_dir
 
 
 def test_folder_of_another_config_is_refused_with_a_diff(folder: Folder) -> None:
-    begun(folder).open(make_config().to_dict())
+    begun(folder)
     with pytest.raises(RunFolderError, match=r"prompts\.per_round: 40 -> 8") as caught:
         RunDir(folder).open(make_config(prompts={"source": "demo", "per_round": 8}).to_dict())
     assert caught.value.exit_code == 2
@@ -39,6 +40,7 @@ def test_a_run_of_a_version_without_a_key_resumes_with_its_default(tmp_path: Pat
     config = make_config()
     old = config.to_dict()
     del old["tracking"], old["combine"], old["sampling"]["top_p"], old["scoring"][0]["ask"], old["objective"]["beta"]
+    RunDir(tmp_path).update_info(schema_version=SCHEMA_VERSION)
     RunDir(tmp_path).save_config(old)
     RunDir(tmp_path).open(redact(config.to_dict()), with_defaults)
     assert RunDir(tmp_path).saved_config() == config.to_dict()

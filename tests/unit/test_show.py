@@ -116,7 +116,7 @@ def test_prefixes(place: str) -> None:
 
 
 def test_rounds_that_have_nothing_to_show(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunFolderError, match="round 0 has no prompts"):
+    with pytest.raises(RunFolderError, match=r"round 0 has no prompts(.|\n)*--samples evaluation"):
         show(place, 0, None, None, as_json=False)
     assert cli.exit_code(["show", place, "--round", "8"]) == 2
     error = capsys.readouterr().err
@@ -163,3 +163,27 @@ def test_control_codes_in_answers(tmp_path: Path) -> None:
     assert "\x1b" not in text and "    ?[2Jgone" in text
     assert not any(line.startswith("answer 9") for line in text.splitlines())
     assert "\x1b" not in show(str(tmp_path / "fake"), 1, one, None, as_json=True)
+
+
+def test_held_out_answers_and_their_comparison(place: str) -> None:
+    """Means from the shards, of the base too; differences sorted, and both ends of the list where it is cut."""
+    means: list[dict[str, float]] = []
+    for index in (0, 1):
+        found = json.loads(show(place, index, None, None, as_json=True, samples="evaluation"))["prompts"]
+        rewards: dict[str, list[float]] = {}
+        for shard in RunDir(place).round(index).shards("evaluation"):
+            for row in RunDir(place).round(index).read_shard("evaluation", shard) or []:
+                rewards.setdefault(row.sample.prompt_id, []).append(row.reward or 0.0)
+        means.append({one: sum(values) / len(values) for one, values in rewards.items()})
+        assert {row["id"]: row["mean_reward"] for row in found} == pytest.approx(means[-1])
+    whole = json.loads(show(place, 1, None, None, as_json=True, compare=0))
+    differences = [row["difference"] for row in whole["prompts"]]
+    assert differences == sorted(differences, reverse=True)
+    assert {row["id"]: row["difference"] for row in whole["prompts"]} == pytest.approx(
+        {one: means[1][one] - means[0][one] for one in means[0]}
+    )
+    assert whole["gained"] + whole["lost"] + whole["same"] == len(means[0])
+    cut = json.loads(show(place, 1, None, 2, as_json=True, compare=0))["prompts"]
+    assert [row["id"] for row in cut] == [whole["prompts"][0]["id"], whole["prompts"][-1]["id"]]
+    assert "round 1 against round 0" in show(place, 1, None, 2, as_json=False, compare=0)
+    assert cli.exit_code(["show", place, "--compare", "0", "--samples", "train"]) == 2
