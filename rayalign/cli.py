@@ -20,19 +20,13 @@ from rayalign.stopping import leave, stoppable
 SAMPLES = ["train", "evaluation", "greedy"]
 
 
-class _Round(click.IntRange):
+def _round(value: str) -> int | str:
     """A round's number, or `best`."""
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        return value if value == "best" else super().convert(value, param, ctx)
+    return value if value == "best" else click.IntRange(min=0)(value)
 
 
-_SET = click.option(
-    "--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of the config (repeatable)."
-)
-_FORK = click.option(
-    "--fork", metavar="NAME", help="Go on from this run's last round under a new name and a changed config."
-)
+_SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a config value (repeatable).")
+_FORK = click.option("--fork", metavar="NAME", help="Go on from this run's rounds under a new name and config.")
 _BASE = click.option(
     "--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it."
 )
@@ -165,7 +159,7 @@ def report(run_dir: str) -> None:
 
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=_Round(min=0), metavar="N|best", help="Default: the last finished round.")
+@click.option("--round", "round_index", type=_round, metavar="N|best", help="Default: the last finished round.")
 @click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
 @click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
 @_BASE
@@ -187,7 +181,7 @@ def export(run_dir: str, push: str | None, update: bool, public: bool, **options
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
 @click.option(
-    "--round", "round_index", type=_Round(min=0), metavar="N|best", help="0 is the base; default: the last finished."
+    "--round", "round_index", type=_round, metavar="N|best", help="0 is the base; default: the last finished."
 )
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")

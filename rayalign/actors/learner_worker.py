@@ -132,14 +132,8 @@ class LearnerWorker:
             content = self._policy.adapter_files(self._base_name)
         sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
         self._loaded = sha256
-        seconds = time.perf_counter() - started
-        metrics = {
-            **_means(history),
-            **facts,
-            "steps": float(len(steps)),
-            "seconds": seconds,
-            "tokens": float(sum(data.tokens)),
-        }
+        facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
+        metrics = {**_means(history), **facts, "seconds": time.perf_counter() - started}
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def logps(

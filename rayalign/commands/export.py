@@ -70,8 +70,7 @@ def export(
         say(why)
     round_dir, record, files = run.adapter(chosen.index)
     merge = merge or FULL_WEIGHTS in files
-    target = Path(to).expanduser().absolute()
-    identity = _identity(run, record, merge)
+    target, identity = Path(to).expanduser().absolute(), _identity(run, record, merge)
     _check_target(target, identity)
     folder, name = base_of(str(run.config["model"]["base"]), base, record.base_model_sha256)
     files, rank = _naming_base(files, name)
@@ -84,9 +83,9 @@ def export(
             _write(half, files)
         facts = replace(facts, notes=[*facts.notes, *_add_tokenizer(run, folder, half, merge)])
         _describe(half, facts, {**identity, "chat": asdict(Spoken.of_run(run))})
-    for note in facts.notes:
-        say(note)
-    say(f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}")
+    done = f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}"
+    for line in (*facts.notes, done):
+        say(line)
     if push is not None:
         say(f"pushed: {_push(target, push, f'{run.name}, round {round_dir.index}')}")
     return target
