@@ -21,7 +21,7 @@ from rayalign.stopping import leave, stoppable
 class _Round(click.IntRange):
     """A round's number, or `best`."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "best" else super().convert(value, param, ctx)
 
 
