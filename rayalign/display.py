@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -98,3 +99,28 @@ def excerpt(text: str, longest: int = _EXCERPT) -> str:
     """The start of a text, at most `longest` characters, on one line, for a reason or a message."""
     line = " ".join(text.split())
     return repr(line if len(line) <= longest else f"{line[:longest]}...")
+
+
+_END_OF_HEAD = re.compile(r"[:;](?= )")
+_NUMBER = re.compile(r"(?<![\w.:-])\d+(?:\.\d+)?(?![\w.:-])")
+
+
+class Told:
+    """Tells a long message in full once, and then, with other numbers or details, in a word: its head.
+
+    >>> told = Told()
+    >>> told.text("judge puts canaries first: null on 6 of 8"), told.text("judge puts canaries first: null on 7 of 8")
+    ('judge puts canaries first: null on 6 of 8', 'judge puts canaries first (again)')
+    """
+
+    def __init__(self) -> None:
+        self._heads: set[str] = set()
+
+    def text(self, message: str) -> str:
+        """The message, or its head, which ends at the first `: ` or `; `, where one with the same head was told."""
+        head = _END_OF_HEAD.split(message, maxsplit=1)[0]
+        kind = _NUMBER.sub("#", head)
+        if kind in self._heads:
+            return f"{head} (again)"
+        self._heads.add(kind)
+        return message

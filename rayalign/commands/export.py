@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from rayalign.commands.chat_source import RECORD, Spoken
-from rayalign.commands.model_card import CardFacts, render_card, serve_line
+from rayalign.commands.model_card import CardFacts, render_card, serve_line, without_folders
 from rayalign.errors import ExportError, ModelError, RunFolderError
-from rayalign.launch.models import base_of
+from rayalign.launch.models import MADE, base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.round_dir import RoundDir
@@ -72,20 +72,17 @@ def export(
     merge = merge or FULL_WEIGHTS in files
     target, identity = Path(to).expanduser().absolute(), _identity(run, record, merge)
     _check_target(target, identity)
-    folder, name = base_of(str(run.config["model"]["base"]), base, record.base_model_sha256)
+    called, place = base or str(run.config["model"]["base"]), push.hub_id if push else target.name
+    folder, name = base_of(called, base, record.base_model_sha256)
     files, rank = _naming_base(files, name)
-    facts = _facts(run, round_dir, record, name, merge, rank)
-    facts = replace(facts, place=push.hub_id if push else target.name, for_hub=push is not None)
+    facts = replace(_facts(run, round_dir, record, called, merge, rank), place=place)
     with _beside(target, identity) as half:
-        if merge:
-            facts = replace(facts, notes=[*facts.notes, *_merge(folder, files, half, round_dir)])
-        else:
-            _write(half, files)
-        facts = replace(facts, notes=[*facts.notes, *_add_tokenizer(run, folder, half, merge)])
-        _describe(half, facts, {**identity, "chat": asdict(Spoken.of_run(run))})
-    done = f"round {round_dir.index} of {run.name} -> {target}\nserve it: {serve_line(facts, str(target))}"
-    for line in (*facts.notes, done):
-        say(line)
+        facts = _fill(half, run, round_dir, files, folder, facts)
+        _describe(half, {**identity, "base_model": name, "chat": asdict(Spoken.of_run(run))})
+    for note in facts.notes:
+        say(note)
+    say(f"round {round_dir.index} of {run.name} -> {target}")
+    say(f"serve it: {serve_line(replace(facts, base=name), str(target))}")
     if push is not None:
         say(f"pushed: {_push(target, push, f'{run.name}, round {round_dir.index}')}")
     return target
@@ -117,16 +114,34 @@ def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], 
     return {**files, ADAPTER_CONFIG: json.dumps(config, indent=2, sort_keys=True).encode()}, int(config["r"])
 
 
-def _describe(half: Path, facts: CardFacts, record: Mapping[str, object]) -> None:
-    """Write the model card, and what the export says of itself."""
-    (half / "README.md").write_text(render_card(facts), encoding="utf-8")
+def _fill(
+    half: Path, run: SavedRun, round_dir: RoundDir, files: dict[str, bytes], base: Path, facts: CardFacts
+) -> CardFacts:
+    """Write weights, tokenizer and card; returns the facts with what is to be said of them."""
+    notes = list(facts.notes)
+    if facts.merged:
+        notes += _merge(base, files, half, round_dir)
+    else:
+        _write(half, files)
+    notes += _add_tokenizer(run, base, half, facts.merged)
+    card = replace(facts, notes=[note.replace(str(base), facts.base) for note in notes])
+    (half / "README.md").write_text(render_card(card), encoding="utf-8")
+    return replace(facts, notes=notes)
+
+
+def _describe(half: Path, record: Mapping[str, object]) -> None:
+    """Write what the export says of itself, when all its other files are there."""
     digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
-    text = json.dumps({**record, "base_model": facts.base, "files": digests}, indent=1, sort_keys=True)
+    text = json.dumps({**record, "files": digests}, indent=1, sort_keys=True)
     (half / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
 def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge: bool, rank: int) -> CardFacts:
-    """What the card says, but for what is known only later."""
+    """What the card says, but for what is known only later.
+
+    Args:
+        base: the base model as the user calls it.
+    """
     report = round_dir.report()
     if report is None:
         raise RunFolderError(
@@ -143,19 +158,20 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
     quantised = run.config["model"].get("quantization", "none")
     if merge and quantised != "none":
         notes.append(f"the adapter was trained on the base in {quantised} and is merged into the base as it is stored")
-    on_hub = not Path(base).expanduser().is_dir()
+    on_hub = base not in MADE and not Path(base).expanduser().exists()
     return CardFacts(
-        run.name,
-        round_dir.index,
-        base,
-        on_hub,
-        merge,
-        "",
-        rank,
-        run.config,
-        EvalReport.from_dict(report),
-        hashes,
-        notes,
+        run=run.name,
+        round_index=round_dir.index,
+        base=base if on_hub or base in MADE else Path(base).name,
+        base_on_hub=on_hub,
+        merged=merge,
+        place="",
+        rank=rank,
+        config={name: without_folders(section) for name, section in run.config.items()},
+        report=EvalReport.from_dict(report),
+        hashes=hashes,
+        notes=notes,
+        held_out=run.held_out(round_dir),
     )
 
 

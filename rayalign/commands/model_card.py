@@ -15,6 +15,10 @@ from rayalign.rendering.named import TEMPLATES
 SECTIONS = ("model", "prompts", "samples", "sampling", "scoring", "combine", "groups", "objective", "training")
 """The sections of a run's config that the card shows."""
 
+ROOTS = ("/", "~", "file:/")
+NOT_IN_PATHS = set("{}\n")
+"""Characters by which a text is a template."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardFacts:
@@ -23,20 +27,32 @@ class CardFacts:
     run: str
     round_index: int
     base: str
-    """Id or path of the base model, as the user gave it."""
+    """Id of the base model, or the name of its folder or file."""
     base_on_hub: bool
-    """Whether `base` is a hub id. The hub refuses cards whose base model is a path."""
+    """Whether `base` is a hub id. The hub refuses cards whose base model is none."""
     merged: bool
     place: str
     """Hub id or folder of this export."""
     rank: int
     """Rank of the LoRA adapter; 0 where all weights were trained."""
     config: JsonObject
-    """The run's config, secrets redacted."""
+    """The run's config, secrets redacted and paths shortened."""
     report: EvalReport
     hashes: dict[str, str]
     notes: list[str]
-    for_hub: bool = False
+    held_out: int | None
+    """Prompts that the run was evaluated on; None where it never was."""
+
+
+def without_folders(value: object) -> object:
+    """A JSON value in which every text that is an absolute path is its last part alone."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    if isinstance(value, str) and value.startswith(ROOTS) and not set(value) & NOT_IN_PATHS:
+        return value.rstrip("/").rpartition("/")[2]
+    return value
 
 
 def serve_line(facts: CardFacts, place: str) -> str:
@@ -58,8 +74,9 @@ def render_card(facts: CardFacts) -> str:
     parts = [
         f"---\n{yaml.safe_dump(_front_matter(facts, objectives), sort_keys=False)}---",
         f"# {facts.run}, round {facts.round_index}",
-        f"{what} `{facts.base}`, trained by rayalign in {facts.round_index} rounds of sampling, scoring and "
-        f"training with the objective {' + '.join(one['type'] for one in objectives)}.",
+        f"{what} `{facts.base}`, trained by rayalign in {facts.round_index} rounds of "
+        f"{'training on a dataset' if facts.config.get('samples') else 'sampling, scoring and training'} "
+        f"with the objective {' + '.join(one['type'] for one in objectives)}.",
         *(f"**Note:** {note}" for note in facts.notes),
         f"## Data\n\n{_data(facts)}",
         f"## Results\n\n{_metrics(facts)}",
@@ -73,7 +90,7 @@ def render_card(facts: CardFacts) -> str:
 def _front_matter(facts: CardFacts, objectives: Sequence[JsonObject]) -> dict[str, object]:
     base = {"base_model": facts.base, "base_model_relation": "finetune" if facts.merged else "adapter"}
     return {
-        **(base if facts.base_on_hub or not facts.for_hub else {}),
+        **(base if facts.base_on_hub else {}),
         "library_name": "transformers" if facts.merged else "peft",
         "pipeline_tag": "text-generation",
         "tags": [*dict.fromkeys(["rayalign", *(["lora"] if facts.rank else []), *(one["type"] for one in objectives)])],
@@ -81,12 +98,16 @@ def _front_matter(facts: CardFacts, objectives: Sequence[JsonObject]) -> dict[st
 
 
 def _data(facts: CardFacts) -> str:
-    prompts, sampling = facts.config["prompts"], facts.config.get("sampling", {})
-    scorers = ", ".join(f"`{one['type']}`" for one in facts.config["scoring"])
-    return (
-        f"Prompts: `{prompts['source']}`, up to {prompts.get('per_round')} a round, {prompts.get('holdout')} held out. "
-        f"The model's own {sampling.get('responses')} answers to each, scored by {scorers}."
+    config = facts.config
+    prompts, sampling, samples = config["prompts"], config.get("sampling", {}), config.get("samples")
+    scorers = ", ".join(f"`{one['type']}`" for one in config["scoring"])
+    held_out = f"up to {prompts.get('holdout')}" if facts.held_out is None else str(facts.held_out)
+    answers = (
+        f"Answers and what is known of them: the dataset `{samples['source']}`. Evaluated by {scorers}."
+        if samples
+        else f"The model's own {sampling.get('responses')} answers to each, scored by {scorers}."
     )
+    return f"Prompts: `{prompts['source']}`, up to {prompts.get('per_round')} a round, {held_out} held out. {answers}"
 
 
 def _metrics(facts: CardFacts) -> str:
@@ -118,13 +139,18 @@ def _use(facts: CardFacts) -> str:
             f"base = {load}",
             f"model = PeftModel.from_pretrained(base, {facts.place!r})",
         ]
+    named = (
+        ""
+        if facts.base_on_hub or facts.merged
+        else (f"`{facts.base}` stands for the folder of the base model, which is known by its hash below.\n\n")
+    )
     template = _template(facts)
     prompt = {
         "none": "the bare text of a prompt, without a chat template",
         "auto": "the base model's own chat template",
     }.get(template, f"the chat template `{template}`, which the tokenizer here has")
     return (
-        f"Serve with vLLM:\n\n{_code(serve_line(facts, facts.place))}\n\n"
+        f"{named}Serve with vLLM:\n\n{_code(serve_line(facts, facts.place))}\n\n"
         f"Load in Python:\n\n{_code(chr(10).join(code))}\n\nIt was trained on {prompt}."
     )
 

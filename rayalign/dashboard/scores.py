@@ -9,7 +9,7 @@ from rayalign.dashboard.charts import Point, Series, Style, line_chart
 from rayalign.dashboard.readings import Report, Rounds, items, number, reading, section
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart
-from rayalign.display import MISSING, format_interval, format_value
+from rayalign.display import MISSING, Told, format_interval, format_value
 
 MOST_SERIES = 6
 MOST_ALARMS = 12
@@ -25,9 +25,10 @@ class Alarm:
 
 
 def score_alarms(rounds: Rounds) -> list[Alarm]:
-    """The alarms of the latest rounds that have any, newest first."""
+    """The alarms of the latest rounds that have any, newest first; what older rounds say too is there in a word."""
+    told = Told()
     found = [
-        Alarm(index, text)
+        Alarm(index, told.text(text))
         for index, one in reversed(rounds)
         for text in items(_trust(one).get("alarms"))
         if isinstance(text, str)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 from rayalign.config.run import RunConfig
+from rayalign.display import Told
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.evaluation.alarms import alarms
 from rayalign.evaluation.canaries import CanaryBattery, comparing_scorers
@@ -54,11 +55,13 @@ class TrustChecks:
     ) -> None:
         self._config, self._run_dir, self._prompts = config, run_dir, prompts
         self._verifiers, self._scorer, self._reporter = verifiers, scorer, reporter
+        self._told = Told()
         self._names = [section.name for section in config.scoring]
         self._anchors = Anchors(run_dir, prompts, scorer, reporter, seed=config.run.seed)
 
     def report(self, round_index: int) -> JsonObject:
-        """The section; canaries, drift and gap in evaluated rounds only. Alarms are also said to the user."""
+        """The section; canaries, drift and gap in evaluated rounds only. Alarms are also said to the user, in
+        full once."""
         round_dir, seed, gold = self._run_dir.round(round_index), self._config.run.seed, self._config.gold
         counter, answers = ScoreCounter(self._names), {}
         rows: dict[str, list[ScoredSample]] = {}
@@ -83,7 +86,7 @@ class TrustChecks:
         penalties = {section.name for section in self._config.scoring if section.weight < 0}
         trust["alarms"] = alarms(trust, penalties)
         for alarm in trust["alarms"]:
-            self._reporter.say(f"round {round_index} · ALARM: {alarm}")
+            self._reporter.say(f"round {round_index} · ALARM: {self._told.text(alarm)}")
         return trust
 
     def _read(self, round_dir: RoundDir, purpose: str, counter: ScoreCounter) -> list[ScoredSample]:

@@ -96,6 +96,19 @@ class SavedRun:
             why += f"; the base model itself has {format_value(base, shown.style)}: no round is better"
         return self.run_dir.round(index), why
 
+    def held_out(self, first: RoundDir) -> int | None:
+        """How many prompts rounds were evaluated on; None where none was. `first` is the round that is looked at first.
+
+        Raises:
+            RunFolderError: damaged files.
+        """
+        for one in (first, *self.run_dir.rounds()):
+            if shards := one.shards("evaluation"):
+                return len(
+                    {row.sample.prompt_id for shard in shards for row in one.read_shard("evaluation", shard) or []}
+                )
+        return None
+
     def adapter(self, index: int | None) -> tuple[RoundDir, Adapter, dict[str, bytes]]:
         """A finished round, its adapter and the adapter's files by name, every hash checked.
 

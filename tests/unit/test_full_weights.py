@@ -236,7 +236,7 @@ def test_export_is_the_whole_model(saved: RunDir, base: Path, tmp_path: Path, me
     assert said[-1] == f"serve it: vllm serve {tmp_path / 'm'} --dtype float32"
     card = (tmp_path / "m" / "README.md").read_text()
     assert "library_name: transformers" in card and "lora\n" not in card.split("---")[1]
-    assert f"All weights of `{base}`, trained by rayalign" in card
+    assert f"All weights of `{base.name}`, trained by rayalign" in card
     assert str(found.record.sha256) in card
 
 

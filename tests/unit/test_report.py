@@ -358,6 +358,18 @@ def test_scores_have_alarms_tables_and_curves() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_an_alarm_is_there_in_full_once() -> None:
+    """In the newest round; older ones say it in a word, although their numbers are others."""
+    rounds = [{**full_round(index), "trust": trusted()} for index in range(3)]
+    rounds[0]["trust"]["alarms"] = [
+        "reward_model:demo puts canaries above the median answer: empty on 5 of 8 prompts", "judge:b drifts: by 3"
+    ]  # fmt: skip
+    text = page(rounds).text
+    assert text.count("median answer: null_model on 6 of 8 prompts") == 1 and "empty on 5 of 8" not in text
+    again = "reward_model:demo puts canaries above the median answer (again)"
+    assert f"on 6 of 8 prompts round 1 {again} round 0 {again} round 0 judge:b drifts: by 3" in text
+
+
 def test_scores_of_hostile_scorers_are_inert() -> None:
     parsed = page([{**full_round(0), "trust": trusted(HOSTILE, HOSTILE)}])
     shown = HOSTILE.replace("\x00", "\u2400").replace("\x1b", "\u241b").replace("\ud800", "\ufffd")

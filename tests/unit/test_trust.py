@@ -272,7 +272,8 @@ def test_a_scorer_that_canaries_please_raises_the_alarm(tmp_path: Path) -> None:
     run_rounds(run)
     said = [text for text in stages_said(run) if "ALARM: rule:demo puts canaries above the median answer" in text]
     assert [text.partition(" · ")[0] for text in said] == ["round 0", "round 1", "round 2", "round 3"]
-    assert all("empty on 8 of 8 prompts" in text for text in said)
+    assert ["empty on 8 of 8 prompts" in text for text in said] == [True, False, False, False]
+    assert all(text.endswith("median answer (again)") for text in said[1:])
 
 
 def stages_said(run: Any) -> list[str]:
@@ -292,7 +293,11 @@ def test_a_scorer_that_dies_of_a_canary_is_an_alarm_and_not_the_end(tmp_path: Pa
     run.parts.scorer.score = hangs
     run_rounds(run)
     report = run.run_dir.round(3).report()
-    assert report["trust"]["alarms"] == ["the scorers failed on the canaries: scorer-0.score gave no answer in 3 s"]
+    alarm = "the scorers failed on the canaries: scorer-0.score gave no answer in 3 s"
+    assert report["trust"]["alarms"] == [alarm]
+    said = [line.partition(" · ALARM: ") for line in run.parts.reporter.said if "ALARM" in line]
+    assert said[0] == ("round 0", " · ALARM: ", alarm)
+    assert {text for _, _, text in said[1:]} == {"the scorers failed on the canaries (again)"} and len(said) == 4
     assert len(report["metrics"]) > 3
 
 
