@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,7 +23,7 @@ from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.model import build_policy
-from rayalign.learning.objective import Means, count_units, streams_needed
+from rayalign.learning.objective import Means, count_units, streams_compared, streams_needed
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
@@ -114,7 +115,8 @@ class LearnerWorker:
             workers=self._world,
         )
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        references, facts = self._references(groups)
+        share = self._reference_share()
+        references, facts = self._references(groups, lambda done: note(share * done))
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
@@ -126,7 +128,8 @@ class LearnerWorker:
                 rate = learning_rate(training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                stats = self._step(engine, step, groups, references, context, _part(note, number, len(steps)))
+                later = _part(lambda done: note(share + (1 - share) * done), number, len(steps))
+                stats = self._step(engine, step, groups, references, context, later)
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -149,7 +152,7 @@ class LearnerWorker:
         with self._scoring_as("base" if which == "base" else "round_start"):
             return self._token_logps(rows)
 
-    def _token_logps(self, rows: Sequence[Row]) -> list[list[float]]:
+    def _token_logps(self, rows: Sequence[Row], note: Note = lambda share: None) -> list[list[float]]:
         """The log-probabilities of this rank's own rows; all ranks call it together."""
         return token_logps_of(
             self._policy,
@@ -159,6 +162,7 @@ class LearnerWorker:
             self._policy.collate,
             packed=self._policy.shares_prompts,
             passes=lambda needed: max(self._gather(needed)),
+            note=note,
         )
 
     def _load(self, files: AdapterFiles | None) -> None:
@@ -186,15 +190,23 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: GroupRows) -> tuple[dict[int, References], dict[str, float]]:
+    def _reference_share(self) -> float:
+        """Which part of an update the passes for the reference are: a third of the steps' ones of each epoch, which go
+        forward and backward."""
+        passes = self._config.training.reference_logps == "learner" and streams_compared(self._config.objectives)
+        return 1 / (1 + 3 * self._config.training.epochs) if passes else 0.0
+
+    def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
             if self._config.training.reference_logps == "learner":
                 found: dict[int, References] = {}
                 # As many slices on every rank, so that all make the same passes.
-                for start in range(0, max(self._gather(len(groups))), SCORED_TOGETHER):
+                slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
+                for number, start in enumerate(slices):
+                    score = partial(self._token_logps, note=_part(note, number, len(slices)))
                     part = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
-                    found |= reference_sums(self._token_logps, part, self._config.objectives)
+                    found |= reference_sums(score, part, self._config.objectives)
                 return found, {}
             compared = [groups[g] for g in groups.positions[:COMPARED]]
             parts = self._gather(reference_gap(self._token_logps, compared))

@@ -13,6 +13,7 @@ from rayalign.data.loading import OnBadRows, iter_dataset_rows
 from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
 from rayalign.errors import DataError
+from rayalign.store.files import expanded
 from rayalign.store.folder import Folder
 
 NAMED = 5
@@ -41,7 +42,7 @@ def convert(
         raise DataError(f"--to {to}", "no rows can be written in this format", f"use one of {', '.join(WRITERS)}")
     if out.suffix != ".jsonl":
         raise DataError(f"--out {out}", "rows are written as JSONL", "give a name that ends with .jsonl")
-    if out.exists() and Path(source).expanduser().exists() and out.samefile(Path(source).expanduser()):
+    if out.exists() and expanded(source).exists() and out.samefile(expanded(source)):
         raise DataError(f"--out {out}", "it is the source", "give another name")
     stream = iter_dataset_rows(source, format, on_bad_rows, _own_names(own))
     say(f"{source}: format {stream.format} ({stream.reason})")

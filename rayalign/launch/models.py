@@ -14,6 +14,7 @@ from rayalign.demo.rules import demo_rule
 from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
 from rayalign.store.cache import is_made_here
+from rayalign.store.files import expanded
 from rayalign.store.model_checks import check_causal, check_files
 from rayalign.store.model_files import CONFIG
 
@@ -53,7 +54,7 @@ def check_folder_named(name: str) -> None:
     """
     from rayalign.learning.gguf import find_gguf
 
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if (folder / CONFIG).is_file() and find_gguf(folder, "model.base") is None:
         check_causal(folder, "model.base")
 
