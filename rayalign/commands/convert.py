@@ -13,6 +13,7 @@ from rayalign.data.loading import OnBadRows, iter_dataset_rows
 from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
 from rayalign.errors import DataError
+from rayalign.stopping import check
 from rayalign.store.files import expanded
 from rayalign.store.folder import Folder
 
@@ -49,6 +50,7 @@ def convert(
     write, lost, written, rows = WRITERS[to], Counter[str](), 0, 0
     with Folder(out).writing() as file:
         for row in stream.rows:
+            check()
             rows += 1
             for record in write(row, lost):
                 file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")

@@ -22,6 +22,7 @@ from rayalign.errors import ModelError, RunFolderError
 from rayalign.launch.models import MADE, base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
 from rayalign.rendering.renderer import ChatRenderer
+from rayalign.stopping import call
 from rayalign.store.files import expanded
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
@@ -75,11 +76,11 @@ def export(
     target, identity = target_folder(to), _identity(run, record, merge)
     check_target(target, identity)
     called, place = base or str(run.config["model"]["base"]), push.hub_id if push else target.name
-    folder, name = base_of(called, base, record.base_model_sha256)
+    folder, name = call(lambda: base_of(called, base, record.base_model_sha256))
     files, rank = _naming_base(files, name)
-    facts = replace(_facts(run, round_dir, record, called, merge, rank), place=place)
+    known = replace(_facts(run, round_dir, record, called, merge, rank), place=place)
     with beside(target, identity) as half:
-        facts = _fill(half, run, round_dir, files, folder, facts)
+        facts = call(lambda: _fill(half, run, round_dir, files, folder, known))
         describe(half, {**identity, "base_model": name, "chat": asdict(Spoken.of_run(run))})
     for note in facts.notes:
         say(note)

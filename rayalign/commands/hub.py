@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 
-def push(
-    folder: Path, hub_id: str, message: str, *, update: bool, public: bool, uploaded: Path | None = None
-) -> str:
+def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool, uploaded: Path | None = None) -> str:
     """Make the repository, upload the folder as a commit, and return the repository's address.
 
     The endpoint is `HF_ENDPOINT`; the token is `HF_TOKEN` or that of a login of the hub's client, and is never shown.

@@ -207,9 +207,7 @@ def _hub(source: str) -> dict[str, str | None] | None:
     if match is None:
         return None
     parts = match.groupdict()
-    local = parts["marked"] is None and (
-        expanded(source).exists() or _known(parts["config"] or parts["name"] or "")
-    )
+    local = parts["marked"] is None and (expanded(source).exists() or _known(parts["config"] or parts["name"] or ""))
     return None if local else parts
 
 

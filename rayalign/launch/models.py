@@ -20,6 +20,8 @@ from rayalign.store.model_files import CONFIG
 
 MADE = ("demo", "smollm2")
 """Names of the project's own models."""
+PATHS = ("/", "~", ".")
+"""What begins so is a path, never a hub id."""
 
 
 def find_base(name: str, key: str = "model.base") -> Path:
@@ -32,6 +34,13 @@ def find_base(name: str, key: str = "model.base") -> Path:
     Raises:
         ModelError: it cannot be found or made.
     """
+    if name.startswith(PATHS) and ":" not in name and not expanded(name).exists():
+        # Before transformers is imported, and without a hub being asked for what cannot be an id.
+        raise ModelError(
+            f"{key}: {name!r} cannot be loaded",
+            "there is no such folder or file",
+            "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
+        )
     from rayalign.learning.folders import be_quiet, resolve_model
 
     be_quiet()

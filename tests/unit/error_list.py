@@ -1,6 +1,6 @@
 """Run commands of `test_error_list` one after another in this process, and tell of each how it ended.
 
-    python -m tests.unit.error_list COMMANDS.json ENDED.json
+python -m tests.unit.error_list COMMANDS.json ENDED.json
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Mistake:
 
 
 MISTAKES = {
-    "run.dir below a file": Mistake((f"run.dir={PLACE}/file/below",), ("run.dir: ", "/file is no folder", "you may write to")),
+    "run.dir below a file": Mistake((f"run.dir={PLACE}/file/below",), ("run.dir: ", "/file is no folder")),
     "run.dir is a file": Mistake((f"run.dir={PLACE}/file",), ("run.dir: ", "cannot be made")),
     "run.dir of an unknown user": Mistake(("run.dir=~nobody-here/runs",), ("run.dir: ~nobody-here", "whole path")),
     "a classifier as base": Mistake((f"model.base={PLACE}/classifier",), ("BertForSequenceClassification",)),
