@@ -115,8 +115,7 @@ class LearnerWorker:
             workers=self._world,
         )
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        share = self._reference_share()
-        references, facts = self._references(groups, lambda done: note(share * done))
+        references, facts = self._references(groups, note)
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
@@ -128,8 +127,8 @@ class LearnerWorker:
                 rate = learning_rate(training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                later = _part(lambda done: note(share + (1 - share) * done), number, len(steps))
-                stats = self._step(engine, step, groups, references, context, later)
+                part = _part(self._after_references(note), number, len(steps))
+                stats = self._step(engine, step, groups, references, context, part)
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -196,15 +195,21 @@ class LearnerWorker:
         passes = self._config.training.reference_logps == "learner" and streams_compared(self._config.objectives)
         return 1 / (1 + 3 * self._config.training.epochs) if passes else 0.0
 
+    def _after_references(self, note: Note) -> Note:
+        """What takes the share that is done of the steps."""
+        share = self._reference_share()
+        return lambda done: note(share + (1 - share) * done)
+
     def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
             if self._config.training.reference_logps == "learner":
                 found: dict[int, References] = {}
                 # As many slices on every rank, so that all make the same passes.
+                share = self._reference_share()
                 slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
                 for number, start in enumerate(slices):
-                    score = partial(self._token_logps, note=_part(note, number, len(slices)))
+                    score = partial(self._token_logps, note=_part(lambda done: note(share * done), number, len(slices)))
                     part = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
                     found |= reference_sums(score, part, self._config.objectives)
                 return found, {}
