@@ -127,8 +127,7 @@ class LearnerWorker:
                 rate = learning_rate(training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                part = _part(self._after_references(note), number, len(steps))
-                stats = self._step(engine, step, groups, references, context, part)
+                stats = self._step(engine, step, groups, references, context, self._later(note, number, len(steps)))
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -195,10 +194,10 @@ class LearnerWorker:
         passes = self._config.training.reference_logps == "learner" and streams_compared(self._config.objectives)
         return 1 / (1 + 3 * self._config.training.epochs) if passes else 0.0
 
-    def _after_references(self, note: Note) -> Note:
-        """What takes the share that is done of the steps."""
+    def _later(self, note: Note, number: int, steps: int) -> Note:
+        """What takes the share that is done of one of the steps, which come after the passes for the reference."""
         share = self._reference_share()
-        return lambda done: note(share + (1 - share) * done)
+        return _part(lambda done: note(share + (1 - share) * done), number, steps)
 
     def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
