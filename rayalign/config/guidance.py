@@ -41,8 +41,8 @@ LEARNING_RATES = (
 )
 """Rules of thumb, from what is known to learn. Adapters: the demo model at 3e-3 and 1e-3 (`configs/`), SmolLM2-135M at
 5e-4 and hardly at 2e-4 (docs/log.md), 7B at 5e-6 (four bits, the code of arXiv 2402.05369), 13B at 4e-4 (eight bits,
-the code of arXiv 2312.14591). All weights: the demo model at 1e-4, 7B and 8x7B at 5e-7 (arXiv 2402.05369). Sizes between
-these are interpolated, and no range leaves one of them out."""
+the code of arXiv 2312.14591). All weights: the demo model at 1e-4, 7B and 8x7B at 5e-7 (arXiv 2402.05369). Sizes
+between these are interpolated, and no range leaves one of them out."""
 
 FEW_STEPS = 8
 """Fewer optimizer steps than this in a round hardly move a model: six moved SmolLM2 by nothing (docs/log.md)."""

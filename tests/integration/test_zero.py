@@ -68,7 +68,8 @@ def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory:
     folder: Path = tmp_path_factory.mktemp("ranks")
     groups = write_groups(folder, GROUPS)
     job = {"model": str(demo_folder), "folder": str(folder), "files": groups.files, "out": str(folder),
-           "reward_spread": ALPHA, "variants": {name: config.to_dict() for name, config in variants().items()}}  # fmt: skip
+           "reward_spread": ALPHA,
+           "variants": {name: config.to_dict() for name, config in variants().items()}}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     port = str(free_port())
     command = [sys.executable, "-m", "tests.integration.learner_ranks"]

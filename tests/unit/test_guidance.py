@@ -16,6 +16,7 @@ from rayalign.loop.run import run_rounds
 from tests.fakes import make_config, make_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 DEMO, SMOLLM2 = 600_000, 134_500_000
 SIZES = {"smollm2.yaml": (SMOLLM2, 680)}
 """Of configs whose base is not the demo model: parameters, prompts to train on."""
@@ -41,6 +42,16 @@ def test_classes_follow_each_other() -> None:
         assert one.full.usual < one.lora.usual
         assert all(rates.low < rates.usual < rates.high for rates in (one.lora, one.full))
     assert LEARNING_RATES[-1].below == float("inf")
+
+
+def test_the_documented_table_is_the_one_used() -> None:
+    rows = re.findall(r"^\| (?:fewer than (\w+)|more) \| (.*) \| (.*) \|$", DOCS.read_text(), re.MULTILINE)
+    units = {"M": 1e6, "B": 1e9}
+    cells = [[[float(n) for n in re.findall(r"\d\.\de-\d", cell)] for cell in row[1:]] for row in rows]
+    assert [float(size[:-1]) * units[size[-1]] if size else float("inf") for size, *_ in rows] == [
+        one.below for one in LEARNING_RATES
+    ]
+    assert cells == [[[rates.usual, rates.low, rates.high] for rates in (one.lora, one.full)] for one in LEARNING_RATES]
 
 
 @pytest.mark.parametrize(
