@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rayalign.config.base import value_at
 from rayalign.config.objective import CUTObjective, KWayObjective
 from rayalign.config.run import RunConfig
+from rayalign.config.stages import StageConfig
 from rayalign.config.training import TrainingSection
 
 
@@ -99,6 +100,26 @@ def start_remarks(config: RunConfig, parameters: int, prompts: int) -> Iterator[
                 f"objective.threshold {objective.threshold}: nothing bounds the loss of a flagged token; the paper "
                 "uses 1.1 to 1.2"
             )
+
+
+def stage_remarks(config: StageConfig, parameters: int, steps: int) -> Iterator[str]:
+    """What is to be said of a training stage before it starts.
+
+    Of learning rates for all weights nothing is: models are trained from nothing here too, which takes far more.
+
+    Args:
+        parameters: of the base model.
+        steps: optimizer steps in all.
+    """
+    training = config.training
+    if not config.model.full:
+        remark = rate_remark("training.learning_rate", training.learning_rate, parameters, full=False)
+        yield from [remark] if remark else []
+    if steps < FEW_STEPS:
+        yield (
+            f"{steps} optimizer steps in all, and fewer than {FEW_STEPS} hardly move a model: lower training.batch "
+            f"({training.batch}), give more rows, or raise training.epochs"
+        )
 
 
 def reward_remarks(config: RunConfig, round_index: int, stats: Mapping[str, float]) -> Iterator[str]:

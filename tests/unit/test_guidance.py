@@ -9,9 +9,18 @@ from typing import Any
 
 import pytest
 
-from rayalign.config.file import load_config
-from rayalign.config.guidance import LEARNING_RATES, left_remark, peak_rate, rate_remark, reward_remarks, start_remarks
+from rayalign.config.file import load_config, load_config_of
+from rayalign.config.guidance import (
+    LEARNING_RATES,
+    left_remark,
+    peak_rate,
+    rate_remark,
+    reward_remarks,
+    stage_remarks,
+    start_remarks,
+)
 from rayalign.config.run import RunConfig
+from rayalign.config.stages import AllConfig, StageConfig
 from rayalign.loop.run import run_rounds
 from tests.fakes import make_config, make_run
 
@@ -182,3 +191,29 @@ def test_auto_is_said_in_every_round(tmp_path: Path) -> None:
         f"round {r} · nca: alpha {spread:.3g}, from the rewards' spread within a prompt"
         for r, spread in zip((1, 2, 3), spreads, strict=True)
     ]
+
+
+def of_stage(parameters: int, steps: int, model: dict[str, Any], **training: Any) -> list[str]:
+    config = StageConfig.model_validate(
+        {"model": {"base": "m", **model}, "data": {"source": "s"}, "training": training}
+    )
+    return list(stage_remarks(config, parameters, steps))
+
+
+def test_what_is_said_of_a_stage() -> None:
+    assert of_stage(7_000_000_000, 100, {}) == [] == of_stage(DEMO, 8, {"quantization": "nf4"}), "the default rate"
+    (rate,) = of_stage(7_000_000_000, 100, {}, learning_rate=2e-3)
+    assert rate.startswith("training.learning_rate 2.0e-3 is high for an adapter of a model of 7B parameters")
+    assert of_stage(DEMO, 100, {"full": True}, learning_rate=2e-3) == []
+    (steps,) = of_stage(DEMO, 7, {})
+    assert steps.startswith("7 optimizer steps in all") and "training.batch (16)" in steps
+
+
+@pytest.mark.parametrize("name", ["sft_demo.yaml", "reward_model_demo.yaml"])
+def test_the_shipped_stages_are_said_nothing_of(name: str) -> None:
+    assert list(stage_remarks(load_config_of(StageConfig, CONFIGS / name), DEMO, 100)) == []
+
+
+def test_the_rounds_of_all_stages_are_said_nothing_of() -> None:
+    rounds = load_config_of(AllConfig, CONFIGS / "demo_all.yaml").rounds
+    assert list(start_remarks(rounds, DEMO, 2000)) == []
