@@ -21,8 +21,10 @@ from rayalign.config.guidance import (
 )
 from rayalign.config.run import RunConfig
 from rayalign.config.stages import AllConfig, StageConfig
+from rayalign.dashboard.training import training_charts
 from rayalign.loop.run import run_rounds
-from tests.fakes import make_config, make_run
+from rayalign.records import Groups
+from tests.fakes import Killed, make_config, make_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
@@ -217,3 +219,38 @@ def test_the_shipped_stages_are_said_nothing_of(name: str) -> None:
 def test_the_rounds_of_all_stages_are_said_nothing_of() -> None:
     rounds = load_config_of(AllConfig, CONFIGS / "demo_all.yaml").rounds
     assert list(start_remarks(rounds, DEMO, 2000)) == []
+
+
+def test_resumed_with_auto_before_the_update(tmp_path: Path) -> None:
+    """The remark's remedy: the groups that are there are measured again, and what is then committed stays."""
+    fixed = make_run(tmp_path)
+    killed = pytest.MonkeyPatch()
+    spreads = []
+
+    def die(*_: Any) -> None:
+        raise Killed
+
+    with killed.context() as patch, pytest.raises(Killed):
+        patch.setattr(fixed.parts.learner, "update", die)
+        run_rounds(fixed)
+    assert "best_share/nca" in fixed.run_dir.round(1).committed("groups")["groups"]["stats"]
+    for _ in range(2):
+        auto = make_run(tmp_path, make_config(objective={"type": "nca", "alpha": "auto"}))
+
+        def note(index: int, groups: Groups, parent: Any) -> None:
+            spreads.append((index, groups.stats["reward_spread"]))
+            raise Killed
+
+        with killed.context() as patch, pytest.raises(Killed):
+            patch.setattr(auto.parts.learner, "update", note)
+            run_rounds(auto)
+        committed = auto.run_dir.round(1).committed("groups")
+        assert committed["settings"]["objective"]["alpha"] == "auto"
+        assert "best_share/nca" not in committed["groups"]["stats"]
+    assert spreads[0] == spreads[1] == (1, committed["groups"]["stats"]["reward_spread"])
+
+
+def test_the_page_has_a_chart_of_an_alpha_that_the_rewards_set() -> None:
+    charts = training_charts([(1, {"training": {"alpha": 0.25}}), (2, {"training": {"alpha": 0.125}})])
+    assert [(chart.title, chart.latest) for chart in charts] == [("Alpha", "0.125")]
+    assert training_charts([(1, {"training": {}})]) == []

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,11 @@ from pydantic import TypeAdapter
 from rayalign.config.objective import KWayObjective, NCAObjective, Objective
 from rayalign.data.reward_scale import RewardScale, known_alphas, measure, together
 from rayalign.learning.objective import automatic_alpha, settled
+from rayalign.loop.run import run_rounds
 from rayalign.losses import nca_loss
+from rayalign.store.group_parts import groups_of
+from rayalign.store.tables import read_parquet
+from tests.fakes import make_config, make_run
 
 FINITE = st.floats(-1e6, 1e6)
 ROUND = st.lists(st.lists(st.none() | FINITE, max_size=5), max_size=8)
@@ -117,3 +122,22 @@ def test_auto_without_a_spread_is_an_error() -> None:
 def test_a_scale_travels_as_json() -> None:
     scale = measure([[0.1, 0.7], [1.0, 3.0, 2.0]], {"nca": 0.1})
     assert RewardScale(**json.loads(json.dumps(dataclasses.asdict(scale)))) == scale
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_tasks_measure_the_groups_that_they_keep(tmp_path: Path, drop: bool) -> None:
+    """The two shards of a round built apart, as tasks do: what they measured is what the files hold."""
+    from rayalign.actors.groups import GroupMaker
+    from rayalign.data.group_recipe import GroupRecipe
+
+    config = make_config(run={"name": "fake", "rounds": 1}, groups={"drop_equal_rewards": drop, "normalise": "center"})
+    run = make_run(tmp_path, config)
+    run_rounds(run)
+    round_dir = run.run_dir.round(1)
+    maker = GroupMaker(round_dir, GroupRecipe(config), None, run.run_dir.date)  # type: ignore[arg-type]
+    written = [maker.write(part, [part]) for part in (0, 1)]
+    groups = groups_of([part for part, _ in written], {})
+    kept = [row["rewards"] for name in groups.files for row in read_parquet(run.run_dir.root / name)]
+    scale = together([scale for _, scale in written])
+    assert scale.stats() == pytest.approx(measure(kept, {"nca": 0.1}).stats(), rel=1e-12)
+    assert scale.prompts == (len(kept) if drop else sum(len(set(rewards)) > 1 for rewards in kept)) > 0
