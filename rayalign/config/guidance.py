@@ -54,11 +54,10 @@ FLAT = 0.1
 """The same, below which all answers have nearly the same weight: they differ by this share of it."""
 
 
-def rate_remark(key: str, rate: float, parameters: int, *, full: bool) -> str | None:
+def rate_remark(rate: float, parameters: int, *, full: bool) -> str | None:
     """Whether a peak learning rate is far from what a model of this size learns with; None where it is not.
 
     Args:
-        key: where the config has it.
         full: whether all weights are trained.
     """
     found = next(one for one in LEARNING_RATES if parameters < one.below)
@@ -68,8 +67,8 @@ def rate_remark(key: str, rate: float, parameters: int, *, full: bool) -> str | 
     side, effect = ("low", "hardly learns") if rate < rates.low else ("high", "often breaks")
     what = "all weights" if full else "an adapter"
     return (
-        f"{key} {_power(rate)} is {side} for {what} of a model of {_count(parameters)} parameters, which {effect} with "
-        f"it: {_power(rates.usual)} is usual"
+        f"training.learning_rate {_power(rate)} is {side} for {what} of a model of {_count(parameters)} parameters, "
+        f"which {effect} with it: {_power(rates.usual)} is usual"
     )
 
 
@@ -86,14 +85,12 @@ def start_remarks(config: RunConfig, parameters: int, prompts: int) -> Iterator[
         prompts: to train on, in all.
     """
     steps = config.training.most_steps(min(config.prompts.per_round, prompts))
-    if remark := rate_remark("training.learning_rate", peak_rate(config), parameters, full=config.model.full):
+    if remark := rate_remark(peak_rate(config), parameters, full=config.model.full):
         yield remark
     if steps < FEW_STEPS:
         more = "raise prompts.per_round" if config.prompts.per_round < prompts else "give more prompts"
-        yield (
-            f"at most {steps} optimizer steps a round, and fewer than {FEW_STEPS} hardly move a model: lower "
-            f"training.group_batch ({config.training.group_batch}), {more}, or raise training.epochs"
-        )
+        ways = _ways("training.group_batch", config.training.group_batch, more)
+        yield f"at most {steps} optimizer steps a round, and fewer than {FEW_STEPS} hardly move a model: {ways}"
     for objective in config.objectives:
         if isinstance(objective, CUTObjective) and objective.threshold <= 1:
             yield (
@@ -112,14 +109,11 @@ def stage_remarks(config: StageConfig, parameters: int, steps: int) -> Iterator[
         steps: optimizer steps in all.
     """
     training = config.training
-    if not config.model.full:
-        remark = rate_remark("training.learning_rate", training.learning_rate, parameters, full=False)
-        yield from [remark] if remark else []
+    if not config.model.full and (remark := rate_remark(training.learning_rate, parameters, full=False)):
+        yield remark
     if steps < FEW_STEPS:
-        yield (
-            f"{steps} optimizer steps in all, and fewer than {FEW_STEPS} hardly move a model: lower training.batch "
-            f"({training.batch}), give more rows, or raise training.epochs"
-        )
+        ways = _ways("training.batch", training.batch, "give more rows")
+        yield f"{steps} optimizer steps in all, and fewer than {FEW_STEPS} hardly move a model: {ways}"
 
 
 def reward_remarks(config: RunConfig, round_index: int, stats: Mapping[str, float]) -> Iterator[str]:
@@ -151,11 +145,17 @@ def left_remark(training: TrainingSection, kept: int, dropped: int) -> str | Non
     steps = training.most_steps(kept)
     if steps >= FEW_STEPS or training.most_steps(kept + dropped) < FEW_STEPS:
         return None
+    ways = _ways("training.group_batch", training.group_batch, "raise prompts.per_round")
     return (
         f"{dropped} of {kept + dropped} groups were dropped, {steps} optimizer steps are left, and fewer than "
-        f"{FEW_STEPS} hardly move a model: lower training.group_batch ({training.group_batch}), or raise "
-        "prompts.per_round or training.epochs"
+        f"{FEW_STEPS} hardly move a model: {ways}"
     )
+
+
+def _ways(key: str, batch: int, more: str) -> str:
+    """How there come to be more steps."""
+    smaller = f"lower {key} ({batch}), " if batch > 1 else ""
+    return f"{smaller}{more}, or raise training.epochs"
 
 
 def _power(value: float) -> str:

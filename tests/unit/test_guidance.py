@@ -77,7 +77,7 @@ def test_the_documented_table_is_the_one_used() -> None:
     ],
 )
 def test_published_rates_are_not_far_off(parameters: int, rate: float, full: bool) -> None:
-    assert rate_remark("k", rate, parameters, full=full) is None
+    assert rate_remark(rate, parameters, full=full) is None
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,7 @@ def test_the_peak_of_all_rounds() -> None:
             {"training": {"group_batch": 64}},
             "at most 4 optimizer steps .*\\(64\\), raise prompts.per_round",
         ),
+        (7, {"training": {"group_batch": 1}}, "hardly move a model: give more prompts, or raise training.epochs$"),
         (56, {}, "at most 7 optimizer steps .*\\(8\\), give more prompts, or raise training.epochs"),
     ],
 )
