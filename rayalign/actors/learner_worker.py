@@ -22,7 +22,7 @@ from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.model import build_policy
-from rayalign.learning.objective import Means, count_units, streams_needed
+from rayalign.learning.objective import Means, automatic_alpha, count_units, settled, streams_needed
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
 from rayalign.learning.step import (
@@ -81,7 +81,7 @@ class LearnerWorker:
         """Do a task's work, together with all other ranks."""
         match work:
             case UpdateWork():
-                return self.update(work.round_index, work.folder, work.files, work.parent, note)
+                return self.update(work.round_index, work.folder, work.files, work.parent, note, work.reward_spread)
             case LogpsWork():
                 return self.logps(work.sequences, work.which, work.current, work.round_start)
 
@@ -92,38 +92,31 @@ class LearnerWorker:
         files: list[str],
         parent: AdapterFiles | None,
         note: Note = lambda share: None,
+        reward_spread: float | None = None,
     ) -> UpdateResult | None:
         """Train one round on the groups in `files` below `folder`, from `parent`.
 
         Args:
             note: told after each micro-batch which share of the update is done, 0 to 1.
+            reward_spread: of the groups' rewards, where an objective's alpha is `auto`.
         """
         started = time.perf_counter()
         self._load(parent)
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
-        training = self._config.training
-        kinds = streams_needed(self._config.objectives)
-        data = GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
-        steps = plan_steps(
-            data.tokens,
-            seed=self._config.run.seed,
-            round_index=round_index,
-            epochs=training.epochs,
-            group_batch=training.group_batch,
-            tokens_per_micro_batch=training.tokens_per_micro_batch,
-            workers=self._world,
-        )
+        objectives = settled(self._config.objectives, round_index, reward_spread)
+        data = GroupFiles(folder, files, streams_needed(objectives), packed=self._policy.shares_prompts)
+        steps = self._plan(data.tokens, round_index)
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
         references, facts = self._references(groups)
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
-        context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
+        context = StepContext(objectives, round_index, self._device, self._policy.collate)
         # From here on the weights are nobody's: an update that breaks off must not pass for the adapter it began with.
         self._loaded = None
         with self._zero.updating() as (engine, optimizer):
             for number, step in enumerate(steps):
-                rate = learning_rate(training, round_index, number, len(steps))
+                rate = learning_rate(self._config.training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
                 stats = self._step(engine, step, groups, references, context, _part(note, number, len(steps)))
@@ -133,8 +126,22 @@ class LearnerWorker:
         sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
         self._loaded = sha256
         facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
+        facts |= automatic_alpha(self._config.objectives, round_index, reward_spread)
         metrics = {**_means(history), **facts, "seconds": time.perf_counter() - started}
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
+
+    def _plan(self, tokens: Sequence[int], round_index: int) -> list[Step]:
+        """The steps of a round whose groups have so many tokens each."""
+        training = self._config.training
+        return plan_steps(
+            tokens,
+            seed=self._config.run.seed,
+            round_index=round_index,
+            epochs=training.epochs,
+            group_batch=training.group_batch,
+            tokens_per_micro_batch=training.tokens_per_micro_batch,
+            workers=self._world,
+        )
 
     def logps(
         self,

@@ -116,11 +116,9 @@ def _scratch() -> Iterator[tuple[Path, Console]]:
 
 def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
     """What a run would do, in lines."""
-    from rayalign.learning.plan import most_steps
-
     training, rounds = config.training, config.run.rounds
     prompts = min(config.prompts.per_round, len(inputs.train_ids_N))
-    steps = most_steps(prompts, epochs=training.epochs, group_batch=training.group_batch)
+    steps = training.most_steps(prompts)
     answers = "given" if config.samples is not None else f"{config.sampling.responses} answers each"
     held_out = f"{len(inputs.holdout)} held-out prompts x {config.evaluation.responses} answers"
     yield (
