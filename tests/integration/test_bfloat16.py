@@ -30,7 +30,7 @@ def test_every_round_is_trained_proven_and_better(run_dir: RunDir) -> None:
     reports = [round_dir.report() or {} for round_dir in run_dir.rounds()]
     for report in reports[1:]:
         assert report["sync"]["canary_gap"] < 0.02 < report["sync"]["moved"]
-    rates = [report["metrics"]["pass_rate"]["mean"] for report in reports]
+    rates = [report["metrics"]["pass_rate"]["value"] for report in reports]
     assert rates[0] + 0.2 < rates[1] < rates[2] + 0.05
 
 
