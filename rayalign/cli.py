@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from rayalign import __version__
-from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError
+from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError, full_disk
 from rayalign.stopping import leave, stoppable
 
 SAMPLES = ["train", "evaluation", "greedy"]
@@ -27,9 +27,7 @@ def _round(value: str) -> int | str:
 
 _SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a config value (repeatable).")
 _FORK = click.option("--fork", metavar="NAME", help="Go on from this run's rounds under a new name and config.")
-_BASE = click.option(
-    "--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it."
-)
+_BASE = click.option("--base", metavar="MODEL", help="The base model, as in model.base, if it has moved since.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -283,9 +281,6 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="rayalign", standalone_mode=False)
         return result if isinstance(result, int) else EXIT_OK
-    except RayalignError as error:
-        click.echo(str(error) if isinstance(error, InterruptedRunError) else f"error: {error}", err=True)
-        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -295,6 +290,10 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
             return EXIT_FAILURE
         click.echo("interrupted; the same command resumes the run", err=True)
         return EXIT_RESUMABLE
-    except Exception:
-        traceback.print_exc()
-        return EXIT_FAILURE
+    except Exception as error:
+        told = error if isinstance(error, RayalignError) else full_disk(error)
+        if told is None:
+            traceback.print_exc()
+            return EXIT_FAILURE
+        click.echo(str(told) if isinstance(told, InterruptedRunError) else f"error: {told}", err=True)
+        return told.exit_code

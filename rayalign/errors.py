@@ -6,10 +6,15 @@ the exit code of the command that it ends.
 
 from __future__ import annotations
 
+import os
+import re
+import tempfile
+
 EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_RESUMABLE = 3
+FULL = re.compile("Local disk is full|No space left on device|Disk quota exceeded|database or disk is full")
 
 
 class RayalignError(Exception):
@@ -114,3 +119,25 @@ class InterruptedRunError(RayalignError, RuntimeError):
     """SIGINT or SIGTERM; the run folder can be resumed."""
 
     exit_code = EXIT_RESUMABLE
+
+
+def full_disk(error: BaseException, place: str | os.PathLike[str] | None = None) -> StoreError | None:
+    """What an error says if it, or one that it comes from, tells of a full disk; None where none does.
+
+    Args:
+        place: what was written, where that is known.
+    """
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        if said := FULL.search(str(cause)):
+            place = place or getattr(cause, "filename", None)
+            return StoreError(
+                f"{place}: {said[0]}" if place else said[0],
+                "what is not written yet cannot be kept; what was committed before is whole",
+                f"free space on the disk of {place or 'the folders that this command writes to'} (temporary files are "
+                f"in {tempfile.gettempdir()}), or raise its quota, then run the same command again",
+            )
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -10,6 +10,7 @@ from typing import Any
 
 from rayalign.config.run import RunConfig
 from rayalign.data.prompt_store import PromptStore
+from rayalign.data.reward_scale import known_alphas, measure
 from rayalign.data.selection import build_group
 from rayalign.errors import AdapterVersionError
 from rayalign.loop.evaluator import HeldOutEvaluator
@@ -191,7 +192,9 @@ class FakeGroupBuilder:
                 mine = [row for row in rows if row.sample.prompt_id == prompt.id]
                 group = build_group(prompt, mine, self.config.groups, self.needs)
                 groups.append(self._revised(shard, round_index, group) if "revisions" in self.needs else group)
-        return groups_of([write_part(round_dir, 0, groups)], {})
+        alphas = known_alphas(self.config.objectives, round_index)
+        scale = measure([group.rewards for group in groups if group.keep], alphas)
+        return groups_of([write_part(round_dir, 0, groups)], scale.stats() if "rewards" in self.needs else {})
 
 
 class FakeLearner:

@@ -21,12 +21,16 @@ from rayalign.store.folder import Folder
 
 @dataclass(frozen=True, slots=True)
 class UpdateWork:
-    """One round of training on the groups in `files` below `folder`, from `parent` (null: from the base)."""
+    """One round of training on the groups in `files` below `folder`, from `parent` (null: from the base).
+
+    `reward_spread` is what their commit says of their rewards; null where it says nothing.
+    """
 
     round_index: int
     folder: Folder
     files: list[str]
     parent: AdapterFiles | None
+    reward_spread: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.config.run import RunConfig
 from rayalign.data.group_recipe import GroupRecipe
 from rayalign.data.judged import JudgedStreams
+from rayalign.data.reward_scale import RewardScale, known_alphas, measure, together
 from rayalign.learning.folders import load_tokenizer
 from rayalign.records import SHARD_PROMPTS, Groups, JsonObject, Prompt, Shard, Shards, TrainingGroup
 from rayalign.rendering.renderer import ChatRenderer
@@ -47,7 +48,10 @@ class RayGroupBuilder:
         round_dir = self._run_dir.round(round_index)
         rows = (row for shard in shards for row in round_dir.read_shard("train", shard) or [])
         recipe, facts = self._recipe.with_positives(round_index, rows, seed)
-        return groups_of(self._written(round_dir, shards, recipe), facts)
+        written = list(self._written(round_dir, shards, recipe))
+        if "rewards" in recipe.needs:
+            facts = facts | together([scale for _, scale in written]).stats()
+        return groups_of([part for part, _ in written], facts)
 
     def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
         """One prompt per flawed response asks for a better one."""
@@ -60,14 +64,16 @@ class RayGroupBuilder:
         sizes = {shard: len(make(shard).prompts) for shard in shards}
         return Shards({shard: size for shard, size in sizes.items() if size}, make)
 
-    def _written(self, round_dir: RoundDir, shards: Sequence[int], recipe: GroupRecipe) -> Iterator[GroupPart]:
-        """All parts of the round, as they are finished."""
+    def _written(
+        self, round_dir: RoundDir, shards: Sequence[int], recipe: GroupRecipe
+    ) -> Iterator[tuple[GroupPart, RewardScale]]:
+        """All parts of the round with the scale of their rewards, as they are finished."""
         reader, model, date = round_dir.for_reading(), self._model, self._date
 
         def write(row: JsonObject) -> JsonObject:
             maker = GroupMaker(reader, recipe, model, date)
-            part = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
-            return {"part": json.dumps(dataclasses.asdict(part))}
+            written = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
+            return {"written": json.dumps([dataclasses.asdict(one) for one in written])}
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -79,7 +85,8 @@ class RayGroupBuilder:
         rows = Prefetch(dataset.map(write, num_cpus=0.25).iter_rows())
         try:
             while (row := rows.take(block=True)) is not NOT_READY:
-                yield GroupPart(**json.loads(row["part"]))
+                part, scale = json.loads(row["written"])
+                yield GroupPart(**part), RewardScale(**scale)
         except RayError as error:
             if ours := our_error(error):
                 raise ours from error
@@ -104,16 +111,18 @@ class GroupMaker:
             self._renderer = _renderer(local_folder(model), config.prompts.template, date, given)
         self._streams = JudgedStreams(config.objectives, self._renderer)
 
-    def write(self, part: int, shards: Sequence[int]) -> GroupPart:
-        """Build and write the groups of a part."""
+    def write(self, part: int, shards: Sequence[int]) -> tuple[GroupPart, RewardScale]:
+        """Build and write the groups of a part, and measure the rewards of those that are kept."""
         first = shards[0] * SHARD_PROMPTS
         prompts = self._round_dir.read_prompts(first, (shards[-1] + 1) * SHARD_PROMPTS - first)
-        groups = (
+        groups = [
             self._streams.add(group, prompt)
             for shard in shards
             for prompt, group in self.groups(shard, prompts[shard * SHARD_PROMPTS - first :][:SHARD_PROMPTS])
-        )
-        return write_part(self._round_dir, part, groups)
+        ]
+        alphas = known_alphas(self._recipe.config.objectives, self._round_dir.index)
+        scale = measure((group.rewards for group in groups if group.keep), alphas)
+        return write_part(self._round_dir, part, groups), scale
 
     def revision_prompts(self, shard: int) -> Iterator[Prompt]:
         """What asks for a better answer than each flawed one of a shard."""

@@ -108,7 +108,8 @@ class RayLearner:
         return ray.get(self._coordinator.progress.remote(), timeout=POLL_S)
 
     def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
-        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent))
+        spread = groups.stats.get("reward_spread")
+        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent, spread))
         assert isinstance(result, UpdateResult)
         return result
 

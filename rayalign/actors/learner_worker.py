@@ -23,9 +23,16 @@ from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.model import build_policy
-from rayalign.learning.objective import Means, count_units, streams_compared, streams_needed
+from rayalign.learning.objective import (
+    Means,
+    automatic_alpha,
+    count_units,
+    settled,
+    streams_needed,
+)
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
+from rayalign.learning.shares import Note, part, reference_share
 from rayalign.learning.step import (
     FiniteWatch,
     References,
@@ -45,8 +52,6 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 T = TypeVar("T")
-Note = Callable[[float], None]
-"""Takes how much of an update is done, 0 to 1."""
 
 SCORED_TOGETHER = 256
 """Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
@@ -61,6 +66,7 @@ class LearnerWorker:
 
     def __init__(self, config: RunConfig, model: Path, rank: int, world: int) -> None:
         self._config = config
+        self._reference_share = reference_share(config.training, config.objectives)
         self._rank, self._world = rank, world
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
@@ -82,7 +88,7 @@ class LearnerWorker:
         """Do a task's work, together with all other ranks."""
         match work:
             case UpdateWork():
-                return self.update(work.round_index, work.folder, work.files, work.parent, note)
+                return self.update(work.round_index, work.folder, work.files, work.parent, note, work.reward_spread)
             case LogpsWork():
                 return self.logps(work.sequences, work.which, work.current, work.round_start)
 
@@ -93,20 +99,51 @@ class LearnerWorker:
         files: list[str],
         parent: AdapterFiles | None,
         note: Note = lambda share: None,
+        reward_spread: float | None = None,
     ) -> UpdateResult | None:
         """Train one round on the groups in `files` below `folder`, from `parent`.
 
         Args:
             note: told after each micro-batch which share of the update is done, 0 to 1.
+            reward_spread: of the groups' rewards, where an objective's alpha is `auto`.
         """
         started = time.perf_counter()
         self._load(parent)
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
+        objectives = settled(self._config.objectives, round_index, reward_spread)
+        data = GroupFiles(folder, files, streams_needed(objectives), packed=self._policy.shares_prompts)
+        steps = self._plan(data.tokens, round_index)
+        groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
+        references, facts = self._references(groups, note)
+        # Before the first step: what is shown is how the policy of the round's start reads its own answers.
+        examples = self._flagged(data)
+        history = []
+        context = StepContext(objectives, round_index, self._device, self._policy.collate)
+        # From here on the weights are nobody's: an update that breaks off must not pass for the adapter it began with.
+        self._loaded = None
+        with self._zero.updating() as (engine, optimizer):
+            for number, step in enumerate(steps):
+                rate = learning_rate(self._config.training, round_index, number, len(steps))
+                for parameter_group in optimizer.param_groups:
+                    parameter_group["lr"] = rate
+                stats = self._step(
+                    engine, step, groups, references, context, part(note, number, len(steps), self._reference_share)
+                )
+                history.append({"learning_rate": rate, **stats})
+        with self._zero.whole():
+            content = self._policy.adapter_files(self._base_name)
+        sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
+        self._loaded = sha256
+        facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
+        facts |= automatic_alpha(self._config.objectives, round_index, reward_spread)
+        metrics = {**_means(history), **facts, "seconds": time.perf_counter() - started}
+        return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
+
+    def _plan(self, tokens: Sequence[int], round_index: int) -> list[Step]:
+        """The steps of a round whose groups have so many tokens each."""
         training = self._config.training
-        kinds = streams_needed(self._config.objectives)
-        data = GroupFiles(folder, files, kinds, packed=self._policy.shares_prompts)
-        steps = plan_steps(
-            data.tokens,
+        return plan_steps(
+            tokens,
             seed=self._config.run.seed,
             round_index=round_index,
             epochs=training.epochs,
@@ -114,28 +151,6 @@ class LearnerWorker:
             tokens_per_micro_batch=training.tokens_per_micro_batch,
             workers=self._world,
         )
-        groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        references, facts = self._references(groups, note)
-        # Before the first step: what is shown is how the policy of the round's start reads its own answers.
-        examples = self._flagged(data)
-        history = []
-        context = StepContext(self._config.objectives, round_index, self._device, self._policy.collate)
-        # From here on the weights are nobody's: an update that breaks off must not pass for the adapter it began with.
-        self._loaded = None
-        with self._zero.updating() as (engine, optimizer):
-            for number, step in enumerate(steps):
-                rate = learning_rate(training, round_index, number, len(steps))
-                for parameter_group in optimizer.param_groups:
-                    parameter_group["lr"] = rate
-                stats = self._step(engine, step, groups, references, context, self._later(note, number, len(steps)))
-                history.append({"learning_rate": rate, **stats})
-        with self._zero.whole():
-            content = self._policy.adapter_files(self._base_name)
-        sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
-        self._loaded = sha256
-        facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
-        metrics = {**_means(history), **facts, "seconds": time.perf_counter() - started}
-        return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def logps(
         self,
@@ -188,33 +203,21 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _reference_share(self) -> float:
-        """Which part of an update the passes for the reference are: a third of the steps' ones of each epoch, which go
-        forward and backward."""
-        passes = self._config.training.reference_logps == "learner" and streams_compared(self._config.objectives)
-        return 1 / (1 + 3 * self._config.training.epochs) if passes else 0.0
-
-    def _later(self, note: Note, number: int, steps: int) -> Note:
-        """What takes the share that is done of one of the steps, which come after the passes for the reference."""
-        share = self._reference_share()
-        return _part(lambda done: note(share + (1 - share) * done), number, steps)
-
     def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
             if self._config.training.reference_logps == "learner":
                 found: dict[int, References] = {}
                 # As many slices on every rank, so that all make the same passes.
-                share = self._reference_share()
                 slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
                 for number, start in enumerate(slices):
-                    score = partial(self._token_logps, note=_part(lambda done: note(share * done), number, len(slices)))
-                    part = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
-                    found |= reference_sums(score, part, self._config.objectives)
+                    score = partial(self._token_logps, note=part(note, number, len(slices), end=self._reference_share))
+                    some = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
+                    found |= reference_sums(score, some, self._config.objectives)
                 return found, {}
             compared = [groups[g] for g in groups.positions[:COMPARED]]
             parts = self._gather(reference_gap(self._token_logps, compared))
-        gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
+        gap, tokens = (sum(found[i] for found in parts) for i in (0, 1))
         return {g: generator_sums(groups[g]) for g in groups.positions}, {"reference_gap": gap / tokens}
 
     def _flagged(self, data: GroupFiles) -> list[dict[str, object]]:
@@ -257,8 +260,8 @@ class LearnerWorker:
         engine.step()
         norm = engine.get_global_grad_norm()
         total = Means()
-        for part in self._gather(means):
-            total.merge(part)
+        for found in self._gather(means):
+            total.merge(found)
         facts = {"loss": sum(self._gather(loss_sum)), **({} if norm is None else {"grad_norm": float(norm)})}
         return {**facts, **total.values()}
 
@@ -279,11 +282,6 @@ class LearnerWorker:
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered
-
-
-def _part(note: Note, number: int, parts: int) -> Note:
-    """What takes the share that is done of one of several equal parts."""
-    return lambda share: note((number + share) / parts)
 
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:

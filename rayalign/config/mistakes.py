@@ -81,9 +81,10 @@ def explain(error: ValidationError, data: object, root: type[BaseModel] = RunCon
     """One line per mistake, in the order of the config, which is a `root`."""
     kept: dict[Path, str] = {}
     other_arms: list[tuple[Path, str]] = []
-    for detail in error.errors(include_url=False):
-        path, fits = _locate(detail, data)
-        line = _line(path, detail, data, root)
+    located = [(detail, *_locate(detail, data)) for detail in error.errors(include_url=False)]
+    words = {path: _expected(detail) for detail, path, _ in located if detail["type"] == "literal_error"}
+    for detail, path, fits in located:
+        line = _line(path, detail, data, root, words.get(path))
         if fits:
             kept.setdefault(path, line)
         else:
@@ -124,7 +125,12 @@ def _arm_fits(arm: str, value: object) -> bool:
     return True
 
 
-def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel]) -> str:
+def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel], word: str | None) -> str:
+    """One mistake in a line.
+
+    Args:
+        word: what else may stand there, written out, where the same value was also no such word.
+    """
     kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
     key = ".".join(map(str, path)) or "config"
     if kind == "extra_forbidden":
@@ -142,7 +148,7 @@ def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel])
     if kind == "value_error":
         return f"{key}: {context.get('error') or detail['msg']}"
     if kind == "literal_error":
-        return f"{found} use {context['expected'].replace(chr(39), '')}{_close(value, context)}"
+        return f"{found} use {_expected(detail)}{_close(value, context)}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return f"{found} it must be {words} {context[name]}; {_example(path, data, root)}"
@@ -156,8 +162,13 @@ def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel])
             if kind == "string_type" and isinstance(value, int | float)
             else _example(path, data, root)
         )
-        return f"{found} it must be {_NEEDS[kind]}; {remedy}"
+        return f"{found} it must be {_NEEDS[kind]}{f', or {word}' if word else ''}; {remedy}"
     return f"{found} {detail['msg'][:1].lower()}{detail['msg'][1:]}; {_example(path, data, root)}"
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """The words that a literal may be."""
+    return str((detail.get("ctx") or {}).get("expected", "")).replace("'", "")
 
 
 def _shown(path: Path, value: object) -> str:

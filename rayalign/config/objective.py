@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config.base import NotNegative, Positive, Probability, Scheduled, Section
+from rayalign.config.base import NotNegative, Positive, Probability, Scheduled, Section, value_at
 
 Needs = Literal["rewards", "judgments", "targets", "revisions"]
 """What an objective is computed from, beside the responses."""
@@ -44,8 +44,25 @@ class ReferenceObjective(ObjectiveSection):
 class KWayObjective(ReferenceObjective):
     """All K responses of a prompt with their rewards; `alpha` divides the rewards."""
 
-    alpha: Scheduled = 0.1
+    alpha: Scheduled | Literal["auto"] = 0.1
+    """`auto` is the spread of a round's rewards, so that the same rewards on another scale give the same weights."""
     needs = frozenset[Needs]({"rewards"})
+
+    def alpha_at(self, round_index: int, spread: float | None = None) -> float:
+        """The number that divides a round's rewards.
+
+        Args:
+            spread: of the rewards within a prompt (`data.reward_scale`); null where it was not measured. At 0 all
+                answers of a prompt have one weight, whatever divides their rewards: `auto` is 1.
+
+        Raises:
+            ValueError: `auto` without a spread.
+        """
+        if self.alpha != "auto":
+            return value_at(self.alpha, round_index)
+        if spread is None:
+            raise ValueError("objective.alpha is auto, and the spread of the round's rewards was not measured")
+        return spread or 1.0
 
 
 class NCAObjective(KWayObjective):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rayalign.config.base import Positive, Scheduled, Section
+from rayalign.config.base import Positive, Scheduled, Section, value_at
 
 
 class LearningRateSchedule(Section):
@@ -36,6 +36,14 @@ class TrainingSection(Section):
     """`paged_adamw` is bitsandbytes' 32-bit AdamW, whose state may leave the GPU."""
     workers: Annotated[int, Field(ge=1)] = 1
     keep_optimizer: Literal[False] = False
+
+    def most_steps(self, groups: int) -> int:
+        """Optimizer steps of a round of so many groups."""
+        return self.epochs * -(-groups // self.group_batch)
+
+    def peak_rate(self, round_index: int) -> float:
+        """The highest learning rate of a round's steps."""
+        return value_at(self.learning_rate, round_index) * self.schedule.round_decay ** (round_index - 1)
 
 
 class SyncSection(Section):

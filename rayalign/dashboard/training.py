@@ -26,6 +26,7 @@ TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("reference_gap",),
         "mean difference to the learner's own, nats per token",
     ),
+    ("Alpha", ("alpha",), "set by the rewards: the mean standard deviation of those of a prompt"),
     ("Flagged tokens", ("cut/flagged_share",), "share of the tokens of flawed answers"),
 )
 FLAGGED_SHOWN = 8

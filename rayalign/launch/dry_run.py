@@ -116,13 +116,12 @@ def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
     """What a run would start, and what it would do, in lines."""
     # Here and not before: whoever wrote something wrong does not wait for Ray's import.
     from rayalign.actors.placement import describe_placement
-    from rayalign.learning.plan import most_steps
 
     yield describe_placement(config)
 
     training, rounds = config.training, config.run.rounds
     prompts = min(config.prompts.per_round, len(inputs.train_ids_N))
-    steps = most_steps(prompts, epochs=training.epochs, group_batch=training.group_batch)
+    steps = training.most_steps(prompts)
     answers = "given" if config.samples is not None else f"{config.sampling.responses} answers each"
     held_out = f"{len(inputs.holdout)} held-out prompts x {config.evaluation.responses} answers"
     yield (

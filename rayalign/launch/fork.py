@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rayalign.config.file import redact, with_defaults
 from rayalign.config.run import RunConfig
 from rayalign.errors import RunFolderError
@@ -45,7 +47,9 @@ def fork_run(config: RunConfig, name: str) -> RunConfig:
     if target.saved_config() is not None:
         return forked
     for finished in source.rounds():
-        _copy_files(finished.root, target.round(finished.index).root)
+        # The round's own commit comes last, so that a copy cut short is no round.
+        files = sorted(finished.root.files(), key=lambda name: (name == "COMMIT.json", name))
+        _copy_files(finished.root, target.round(finished.index).root, files)
     # Other prompts and scorers are what a fork is for; another base model would not fit the adapters.
     inputs = {"model_sha256": source.info["inputs"]["model_sha256"]}
     facts = {"schema_version": SCHEMA_VERSION, "date": str(source.date), "attempts": []}
@@ -75,14 +79,12 @@ def keep_samples(config: RunConfig, run_dir: RunDir, inputs: JsonObject) -> int:
     kept = round_dir.shards("train")
     for name in ["prompts", *(shard_name("train", shard) for shard in kept)]:
         if (commit := round_dir.committed(name)) is not None:
-            for relative in commit["files"]:
-                (target.root / relative).write_bytes((round_dir.root / relative).read_bytes())
+            _copy_files(round_dir.root, target.root, commit["files"])
             target.commit(name, **commit)
     return len(kept)
 
 
-def _copy_files(source: Folder, target: Folder) -> None:
-    """Copy all files of a folder; the round's own commit comes last, so that a copy cut short is no round."""
-    for name in sorted(source.files(), key=lambda name: (name == "COMMIT.json", name)):
+def _copy_files(source: Folder, target: Folder, names: Iterable[str]) -> None:
+    for name in names:
         check()
         (target / name).write_bytes((source / name).read_bytes())

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from rayalign.config.data import PromptsSection
-from rayalign.config.objective import TEMPLATE_TOKENS, CUTObjective
+from rayalign.config.guidance import start_remarks
+from rayalign.config.objective import TEMPLATE_TOKENS
 from rayalign.config.run import RunConfig
 from rayalign.data.drawing import Split, hold_out, split_prompts
 from rayalign.data.prompt_store import PromptStore
@@ -26,7 +27,7 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
-from rayalign.store.model_checks import check_causal, check_files
+from rayalign.store.model_checks import check_causal, check_files, count_parameters
 from rayalign.store.model_files import left_out
 from rayalign.tracking.console import Console
 
@@ -91,7 +92,7 @@ def read_inputs(
 
     model = find_base(config.model.base)
     _say_origins(config, console, model, sources)
-    check_files(model, "model.base")
+    parameters = count_parameters(check_files(model, "model.base").values())
     check_causal(model, "model.base")
     renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
     _say_left_out_files(console, model)
@@ -107,9 +108,9 @@ def read_inputs(
     else:
         prompts = _read_offline(config, own, renderer, config_dir, console, logs)
     _say_split(config, console, prompts.split)
-    _say_objectives(config, console)
     _check_targets(config, prompts.holdout)
     train_N = prompts.split.train_N
+    _say_remarks(config, console, parameters, len(train_N))
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
 
 
@@ -278,10 +279,6 @@ def _say_split(config: RunConfig, console: Console, split: Split) -> None:
         console.say(f"prompts.per_round is {config.prompts.per_round}: each of the {len(split.train_N)} prompts once")
 
 
-def _say_objectives(config: RunConfig, console: Console) -> None:
-    for objective in config.objectives:
-        if isinstance(objective, CUTObjective) and objective.threshold <= 1:
-            console.say(
-                f"objective.threshold {objective.threshold}: nothing bounds the loss of a flagged token; the paper "
-                "uses 1.1 to 1.2"
-            )
+def _say_remarks(config: RunConfig, console: Console, parameters: int, prompts: int) -> None:
+    for remark in start_remarks(config, parameters, prompts):
+        console.say(remark)

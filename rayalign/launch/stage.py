@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rayalign.config.file import redact, with_defaults
+from rayalign.config.guidance import stage_remarks
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ConfigError
 from rayalign.launch.models import MADE, find_base
@@ -18,6 +19,7 @@ from rayalign.learning.gguf import notices
 from rayalign.records import JsonObject
 from rayalign.stopping import call
 from rayalign.store.files import write_file, write_json
+from rayalign.store.model_checks import check_files, count_parameters
 from rayalign.store.run_dir import RunDir
 from rayalign.store.stage_dir import StageDir
 from rayalign.store.tables import parquet_bytes
@@ -146,11 +148,15 @@ def say_rows(config: StageConfig, inputs: StageInputs, console: Console) -> Json
         for reason, names in reasons.items():
             console.say(f"{len(names)} {name} rows left out, {reason} (all in logs/skipped_rows.json)")
     trained = rows * training.epochs
+    steps = -(-trained // training.batch)
+    parameters = count_parameters(check_files(inputs.base, "model.base").values())
+    for remark in stage_remarks(config, parameters, steps):
+        console.say(remark)
     return {
         "rows": rows,
         "tokens": inputs.train.tokens,
         "held_out": len(inputs.holdout.rows),
         "skipped": {name: {r: len(names) for r, names in reasons.items()} for name, reasons in skipped.items()},
         "repeated": -trained % training.batch,
-        "steps": -(-trained // training.batch),
+        "steps": steps,
     }

@@ -112,7 +112,7 @@ def _kway(loss: KWayLoss) -> Family[KWayObjective]:
         rewards = [[0.0 if reward is None else reward for reward in g.group.rewards] for g in groups]
         known_GK, _ = pad([torch.tensor(row, device=policy_GK.device) for row in known])
         rewards_GK, _ = pad([torch.tensor(row, dtype=torch.float64, device=policy_GK.device) for row in rewards])
-        alpha, beta = value_at(objective.alpha, round_index), value_at(objective.beta, round_index)
+        alpha, beta = objective.alpha_at(round_index), value_at(objective.beta, round_index)
         return loss(policy_GK, reference_GK, rewards_GK, alpha=alpha, beta=beta, mask_GK=mask_GK & known_GK)
 
     def units(objective: KWayObjective, group: TrainingGroup) -> int:

@@ -13,10 +13,26 @@ from collections.abc import Sequence
 import torch
 
 from rayalign.config.base import value_at
-from rayalign.config.objective import Objective
+from rayalign.config.objective import KWayObjective, Objective
 from rayalign.learning.families import FAMILIES
 from rayalign.learning.streams import GroupLogps
 from rayalign.records import TrainingGroup
+
+
+def settled(objectives: Sequence[Objective], round_index: int, spread: float | None) -> list[Objective]:
+    """The objectives with a number for every alpha that is `auto`. Arguments and errors as of `alpha_at`."""
+    return [
+        one.model_copy(update={"alpha": one.alpha_at(round_index, spread)})
+        if isinstance(one, KWayObjective) and one.alpha == "auto"
+        else one
+        for one in objectives
+    ]
+
+
+def automatic_alpha(objectives: Sequence[Objective], round_index: int, spread: float | None) -> dict[str, float]:
+    """`alpha` of a round, for its metrics, where an objective's is `auto`."""
+    automatic = (one for one in objectives if isinstance(one, KWayObjective) and one.alpha == "auto")
+    return next(({"alpha": one.alpha_at(round_index, spread)} for one in automatic), {})
 
 
 def streams_needed(objectives: Sequence[Objective]) -> frozenset[str]:

@@ -44,11 +44,6 @@ def plan_steps(
     return steps
 
 
-def most_steps(prompts: int, *, epochs: int, group_batch: int) -> int:
-    """The steps of `plan_steps` for a round of which the group of every prompt is kept."""
-    return epochs * -(-prompts // group_batch)
-
-
 def _balance(chosen: list[int], tokens: Sequence[int], budget: int, workers: int) -> Step:
     shares: list[list[int]] = [[] for _ in range(workers)]
     loads = [0] * workers

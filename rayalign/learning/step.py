@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 
-from rayalign.config.base import value_at
 from rayalign.config.objective import Objective
 from rayalign.config.training import TrainingSection
 from rayalign.learning.objective import Means, objective_loss, streams_compared, streams_needed
@@ -56,7 +55,7 @@ def learning_rate(training: TrainingSection, round_index: int, step: int, steps:
     Linear and cosine start at the full rate (after the warm-up) and reach zero after the last step.
     """
     schedule = training.schedule
-    peak = value_at(training.learning_rate, round_index) * schedule.round_decay ** (round_index - 1)
+    peak = training.peak_rate(round_index)
     warmup = math.ceil(round(schedule.warmup * steps, 6))
     if step < warmup:
         return peak * (step + 1) / warmup

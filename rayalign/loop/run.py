@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from rayalign.loop.adapter_sync import AdapterSync
+from rayalign.loop.remarks import group_remarks
 from rayalign.loop.round import Run, consume, finish_round, produce
 from rayalign.loop.sampling import sampling_plan
 from rayalign.records import SavedAdapter, Shard
@@ -45,6 +46,8 @@ def run_rounds(run: Run) -> None:
                 progress.advance(1)
     for round_index in range(last + 1, config.run.rounds + 1):
         groups = produce(run, round_index, served.record)
+        for remark in group_remarks(config, round_index, groups, first=round_index == last + 1):
+            reporter.say(remark)
         served = consume(run, round_index, groups, served, sync)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from rayalign.errors import RunFolderError
+from rayalign.errors import RunFolderError, full_disk
 from rayalign.records import JsonObject
 from rayalign.store.files import json_value
 from rayalign.store.folder import Folder
@@ -26,6 +26,7 @@ class EventLog:
     line that a killed run left torn is closed off on opening, so that the next event does not continue it.
 
     Raises:
+        StoreError: the disk is full.
         OSError: the file cannot be opened or written.
     """
 
@@ -51,8 +52,11 @@ class EventLog:
 
     def _append(self, line: bytes) -> None:
         rest = memoryview(line)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise full_disk(error, self.path) or error from error
 
     def close(self) -> None:
         self._file.close()

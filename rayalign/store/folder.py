@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rayalign.errors import RunFolderError
+from rayalign.errors import RunFolderError, full_disk
 from rayalign.store.object_store import explain, is_uri, open_filesystem, refuse_credentials
 
 if TYPE_CHECKING:
@@ -129,7 +129,12 @@ class Folder:
     @contextmanager
     def writing(self) -> Iterator[IO[bytes]]:
         """A binary file to write in pieces. It appears whole when the block ends, on a local disk also durably; where
-        the block ends by an exception, not at all."""
+        the block ends by an exception, not at all.
+
+        Raises:
+            StoreError: the disk is full.
+            RunFolderError: the store cannot be used.
+        """
         if self.is_local:
             with _writing_local(self.local_path()) as file:
                 yield file
@@ -225,15 +230,17 @@ class Folder:
 
 @contextmanager
 def _writing_local(path: Path) -> Iterator[IO[bytes]]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if full := full_disk(error, path):
+            raise full from error
         raise
     temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY)

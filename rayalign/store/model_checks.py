@@ -6,6 +6,8 @@ config.json, tokenizer ─► weight files ─► their headers ─► names, ty
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,11 @@ class Stored:
     """As safetensors names it: F32, BF16, I8, F8_E4M3, ..."""
     shape: tuple[int, ...]
     path: Path
+
+
+def count_parameters(tensors: Iterable[Stored]) -> int:
+    """Numbers in a model's files."""
+    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def check_causal(folder: Path, key: str, *, encoder_decoder: bool = False) -> None:

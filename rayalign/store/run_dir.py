@@ -52,13 +52,16 @@ class RunDir:
         self.root = Folder(root)
         self._forkable = forkable
         self._lease: Lease | None = None
+        self._finished: set[int] = set()
 
     def round(self, index: int) -> RoundDir:
         return RoundDir(self.root / "rounds" / f"{index:04d}", index, self._check_lease)
 
     def rounds(self) -> list[RoundDir]:
         """All finished rounds, in order."""
-        return [r for r in self._begun_rounds() if r.finished]
+        begun = self._begun_rounds()
+        self._finished |= {r.index for r in begun if r.index not in self._finished and r.finished}
+        return [r for r in begun if r.index in self._finished]
 
     def _begun_rounds(self) -> list[RoundDir]:
         names = (self.root / "rounds").names()

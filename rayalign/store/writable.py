@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rayalign.errors import RunFolderError
+from rayalign.errors import RunFolderError, full_disk
 
 
 def check_writable(folder: Path) -> None:
@@ -46,7 +46,7 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise RunFolderError(
+        raise full_disk(error, folder) or RunFolderError(
             f"run.dir: {folder} cannot be made or written to",
             f"{error.filename}: {reason}" if error.filename else reason,
             "set run.dir to a folder that you may write to, or move away what is in the way",

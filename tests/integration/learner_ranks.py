@@ -2,8 +2,8 @@
 
     python -m tests.integration.learner_ranks RANK WORLD PORT JOB.json
 
-JOB: {"model": folder, "folder": of the group files, "files": [...], "variants": {name: config}, "out": folder}. Rank 0
-writes what `rounds` found to `<out>/<name>.pickle`.
+JOB: {"model": folder, "folder": of the group files, "files": [...], "reward_spread": of round 1, "variants": {name:
+config}, "out": folder}. Rank 0 writes what `rounds` found to `<out>/<name>.pickle`.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
             except GuardError as error:
                 found["refused"].append(str(error))
     else:
-        found["first"] = worker.update(1, folder, job["files"], None)
+        found["first"] = worker.update(1, folder, job["files"], None, reward_spread=job["reward_spread"])
         adapters = [found["first"].adapter if rank == 0 else None]
         dist.broadcast_object_list(adapters, src=0)
         found["trained"] = worker.logps(sequences, "current", adapters[0], None)
         found["before"] = worker.logps(sequences, "base", adapters[0], None)
-        found["second"] = worker.update(2, folder, job["files"], adapters[0])
-        found["second_again"] = worker.update(2, folder, job["files"], adapters[0])
+        found["second"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
+        found["second_again"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
     found["after_all"] = worker.logps(sequences, "base", None, None)
     return found
 

@@ -27,9 +27,13 @@ asked = json.load(sys.stdin)
 options = {"enable_lora": True, "max_lora_rank": 16} if asked["lora"] else {}
 model = LLM(asked["model"], dtype="float32", max_model_len=1024, enforce_eager=True, **options)
 lora = LoRARequest("exported", 1, asked["lora"]) if asked["lora"] else None
-params = SamplingParams(temperature=0.0, max_tokens=asked["tokens"])
+params = SamplingParams(temperature=0.0, max_tokens=asked["tokens"], logprobs=0)
 outputs = model.generate([{"prompt_token_ids": ids} for ids in asked["prompts"]], params, lora_request=lora)
-print("ANSWERS", json.dumps([list(output.outputs[0].token_ids) for output in outputs]))
+found = []
+for output in outputs:
+    ids = list(output.outputs[0].token_ids)
+    found.append((ids, [at[token].logprob for token, at in zip(ids, output.outputs[0].logprobs)]))
+print("ANSWERS", json.dumps(found))
 """
 
 
@@ -73,6 +77,11 @@ def greedy(model: Any, prompts: list[list[int]]) -> list[list[int]]:
 
 def vllm(model: Path, lora: Path | None, prompts: list[list[int]]) -> list[list[int]]:
     """Greedy answers of vLLM in a process of its own, with nothing of rayalign in it."""
+    return [answer for answer, _ in vllm_answers(model, lora, prompts)]
+
+
+def vllm_answers(model: Path, lora: Path | None, prompts: list[list[int]]) -> list[tuple[list[int], list[float]]]:
+    """The same, each with the log-probabilities of its tokens."""
     from rayalign.actors.process import QUIET_ENV
 
     content = {"model": str(model), "lora": lora and str(lora), "prompts": prompts, "tokens": TOKENS}

@@ -15,7 +15,7 @@ from rayalign.store.run_dir import RunDir
 from tests.integration.test_run import check_complete, finish, start
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-TWO = ["cluster.generators.min=2", "cluster.generators.max=2", "training.workers=2"]
+TWO = ["cluster.generators.min=2", "cluster.generators.max=2", "training.workers=2", "objective.alpha=auto"]
 
 
 def actors(run_dir: RunDir) -> dict[str, JsonObject]:
@@ -78,5 +78,7 @@ def test_a_coordinator_a_generator_and_a_worker_may_die(
     logs = run_dir.root.local_path() / "logs"
     assert (logs / "generator-1.log").exists() and (logs / "learner-1.log").exists()
     for index in (1, 2):
-        training = run_dir.round(index).committed("adapter")
+        training, groups = (run_dir.round(index).committed(name) for name in ("adapter", "groups"))
         assert training is not None and training["training"]["steps"] > 0
+        assert groups is not None and training["training"]["alpha"] == groups["groups"]["stats"]["reward_spread"] > 0
+        assert f"round {index} · nca: alpha {training['training']['alpha']:.3g}" in output

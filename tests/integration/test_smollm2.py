@@ -16,7 +16,7 @@ from rayalign import cli
 from rayalign.demo import english
 from rayalign.records import prompt_id
 from rayalign.store.run_dir import RunDir
-from tests.integration.test_export import greedy, vllm
+from tests.integration.test_export import greedy, vllm_answers
 
 pytestmark = [
     pytest.mark.integration,
@@ -101,18 +101,26 @@ def test_a_round_is_sampled_scored_trained_and_proven(ran: tuple[RunDir, str], t
 
 
 def test_an_export_is_served_as_in_the_run(ran: tuple[RunDir, str], tokenizer: Any, tmp_path: Path) -> None:
-    """Greedy answers of the merged model in plain vLLM, and of transformers with its tokenizer, are the round's own."""
+    """Greedy answers of the merged model in plain vLLM, and of transformers with its tokenizer, are the round's own; in
+    vLLM the log-probabilities too."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     run_dir, _ = ran
     assert cli.exit_code(["export", str(run_dir.root), "--to", str(tmp_path / "merged"), "--merge"]) == 0
-    found = {row.sample.prompt_id: row.sample.token_ids for row in run_dir.round(1).read_shard("greedy", 0) or []}
+    found = {row.sample.prompt_id: row.sample for row in run_dir.round(1).read_shard("greedy", 0) or []}
     asked = [[{"role": "user", "content": row["prompt"]}] for row in english.prompts()]
     asked = [messages for messages in asked if prompt_id(messages) in found]
     assert len(asked) == len(found) == 8
-    expected = [found[prompt_id(messages)] for messages in asked]
+    expected = [found[prompt_id(messages)].token_ids for messages in asked]
     ids = [tokenizer.apply_chat_template(one, add_generation_prompt=True, return_dict=False) for one in asked]
-    assert [answer[:24] for answer in vllm(tmp_path / "merged", None, ids)] == expected
+    served = vllm_answers(tmp_path / "merged", None, ids)
+    assert [answer[:24] for answer, _ in served] == expected
+    gaps = [
+        abs(one - other)
+        for messages, (_, logps) in zip(asked, served, strict=True)
+        for one, other in zip(logps, found[prompt_id(messages)].logprobs, strict=False)
+    ]
+    assert len(gaps) > 100 and max(gaps) < 1e-3
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="float32")
     assert [answer[:24] for answer in greedy(model, ids)] == expected
     exported = AutoTokenizer.from_pretrained(tmp_path / "merged")

@@ -37,12 +37,17 @@ SAME: dict[str, dict[str, Any]] = {
 FULL = {f"all weights zero{stage}": {"zero_stage": stage, "learning_rate": 1e-4} for stage in (1, 2)}
 GENERATOR = "reference from the generator"
 QUANTISED = {f"{kind} zero{stage}": (kind, stage) for kind in ("nf4", "int8") for stage in (1, 2)}
+AUTO = "alpha by the rewards"
+ALPHA = 0.1
+"""The default."""
 DIVERGES = {f"diverges zero{stage}": {"zero_stage": stage, "learning_rate": 1e30} for stage in (1, 2, 3)}
 
 
 def variants() -> dict[str, RunConfig]:
     configs = {name: learner_config(**STEPS, **training) for name, training in {**SAME, **DIVERGES}.items()}
     configs |= {name: all_weights(learner_config(**STEPS, **training)) for name, training in FULL.items()}
+    auto = {"objective": {"type": "nca", "alpha": "auto"}}
+    configs[AUTO] = RunConfig.model_validate({**learner_config(**STEPS).to_dict(), **auto})
     configs[GENERATOR] = learner_config(**STEPS, reference_logps="generator")
     for name, (kind, stage) in QUANTISED.items():
         configs[name] = quantised(learner_config(**STEPS, zero_stage=stage), kind)
@@ -63,6 +68,7 @@ def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory:
     folder: Path = tmp_path_factory.mktemp("ranks")
     groups = write_groups(folder, GROUPS)
     job = {"model": str(demo_folder), "folder": str(folder), "files": groups.files, "out": str(folder),
+           "reward_spread": ALPHA,
            "variants": {name: config.to_dict() for name, config in variants().items()}}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     port = str(free_port())
@@ -154,6 +160,14 @@ def test_reference_from_the_generator(results: Any) -> None:
             batch = collate_padded([(group.prompt_token_ids, tokens) for tokens in group.response_token_ids])
             gaps += (model(batch) + 1.0).abs().tolist()
     assert ours.metrics["reference_gap"] == pytest.approx(sum(gaps) / len(gaps), rel=1e-4)
+
+
+def test_an_alpha_that_the_rewards_set_is_every_workers(results: Any) -> None:
+    """The same number, given or taken from the rewards' spread, makes the same round; the metrics have it."""
+    ours, given = results[AUTO], results["zero1"]
+    assert ours["first"].adapter == given["first"].adapter
+    assert ours["first"].metrics["alpha"] == ALPHA and "alpha" not in given["first"].metrics
+    assert ours["second"].adapter != given["second"].adapter, "with the next round's own"
 
 
 @pytest.mark.parametrize("name", DIVERGES)

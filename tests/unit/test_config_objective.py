@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,11 +9,10 @@ import pytest
 import yaml
 
 from rayalign.config.file import load_config, resolved_yaml
+from rayalign.config.guidance import start_remarks
 from rayalign.config.objective import ALPACA_JUDGED, FORWARD, REVISION, Objective
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
-from rayalign.launch.inputs import _say_objectives
-from rayalign.tracking.console import Console
 
 REFERENCE = {"weight": 1.0, "beta": 0.3, "reference": "round_start"}
 PAIRS = {**REFERENCE, "pairs": "best_worst"}
@@ -216,9 +214,8 @@ def test_a_judgment_keeps_at_least_a_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize("threshold", [1.0, 0.5, 1e-3])
 def test_edge_17_a_threshold_up_to_1_is_said_aloud(tmp_path: Path, threshold: float) -> None:
     """A flagged token has p < 1 / threshold, so up to 1 its -log(1 - p) has no bound."""
-    stream = io.StringIO()
-    _say_objectives(load(tmp_path, [{"type": "nca"}, {"type": "cut", "threshold": threshold}]), Console(stream))
-    line = " ".join(stream.getvalue().split())
+    config = load(tmp_path, [{"type": "nca"}, {"type": "cut", "threshold": threshold}])
+    (line,) = start_remarks(config, 600_000, 2000)
     assert line == (
         f"objective.threshold {threshold}: nothing bounds the loss of a flagged token; the paper uses 1.1 to 1.2"
     )
@@ -226,6 +223,4 @@ def test_edge_17_a_threshold_up_to_1_is_said_aloud(tmp_path: Path, threshold: fl
 
 @pytest.mark.parametrize("objective", [{"type": "cut"}, {"type": "cut", "threshold": 1.0001}, {"type": "nca"}])
 def test_other_thresholds_are_not(tmp_path: Path, objective: dict[str, Any]) -> None:
-    stream = io.StringIO()
-    _say_objectives(load(tmp_path, objective), Console(stream))
-    assert stream.getvalue() == ""
+    assert list(start_remarks(load(tmp_path, objective), 600_000, 2000)) == []
