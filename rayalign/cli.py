@@ -27,9 +27,7 @@ def _round(value: str) -> int | str:
 
 _SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a config value (repeatable).")
 _FORK = click.option("--fork", metavar="NAME", help="Go on from this run's rounds under a new name and config.")
-_BASE = click.option(
-    "--base", metavar="MODEL", help="The base model (as in model.base), if it is not where the run had it."
-)
+_BASE = click.option("--base", metavar="MODEL", help="The base model, as in model.base, if it has moved since.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -168,6 +166,7 @@ def report(run_dir: str) -> None:
 )
 @click.option("--update", is_flag=True, help="With --push: add a commit to a repository that exists.")
 @click.option("--public", is_flag=True, help="With --push: make a public repository (default: private).")
+@stoppable
 def export(run_dir: str, push: str | None, update: bool, public: bool, **options: Any) -> None:
     """Write a round's adapter of RUN to a folder that PEFT and vLLM load, with a model card."""
     if (update or public) and push is None:
@@ -253,6 +252,7 @@ def score(
 @click.option("--out", metavar="FILE", help="JSONL file to write; else named after SRC and the format.")
 @click.option("--on-bad-rows", type=click.Choice(["skip", "fail"]), default="skip", help="Default: skip and count.")
 @click.option("--field", "own", multiple=True, metavar="FIELD=OWN", help="SRC's own name of a field: chosen=good.")
+@stoppable
 def convert(
     source: str, to: str, format: str, out: str | None, on_bad_rows: Literal["skip", "fail"], own: tuple[str, ...]
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,9 +23,16 @@ from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.model import build_policy
-from rayalign.learning.objective import Means, automatic_alpha, count_units, settled, streams_needed
+from rayalign.learning.objective import (
+    Means,
+    automatic_alpha,
+    count_units,
+    settled,
+    streams_needed,
+)
 from rayalign.learning.packing import Row
 from rayalign.learning.plan import Step, plan_steps
+from rayalign.learning.shares import Note, part, reference_share
 from rayalign.learning.step import (
     FiniteWatch,
     References,
@@ -44,8 +52,6 @@ if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 T = TypeVar("T")
-Note = Callable[[float], None]
-"""Takes how much of an update is done, 0 to 1."""
 
 SCORED_TOGETHER = 256
 """Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
@@ -60,6 +66,7 @@ class LearnerWorker:
 
     def __init__(self, config: RunConfig, model: Path, rank: int, world: int) -> None:
         self._config = config
+        self._reference_share = reference_share(config.training, config.objectives)
         self._rank, self._world = rank, world
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
@@ -107,7 +114,7 @@ class LearnerWorker:
         data = GroupFiles(folder, files, streams_needed(objectives), packed=self._policy.shares_prompts)
         steps = self._plan(data.tokens, round_index)
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
-        references, facts = self._references(groups)
+        references, facts = self._references(groups, note)
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
@@ -119,7 +126,9 @@ class LearnerWorker:
                 rate = learning_rate(self._config.training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                stats = self._step(engine, step, groups, references, context, _part(note, number, len(steps)))
+                stats = self._step(
+                    engine, step, groups, references, context, part(note, number, len(steps), self._reference_share)
+                )
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -156,7 +165,7 @@ class LearnerWorker:
         with self._scoring_as("base" if which == "base" else "round_start"):
             return self._token_logps(rows)
 
-    def _token_logps(self, rows: Sequence[Row]) -> list[list[float]]:
+    def _token_logps(self, rows: Sequence[Row], note: Note = lambda share: None) -> list[list[float]]:
         """The log-probabilities of this rank's own rows; all ranks call it together."""
         return token_logps_of(
             self._policy,
@@ -166,6 +175,7 @@ class LearnerWorker:
             self._policy.collate,
             packed=self._policy.shares_prompts,
             passes=lambda needed: max(self._gather(needed)),
+            note=note,
         )
 
     def _load(self, files: AdapterFiles | None) -> None:
@@ -193,19 +203,21 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: GroupRows) -> tuple[dict[int, References], dict[str, float]]:
+    def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
         """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
         with self._scoring_as(self._config.reference or "round_start"):
             if self._config.training.reference_logps == "learner":
                 found: dict[int, References] = {}
                 # As many slices on every rank, so that all make the same passes.
-                for start in range(0, max(self._gather(len(groups))), SCORED_TOGETHER):
-                    part = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
-                    found |= reference_sums(self._token_logps, part, self._config.objectives)
+                slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
+                for number, start in enumerate(slices):
+                    score = partial(self._token_logps, note=part(note, number, len(slices), end=self._reference_share))
+                    some = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
+                    found |= reference_sums(score, some, self._config.objectives)
                 return found, {}
             compared = [groups[g] for g in groups.positions[:COMPARED]]
             parts = self._gather(reference_gap(self._token_logps, compared))
-        gap, tokens = (sum(part[i] for part in parts) for i in (0, 1))
+        gap, tokens = (sum(found[i] for found in parts) for i in (0, 1))
         return {g: generator_sums(groups[g]) for g in groups.positions}, {"reference_gap": gap / tokens}
 
     def _flagged(self, data: GroupFiles) -> list[dict[str, object]]:
@@ -248,8 +260,8 @@ class LearnerWorker:
         engine.step()
         norm = engine.get_global_grad_norm()
         total = Means()
-        for part in self._gather(means):
-            total.merge(part)
+        for found in self._gather(means):
+            total.merge(found)
         facts = {"loss": sum(self._gather(loss_sum)), **({} if norm is None else {"grad_norm": float(norm)})}
         return {**facts, **total.values()}
 
@@ -270,11 +282,6 @@ class LearnerWorker:
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered
-
-
-def _part(note: Note, number: int, parts: int) -> Note:
-    """What takes the share that is done of one of several equal parts."""
-    return lambda share: note((number + share) / parts)
 
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:

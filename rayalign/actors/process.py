@@ -8,8 +8,6 @@ import socket
 import sys
 from pathlib import Path
 
-import ray
-
 from rayalign.records import JsonObject
 
 QUIET_ENV = {
@@ -50,6 +48,8 @@ def redirect_output(log_folder: str, name: str) -> None:
 
 def describe_process(name: str) -> JsonObject:
     """This actor's name, its node and its process."""
+    import ray
+
     context = ray.get_runtime_context()
     where = {"node_id": context.get_node_id(), "address": ray.util.get_node_ip_address(), "host": socket.gethostname()}
     return {"name": name, **where, "pid": os.getpid()}

@@ -12,6 +12,7 @@ from typing import Literal
 from rayalign.errors import ModelError, RunFolderError
 from rayalign.launch.models import base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, JsonObject
+from rayalign.store.files import expanded
 from rayalign.store.saved_run import SavedRun
 
 RECORD = "export.json"
@@ -78,7 +79,7 @@ def find_source(place: str, round_index: AskedRound, base: str | None) -> ChatSo
         RunFolderError: no such run or round, a damaged export, or a folder that is neither.
         ModelError: the base model is not there, or is another one.
     """
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if (folder / RECORD).is_file():
         return _of_export(folder, round_index, base)
     if found := [name for name in MODEL_FILES if (folder / name).is_file()]:
@@ -130,7 +131,13 @@ def _of_export(folder: Path, round_index: AskedRound, base: str | None) -> ChatS
         return ChatSource(folder, None, folder, spoken, f"{shown}a whole model, exported to {folder}")
     if contents.get(ADAPTER_WEIGHTS) != record["adapter_sha256"] or ADAPTER_CONFIG not in contents:
         raise _damaged(folder, f"its {ADAPTER_WEIGHTS} is not the adapter that it names")
-    base_folder, name = base_of(str(record["base_model"]), base, record["base_model_sha256"])
+    if base is None and record.get("base_model") is None:
+        raise ModelError(
+            f"{folder} names no base model",
+            "it was trained on a folder of another machine, and was pushed without its name",
+            f"give the folder with --base; its checksum is {record['base_model_sha256']}",
+        )
+    base_folder, name = base_of(str(record.get("base_model")), base, record["base_model_sha256"])
     adapter = {name: (folder / name).read_bytes() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
     shown += f"adapter of checksum {record['adapter_sha256']}, exported to {folder}\nbase model: {name}"
     return ChatSource(base_folder, adapter, folder, spoken, shown)
@@ -140,7 +147,7 @@ def _read_record(folder: Path) -> JsonObject:
     """`export.json`, with all that this needs of it."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        needed = ("run", "round", "merged", "adapter_sha256", "base_model", "base_model_sha256", "files")
+        needed = ("run", "round", "merged", "adapter_sha256", "base_model_sha256", "files")
         missing = [name for name in needed if record.get(name) is None]
     except (OSError, ValueError, AttributeError) as error:
         raise _damaged(folder, f"{RECORD} cannot be read") from error

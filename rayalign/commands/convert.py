@@ -13,6 +13,8 @@ from rayalign.data.loading import OnBadRows, iter_dataset_rows
 from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
 from rayalign.errors import DataError
+from rayalign.stopping import check
+from rayalign.store.files import expanded
 from rayalign.store.folder import Folder
 
 NAMED = 5
@@ -41,13 +43,14 @@ def convert(
         raise DataError(f"--to {to}", "no rows can be written in this format", f"use one of {', '.join(WRITERS)}")
     if out.suffix != ".jsonl":
         raise DataError(f"--out {out}", "rows are written as JSONL", "give a name that ends with .jsonl")
-    if out.exists() and Path(source).expanduser().exists() and out.samefile(Path(source).expanduser()):
+    if out.exists() and expanded(source).exists() and out.samefile(expanded(source)):
         raise DataError(f"--out {out}", "it is the source", "give another name")
     stream = iter_dataset_rows(source, format, on_bad_rows, _own_names(own))
     say(f"{source}: format {stream.format} ({stream.reason})")
     write, lost, written, rows = WRITERS[to], Counter[str](), 0, 0
     with Folder(out).writing() as file:
         for row in stream.rows:
+            check()
             rows += 1
             for record in write(row, lost):
                 file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")

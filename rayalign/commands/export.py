@@ -5,22 +5,25 @@ Everything is made in a folder beside the target, checked there, and then rename
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rayalign.commands.chat_source import RECORD, Spoken
+from rayalign.commands.chat_source import Spoken
+from rayalign.commands.export_folder import beside, check_target, describe, nameless, target_folder
 from rayalign.commands.model_card import CardFacts, render_card, serve_line, without_folders
-from rayalign.errors import ExportError, ModelError, RunFolderError
+from rayalign.errors import ModelError, RunFolderError
 from rayalign.launch.models import MADE, base_of
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_WEIGHTS, SHARD_PROMPTS, Adapter, EvalReport
 from rayalign.rendering.renderer import ChatRenderer
+from rayalign.stopping import call
+from rayalign.store.files import expanded
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
@@ -70,21 +73,22 @@ def export(
         say(why)
     round_dir, record, files = run.adapter(chosen.index)
     merge = merge or FULL_WEIGHTS in files
-    target, identity = Path(to).expanduser().absolute(), _identity(run, record, merge)
-    _check_target(target, identity)
+    target, identity = target_folder(to), _identity(run, record, merge)
+    check_target(target, identity)
     called, place = base or str(run.config["model"]["base"]), push.hub_id if push else target.name
-    folder, name = base_of(called, base, record.base_model_sha256)
+    folder, name = call(lambda: base_of(called, base, record.base_model_sha256))
     files, rank = _naming_base(files, name)
-    facts = replace(_facts(run, round_dir, record, called, merge, rank), place=place)
-    with _beside(target, identity) as half:
-        facts = _fill(half, run, round_dir, files, folder, facts)
-        _describe(half, {**identity, "base_model": name, "chat": asdict(Spoken.of_run(run))})
+    known = replace(_facts(run, round_dir, record, called, merge, rank), place=place)
+    with beside(target, identity) as half:
+        facts = call(lambda: _fill(half, run, round_dir, files, folder, known))
+        describe(half, {**identity, "base_model": name, "chat": asdict(Spoken.of_run(run))})
     for note in facts.notes:
         say(note)
     say(f"round {round_dir.index} of {run.name} -> {target}")
     say(f"serve it: {serve_line(replace(facts, base=name), str(target))}")
     if push is not None:
-        say(f"pushed: {_push(target, push, f'{run.name}, round {round_dir.index}')}")
+        message = f"{run.name}, round {round_dir.index}"
+        say(f"pushed: {_push(target, push, message, base_on_hub=facts.base_on_hub)}")
     return target
 
 
@@ -99,11 +103,12 @@ def _identity(run: SavedRun, record: Adapter, merged: bool) -> dict[str, object]
     }
 
 
-def _push(target: Path, push: Push, message: str) -> str:
-    """Upload an export; returns where it is then."""
+def _push(target: Path, push: Push, message: str, *, base_on_hub: bool) -> str:
+    """Upload an export, without the base's folder on this machine; returns where it is then."""
     from rayalign.commands import hub
 
-    return hub.push(target, push.hub_id, message, update=push.update, public=push.public)
+    with contextlib.nullcontext(target) if base_on_hub else nameless(target) as folder:
+        return hub.push(target, push.hub_id, message, update=push.update, public=push.public, uploaded=folder)
 
 
 def _naming_base(files: dict[str, bytes], base: str) -> tuple[dict[str, bytes], int]:
@@ -129,13 +134,6 @@ def _fill(
     return replace(facts, notes=notes)
 
 
-def _describe(half: Path, record: Mapping[str, object]) -> None:
-    """Write what the export says of itself, when all its other files are there."""
-    digests = {path.name: _sha256(path) for path in sorted(half.iterdir())}
-    text = json.dumps({**record, "files": digests}, indent=1, sort_keys=True)
-    (half / RECORD).write_text(text + "\n", encoding="utf-8")
-
-
 def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge: bool, rank: int) -> CardFacts:
     """What the card says, but for what is known only later.
 
@@ -158,7 +156,7 @@ def _facts(run: SavedRun, round_dir: RoundDir, record: Adapter, base: str, merge
     quantised = run.config["model"].get("quantization", "none")
     if merge and quantised != "none":
         notes.append(f"the adapter was trained on the base in {quantised} and is merged into the base as it is stored")
-    on_hub = base not in MADE and not Path(base).expanduser().exists()
+    on_hub = base not in MADE and not expanded(base).exists()
     return CardFacts(
         run=run.name,
         round_index=round_dir.index,
@@ -239,60 +237,6 @@ def _sequences(round_dir: RoundDir) -> list[list[int]]:
     return list(found.values())[:COMPARED]
 
 
-def _check_target(target: Path, identity: Mapping[str, object]) -> None:
-    """Refuse a folder that holds anything but an earlier export of the same."""
-    if not target.exists() and not target.is_symlink():
-        return
-    if not target.is_dir():
-        raise ExportError(f"--to {target}", "there is a file, and an export is a folder", "give another place")
-    present = {path.name for path in target.iterdir()}
-    if not present:
-        return
-    remedy = "give an empty or new folder, or remove this one"
-    try:
-        saved = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        expected = {*saved["files"], RECORD}
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ExportError(f"--to {target}", "the folder is not empty and holds no export", remedy) from None
-    if different := [key for key, value in identity.items() if saved.get(key) != value]:
-        raise ExportError(f"--to {target}", f"it holds another export ({', '.join(different)} differ)", remedy)
-    changed = sorted(
-        name for name, digest in saved["files"].items() if name in present and _sha256(target / name) != digest
-    )
-    if foreign := sorted(present - expected) + changed:
-        raise ExportError(f"--to {target}", f"{', '.join(foreign)} were added or changed since it was exported", remedy)
-
-
-@contextmanager
-def _beside(target: Path, identity: Mapping[str, object]) -> Iterator[Path]:
-    """A folder that becomes `target` when all went well, and is removed else."""
-    half, old = (target.with_name(f".{target.name}.{kind}-{os.getpid()}") for kind in ("new", "old"))
-    try:
-        half.mkdir(parents=True)
-        yield half
-        _check_target(target, identity)
-        if target.exists():
-            target.rename(old)
-        half.rename(target)
-    except OSError as error:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise ExportError(
-            f"--to {target}: {error.strerror or error}",
-            "the folder cannot be written",
-            "give a place that may be written and has room",
-        ) from error
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-
-
 def _write(folder: Path, files: dict[str, bytes]) -> None:
     for name, content in files.items():
         (folder / name).write_bytes(content)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
 
-def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool) -> str:
+def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool, uploaded: Path | None = None) -> str:
     """Make the repository, upload the folder as a commit, and return the repository's address.
 
     The endpoint is `HF_ENDPOINT`; the token is `HF_TOKEN` or that of a login of the hub's client, and is never shown.
 
     Args:
         update: add a commit to a repository that exists.
+        uploaded: what is uploaded, where that is not the folder itself.
         public: whether a repository that is made is public.
 
     Raises:
@@ -31,7 +32,7 @@ def push(folder: Path, hub_id: str, message: str, *, update: bool, public: bool)
     stays = f"the export stays in {folder}; "
     try:
         repo = api.create_repo(hub_id, private=not public, exist_ok=update)
-        api.upload_folder(repo_id=repo.repo_id, folder_path=folder, commit_message=message)
+        api.upload_folder(repo_id=repo.repo_id, folder_path=uploaded or folder, commit_message=message)
     except HFValidationError as error:
         raise ExportError(f"--push {hub_id}: not a hub id", _shown(error), stays + "give NAME/REPOSITORY") from None
     except HfHubHTTPError as error:

@@ -23,6 +23,7 @@ from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
 from rayalign.data.table_rows import BATCH_ROWS, batch_rows, csv_rows, parquet_rows
 from rayalign.data.text_rows import text_rows
 from rayalign.errors import DataError, RunFolderError
+from rayalign.store.files import expanded
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
 
@@ -76,7 +77,7 @@ def source_units(source: str) -> list[str]:
 
 def locate(source: str, beside: Path) -> str:
     """The source itself; one that is no URI and not in the working directory is looked up in `beside`."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     if is_uri(source) or path.exists():
         return source
     there = beside / path
@@ -90,7 +91,7 @@ def source_files(source: str) -> list[str]:
         DataError: a folder without data files, or a store that fails.
     """
     with _explained(source):
-        folder = Folder(Path(source).expanduser() if not is_uri(source) else source)
+        folder = Folder(expanded(source) if not is_uri(source) else source)
         if folder.is_local and not folder.local_path().is_dir():
             folder.local_path().stat()  # what is not there is named as the user typed it
             return [str(folder)]
@@ -206,9 +207,7 @@ def _hub(source: str) -> dict[str, str | None] | None:
     if match is None:
         return None
     parts = match.groupdict()
-    local = parts["marked"] is None and (
-        Path(source).expanduser().exists() or _known(parts["config"] or parts["name"] or "")
-    )
+    local = parts["marked"] is None and (expanded(source).exists() or _known(parts["config"] or parts["name"] or ""))
     return None if local else parts
 
 

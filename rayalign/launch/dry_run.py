@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = None) -> None:
-    """Show the config and what a run would start where; then read and check all inputs as the run would.
+    """Show the config, read and check all inputs as the run would; then say what it would start where, and do.
 
     Services are not called. The project's own models are made where they are not in the cache.
 
@@ -39,14 +39,12 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     Raises:
         RayalignError: the one that would end the run before its actors start.
     """
-    from rayalign.actors.placement import describe_placement
-
     whose = config if fork is None else forked_config(config, fork)
     run_dir = RunDir(run_folder(whose.run.dir, whose.run.name))
     # Of a fork that is not there yet only rounds may have been copied, which `forked_config` knows.
     begun = fork is None or run_dir.saved_config() is not None
     existed = begun and run_dir.check(redact(whose.to_dict()), with_defaults)
-    say(f"{resolved_yaml(whose)}\n{describe_placement(whose)}")
+    say(resolved_yaml(whose))
     _rounds(whose, run_dir, config_dir, say, existed=existed)
 
 
@@ -115,7 +113,12 @@ def _scratch() -> Iterator[tuple[Path, Console]]:
 
 
 def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
-    """What a run would do, in lines."""
+    """What a run would start, and what it would do, in lines."""
+    # Here and not before: whoever wrote something wrong does not wait for Ray's import.
+    from rayalign.actors.placement import describe_placement
+
+    yield describe_placement(config)
+
     training, rounds = config.training, config.run.rounds
     prompts = min(config.prompts.per_round, len(inputs.train_ids_N))
     steps = training.most_steps(prompts)

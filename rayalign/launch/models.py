@@ -14,11 +14,14 @@ from rayalign.demo.rules import demo_rule
 from rayalign.errors import ModelError
 from rayalign.scoring.sources import ScorerSource, SourceReaders, read_sources
 from rayalign.store.cache import is_made_here
+from rayalign.store.files import expanded
 from rayalign.store.model_checks import check_causal, check_files
 from rayalign.store.model_files import CONFIG
 
 MADE = ("demo", "smollm2")
 """Names of the project's own models."""
+PATHS = ("/", "~", ".")
+"""What begins so is a path, never a hub id."""
 
 
 def find_base(name: str, key: str = "model.base") -> Path:
@@ -31,6 +34,13 @@ def find_base(name: str, key: str = "model.base") -> Path:
     Raises:
         ModelError: it cannot be found or made.
     """
+    if name.startswith(PATHS) and ":" not in name and not expanded(name).exists():
+        # Before transformers is imported, and without a hub being asked for what cannot be an id.
+        raise ModelError(
+            f"{key}: {name!r} cannot be loaded",
+            "there is no such folder or file",
+            "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
+        )
     from rayalign.learning.folders import be_quiet, resolve_model
 
     be_quiet()
@@ -53,7 +63,7 @@ def check_folder_named(name: str) -> None:
     """
     from rayalign.learning.gguf import find_gguf
 
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if (folder / CONFIG).is_file() and find_gguf(folder, "model.base") is None:
         check_causal(folder, "model.base")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rayalign.errors import ModelError
 from rayalign.learning.gguf import converted, find_gguf
+from rayalign.store.files import expanded
 from rayalign.store.model_files import ELSEWHERE, MODEL_FILES, model_files, read_config, without_others
 from rayalign.store.pretrained import load_pretrained
 
@@ -36,7 +37,7 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
     Raises:
         ModelError: no such folder and no such model on the hub, or the hub cannot be reached.
     """
-    folder = Path(base).expanduser()
+    folder = expanded(base)
     if (file := find_gguf(folder, key)) is not None:
         return converted(file.resolve(), key)
     if folder.is_dir():

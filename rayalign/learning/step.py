@@ -74,6 +74,7 @@ def token_logps_of(
     *,
     packed: bool = False,
     passes: Callable[[int], int] = lambda needed: needed,
+    note: Callable[[float], None] = lambda share: None,
 ) -> list[list[float]]:
     """Token log-probabilities of each row, in order, computed in micro-batches.
 
@@ -83,11 +84,13 @@ def token_logps_of(
         packed: whether `collate` packs; rows that share a prompt then share a pass.
         passes: from the number of forward passes that these rows need to the number to make. Where parameters are
             spread over workers, all of them make as many.
+        note: told before each pass which share of them is done, 0 to 1.
     """
     results: list[list[float]] = [[] for _ in rows]
     micro_batches = list(_within_budget(rows, tokens_per_micro_batch, packed=packed))
     total = passes(len(micro_batches))
-    for chosen in micro_batches:
+    for number, chosen in enumerate(micro_batches):
+        note(number / total)
         batch = collate([rows[i] for i in chosen]).to(device)
         for i, logps in zip(chosen, split_per_row(policy(batch), batch), strict=True):
             results[i] = logps.tolist()

@@ -16,6 +16,7 @@ from rayalign.scoring.files import find_file
 from rayalign.scoring.judges.rubrics import RubricSource, read_rubric
 from rayalign.scoring.rules.file import RuleSource, compile_rule, read_rule
 from rayalign.scoring.services.transport import Transport
+from rayalign.store.files import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +78,5 @@ def _read(section: Scoring, folder: Path, readers: SourceReaders, date: datetime
     if model_of(section) is not None:
         model, digest = readers.model(section)
     if isinstance(section.calibration, FittedCalibration):
-        line = read_line(find_file("scoring.calibration.file", Path(section.calibration.file).expanduser(), folder))
+        line = read_line(find_file("scoring.calibration.file", expanded(section.calibration.file), folder))
     return ScorerSource(rule, model, digest, line, read_rubric(section, folder), date=date)

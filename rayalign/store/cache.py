@@ -13,8 +13,20 @@ from rayalign.stopping import POLL_S, check
 
 
 def cache_folder() -> Path:
-    """Where models that were made here are kept: `$RAYALIGN_CACHE`, else `~/.cache/rayalign`."""
-    return Path(os.environ.get("RAYALIGN_CACHE") or Path.home() / ".cache" / "rayalign").expanduser().absolute()
+    """Where models that were made here are kept: `$RAYALIGN_CACHE`, else `~/.cache/rayalign`.
+
+    Raises:
+        ModelError: the home folder that either names is unknown.
+    """
+    named = os.environ.get("RAYALIGN_CACHE")
+    try:
+        return Path(named or Path.home() / ".cache" / "rayalign").expanduser().absolute()
+    except RuntimeError as error:
+        raise ModelError(
+            f"RAYALIGN_CACHE: {named}" if named else "there is no folder for the cache",
+            str(error),
+            "set RAYALIGN_CACHE to a whole path",
+        ) from None
 
 
 def is_made_here(folder: Path) -> bool:

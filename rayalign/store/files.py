@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 
 from rayalign.errors import RunFolderError
@@ -33,6 +34,11 @@ def json_value(value: object) -> JsonValue:
 Place = Folder | Path
 FileFacts = dict[str, int | str]
 """What a commit says of a file: its `bytes` and `sha256`, and of a table its `rows`."""
+
+
+def expanded(path: str) -> Path:
+    """A path to read from, `~` resolved. One of a user whom nobody knows stays as it is, and then is not there."""
+    return Path(os.path.expanduser(path))
 
 
 def write_file(path: Place, content: bytes) -> FileFacts:

@@ -20,20 +20,20 @@ class Pulse:
 
     def __init__(self, interval_s: float, beat: Callable[[int], None], probe: Probe | None) -> None:
         self._interval_s, self._beat, self._probe = interval_s, beat, probe
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="pulse")
-        self._thread.start()
+        self._ended, self._beating = threading.Event(), threading.Lock()
+        threading.Thread(target=self._run, daemon=True, name="pulse").start()
 
     def stop(self) -> None:
-        """End the beats; none comes after this."""
-        self._ended.set()
-        self._thread.join()
+        """End the beats; none comes after this. A probe under way is not waited for, and what it answers not shown."""
+        with self._beating:
+            self._ended.set()
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval_s):
             under_way = self._ask()
-            if not self._ended.is_set():
-                self._beat(under_way)
+            with self._beating:
+                if not self._ended.is_set():
+                    self._beat(under_way)
 
     def _ask(self) -> int:
         if self._probe is None:

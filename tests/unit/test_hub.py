@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +105,10 @@ def test_export_with_push_from_the_command_line(hub: Hub, tmp_path: Path, capsys
     captured = capsys.readouterr()
     assert f"pushed: {hub.url}/me/tiny" in captured.out
     committed = hub.repos["me/tiny"]
-    assert committed == {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    assert {name for name in kept if committed[name] != kept[name]} == {"adapter_config.json", "export.json"}
+    assert committed.keys() == kept.keys()
+    assert not any(str(tmp_path).encode() in content for content in committed.values())
     assert b"\nbase_model" not in committed["README.md"] and b"PeftModel.from_pretrained(base, 'me/tiny')" in \
         committed["README.md"]  # fmt: skip
     assert cli.exit_code(command) == 2
@@ -113,3 +117,30 @@ def test_export_with_push_from_the_command_line(hub: Hub, tmp_path: Path, capsys
     everything = captured.out + captured.err + captured_again.out + captured_again.err
     assert TOKEN not in everything and not any(TOKEN.encode() in content for content in committed.values())
     assert cli.exit_code(["export", str(run.root), "--to", str(tmp_path / "b"), "--public"]) == 2
+
+
+def test_a_pushed_adapter_is_loaded_where_its_base_is(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By plain PEFT, and by `chat`, which asks for the base; the export that stays here still knows it."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = make_base(tmp_path / "base")
+    run = make_saved_run(tmp_path / "tiny", base)
+    assert cli.exit_code(["export", str(run.root), "--to", str(tmp_path / "a"), "--push", "me/tiny"]) == 0
+    there = tmp_path / "there"
+    there.mkdir()
+    for name, content in hub.repos["me/tiny"].items():
+        (there / name).write_bytes(content)
+    assert PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), str(there)).peft_config
+    capsys.readouterr()
+    answers = []
+    for folder, options in ((tmp_path / "a", []), (there, ["--base", str(base)])):
+        monkeypatch.setattr("sys.stdin", io.StringIO("w1 w2\n"))
+        assert cli.exit_code(["chat", str(folder), "--temperature", "0", *options]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1] != ""
+    assert cli.exit_code(["chat", str(there)]) == 2
+    error = capsys.readouterr().err
+    assert "names no base model" in error and "--base" in error

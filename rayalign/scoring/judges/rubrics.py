@@ -10,6 +10,7 @@ from rayalign.config.scoring import Scoring
 from rayalign.config.services import JudgeScoring, RubricFile
 from rayalign.errors import DataError
 from rayalign.scoring.files import find_file, read_text
+from rayalign.store.files import expanded
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def read_rubric(section: Scoring, folder: Path) -> RubricSource | None:
     if not isinstance(section, JudgeScoring) or not isinstance(section.rubric, RubricFile):
         return None
     name = section.rubric.file
-    path = find_file("scoring.rubric.file", Path(name).expanduser(), folder)
+    path = find_file("scoring.rubric.file", expanded(name), folder)
     text = read_text("scoring.rubric.file", path)
     if not text.strip():
         raise DataError(f"scoring.rubric.file: {path}", "it is empty", "write the rubric, or remove the key")

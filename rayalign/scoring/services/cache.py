@@ -68,14 +68,14 @@ class ScoreCache:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self._path = Path(folder).expanduser() / FILE
         self._lock = threading.Lock()
         self.hits = self.misses = 0
         self._db: sqlite3.Connection | None = None
         try:
+            self._path = Path(folder).expanduser() / FILE
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._db = self._open()
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, RuntimeError, sqlite3.OperationalError) as error:
             raise ConfigError(f"cache: {folder}", str(error), "name a folder that can be written") from None
         except sqlite3.DatabaseError as error:
             self._give_up(error)
