@@ -14,6 +14,7 @@ from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
 from rayalign.errors import DataError
 from rayalign.store.folder import Folder
+from rayalign.store.writable import explained
 
 NAMED = 5
 """Rows that are named for each reason."""
@@ -46,7 +47,7 @@ def convert(
     stream = iter_dataset_rows(source, format, on_bad_rows, _own_names(own))
     say(f"{source}: format {stream.format} ({stream.reason})")
     write, lost, written, rows = WRITERS[to], Counter[str](), 0, 0
-    with Folder(out).writing() as file:
+    with explained(out, "--out {}", "give a place that may be written", DataError), Folder(out).writing() as file:
         for row in stream.rows:
             rows += 1
             for record in write(row, lost):
