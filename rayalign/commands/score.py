@@ -81,12 +81,9 @@ def rescore(
         RayalignError: run, round or scorers cannot be used; a scorer failed more often than `limits.score_errors`
             allows.
     """
-    _check_name(name)
     saved = SavedRun.at(root)
     run_dir, config = saved.run_dir, config_of(saved)
-    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
-    if target.is_local:
-        check_writable(target.local_path(), "{}", COPY)
+    target = _target(run_dir, name, round_index, purpose)
     settings = _settings(scorers, config.run.seed)
     round_dir = run_dir.round(round_index)
     similar = any(isinstance(section, SimilarityScoring) for section in scorers.scoring)
@@ -108,9 +105,14 @@ def rescore(
     return target
 
 
-def _check_name(name: str) -> None:
+def _target(run_dir: RunDir, name: str, round_index: int, purpose: Purpose) -> Folder:
+    """The folder of the round's scores, which may be written to."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
+    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
+    if target.is_local:
+        check_writable(target.local_path(), "{}", COPY)
+    return target
 
 
 def _settings(scorers: ScorerFile, seed: int) -> ScorerSettings:
