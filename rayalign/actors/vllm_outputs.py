@@ -35,12 +35,17 @@ def logps_of(token_ids: Sequence[int], entries: Iterable[Mapping[int, Logprob] |
 
 
 def to_sample(
-    output: RequestOutput, prompt: Prompt, index: int, version: int, seed: int, spoken: Callable[[str], str]
+    output: RequestOutput,
+    prompt: Prompt,
+    index: int,
+    version: int,
+    seed: int,
+    spoken: Callable[[str, Sequence[int]], str],
 ) -> Sample:
     """The response that a request gave.
 
     Args:
-        spoken: takes from a text what the chat template writes before every answer.
+        spoken: takes from the text of tokens what the chat template writes before every answer.
 
     Raises:
         ActorFailedError: vLLM ended it neither at its end nor at its limit.
@@ -52,4 +57,4 @@ def to_sample(
     reason = completion.finish_reason
     if reason not in ("stop", "length"):
         raise ActorFailedError(f"vLLM ended a response to prompt {prompt.id} with {reason!r}")
-    return Sample(prompt.id, index, spoken(completion.text), token_ids, logprobs, reason, version, seed)
+    return Sample(prompt.id, index, spoken(completion.text, token_ids), token_ids, logprobs, reason, version, seed)

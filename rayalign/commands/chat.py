@@ -54,7 +54,8 @@ class Conversation:
         ):
             pieces.append(piece)
             yield piece
-        self.messages += [turn, {"role": "assistant", "content": self._renderer.spoken("".join(pieces))}]
+        said = self._renderer.spoken("".join(pieces), self._model.answer_T)
+        self.messages += [turn, {"role": "assistant", "content": said}]
         if not self._model.stopped:
             self._say("(cut: the context is full)" if room < self._max_tokens else "(cut at --max-tokens)")
 

@@ -16,6 +16,7 @@ from rayalign.errors import DataError
 from rayalign.stopping import check
 from rayalign.store.files import expanded
 from rayalign.store.folder import Folder
+from rayalign.store.writable import explained
 
 NAMED = 5
 """Rows that are named for each reason."""
@@ -48,7 +49,7 @@ def convert(
     stream = iter_dataset_rows(source, format, on_bad_rows, _own_names(own))
     say(f"{source}: format {stream.format} ({stream.reason})")
     write, lost, written, rows = WRITERS[to], Counter[str](), 0, 0
-    with Folder(out).writing() as file:
+    with explained(out, "--out {}", "give a place that may be written", DataError), Folder(out).writing() as file:
         for row in stream.rows:
             check()
             rows += 1

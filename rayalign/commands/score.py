@@ -35,6 +35,7 @@ from rayalign.store.round_dir import PROMPTS_PER_ROW_GROUP, RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 from rayalign.store.tables import parquet_bytes, read_parquet
+from rayalign.store.writable import COPY, check_writable
 from rayalign.tracking.console import Console
 
 FAILED = ("error", "timeout")
@@ -80,9 +81,9 @@ def rescore(
         RayalignError: run, round or scorers cannot be used; a scorer failed more often than `limits.score_errors`
             allows.
     """
-    _check_name(name)
     saved = SavedRun.at(root)
     run_dir, config = saved.run_dir, config_of(saved)
+    target = _target(run_dir, name, round_index, purpose)
     settings = _settings(scorers, config.run.seed)
     round_dir = run_dir.round(round_index)
     similar = any(isinstance(section, SimilarityScoring) for section in scorers.scoring)
@@ -90,7 +91,6 @@ def rescore(
     answers = _answers(run_dir, round_dir, purpose, read, config.prompts.source)
     sources = read_scorers(scorers.scoring, config, folder, run_dir.date)
     check_services(settings, sources, run_dir.cache)
-    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
     with contextlib.closing(Scorers(settings, sources, run_dir.cache)) as backends:
         rows = _score(answers, backends, _identity(settings, sources, backends), target, round_index, console)
     stored = [row for shard in answers.shards.values() for row in shard]
@@ -105,9 +105,14 @@ def rescore(
     return target
 
 
-def _check_name(name: str) -> None:
+def _target(run_dir: RunDir, name: str, round_index: int, purpose: Purpose) -> Folder:
+    """The folder of the round's scores, which may be written to."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
+    target = run_dir.root / "rescored" / name / f"round-{round_index:04d}" / purpose
+    if target.is_local:
+        check_writable(target.local_path(), "{}", COPY)
+    return target
 
 
 def _settings(scorers: ScorerFile, seed: int) -> ScorerSettings:

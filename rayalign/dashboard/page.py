@@ -5,13 +5,14 @@ from __future__ import annotations
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 from rayalign.store.saved_run import SavedRun
+from rayalign.store.writable import COPY, explained
 
 
 def write_report(root: Place | str) -> Folder:
     """Rewrite `report.html` from the run folder.
 
     Raises:
-        RunFolderError: the folder holds no run, or one of another schema version.
+        RunFolderError: the folder holds no run, or one of another schema version, or cannot be written to.
     """
     from rayalign.dashboard.report import ReportData, render_report
     from rayalign.store.files import write_file
@@ -21,5 +22,7 @@ def write_report(root: Place | str) -> Folder:
     rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
     status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
     page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds))
-    write_file(run_dir.root / "report.html", page.encode("utf-8", "replace"))
-    return run_dir.root / "report.html"
+    target = run_dir.root / "report.html"
+    with explained(str(target), "{}", COPY):
+        write_file(target, page.encode("utf-8", "replace"))
+    return target

@@ -41,11 +41,14 @@ class ChatModel:
         self.context = context_length(base)
         self.stopped = True
         """Whether the last answer ended by itself."""
+        self.answer_T: list[int] = []
+        """The tokens of the last answer."""
         model = load_model(AutoModelForCausalLM, base, dtype=getattr(torch, dtype))
         eos = model.generation_config.eos_token_id
-        if eos is None:
-            eos = self.tokenizer.eos_token_id
-        self._ends = [number for number in (eos if isinstance(eos, list) else [eos]) if isinstance(number, int)]
+        ends = [*(eos if isinstance(eos, list) else [eos]), self.tokenizer.eos_token_id]
+        self._ends = [number for number in ends if isinstance(number, int)]
+        # Else `generate` would take from it what a call leaves open, as a penalty; a run samples without all that.
+        model.generation_config = GenerationConfig()
         if adapter is not None and FULL_WEIGHTS in adapter:
             put_weights(model, adapter[FULL_WEIGHTS])
         elif adapter is not None:
@@ -89,7 +92,8 @@ class ChatModel:
                     streamer=streamer,
                     stopping_criteria=StoppingCriteriaList([_GivenUp(given_up)]),
                 )
-                self.stopped = int(made_1T[0, -1]) in ends
+                self.answer_T = made_1T[0, len(prompt_T) :].tolist()
+                self.stopped = self.answer_T[-1] in ends
             except Exception as error:
                 failures.append(error)
                 streamer.end()

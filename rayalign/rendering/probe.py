@@ -20,8 +20,13 @@ from rayalign.errors import ModelError
 from rayalign.records import Message
 from rayalign.rendering.template import Refusal, Template, owner_of
 
-TEXT = ' <b>&"isn\'t 5% of the case…"</b>\n\n\t{it} \\' + " is so" * 60
-"""What escaping, changes of case, joined lines or a limit of length would not leave as it is; trimming does."""
+TEXT = (
+    ' <b>&"isn\'t 5% of the case…"</b>\n\n\t{it} \\' + " is so" * 60 + "  **two**  \n\n\n    `four` \t\n\r\n"
+    "# \ufb01 \u00bd \uff21 e\u0301 \u00e9 \u00a0\u200b “quoted” -- … ... 🐟 [it](is) $x_1$ <br>\n"
+    "```\n\tso\n```\n---\n|a| |b|\n.so"
+)
+"""What escaping, changes of case, joined lines or spaces, plain or normalised characters, stripped marks or a limit of
+length would not leave as it is; trimming does."""
 WORDS = ("qorVex", "zanThil", "wubRik", "yelMar", "jelGund")
 QUESTION, ANSWER, SYSTEM, AGAIN, THOUGHT = (word + TEXT for word in WORDS)
 """The marker texts: no template writes them of itself."""
@@ -45,6 +50,8 @@ class Form:
     """What stands between the last message and the answer's lead."""
     lead: str = ""
     """What stands between the generation prompt and an answer."""
+    special_lead: str = ""
+    """The part of `lead` to the end of its last special token, which no text of sampled tokens shows."""
     tail: str = ""
     """What stands behind an answer."""
     before_end: str = ""
@@ -110,7 +117,16 @@ def _form(template: Template, owner: str, prompt: str, pair: str, at: int, parts
     system = _wrong(template, [_SYSTEM, _USER], parts)
     turns = [_USER, _ANSWERED, _AGAIN]
     wrong = _wrong(template, turns, parts) or (_wrong(template, [_SYSTEM, *turns], parts) if system is None else None)
-    return Form(end, parts, closing, lead, tail, before_end, opened, system, wrong, _drops(template, aloud, parts))
+    return Form(
+        end, parts, closing, lead, _special(template, lead), tail, before_end, opened, system, wrong,
+        _drops(template, aloud, parts),
+    )  # fmt: skip
+
+
+def _special(template: Template, lead: str) -> str:
+    """The lead to the end of its last special token."""
+    marks = [token.content for token in template.tokenizer.added_tokens_decoder.values() if token.special]
+    return lead[: max((lead.rindex(mark) + len(mark) for mark in marks if mark in lead), default=0)]
 
 
 def _beginning(owner: str, prompt: str, before: str, remedy: str) -> tuple[str, str, str]:

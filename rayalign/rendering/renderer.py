@@ -56,6 +56,7 @@ class ChatRenderer:
         if template != "none":
             self.template = find_template(tokenizer, template, remedy)
             self.form = probe(self.template, remedy)
+        self._lead = self._behind(self.form.special_lead) if self.form.special_lead else []
 
     def behind_given(self) -> ChatRenderer:
         """The same for answers that are given."""
@@ -141,16 +142,32 @@ class ChatRenderer:
         """Whether the template leaves out a part of an answer: what stands in its <think> block."""
         return self.form.drops_thinking and "</think>" in answer
 
-    def spoken(self, text: str) -> str:
-        """A sampled text without what the template writes before an answer by itself."""
-        return text.removeprefix(self.form.lead)
+    def spoken(self, text: str, token_ids: Sequence[int]) -> str:
+        """A sampled text without what the template writes before an answer by itself.
+
+        Args:
+            text: of the tokens, which leaves out the special ones.
+            token_ids: tell the words between a lead's special tokens from an answer that begins alike.
+        """
+        if not self._lead:
+            return text.removeprefix(self.form.lead)
+        if not self._decoded(token_ids, special=True).startswith(self._decoded(self._lead, special=True)):
+            return text
+        words = self._decoded(self._lead, special=False)
+        # Behind a prompt SentencePiece's first word has its space; alone it has none.
+        before, _, behind = text.partition(words) if words else ("", "", text)
+        return (text if before.strip() else behind).removeprefix(self.form.lead.removeprefix(self.form.special_lead))
 
     def text_of(self, answer: Sequence[int]) -> str:
         """The text of an answer's tokens, without what ends it."""
         ids = list(answer[:-1]) if answer and answer[-1] == self.form.end else list(answer)
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return self.spoken(self._decoded(ids, special=False), ids)
+
+    def _decoded(self, token_ids: Sequence[int], *, special: bool) -> str:
+        """The text of tokens, with or without the special ones."""
+        text = self.tokenizer.decode(list(token_ids), skip_special_tokens=not special)
         assert isinstance(text, str)
-        return self.spoken(text)
+        return text
 
     def _asked(self, messages: Sequence[Message], name: str) -> str:
         """The conversation up to the model's turn."""
@@ -159,9 +176,13 @@ class ChatRenderer:
                 raise _refused(messages, name, wrong)
         text = self._text(messages, name, reply=True)
         for message in messages:
-            # The thinking of earlier answers, and switches in a system message, are the template's matter.
-            if message["role"] != "system" and message["content"].rpartition("</think>")[2].strip() not in text:
-                raise _refused(messages, name, f"the chat template leaves out the text of role {message['role']}")
+            # Switches in a system message are the template's matter.
+            if message["role"] != "system" and not _comes_out(message["content"], text):
+                raise _refused(
+                    messages,
+                    name,
+                    f"the chat template leaves out the text of role {message['role']}, or a part of it, or changes it",
+                )
         return text.removesuffix(self.form.opened) if self.given else text
 
     def _whole(self, messages: Sequence[Message], answer: str, name: str) -> tuple[str, str]:
@@ -175,6 +196,9 @@ class ChatRenderer:
         whole = self._text([*messages, {"role": "assistant", "content": answer}], name, reply=False)
         rest = whole[len(asked) :]
         if whole.startswith(asked) and rest.endswith(form.tail):
+            if not _comes_out(answer, rest):
+                why = "the chat template leaves out a part of the answer, or changes it"
+                raise _refused([*messages, {"role": "assistant", "content": answer}], name, why)
             return asked, rest
         return asked, form.lead + answer + form.tail
 
@@ -211,6 +235,11 @@ class ChatRenderer:
         while bos is not None and token_ids[:2] == [bos, bos]:
             token_ids = token_ids[1:]
         return token_ids
+
+
+def _comes_out(content: str, text: str) -> bool:
+    """Whether a rendering holds a content as it is, but for what trimming and the template's care for thoughts do."""
+    return content.rpartition("</think>")[2].strip() in text
 
 
 def _refused(messages: Sequence[Message], name: str, why: str) -> DataError:

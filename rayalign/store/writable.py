@@ -8,17 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rayalign.errors import RunFolderError, full_disk
+from rayalign.errors import RayalignError, RunFolderError, full_disk
+
+RUN_DIR = "set run.dir to a folder that you may write to, or move away what is in the way"
+COPY = "make it writable, or name a copy of the run folder in a place where you may write"
+"""What to do where a run's folder is to be made, or a finished one added to."""
 
 
-def check_writable(folder: Path) -> None:
-    """Try to write where a run's folder is or will be; nothing is left there, and an existing run folder is not
-    touched.
+def check_writable(folder: Path, found: str = "run.dir: {}", remedy: str = RUN_DIR) -> None:
+    """Try to write where a folder is or will be; nothing is left there, and an existing one is not touched.
+
+    Args:
+        found, remedy: see `explained`.
 
     Raises:
         RunFolderError: a file is in the way, or the folder may not be written to.
     """
-    with explained(folder):
+    with explained(folder, found, remedy):
         there = folder
         while not os.path.lexists(there):
             there = there.parent
@@ -40,14 +46,21 @@ def _try(folder: Path) -> None:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """What the file system raises while a run's folder is made, as an error with a remedy."""
+def explained(
+    folder: Path | str, found: str = "run.dir: {}", remedy: str = RUN_DIR, kind: type[RayalignError] = RunFolderError
+) -> Iterator[None]:
+    """What the file system raises while a folder or file is made or written, as an error with a remedy.
+
+    Args:
+        found: how the error names it; by default as a run's folder.
+        kind: of the error; a full disk has its own.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise full_disk(error, folder) or RunFolderError(
-            f"run.dir: {folder} cannot be made or written to",
+        raise full_disk(error, folder) or kind(
+            f"{found.format(folder)} cannot be made or written to",
             f"{error.filename}: {reason}" if error.filename else reason,
-            "set run.dir to a folder that you may write to, or move away what is in the way",
+            remedy,
         ) from error

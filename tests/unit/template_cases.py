@@ -134,3 +134,19 @@ def byte_tokenizer(
     )
     made.chat_template = template
     return made
+
+
+def piece_tokenizer(template: str, tokens: tuple[str, ...]) -> Any:
+    """The same in SentencePiece's way, which writes spaces into the pieces; EOS and BOS are the first of `tokens`."""
+    eos, bos, *_ = tokens
+    pieces = [*tokens, *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "\u2581a"]
+    vocabulary = {piece: place for place, piece in enumerate(pieces)}
+    words = Tokenizer(models.BPE(vocabulary, [("\u2581", "a")], byte_fallback=True))
+    words.pre_tokenizer = pre_tokenizers.Metaspace("\u2581", prepend_scheme="first")
+    words.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace("\u2581")])
+    words.add_special_tokens(list(tokens))
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token=eos, bos_token=bos, clean_up_tokenization_spaces=False
+    )
+    made.chat_template = template
+    return made

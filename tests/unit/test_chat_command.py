@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from rayalign.learning.chat_model import ChatModel
 from rayalign.learning.folders import load_tokenizer
 from rayalign.store.run_dir import RunDir
 from tests.renderers import prompt_ids, renderer
-from tests.tiny_run import make_base, make_saved_run
+from tests.tiny_run import adapter_files, make_base, make_saved_run
 
 torch.set_num_threads(1)
 
@@ -133,6 +135,64 @@ def test_a_token_of_the_template_ends_an_answer_too(base: Path) -> None:
     assert not model.stopped
     list(model.stream([0, 3, 8], stop_ids=[first], **options))
     assert model.stopped
+
+
+PENALTIES = {
+    "repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "min_new_tokens": 5, "suppress_tokens": list(range(2, 40)),
+    "bad_words_ids": [[50]], "forced_eos_token_id": 63, "do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1,
+    "min_p": 0.9, "max_new_tokens": 2, "stop_strings": ["w"], "num_beams": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_the_bases_own_ideas_of_sampling_do_not_count(
+    base: Path, tmp_path: Path, temperature: float, adapted: bool
+) -> None:
+    """A run samples without them; the tokens that end an answer are the base's, and its tokenizer's."""
+    told = tmp_path / "told"
+    shutil.copytree(base, told)
+    files = adapter_files(base) if adapted else None
+    plain = ChatModel(base, files, "float32")
+    options = {"stop_ids": [], "max_tokens": 12, "temperature": temperature, "top_p": 1.0}
+
+    def answer(model: ChatModel) -> list[int]:
+        torch.manual_seed(1)
+        assert "".join(model.stream([0, 3, 8], **options)) == model.tokenizer.decode(
+            model.answer_T, skip_special_tokens=True
+        )
+        return model.answer_T
+
+    whole = answer(plain)
+    assert len(whole) == 12
+    (told / "generation_config.json").write_text(json.dumps(PENALTIES | {"eos_token_id": [63]}))
+    assert answer(ChatModel(told, files, "float32")) == whole
+    (told / "generation_config.json").write_text(json.dumps(PENALTIES | {"eos_token_id": [63, whole[4]]}))
+    assert answer(ChatModel(told, files, "float32")) == whole[: whole.index(whole[4]) + 1]
+    tokenizer = json.loads((told / "tokenizer_config.json").read_text())
+    (told / "generation_config.json").write_text(json.dumps({"eos_token_id": 63}))
+    ended = tokenizer | {"eos_token": plain.tokenizer.convert_ids_to_tokens(whole[4])}
+    (told / "tokenizer_config.json").write_text(json.dumps(ended))
+    assert answer(ChatModel(told, files, "float32")) == whole[: whole.index(whole[4]) + 1]
+
+
+CHANNELS = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<eos>w7<bos>{% endif %}{{ m['content'] }} {% endfor %}"
+)
+
+
+def test_a_lead_is_no_part_of_an_earlier_answer(base: Path) -> None:
+    """What the template writes before every answer is not written twice in the next prompt."""
+    tokenizer = load_tokenizer(base)
+    tokenizer.chat_template = CHANNELS
+    one, model = renderer(tokenizer), ChatModel(base, None, "float32")
+    lead = one.answer([{"role": "user", "content": "w3"}], "w9", "a")[:3]
+    assert tokenizer.decode(lead) == "<eos> w7 <bos>"
+    model.stream = lambda *_, **__: iter(["w7 ", "w9"])  # type: ignore[method-assign]
+    model.answer_T = [*lead, *tokenizer("w9")["input_ids"]]
+    talk = Conversation(model, one, max_tokens=6, temperature=0.0, top_p=1.0, say=print)
+    assert "".join(talk.answer("w3")) == "w7 w9"
+    assert talk.messages[-1]["content"].strip() == "w9"
 
 
 def test_closing_stops_the_model_and_errors_come_out(base: Path) -> None:

@@ -16,7 +16,7 @@ from rayalign.records import IGNORED, Message
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.models.reward_model import reward_renderer
 from tests.renderers import answer_ids, prompt_ids, renderer
-from tests.unit.template_cases import CHATML, FAMILIES, LLAMA_3, byte_tokenizer, tokenizer_of
+from tests.unit.template_cases import CHATML, FAMILIES, LLAMA_3, byte_tokenizer, piece_tokenizer, tokenizer_of
 
 DAY = datetime.date(2026, 3, 9)
 NAMES = sorted(FAMILIES)
@@ -97,8 +97,44 @@ def test_what_stands_around_an_answer(name: str) -> None:
     assert text == f"{lead}Cod.{FAMILIES[name].end}"
     stops = {"llama-3": ["<|eot_id|>"], "gemma": ["<end_of_turn>"]}.get(name, [])
     assert tokenizer_of(name).convert_ids_to_tokens(dated(name).stop_ids) == stops
-    assert dated(name).spoken(f"{lead}Cod.") == "Cod."
-    assert dated(name).text_of(answer_ids("Cod.", tokenizer_of(name))) == "Cod."
+    one, ids = dated(name), answer_ids("Cod.", tokenizer_of(name))
+    assert one.spoken(f"{lead}Cod.", ids) == one.text_of(ids) == "Cod."
+
+
+CHANNELS = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}<|start|>assistant<|channel|>final<|message|>"
+    "{% else %}<|start|>{{ m['role'] }}<|message|>{% endif %}{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+UNASKED = "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+THOUGHTLESS = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}[THINK]\n\n[/THINK]\n\n"
+    "{% endif %}{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+MARKS = ("<|end|>", "<s>", "<|start|>", "<|channel|>", "<|message|>", "[THINK]", "[/THINK]")
+
+
+@pytest.mark.parametrize("sentencepiece", [False, True])
+@pytest.mark.parametrize(
+    ("template", "lead"),
+    [
+        (CHANNELS, "<|channel|>final<|message|>"),
+        (UNASKED, "<|start|>assistant\n"),
+        (THOUGHTLESS, "[THINK]\n\n[/THINK]\n\n"),
+        (CHANNELS.replace("final<|message|>", "<|message|>"), "<|channel|><|message|>"),
+    ],
+)
+def test_a_lead_of_special_tokens_is_no_part_of_an_answers_text(template: str, lead: str, sentencepiece: bool) -> None:
+    """Texts of sampled tokens leave its special tokens out and keep its words."""
+    made = piece_tokenizer(template, MARKS) if sentencepiece else byte_tokenizer(template, MARKS)
+    one = renderer(made)
+    assert one.form.lead == lead
+    for answer in ("Cod.", "final Cod.", "finally", "assistant\nCod.", "", "\n\nCod."):
+        ids = one.answer([USER], answer, "a")
+        assert made.decode(ids) == f"{lead}{answer}<|end|>"
+        assert one.spoken(made.decode(ids, skip_special_tokens=True), ids) == one.text_of(ids) == answer
+        bare = [*made(f"<s>{answer}", add_special_tokens=False)["input_ids"][1:], one.end]
+        assert one.text_of(bare) == answer, "it does not begin with the lead"
 
 
 def test_a_system_message_that_is_only_written_before_a_reply_stays() -> None:
@@ -183,6 +219,22 @@ def test_contents_are_given_in_parts_where_the_template_wants_them(template: str
             HEADED.replace("m['content']", "(m['content'] | upper if m['role'] == 'assistant' else m['content'])"),
             "the assistant message is changed",
         ),
+        *(
+            (HEADED.replace("m['content']", f"m['content'] | replace({old!r}, {new!r})"), "the user message is changed")
+            for old, new in (
+                ("  ", " "),
+                ("\n\n\n", "\n\n"),
+                ("\r\n", "\n"),
+                ("\t", "    "),
+                (" \n", "\n"),
+                ("**", ""),
+                ("`", ""),
+                ("\n#", "\n"),
+                ("...", "…"),
+                ("\u00a0", " "),
+                ("<br>", "\n"),
+            )
+        ),
         ("{{ messages[0]['content'] + 1 }}", "str"),
         ("{{ messages[7]['content']['text'] }}", "no element 7|undefined"),
         ("{% for m in messages %}{{ m['content']", "end of print|unexpected"),
@@ -239,6 +291,25 @@ def test_a_long_history_that_is_cut_is_refused() -> None:
     assert prompt_ids(CHATS["more"], made)
     with pytest.raises(DataError, match="leaves out the text of role user"):
         prompt_ids([{"role": "user", "content": "Name a bird."}, SAID, *CHATS["more"]], made)
+
+
+@pytest.mark.parametrize("text", ["    return 7", "say 7", "a 7, trimmed \n", "<think>7</think>8"])
+def test_an_answer_that_comes_out_otherwise_is_refused(text: str) -> None:
+    """By a template that changes what its probe does not hold; what trims or leaves out thoughts is taken."""
+    made = byte_tokenizer(HEADED.replace("m['content']", "m['content'].split('</think>')[-1] | trim"))
+    assert made.decode(answer_ids(text, made)) == text.rpartition("</think>")[2].strip() + "</s>"
+    made = byte_tokenizer(HEADED.replace("m['content']", "m['content'] | replace('7', '')"))
+    for render in (
+        renderer(made).answer,
+        lambda chat, said, name: renderer(made).conversation([*chat, SAID | {"content": said}], name),
+    ):
+        if "</think>" in text:
+            assert render([USER], text, "a")
+        else:
+            with pytest.raises(DataError, match="leaves out a part of the answer, or changes it"):
+                render([USER], text, "a")
+    with pytest.raises(DataError, match="text of role user, or a part of it, or changes it"):
+        prompt_ids([{"role": "user", "content": "5 + 7"}], made)
 
 
 def test_a_role_whose_text_is_lost_is_refused() -> None:

@@ -16,7 +16,7 @@ from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.services.cache import ScoreCache
 from rayalign.scoring.services.remote import RemoteScorer
 from rayalign.scoring.services.transport import Key
-from tests.http_server import Request, Reset, Respond, Server, completion
+from tests.http_server import Hang, Request, Reset, Respond, Server, completion
 from tests.integration.ray_nodes import free_port
 from tests.unit.service_cases import KEY, judge, rating, remote, results, rewards, score
 
@@ -87,6 +87,43 @@ def test_what_an_endpoint_refuses_is_said_in_its_words(fault: str, monkeypatch: 
     assert f"the judge's endpoint cannot be used: {words}" in error.why
     assert "request: {max_tokens: null" in error.remedy and "it serves another" in error.remedy
     assert len(server.requests) == 1
+
+
+SLOW = CallLimits(retries=0, timeout_s=0.5)
+QUOTA = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+PASSING: dict[str, tuple[Any, CallLimits, str]] = {
+    "too many": (Respond({"error": "slow down"}, 429), ONCE, "lower limits.concurrency, limits.requests_per_minute"),
+    "quota": (Respond(QUOTA, 429), ONCE, "raise the account's quota or balance"),
+    "money": (Respond({"error": "no balance"}, 402), ONCE, "raise the account's quota or balance"),
+    "under 200": (Respond({"error": {"code": 429, "message": "busy"}}), ONCE, "wait until the service takes requests"),
+    "for long": (Respond({"error": "x"}, 429, {"Retry-After": "9999"}), CallLimits(), "takes requests again"),
+    "down": (Respond({"error": "x"}, 503, {"Retry-After": "9999"}), ONCE, "takes requests again"),
+    "boom": (Respond({"error": "boom"}, 500), ONCE, "wait until the service works again, or see its log"),
+    "starting": (Respond(b"loading", 502), ONCE, "wait until the service works again"),
+    "late": (Respond({}, delay_s=2.0), SLOW, "raise limits.timeout_s"),
+    "never": (Hang(), SLOW, "raise limits.timeout_s"),
+}
+"""What a service may get over, or a limit: its reply, the limits of the calls, words of the remedy."""
+
+
+@pytest.mark.parametrize("make", [judge, remote])
+@pytest.mark.parametrize("fault", PASSING)
+def test_of_what_may_pass_it_is_said_what_to_wait_for(fault: str, make: Any) -> None:
+    reply, limits, words = PASSING[fault]
+    # Where a reward service refuses the empty batch, what it says to the canned answer counts.
+    empty = Respond({"error": "no items"}, 400)
+    with Server(lambda r: empty if r.body.get("items") == [] else reply) as server, make(server.url, limits) as scorer:
+        error = refused(scorer)
+    assert words in error.remedy and "then run the same command again" in error.remedy
+    assert ("mend base_url" if make is judge else "start it, or mend url") in error.remedy
+
+
+def test_of_what_stays_it_is_not_said_to_wait() -> None:
+    for code in (400, 401, 403, 404, 422):
+        with Server(lambda r, code=code: Respond({"error": "no"}, code)) as server:
+            for make in (judge, remote):
+                with make(server.url, ONCE) as scorer:
+                    assert "again" not in refused(scorer).remedy
 
 
 def test_a_name_that_no_request_can_carry() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayalign.config.services import Prices
-from rayalign.errors import ConfigError, DataError
+from rayalign.errors import DataError
 from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.judges.pairs import Outcome, pairs_of, tally
 from rayalign.scoring.judges.quoting import Nonces
@@ -20,23 +20,12 @@ from rayalign.scoring.judges.template_version import earlier_version, template_v
 from rayalign.scoring.judges.templates import Reading, Template, schema_text
 from rayalign.scoring.services.cache import ScoreCache, bypassed, cache_key
 from rayalign.scoring.services.cached import CachedCalls, Questions
-from rayalign.scoring.services.calls import OK, Caller, Failure
+from rayalign.scoring.services.calls import Caller, Failure
 from rayalign.scoring.services.canned import canned_answers
-from rayalign.scoring.services.transport import Reply, Transport
+from rayalign.scoring.services.transport import Reply, Transport, judge_refusal, replied
 
 CHARACTERS_PER_TOKEN = 3.0
 """What is assumed to estimate a prompt's tokens before it is sent; English has about 4."""
-_REFUSED = (
-    "the judge's endpoint cannot be used",
-    "mend base_url (it mostly ends in /v1), model or api_key_env; or what is sent, by request: for example "
-    "request: {max_tokens: null, max_completion_tokens: 512}, where null leaves a parameter out",
-)
-_NO_VERDICT = (
-    "the judge's replies give no verdict",
-    "raise max_tokens, set structured to true or false as the endpoint takes it, name another model, or mend base_url "
-    "(it mostly ends in /v1) or what is sent, by request: for example request: {reasoning_effort: low}",
-)
-"""Why a judge is refused before anything is sampled, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +38,8 @@ class Judged:
     latency_s: float = 0.0
     cost: float = 0.0
     cached: bool = False
-    replied: bool = True
-    """Whether the judge said anything, of use or not."""
+    failure: Failure | None = None
+    """Of the call, if it gave no completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +105,13 @@ class LLMJudge:
             failed = self._without_verdict()
         if failed is None:
             return
-        why, remedy = _NO_VERDICT if failed.replied else _REFUSED
-        also = f"; {doubt}" if doubt else ""
-        raise ConfigError(self._transport.name, f"{why}: {failed.reason}", f"{remedy}{also}; nothing has been sampled")
+        raise judge_refusal(self._transport.name, failed.reason, failed.failure, doubt)
 
     def _without_verdict(self) -> Judged | None:
         """What came of the last canned question, if none had a verdict."""
         first, *others = self._canned_questions()
         judged = self._calls.answers([first])
-        if judged[0].status != "ok" and judged[0].replied:
+        if judged[0].status != "ok" and replied(judged[0].failure):
             judged += self._calls.answers(others)
         return None if any(one.status == "ok" for one in judged) else judged[-1]
 
@@ -233,7 +220,7 @@ class LLMJudge:
             reply = await self._caller.run(attempt, deadline, tokens, _tokens_used)
         except Failure as failure:
             took = time.perf_counter() - started
-            return Judged(failure.status, None, failure.reason, took, replied=failure.code == OK)
+            return Judged(failure.status, None, failure.reason, took, failure=failure)
         took, cost = time.perf_counter() - started, self._cost(reply)
         try:
             if reply.truncated:

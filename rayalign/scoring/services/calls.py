@@ -27,6 +27,8 @@ MAX_BACKOFF_S = 30.0
 OK = 200
 MAY_PASS = frozenset({408, 409, 425, 429})
 """HTTP statuses below 500 that a later attempt may not meet."""
+FOR_SALE = frozenset({402, 429})
+"""HTTP statuses of an account that has no more requests, for now or for its money."""
 
 
 @dataclass(eq=False)
@@ -59,6 +61,22 @@ def http_failure(code: int, detail: str, retry_after: str | None) -> Failure:
     """
     again = may_pass(code)
     return Failure("error", f"HTTP {code}: {detail}", again, retry_after_s(retry_after) if again else None, code)
+
+
+def remedy_of(failure: Failure) -> str | None:
+    """What a user can do about a failure that another time, another load or another limit may not meet.
+
+    >>> remedy_of(http_failure(404, "no such model", None))
+    """
+    again = "then run the same command again"
+    if failure.status == "timeout":
+        return f"see why it is slow (it may be loading its model still), or raise limits.timeout_s, {again}"
+    if failure.code in FOR_SALE or failure.retry_after_s is not None:
+        lower = "lower limits.concurrency, limits.requests_per_minute or limits.tokens_per_minute"
+        return f"wait until the service takes requests again, {lower}, or raise the account's quota or balance, {again}"
+    if failure.code is not None and may_pass(failure.code):
+        return f"wait until the service works again, or see its log for what failed, {again}"
+    return None
 
 
 def may_pass(code: int) -> bool:
@@ -211,7 +229,8 @@ class Caller:
             while (wait_s := self._wait_s(tokens)) > 0:
                 closed_s = self._closed_until - self._now()
                 if self._closed_until >= deadline:
-                    raise Failure("error", f"the service wants no request for another {closed_s:.0f} s (Retry-After)")
+                    reason = f"the service wants no request for another {closed_s:.0f} s (Retry-After)"
+                    raise Failure("error", reason, retry_after_s=closed_s)
                 await self._sleep(wait_s)
             now = self._now()
             self._requests.add(now, 1)

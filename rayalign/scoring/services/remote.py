@@ -19,7 +19,7 @@ from rayalign.records import Prompt, Sample, Score
 from rayalign.scoring.services.bodies import parse_body
 from rayalign.scoring.services.cache import ScoreCache, bypassed, cache_key
 from rayalign.scoring.services.cached import CachedCalls, Questions
-from rayalign.scoring.services.calls import OK, Caller, Failure, http_failure
+from rayalign.scoring.services.calls import OK, Caller, Failure, http_failure, remedy_of
 from rayalign.scoring.services.canned import canned_answers
 from rayalign.scoring.services.transport import CHECK_TIMEOUT_S, Key, unusable
 
@@ -98,10 +98,13 @@ class RemoteScorer:
             _log.warning("%s did not score a canned answer: %s", self.name, failure.reason)
 
     def _unusable(self, failure: Failure) -> ConfigError:
+        # One that is not there needs no longer limit.
+        passing = None if isinstance(failure, _Unreachable) else remedy_of(failure)
+        remedy = "; ".join(filter(None, (passing, "start it, or mend url and api_key_env, or what it replies")))
         return ConfigError(
             f"url: {self._url}",
             f"the reward service cannot be used: {failure.reason}",
-            "start it, or mend url and api_key_env, or what it replies; nothing has been sampled",
+            f"{remedy}; nothing has been sampled",
         )
 
     async def _post_nothing(self) -> None:

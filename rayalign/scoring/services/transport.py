@@ -11,10 +11,21 @@ from rayalign.display import excerpt
 from rayalign.errors import ConfigError
 from rayalign.records import JsonObject, Message
 from rayalign.scoring.services.bodies import error_code, message_of
-from rayalign.scoring.services.calls import OK, Failure, may_pass
+from rayalign.scoring.services.calls import OK, Failure, may_pass, remedy_of
 
 CHECK_TIMEOUT_S = 30.0
 COMPLAINT_CHARACTERS = 300
+_REFUSED = (
+    "the judge's endpoint cannot be used",
+    "mend base_url (it mostly ends in /v1), model or api_key_env; or what is sent, by request: for example "
+    "request: {max_tokens: null, max_completion_tokens: 512}, where null leaves a parameter out",
+)
+_NO_VERDICT = (
+    "the judge's replies give no verdict",
+    "raise max_tokens, set structured to true or false as the endpoint takes it, name another model, or mend base_url "
+    "(it mostly ends in /v1) or what is sent, by request: for example request: {reasoning_effort: low}",
+)
+"""Why a judge is refused before anything is sampled, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +118,21 @@ def unusable(what: str, said: str, value: object, key: Key) -> Failure:
     """
     code = error_code(value)
     return Failure("error", f"{what}: {key.complaint(said)}", code is not None and may_pass(code), code=code or OK)
+
+
+def replied(failure: Failure | None) -> bool:
+    """Whether a judge said anything to a call, of use or not."""
+    return failure is None or failure.code == OK
+
+
+def judge_refusal(name: str, reason: str | None, failure: Failure | None, doubt: str | None) -> ConfigError:
+    """Why a judge that gave no verdict to a canned answer is not used.
+
+    Args:
+        name: of its transport.
+        failure: of the call, if it gave no completion.
+        doubt: what its transport's check found.
+    """
+    why, remedy = _NO_VERDICT if replied(failure) else _REFUSED
+    remedies = (None if failure is None else remedy_of(failure), remedy, doubt, "nothing has been sampled")
+    return ConfigError(name, f"{why}: {reason}", "; ".join(one for one in remedies if one))
