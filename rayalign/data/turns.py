@@ -6,13 +6,14 @@ said (calls of tools, images, thoughts) cannot be kept, so that the row cannot b
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from rayalign.data.dataset import BadRow
 from rayalign.data.literals import KEYS, is_turn, list_in, turns_in
-from rayalign.data.names import part_of
+from rayalign.data.names import part_of, squashed
 from rayalign.records import Message
 
 NOT_TEXT = "prompt is not text"
@@ -52,8 +53,13 @@ MISSING = frozenset(
     )
 )
 """Texts that stand for nothing where a field may be left out: tables are written so."""
-UNTRAINED = ("weight", "train", "training")
-"""Keys of a turn that say whether it is learned."""
+LEARNED = frozenset(
+    "weight lossweight loss lossmask train training trained trainable istrainable istrained trainonturn dotrain "
+    "learn learnable computeloss calculateloss includeinloss".split()
+)
+"""Keys of a turn (`names.squashed`) that say that it is learned."""
+MASKED = frozenset("mask masked ismasked maskloss ignore ignored ignoreloss noloss".split())
+"""Keys of a turn that say that it is not."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
@@ -91,7 +97,7 @@ def conversation(value: object, name: str) -> list[Message]:
             raise BadRow(f"{name} is neither text nor a conversation")
         messages.append(_message(turn, name))
     last = turns[-1]
-    if len(last) > 2 and messages[-1]["role"] == "assistant" and any(_is_off(last.get(key)) for key in UNTRAINED):
+    if len(last) > 2 and messages[-1]["role"] == "assistant" and any(_unlearned(*item) for item in last.items()):
         raise BadRow("the last answer is marked as one not to learn from")
     return messages
 
@@ -216,5 +222,14 @@ def _part(part: object) -> str:
     return text
 
 
-def _is_off(mark: object) -> bool:
-    return isinstance(mark, bool | int | float) and mark != 1
+def _unlearned(key: str, mark: object) -> bool:
+    """Whether a key of a turn says that it is not to be learned; a number or word in it may stand as text."""
+    name = squashed(key)
+    if name not in LEARNED and name not in MASKED:
+        return False
+    if isinstance(mark, str):
+        try:
+            mark = json.loads(mark.strip().lower())
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(mark, bool | int | float) and (mark != 1 if name in LEARNED else mark != 0)

@@ -195,12 +195,27 @@ def test_what_a_message_of_text_cannot_hold_is_counted(turn: Any, more: Any, rea
     assert rows.left_out.names == {reason: ["row 2"]}
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"weight": 0.5}])
+MARKS: list[dict[str, Any]] = [
+    {"weight": 0}, {"weight": 0.0}, {"weight": 0.5}, {"weight": "0"}, {"train": False}, {"loss": False},
+    {"loss": "False"}, {"trainable": False}, {"train_on_turn": False}, {"loss_weight": 0.0}, {"lossMask": 0},
+    {"mask": 1}, {"mask": True}, {"masked": "true"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_an_answer_that_is_not_to_be_learned_is_no_target(mark: dict[str, Any]) -> None:
     row = read({"conversations": [human(FISH), gpt(COD, **mark)]})
     assert isinstance(row, BadRow) and row.reason == "the last answer is marked as one not to learn from"
     earlier = read({"conversations": [human("Hi"), gpt("Hello", **mark), human(FISH), gpt(COD)]})
     assert isinstance(earlier, DatasetRow) and (earlier.messages, earlier.target) == (TWO, COD)
+
+
+@pytest.mark.parametrize(
+    "mark", [{"loss": True}, {"weight": "1"}, {"mask": 0}, {"mask": None}, {"loss": None}, {"weight": "high"}]
+)
+def test_an_answer_that_is_marked_as_one_to_learn_from_is_the_target(mark: dict[str, Any]) -> None:
+    row = read({"conversations": [human(FISH), gpt(COD, **mark)]})
+    assert row == DatasetRow([user(FISH)], target=COD)
 
 
 @pytest.mark.parametrize(
