@@ -116,12 +116,19 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
         alone: whether nothing but the `input` of an instruction belongs to it.
     """
     value = record[name]
-    if name != "instruction":
+    if name == "instruction":
+        value = "" if value is None and any(map(_is_text, _inputs(record).values())) else value
+    else:
         value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
         more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
-        content = "\n".join((value, *filter(None, more.values()))) if more else value
-        return [{"role": "user", "content": content}], {name, *more}
+        said = list(filter(None, more.values()))
+        if value.strip():
+            said = [value, *said]
+        elif not any(map(_is_text, _inputs(more).values())):
+            # A text that nothing is asked of is no prompt; the input of a blank instruction is one.
+            said = [value]
+        return [{"role": "user", "content": "\n".join(said)}], {name, *more}
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name), {name}
     if name in CHATS and (value is None or value == []):
@@ -131,6 +138,14 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}], {name}
+
+
+def _inputs(record: Row) -> Row:
+    return {field: value for field, value in record.items() if part_of(field) == "input"}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not is_blank(value)
 
 
 def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:

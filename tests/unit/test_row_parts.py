@@ -155,3 +155,17 @@ def test_a_field_that_is_named_is_the_whole_prompt() -> None:
     assert (row.messages, row.metadata) == ([user(FISH)], {"context": "The cod swims.", "prompt": "no"})
     (row,) = rows_from_records([{"question": "no", "context": "no", "prompt": FISH}], "here", "prompt").rows
     assert row.messages == [user(FISH)]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_an_input_without_an_instruction_is_what_is_asked(blank: str | None) -> None:
+    assert read({"instruction": blank, "input": FISH, "output": COD}) == DatasetRow([user(FISH)], target=COD)
+    row = read({"instruction": blank, "input": FISH, "output": COD, "judgment": None})
+    assert isinstance(row, DatasetRow) and row.messages == [user(FISH)]
+    (row,) = rows_from_records([{"instruction": blank, "input": FISH}], "here").rows
+    assert row.messages == [user(FISH)]
+    for nothing in ("", None, "nan"):
+        row = read({"instruction": blank, "input": nothing, "output": COD})
+        assert isinstance(row, BadRow)
+    row = read({"question": "", "context": "The cod swims.", "answer": COD})
+    assert isinstance(row, BadRow) and row.reason == "blank prompt"
