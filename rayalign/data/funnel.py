@@ -16,6 +16,7 @@ from rayalign.data.dataset import BadRow, DatasetRow
 from rayalign.data.fields import ASKING, CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
 from rayalign.data.held import lifted
 from rayalign.data.literals import turns_in
+from rayalign.data.marks import refuse_templated
 from rayalign.data.names import named, part_of, squashed
 from rayalign.data.plain import plain_row, strict, unicode_text
 from rayalign.data.turns import conversation, history, is_blank, is_conversation
@@ -67,6 +68,8 @@ def checked(record: Row, row: DatasetRow, *, may_differ: bool = False) -> Datase
         target, left_out = None, {**left_out, "the answer is empty": ["answer 1"]}
     for answer in (target, *_answer_texts(row)):
         unicode_text(answer or "")
+    for answer in (target, *(one.text for one in row.completions)):
+        refuse_templated(answer or "")
     metadata = row.metadata if may_differ else _without_repetitions(record, row, messages)
     return replace(row, messages=messages, target=target, metadata=strict(metadata), left_out=left_out)
 
@@ -103,6 +106,7 @@ def _asked(messages: list[Message]) -> list[Message]:
         raise BadRow(BLANK)
     for message in messages:
         unicode_text(message["content"])
+        refuse_templated(message["content"])
     return messages
 
 

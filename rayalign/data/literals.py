@@ -57,8 +57,10 @@ def turns_in(value: object, name: str) -> object:
         return _turns_of_list(value, name)
     if value.rstrip().endswith(("]", "}", "…")) and _KEYLESS.match(value):
         raise _unreadable(name)
-    if _OBJECT.match(value) and value.rstrip().endswith((")", "]")) and any(
-        _is_given(value, who) and _is_given(value, what) for who, what in KEYS
+    if (
+        _OBJECT.match(value)
+        and value.rstrip().endswith((")", "]"))
+        and any(_is_given(value, who) and _is_given(value, what) for who, what in KEYS)
     ):
         raise _unreadable(name)
     if not (_OBJECTS.match(value) or _TURNS.match(value)):

@@ -71,7 +71,9 @@ class OwnNames:
         if asked == "NAME":
             prompt += ", NAME one of the row's fields"
             if place := next((place for item in cells if (place := _conversation_in(*item))), None):
-                prompt += f"; the conversation in {place} has to stand in a field of the row: write it there as messages"
+                prompt += (
+                    f"; the conversation in {place} has to stand in a field of the row: write it there as messages"
+                )
         if self.key == "prompts.field" or len(texts) < len(PAIR):
             return prompt
         pair = self.said(dict.fromkeys(PAIR, "NAME"))

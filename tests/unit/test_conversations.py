@@ -258,3 +258,45 @@ def test_an_empty_answer_is_counted_and_its_prompt_stays() -> None:
     row = read({"messages": [user(FISH), assistant(" ")]})
     assert isinstance(row, DatasetRow)
     assert (row.messages, row.target, row.left_out) == ([user(FISH)], None, {"the answer is empty": ["answer 1"]})
+
+
+CHATML = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+MARKED = [
+    CHATML, f"{CHATML}Cod.<|im_end|>", "<s>[INST] Hi [/INST]", "[INST] <<SYS>>\nBe.\n<</SYS>>\n\nHi [/INST] Cod.",
+    "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "<|user|>\nHi</s>\n<|assistant|>\n",
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|start|>user<|message|>Hi<|end|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>Hi<\uff5cAssistant\uff5c>",
+    "GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant:", "Cod.<|im_end|>\n", "Cod.</s>", "Cod.<|endoftext|>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_a_text_with_the_marks_of_a_template_is_counted(text: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": text}, {"messages": [user(text), assistant(COD)]}, {"prompt": FISH, "output": text},
+        {"prompt": FISH, "chosen": text, "rejected": CAR}, {"prompt": FISH, "chosen": COD, "rejected": text},
+        {"prompt": FISH, "completion": text, "label": True},
+    ]  # fmt: skip
+    for record in rows:
+        row = read(record)
+        assert isinstance(row, BadRow) and row.reason == "a text holds the marks of a chat template", record
+    if not text.startswith("Cod."):
+        assert isinstance(read({"chosen": f"{text} {COD}", "rejected": f"{text} {CAR}"}), BadRow)
+
+
+@pytest.mark.parametrize(
+    "text", ["What is <|im_end|>?", "<s>old</s>", "Say [INST] to me.", "<user> is a tag", "Print `</s>`.", "<|x|>"]
+)
+def test_a_text_about_marks_is_a_text(text: str) -> None:
+    row = read({"prompt": FISH, "chosen": text, "rejected": CAR})
+    assert isinstance(row, DatasetRow) and row.completions[0].text == text
+    assert read({"prompt": text, "output": COD}) == DatasetRow([user(text)], target=COD)
+
+
+@pytest.mark.parametrize(
+    "lead", ["### Human: Hi\n### Assistant:", "USER: Hi\nASSISTANT:", "### Instruction:\nHi\n\n### Response:\n",
+             "[INST] Hi [/INST]", "System: Be.\n\nUser: Hi\n\nAssistant:"]
+)  # fmt: skip
+def test_a_conversation_in_one_text_is_no_guessed_prompt(lead: str) -> None:
+    row = read({"chosen": f"{lead} {COD}", "rejected": f"{lead} {CAR}"})
+    assert isinstance(row, BadRow) and row.reason.startswith("no prompt, and chosen and rejected are whole")
