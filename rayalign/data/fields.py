@@ -222,13 +222,19 @@ def below(record: Row, name: str, asked: str, *, alone: bool = False) -> dict[st
             found[field] = ""
         elif part == "input":
             found[field] = text(record, field)
-        elif isinstance(value, list | Mapping):
+        elif isinstance(value, list | Mapping) and _holds_text(value):
             why = f"{name} is asked of it, and only a text can stand below"
             raise BadRow(f"{field} is not text", why=why, remedy=way_out(name))
         elif isinstance(value, str) and not _is_name(field, value):
             # What the question says already is not said twice.
             found[field] = "" if value.strip() in asked else text(record, field)
     return found
+
+
+def _holds_text(value: object) -> bool:
+    """Whether a value holds any text: a list of numbers is one of ids."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return isinstance(value, str) or any(map(_holds_text, items))
 
 
 def _is_name(field: str, value: str) -> bool:

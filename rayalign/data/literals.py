@@ -182,6 +182,6 @@ def _adjoining(text: str) -> bool:
 def _unreadable(name: str) -> BadRow:
     return BadRow(
         f"{name} is the text of a list that cannot be read",
-        why="it is neither JSON nor a list of plain dicts as Python prints it: numpy prints no commas, Polars and Spark no keys",
+        why="it is neither JSON nor a Python list of dicts: numpy prints no commas, Polars and Spark no keys",
         remedy="write the rows as JSONL or Parquet",
     )

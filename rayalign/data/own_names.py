@@ -70,10 +70,8 @@ class OwnNames:
         prompt = f"name the field that holds the prompt, for example {self.said({'prompt': asked})}"
         if asked == "NAME":
             prompt += ", NAME one of the row's fields"
-            if place := next((place for item in cells if (place := _conversation_in(*item))), None):
-                prompt += (
-                    f"; the conversation in {place} has to stand in a field of the row: write it there as messages"
-                )
+            if held := next(filter(None, (_conversation_in(*item) for item in cells)), ""):
+                prompt += f"; the conversation in {held} has to stand in a field of the row, as messages"
         if self.key == "prompts.field" or len(texts) < len(PAIR):
             return prompt
         pair = self.said(dict.fromkeys(PAIR, "NAME"))

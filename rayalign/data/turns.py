@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from rayalign.data.dataset import BadRow
 from rayalign.data.literals import KEYS, is_turn, list_in, turns_in
-from rayalign.data.names import part_of, squashed
+from rayalign.data.names import part_of
 from rayalign.records import Message
 
 NOT_TEXT = "prompt is not text"
@@ -23,7 +23,7 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "bing", "bard"), "assistant"),
 }
 """A role as datasets name it, in small letters -> the role."""
-BEYOND_TEXT = frozenset(("tools", "media", "thoughts"))
+BEYOND_TEXT = frozenset(("tools", "media", "files", "thoughts"))
 """Parts of a turn that no text holds."""
 MISSING = frozenset(
     (
@@ -53,13 +53,6 @@ MISSING = frozenset(
     )
 )
 """Texts that stand for nothing where a field may be left out: tables are written so."""
-LEARNED = frozenset(
-    "weight lossweight loss lossmask train training trained trainable istrainable istrained trainonturn dotrain "
-    "learn learnable computeloss calculateloss includeinloss".split()
-)
-"""Keys of a turn (`names.squashed`) that say that it is learned."""
-MASKED = frozenset("mask masked ismasked maskloss ignore ignored ignoreloss noloss".split())
-"""Keys of a turn that say that it is not."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
@@ -77,6 +70,14 @@ def is_blank(value: object) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return all(map(is_blank, value))
     return value is None or value is False or value != value
+
+
+def texts_in(value: object) -> list[str]:
+    """The texts of more than one word in a value, at any depth: one word is a name, an id or a label."""
+    if isinstance(value, str):
+        return [value] if len(value.split()) > 1 else []
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for item in items for text in texts_in(item)]
 
 
 def conversation(value: object, name: str) -> list[Message]:
@@ -179,7 +180,8 @@ def _said(role: str, content: str) -> Message:
 def _message(turn: Turn, name: str) -> Message:
     # Most turns have nothing but role and content.
     for key in turn if len(turn) > 2 or not is_turn(turn) else ():
-        if part_of(key) in BEYOND_TEXT and not is_blank(turn[key]):
+        part = part_of(key)
+        if (part in BEYOND_TEXT and not is_blank(turn[key])) or (part == "passage" and texts_in(turn[key])):
             raise BadRow(f"a message has {key}, and only its text can be kept")
     who, what = next(((who, what) for who, what in KEYS if who in turn and what in turn), ("", ""))
     if not who:
@@ -224,12 +226,12 @@ def _part(part: object) -> str:
 
 def _unlearned(key: str, mark: object) -> bool:
     """Whether a key of a turn says that it is not to be learned; a number or word in it may stand as text."""
-    name = squashed(key)
-    if name not in LEARNED and name not in MASKED:
+    part = part_of(key)
+    if part not in ("learned", "masked"):
         return False
     if isinstance(mark, str):
         try:
             mark = json.loads(mark.strip().lower())
         except (ValueError, RecursionError):
             return False
-    return isinstance(mark, bool | int | float) and (mark != 1 if name in LEARNED else mark != 0)
+    return isinstance(mark, bool | int | float) and (mark != 1 if part == "learned" else mark != 0)
