@@ -11,7 +11,16 @@ from rayalign.data.dataset import BadRow, Completion
 from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
 from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
+from rayalign.data.turns import (
+    NOT_TEXT,
+    conversation,
+    dialogue,
+    dialogue_on,
+    is_blank,
+    is_conversation,
+    is_dialogue,
+    joined,
+)
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
@@ -159,7 +168,7 @@ def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:
 
 def answer_to(record: Row, name: str, messages: list[Message]) -> tuple[list[Message], str]:
     """What is answered, and the answer: a text, or a conversation that ends in it and repeats or goes on from it."""
-    value = turns_in(record.get(name), name)
+    value = dialogue_on(turns_in(record.get(name), name), messages, name)
     if not is_conversation(value):
         return messages, text(record, name)
     *before, last = conversation(value, name)

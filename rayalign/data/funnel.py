@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from rayalign.data.beside import without_repetitions
 from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.data.echoes import without_echo
 from rayalign.data.fields import LEADING, Row, text
 from rayalign.data.held import lifted
 from rayalign.data.marks import refuse_templated
@@ -61,6 +62,7 @@ def checked(record: Row, row: DatasetRow, *, may_differ: bool = False) -> Datase
         BadRow: it cannot be used.
     """
     messages = _asked(_led(record, row.messages))
+    row = without_echo(row, messages[-1]["content"])
     target, left_out = row.target, row.left_out
     if target is not None and not target.strip():
         target, left_out = None, {**left_out, "the answer is empty": ["answer 1"]}

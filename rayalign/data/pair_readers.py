@@ -10,7 +10,7 @@ from rayalign.data.fields import Row, answer_to, asked_in, rest, text, way_out
 from rayalign.data.literals import turns_in
 from rayalign.data.marks import names_speakers
 from rayalign.data.names import part_of
-from rayalign.data.turns import conversation, dialogue, is_blank, is_dialogue, joined
+from rayalign.data.turns import conversation, dialogue, dialogue_on, is_blank, is_dialogue, joined
 from rayalign.records import Message
 
 CHOSEN_IS_REJECTED = "chosen equals rejected"
@@ -29,6 +29,7 @@ def read_preference(record: Row) -> DatasetRow:
     if name is None and is_dialogue(chosen) and is_dialogue(rejected):
         return read_hh_rlhf(record)
     lead, used = ([], set()) if name is None else asked_in(record, name)
+    chosen, rejected = dialogue_on(chosen, lead, "chosen"), dialogue_on(rejected, lead, "rejected")
     if isinstance(chosen, str) and isinstance(rejected, str):
         pair = _split_texts(record) if name is None else (lead, chosen, rejected)
     elif isinstance(chosen, list | Mapping) and isinstance(rejected, list | Mapping):

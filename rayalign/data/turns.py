@@ -125,6 +125,17 @@ def is_dialogue(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(_SPEAKER.match(value))
 
 
+def dialogue_on(value: object, messages: Sequence[Message], name: str) -> object:
+    """The turns of a text that is a whole dialogue of Human: and Assistant: with the last turn of `messages` in it.
+
+    Anything else, such as a text that is asked to be a dialogue, as it is.
+    """
+    if not messages or not is_dialogue(value):
+        return value
+    turns, (asked,) = dialogue(value, name), _bare(messages[-1:])
+    return turns if turns[0]["role"] == "user" and turns[-1]["role"] == "assistant" and asked in _bare(turns) else value
+
+
 def stays_text(value: str) -> bool:
     """Whether a text that is written to a field is read as that text again, and not as a conversation."""
     try:

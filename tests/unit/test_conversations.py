@@ -300,3 +300,64 @@ def test_a_text_about_marks_is_a_text(text: str) -> None:
 def test_a_conversation_in_one_text_is_no_guessed_prompt(lead: str) -> None:
     row = read({"chosen": f"{lead} {COD}", "rejected": f"{lead} {CAR}"})
     assert isinstance(row, BadRow) and row.reason.startswith("no prompt, and chosen and rejected are whole")
+
+
+OPEN = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Name a fish.\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lead", "messages"),
+    [
+        (OPEN, f"{OPEN} ", TWO),
+        (FISH, f"\n\nHuman: {FISH}\n\nAssistant: ", [user(FISH)]),
+        (FISH, f"{OPEN} ", TWO),
+        (FISH, f"{FISH} ", [user(FISH)]),
+        (FISH, f"{FISH}\n\n", [user(FISH)]),
+        ("Q", "Q ", [user("Q")]),
+        ("Question: fish?\nAnswer:", "Question: fish?\nAnswer: ", [user("Question: fish?\nAnswer:")]),
+        ([user(FISH)], f"\n{FISH}\n", [user(FISH)]),
+    ],
+)
+def test_answers_that_repeat_the_prompt_begin_behind_it(prompt: Any, lead: str, messages: list[Any]) -> None:
+    row = read({"prompt": prompt, "chosen": f"{lead}{COD}", "rejected": f"{lead}{CAR}"})
+    assert row == DatasetRow(messages, PAIR)
+    assert read({"prompt": prompt, "completion": f"{lead}{CAR}", "label": False}) == DatasetRow(
+        messages, [Completion(CAR, 0.0)]
+    )
+    row = read(
+        {"prompt": prompt, "completions": [{"response": f"{lead}{one}", "overall_score": 1} for one in (COD, CAR)]}
+    )
+    assert isinstance(row, DatasetRow)
+    for one in ({"chosen": f"{lead}{COD}", "rejected": CAR}, {"chosen": COD, "rejected": f"{lead}{CAR}"}):
+        assert isinstance(read({"prompt": prompt, **one}), BadRow)
+
+
+def test_the_space_of_code_behind_a_prompt_is_kept() -> None:
+    lead = "def f(x):"
+    row = read({"prompt": lead, "chosen": f"{lead}\n    return x", "rejected": f"{lead}\n\n    pass"})
+    assert isinstance(row, DatasetRow)
+    assert [one.text for one in row.completions] == ["    return x", "    pass"]
+
+
+def test_a_target_that_repeats_an_open_turn() -> None:
+    asked = "Question: fish?\nAnswer:"
+    assert read({"prompt": asked, "completion": f"{asked} {COD}"}) == DatasetRow([user(asked)], target=COD)
+    row = read({"prompt": "def f(x):", "completion": "def f(x): return x"})
+    assert isinstance(row, DatasetRow) and row.target == "def f(x): return x"
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "rejected"),
+    [("Hi", "Hi there!", "Go."), ("Hello!", "Hello! How are you?", "Hello! What?"), ("He go.", "He goes.", "He go."),
+     ("Go", "Goat", "Gone"), ("Good morning", "Good morning to you.", "What?"),
+     ("Write a dialogue.", "Human: Hi\n\nAssistant: Hello", "No.")],
+)  # fmt: skip
+def test_answers_that_only_look_like_the_prompt_are_kept(asked: str, chosen: str, rejected: str) -> None:
+    row = read({"prompt": asked, "chosen": chosen, "rejected": rejected})
+    assert isinstance(row, DatasetRow) and [one.text for one in row.completions] == [chosen, rejected]
+
+
+def test_one_of_many_answers_may_be_an_echo() -> None:
+    texts = [f"{FISH} {COD}", COD, CAR]
+    row = read({"prompt": FISH, "completions": [{"response": text, "overall_score": 1} for text in texts]})
+    assert isinstance(row, DatasetRow) and [one.text for one in row.completions] == texts
