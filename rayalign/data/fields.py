@@ -11,7 +11,16 @@ from rayalign.data.dataset import BadRow, Completion
 from rayalign.data.literals import by_rows, is_turn, list_in, turns_in
 from rayalign.data.names import part_of, squashed
 from rayalign.data.plain import unicode_text
-from rayalign.data.turns import NOT_TEXT, conversation, dialogue, is_blank, is_conversation, is_dialogue, joined
+from rayalign.data.turns import (
+    NOT_TEXT,
+    conversation,
+    dialogue,
+    dialogue_on,
+    is_blank,
+    is_conversation,
+    is_dialogue,
+    joined,
+)
 from rayalign.records import JsonObject, Message
 
 CHATS = ("messages", "conversations", "conversation")
@@ -116,12 +125,19 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
         alone: whether nothing but the `input` of an instruction belongs to it.
     """
     value = record[name]
-    if name != "instruction":
+    if name == "instruction":
+        value = "" if value is None and any(map(_is_text, _inputs(record).values())) else value
+    else:
         value = list_in(value, name) if name == "turns" else turns_in(value, name)
     if isinstance(value, str):
         more = below(record, name, value, alone=alone) if squashed(name) in ASKED_OF else {}
-        content = "\n".join((value, *filter(None, more.values()))) if more else value
-        return [{"role": "user", "content": content}], {name, *more}
+        said = list(filter(None, more.values()))
+        if value.strip():
+            said = [value, *said]
+        elif not any(map(_is_text, _inputs(more).values())):
+            # A text that nothing is asked of is no prompt; the input of a blank instruction is one.
+            said = [value]
+        return [{"role": "user", "content": "\n".join(said)}], {name, *more}
     if is_turn(value) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
         return conversation(value, name), {name}
     if name in CHATS and (value is None or value == []):
@@ -131,6 +147,14 @@ def prompt_in(record: Row, name: str, *, alone: bool = False) -> tuple[list[Mess
     if name in PROMPT_FIELDS and name != "turns":
         raise BadRow(f"{name} is a list of texts: a table by columns has one row per text")
     return [{"role": "user", "content": value[0]}], {name}
+
+
+def _inputs(record: Row) -> Row:
+    return {field: value for field, value in record.items() if part_of(field) == "input"}
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not is_blank(value)
 
 
 def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:
@@ -144,7 +168,7 @@ def asked_in(record: Row, name: str) -> tuple[list[Message], set[str]]:
 
 def answer_to(record: Row, name: str, messages: list[Message]) -> tuple[list[Message], str]:
     """What is answered, and the answer: a text, or a conversation that ends in it and repeats or goes on from it."""
-    value = turns_in(record.get(name), name)
+    value = dialogue_on(turns_in(record.get(name), name), messages, name)
     if not is_conversation(value):
         return messages, text(record, name)
     *before, last = conversation(value, name)
@@ -207,13 +231,19 @@ def below(record: Row, name: str, asked: str, *, alone: bool = False) -> dict[st
             found[field] = ""
         elif part == "input":
             found[field] = text(record, field)
-        elif isinstance(value, list | Mapping):
+        elif isinstance(value, list | Mapping) and _holds_text(value):
             why = f"{name} is asked of it, and only a text can stand below"
             raise BadRow(f"{field} is not text", why=why, remedy=way_out(name))
         elif isinstance(value, str) and not _is_name(field, value):
             # What the question says already is not said twice.
             found[field] = "" if value.strip() in asked else text(record, field)
     return found
+
+
+def _holds_text(value: object) -> bool:
+    """Whether a value holds any text: a list of numbers is one of ids."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return isinstance(value, str) or any(map(_holds_text, items))
 
 
 def _is_name(field: str, value: str) -> bool:

@@ -9,22 +9,22 @@ The caller knows file and line (`formats.read_record`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from rayalign.data.beside import without_repetitions
 from rayalign.data.dataset import BadRow, DatasetRow
-from rayalign.data.fields import ASKING, CHATS, LEADING, PROMPT_FIELDS, Row, text, way_out
+from rayalign.data.echoes import without_echo
+from rayalign.data.fields import LEADING, Row, text
 from rayalign.data.held import lifted
-from rayalign.data.literals import turns_in
-from rayalign.data.names import named, part_of, squashed
+from rayalign.data.marks import refuse_templated
+from rayalign.data.names import named, part_of
 from rayalign.data.plain import plain_row, strict, unicode_text
-from rayalign.data.turns import conversation, history, is_blank, is_conversation
-from rayalign.records import JsonObject, Message
+from rayalign.data.turns import history, is_blank
+from rayalign.records import Message
 
 BLANK = "blank prompt"
 NO_USER_TURN = "no user turn to answer"
-REPEATED = frozenset((*PROMPT_FIELDS, "input", "context", "passage"))
-"""Fields that may say again what is asked. What they say beside it must not be lost."""
 _NO_TEXT = ("tools", "media")
 
 
@@ -62,12 +62,15 @@ def checked(record: Row, row: DatasetRow, *, may_differ: bool = False) -> Datase
         BadRow: it cannot be used.
     """
     messages = _asked(_led(record, row.messages))
+    row = without_echo(row, messages[-1]["content"])
     target, left_out = row.target, row.left_out
     if target is not None and not target.strip():
         target, left_out = None, {**left_out, "the answer is empty": ["answer 1"]}
     for answer in (target, *_answer_texts(row)):
         unicode_text(answer or "")
-    metadata = row.metadata if may_differ else _without_repetitions(record, row, messages)
+    for answer in (target, *(one.text for one in row.completions)):
+        refuse_templated(answer or "")
+    metadata = row.metadata if may_differ else without_repetitions(record, row, messages)
     return replace(row, messages=messages, target=target, metadata=strict(metadata), left_out=left_out)
 
 
@@ -103,45 +106,13 @@ def _asked(messages: list[Message]) -> list[Message]:
         raise BadRow(BLANK)
     for message in messages:
         unicode_text(message["content"])
+        refuse_templated(message["content"])
     return messages
 
 
 def _answer_texts(row: DatasetRow) -> Iterator[str | None]:
     for one in row.completions:
         yield from (one.text, one.judgment, one.revision)
-
-
-def _without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) -> JsonObject:
-    """The metadata without conversations that the row repeats, which must say nothing new."""
-    metadata = row.metadata
-    for name in [name for name in record if squashed(name) in REPEATED]:
-        if name not in metadata or metadata[name] is not record[name] or _is_label(name, record[name]):
-            continue
-        value = turns_in(metadata[name], name)
-        turns = conversation(value, name) if is_conversation(value) else []
-        said = [turn["content"] for turn in turns] or [text for text in (value,) if isinstance(text, str)]
-        asked = [message["content"] for message in messages]
-        # A text may also be the whole conversation in a template.
-        whole = not turns and _repeats(asked, said)
-        if not whole and not _repeats(said, [*asked, *filter(None, (row.target, *_answer_texts(row)))]):
-            raise BadRow(
-                f"{name} says something else than the prompt",
-                why="it may be a part of what was asked, which would be lost",
-                remedy=way_out(next((other for other in ASKING if other != name and record.get(other)), "prompt")),
-            )
-        if turns and name in CHATS:
-            metadata = {key: value for key, value in metadata.items() if key != name}
-    return metadata
-
-
-def _is_label(name: str, value: object) -> bool:
-    """Whether a field beside a prompt says nothing, or in one word of what kind the row is."""
-    one_word = isinstance(value, str) and len(value.split()) == 1
-    return part_of(name) in ("input", "passage") and (is_blank(value) or (one_word and part_of(name) == "passage"))
-
-
-def _repeats(texts: Sequence[str], known: Sequence[str]) -> bool:
-    return all(any(text.strip() in other for other in known) for text in texts)
 
 
 def _shown(value: object) -> str:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from rayalign.data.dataset import BadRow, printable
 from rayalign.data.literals import is_turn
+from rayalign.data.plain import object_of
 from rayalign.errors import DataError
 from rayalign.records import JsonObject
 
@@ -74,7 +75,7 @@ def _begins(line: bytes) -> bool:
 
 def _values(content: bytes) -> list[object] | None:
     """The JSON values that stand one behind the other, each over any number of lines; None of anything else."""
-    read, found, place = json.JSONDecoder(strict=False).raw_decode, [], 0
+    read, found, place = json.JSONDecoder(strict=False, object_pairs_hook=object_of).raw_decode, [], 0
     try:
         text = content.removeprefix(BOM).decode().strip()
         while place < len(text):
@@ -131,6 +132,8 @@ def _listed(value: object, path: str, is_row: IsRow) -> list[object]:
             found = f"{path}: an object with the keys: {keys}"
             raise DataError(found, f"it holds {len(lists)} lists, so the rows cannot be told", FORMATS)
         value = lists[0]
+    if isinstance(value, BadRow):
+        raise value.error(path)
     if not isinstance(value, list):
         raise DataError(f"{path}: found {type(value).__name__} {str(value)[:40]!r}", "these are not rows", FORMATS)
     return value
@@ -190,8 +193,11 @@ def _row(line: bytes, number: int) -> tuple[str, object]:
 
 
 def _loads(text: str) -> object:
-    """Strict about structure, but control characters such as NUL may stand in strings as they are."""
-    return json.loads(text, strict=False)
+    """Strict about structure, but control characters such as NUL may stand in strings as they are.
+
+    An object that says two things under one key is a `BadRow` in its place.
+    """
+    return json.loads(text, strict=False, object_pairs_hook=object_of)
 
 
 def _not_utf8(error: UnicodeDecodeError) -> BadRow:

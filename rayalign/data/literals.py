@@ -14,7 +14,7 @@ from rayalign.data.dataset import BadRow
 
 MAX_LITERAL = 1 << 20
 """Characters of a Python literal that is read; parsing it takes some hundred times as much memory."""
-_BEGINS = re.compile(r"\s*(?:[\"\[({]|array)")
+_BEGINS = re.compile(r"\s*(?:[\"\[({]|[A-Za-z_][\w.]*\()")
 """How any of the texts below begins."""
 _LIST = re.compile(r"\s*(?:array\()?\s*[\[(]\s*")
 _TURNS = re.compile(r"\s*(?:array\()?\s*[\[(]\s*(?:array\()?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
@@ -28,6 +28,8 @@ _KEYLESS = re.compile(
     re.IGNORECASE,
 )
 """Turns as Polars, Spark and Presto print them: without keys or quotes, so that their texts cannot be told apart."""
+_OBJECT = re.compile(r"\s*[\[(]?\s*(?!array\()[A-Za-z_][\w.]*\(")
+"""How a turn begins that Python prints as an object of some class: OrderedDict([('role', 'user'), ...])."""
 KEYS = (("role", "content"), ("from", "value"))
 """What each turn of a conversation has, in either of the two usual forms."""
 
@@ -54,6 +56,12 @@ def turns_in(value: object, name: str) -> object:
     if _TEXTS.match(value):
         return _turns_of_list(value, name)
     if value.rstrip().endswith(("]", "}", "…")) and _KEYLESS.match(value):
+        raise _unreadable(name)
+    if (
+        _OBJECT.match(value)
+        and value.rstrip().endswith((")", "]"))
+        and any(_is_given(value, who) and _is_given(value, what) for who, what in KEYS)
+    ):
         raise _unreadable(name)
     if not (_OBJECTS.match(value) or _TURNS.match(value)):
         return value
@@ -138,6 +146,11 @@ def _has_key(text: str, key: str) -> bool:
     return re.search(rf"['\"]{key}['\"]\s*:", text) is not None
 
 
+def _is_given(text: str, name: str) -> bool:
+    """Whether a text has ('role', ...), role=... or {'role': ...}."""
+    return _has_key(text, name) or re.search(rf"\(\s*['\"]{name}['\"]\s*,|[(\s]{name}=", text) is not None
+
+
 def _parsed(text: str, name: str) -> object:
     try:
         return json.loads(text, strict=False)
@@ -169,6 +182,6 @@ def _adjoining(text: str) -> bool:
 def _unreadable(name: str) -> BadRow:
     return BadRow(
         f"{name} is the text of a list that cannot be read",
-        why="it is neither JSON nor a list as Python prints it: numpy prints no commas, Polars and Spark no keys",
+        why="it is neither JSON nor a Python list of dicts: numpy prints no commas, Polars and Spark no keys",
         remedy="write the rows as JSONL or Parquet",
     )

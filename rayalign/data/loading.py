@@ -14,7 +14,7 @@ from rayalign.data.fields import NO_FIELD
 from rayalign.data.formats import DETECT_ROWS, FORMATS, NO_NAMES, Format, choose_format, format_of, read_record
 from rayalign.data.own_names import OwnNames
 from rayalign.data.scratch_db import ScratchDb
-from rayalign.data.sources import SourceRow, open_source
+from rayalign.data.sources import SourceRow, open_source, split_note
 from rayalign.errors import DataError
 
 OnBadRows = Literal["skip", "fail"]
@@ -80,7 +80,7 @@ def iter_dataset_rows(
     if not first:
         raise DataError(f"{source}: no rows", "there is nothing to read", "give a source with rows")
     found = choose_format(format, [(row.name, row.record) for row in first], source, own)
-    stream = RowStream(iter(()), found.format, found.reason)
+    stream = RowStream(iter(()), found.format, found.reason + split_note(source))
     form = dataclasses.replace(FORMATS[found.format], is_named="prompt" in own.names)
     naming = own.remedy([row.record for row in first])
     stream.rows = _rows(itertools.chain(first, records), form, stream, source, on_bad_rows, naming)

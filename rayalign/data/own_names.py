@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rayalign.data.dataset import BadRow, printable
+from rayalign.data.turns import is_conversation
 
 PAIR = ("prompt", "chosen", "rejected")
+
+
+_ABOUT = re.compile(
+    r"(?:^|[^A-Za-z])(?:\w*id|ids|uuid|hash|url|uri|link|date|time|timestamp|model|source|lang|language|split|subset|"
+    r"category|label|type|title|path|file|license|author|winner|name|dataset|method)s?(?:[^A-Za-z]|$)",
+    re.IGNORECASE,
+)
+"""Names of fields that tell something about a row."""
+
+
+def _conversation_in(name: object, value: object) -> str:
+    """Where in a field's object a conversation stands, such as `body.messages`; empty where none does."""
+    inner = value.items() if isinstance(value, Mapping) else ()
+    return next((printable(f"{name}.{key}") for key, item in inner if is_conversation(item)), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +64,14 @@ class OwnNames:
         """How to name the fields of rows in which no format was found."""
         cells = [item for row in rows if isinstance(row, Mapping) for item in row.items()]
         texts = {printable(str(name)): value for name, value in cells if isinstance(value, str) and value.strip()}
-        # A prompt is of several words, unlike an id beside it.
-        likely = ["text"] if "text" in texts else [name for name, value in texts.items() if " " in value]
-        asked = next((name for name in (*likely, *texts) if name in texts), "NAME")
+        # A prompt is of several words, unlike an id or the name of a model beside it.
+        likely = [name for name, value in texts.items() if " " in value.strip() and not _ABOUT.search(name)]
+        asked = "text" if "text" in texts else next(iter(likely), "NAME")
         prompt = f"name the field that holds the prompt, for example {self.said({'prompt': asked})}"
+        if asked == "NAME":
+            prompt += ", NAME one of the row's fields"
+            if held := next(filter(None, (_conversation_in(*item) for item in cells)), ""):
+                prompt += f"; the conversation in {held} has to stand in a field of the row, as messages"
         if self.key == "prompts.field" or len(texts) < len(PAIR):
             return prompt
         pair = self.said(dict.fromkeys(PAIR, "NAME"))

@@ -8,11 +8,13 @@ from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
 from rayalign.data.fields import Row, answer_to, asked_in, rest, text, way_out
 from rayalign.data.literals import turns_in
+from rayalign.data.marks import names_speakers
 from rayalign.data.names import part_of
-from rayalign.data.turns import conversation, dialogue, is_blank, is_dialogue, joined
+from rayalign.data.turns import conversation, dialogue, dialogue_on, is_blank, is_dialogue, joined
 from rayalign.records import Message
 
 CHOSEN_IS_REJECTED = "chosen equals rejected"
+AS_TURNS = "give chosen and rejected as messages with role and content, or the prompt in a field of its own"
 UNREAD = ("problem", "task", "post", "text", "request", "user_prompt", "user_input", "human")
 """Fields that hold a prompt which no reader knows to read."""
 
@@ -27,6 +29,7 @@ def read_preference(record: Row) -> DatasetRow:
     if name is None and is_dialogue(chosen) and is_dialogue(rejected):
         return read_hh_rlhf(record)
     lead, used = ([], set()) if name is None else asked_in(record, name)
+    chosen, rejected = dialogue_on(chosen, lead, "chosen"), dialogue_on(rejected, lead, "rejected")
     if isinstance(chosen, str) and isinstance(rejected, str):
         pair = _split_texts(record) if name is None else (lead, chosen, rejected)
     elif isinstance(chosen, list | Mapping) and isinstance(rejected, list | Mapping):
@@ -61,6 +64,9 @@ def _split_texts(record: Row) -> tuple[list[Message], str, str]:
         same -= 1
     if not chosen[:same].strip():
         raise BadRow("no prompt, and chosen and rejected do not begin alike")
+    if names_speakers(chosen[:same]):
+        why = "the marks of its turns would be learned as words"
+        raise BadRow("no prompt, and chosen and rejected are whole conversations in one text", why=why, remedy=AS_TURNS)
     return [{"role": "user", "content": chosen[:same].rstrip()}], chosen[same:], rejected[same:]
 
 

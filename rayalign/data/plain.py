@@ -71,6 +71,20 @@ def _is_plain(value: object) -> bool:
     return type(value) is dict and _SIMPLE.issuperset(map(type, value.values())) and _TEXT.issuperset(map(type, value))
 
 
+def object_of(pairs: list[tuple[str, object]]) -> object:
+    """An object of JSON by its pairs; one that says two things under one key is a `BadRow`, which `plain` raises."""
+    found: JsonObject = {}
+    for key, value in pairs:
+        if key in found and found[key] != value:
+            return BadRow("a key of JSON stands twice", f"{key} stands twice, and says two things", TWICE, ONCE)
+        found[key] = value
+    return found
+
+
+TWICE = "one would hide the other"
+ONCE = "leave one of them, or rename it"
+
+
 def strict(metadata: JsonObject) -> JsonObject:
     """Metadata that every later reader of JSON takes: NaN is null, infinity and decimals are text, bytes base64.
 
@@ -128,6 +142,8 @@ def _key(key: object, field: str) -> str:
 
 
 def _scalar(value: object, field: str, depth: int) -> object:
+    if isinstance(value, BadRow):
+        raise value
     if isinstance(value, Decimal) and value.is_nan():
         return math.nan
     if isinstance(value, str | int | float | Decimal):

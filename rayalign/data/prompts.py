@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rayalign.data.dataset import BadRow, LeftOut
 from rayalign.data.fields import Row
@@ -26,7 +26,7 @@ from rayalign.data.formats import (
 )
 from rayalign.data.own_names import OwnNames
 from rayalign.data.readers import read_prompt
-from rayalign.data.sources import open_source
+from rayalign.data.sources import open_source, split_note
 from rayalign.errors import DataError
 from rayalign.records import JsonObject, Message, prompt_id
 
@@ -69,7 +69,9 @@ def load_prompt_rows(source: str, field: str = "auto", format: str = "auto") -> 
             not of its format, or no row has a usable prompt.
     """
     rows = open_source(source, is_row=lambda record: field in record or format_of(record) is not None)
-    return _stream(((row.name, row.record) for row in rows), source, field, format)
+    prompts = _stream(((row.name, row.record) for row in rows), source, field, format)
+    prompts.found = replace(prompts.found, reason=prompts.found.reason + split_note(source))
+    return prompts
 
 
 def rows_from_records(records: Iterable[Row], where: str, field: str = "auto") -> PromptRows:

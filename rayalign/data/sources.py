@@ -3,6 +3,7 @@
 prefs.jsonl  prefs.json  prefs.csv  prefs.tsv  prefs.parquet      all but the last also with .gz
 prompts.txt                                            one prompt a line
 prefs/                                                 all such files in it and below, in order of their names
+prefs/config:test                                      one split of a folder as the hub has it (`data/splits.py`)
 s3://bucket/prefs.parquet  gs://bucket/prefs/          any URI of pyarrow.fs or of an installed fsspec package
 owner/name@revision:split  hub:owner/name/config       a dataset of the Hugging Face hub; split train if none is named
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from rayalign.data.file_kinds import HEAD, as_utf8, refuse_other_kinds
 from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
+from rayalign.data.splits import choose, configs_in
 from rayalign.data.table_rows import BATCH_ROWS, batch_rows, csv_rows, parquet_rows
 from rayalign.data.text_rows import text_rows
 from rayalign.errors import DataError, RunFolderError
@@ -75,35 +77,76 @@ def source_units(source: str) -> list[str]:
     return [source] if not is_uri(source) and _hub(source) is not None else source_files(source)
 
 
+def _folder_parts(source: str) -> tuple[str, str | None, str | None]:
+    """A folder, and the config and the split that are named behind it: DIR/config:split."""
+    match = re.fullmatch(r"([^?]*[^?/:]):([\w.-]+)", source)
+    if not match or expanded(source).exists():
+        place, split = source, None
+    else:
+        place, split = match[1], match[2]
+    path = expanded(place)
+    if is_uri(source):
+        return place, None, split
+    if not path.exists() and not _known(path.name) and path.name in configs_in(_readme(Folder(path.parent))):
+        return str(path.parent), path.name, split
+    return (place, None, split) if path.is_dir() else (source, None, None)
+
+
+def _readme(folder: Folder) -> str:
+    return ((folder / "README.md").find_bytes() or b"").decode(errors="replace")
+
+
+def _is_there(source: str) -> bool:
+    return expanded(_folder_parts(source)[0]).exists()
+
+
 def locate(source: str, beside: Path) -> str:
     """The source itself; one that is no URI and not in the working directory is looked up in `beside`."""
     path = expanded(source)
-    if is_uri(source) or path.exists():
+    if is_uri(source) or _is_there(source):
         return source
-    there = beside / path
-    return str(there) if there.exists() else source
+    there = str(beside / path)
+    return there if _is_there(there) else source
 
 
 def source_files(source: str) -> list[str]:
-    """The files of a source that is not on the hub.
+    """The files of a source that is not on the hub: of a folder as the hub has it, those of one split.
 
     Raises:
-        DataError: a folder without data files, or a store that fails.
+        DataError: a folder without data files or in which the split cannot be told, or a store that fails.
     """
+    return _chosen_files(source)[0]
+
+
+def split_note(source: str) -> str:
+    """What is said of a folder of which only one split is read; else empty."""
+    if not is_uri(source) and _hub(source) is not None:
+        return ""
+    files, there = _chosen_files(source)
+    if len(files) == there:
+        return ""
+    first = f", {Folder(files[0]).name} first"
+    return f"; one split of the folder is read, {len(files)} of {there} files{first} (another: DIR:SPLIT)"
+
+
+def _chosen_files(source: str) -> tuple[list[str], int]:
+    """The files that are read, and how many are there."""
     with _explained(source):
-        folder = Folder(expanded(source) if not is_uri(source) else source)
+        place, config, split = _folder_parts(source)
+        folder = Folder(expanded(place) if not is_uri(place) else place)
         if folder.is_local and not folder.local_path().is_dir():
             folder.local_path().stat()  # what is not there is named as the user typed it
-            return [str(folder)]
+            return [str(folder)], 1
         if not folder.is_local and _known(folder.name):
-            return [str(folder)]
-        names = [name for name in folder.files() if _suffix(name) in SUFFIXES and not _beside(name)]
+            return [str(folder)], 1
+        names = sorted(name for name in folder.files() if _suffix(name) in SUFFIXES and not _beside(name))
         if not names and not folder.is_local and folder.exists():
-            return [str(folder)]
+            return [str(folder)], 1
         if not names:
             found = f"{source}: no file in it ends with {', '.join(SUFFIXES)}"
             raise DataError(found, "there is nothing to read", "give a data file, or the folder that holds some")
-        return [str(folder / name) for name in sorted(names)]
+        chosen = choose(names, _readme(folder), config, split, source)
+        return [str(folder / name) for name in chosen], len(names)
 
 
 def file_rows(file: str, is_row: IsRow) -> Iterator[SourceRow]:
@@ -207,7 +250,7 @@ def _hub(source: str) -> dict[str, str | None] | None:
     if match is None:
         return None
     parts = match.groupdict()
-    local = parts["marked"] is None and (expanded(source).exists() or _known(parts["config"] or parts["name"] or ""))
+    local = parts["marked"] is None and (_is_there(source) or _known(parts["config"] or parts["name"] or ""))
     return None if local else parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +30,8 @@ NOT_TEXT_COLUMNS = {"score", "label", "kto_tag", "rank"}
 def csv_rows(stream: BinaryIO, path: str, between: str = ",") -> Iterator[tuple[str, object]]:
     """(place, row) pairs: "line 7" where the row begins. The first line names the columns; an empty cell is null.
 
+    Space around the names of columns is none of them; one behind each comma is no part of the cells either.
+
     Args:
         between: what stands between two cells.
 
@@ -40,14 +43,18 @@ def csv_rows(stream: BinaryIO, path: str, between: str = ",") -> Iterator[tuple[
     # What is not UTF-8 is told row by row.
     lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        yield from _csv_rows(csv.reader(lines, delimiter=between, strict=True), path)
+        first = next(lines, "")
+        # `prompt, answer`: such a file is written with a space behind each comma.
+        spaced = any(name[:1] == " " for name in next(csv.reader([first], delimiter=between), [])[1:])
+        both = itertools.chain([first], lines)
+        yield from _csv_rows(csv.reader(both, delimiter=between, strict=True, skipinitialspace=spaced), path)
     finally:
         # The stream is the caller's to close.
         lines.detach()
 
 
 def _csv_rows(reader: Reader, path: str) -> Iterator[tuple[str, object]]:
-    columns = next(reader, [])
+    columns = [name.strip() for name in next(reader, [])]
     if not any(columns):
         raise DataError(f"{path}: the file is empty", "the first line of a CSV file names its columns", "add it")
     if len(columns) == 1 and (other := next((mark for mark in "\t;" if mark in columns[0]), None)):

@@ -6,6 +6,7 @@ said (calls of tools, images, thoughts) cannot be kept, so that the row cannot b
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
@@ -22,7 +23,7 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "chatbot", "model", "ai", "bing", "bard"), "assistant"),
 }
 """A role as datasets name it, in small letters -> the role."""
-BEYOND_TEXT = frozenset(("tools", "media", "thoughts"))
+BEYOND_TEXT = frozenset(("tools", "media", "files", "thoughts"))
 """Parts of a turn that no text holds."""
 MISSING = frozenset(
     (
@@ -52,8 +53,6 @@ MISSING = frozenset(
     )
 )
 """Texts that stand for nothing where a field may be left out: tables are written so."""
-UNTRAINED = ("weight", "train", "training")
-"""Keys of a turn that say whether it is learned."""
 _SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
@@ -71,6 +70,14 @@ def is_blank(value: object) -> bool:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return all(map(is_blank, value))
     return value is None or value is False or value != value
+
+
+def texts_in(value: object) -> list[str]:
+    """The texts of more than one word in a value, at any depth: one word is a name, an id or a label."""
+    if isinstance(value, str):
+        return [value] if len(value.split()) > 1 else []
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for item in items for text in texts_in(item)]
 
 
 def conversation(value: object, name: str) -> list[Message]:
@@ -91,7 +98,7 @@ def conversation(value: object, name: str) -> list[Message]:
             raise BadRow(f"{name} is neither text nor a conversation")
         messages.append(_message(turn, name))
     last = turns[-1]
-    if len(last) > 2 and messages[-1]["role"] == "assistant" and any(_is_off(last.get(key)) for key in UNTRAINED):
+    if len(last) > 2 and messages[-1]["role"] == "assistant" and any(_unlearned(*item) for item in last.items()):
         raise BadRow("the last answer is marked as one not to learn from")
     return messages
 
@@ -116,6 +123,17 @@ def dialogue(value: str, name: str) -> list[Message]:
 
 def is_dialogue(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(_SPEAKER.match(value))
+
+
+def dialogue_on(value: object, messages: Sequence[Message], name: str) -> object:
+    """The turns of a text that is a whole dialogue of Human: and Assistant: with the last turn of `messages` in it.
+
+    Anything else, such as a text that is asked to be a dialogue, as it is.
+    """
+    if not messages or not is_dialogue(value):
+        return value
+    turns, (asked,) = dialogue(value, name), _bare(messages[-1:])
+    return turns if turns[0]["role"] == "user" and turns[-1]["role"] == "assistant" and asked in _bare(turns) else value
 
 
 def stays_text(value: str) -> bool:
@@ -173,7 +191,8 @@ def _said(role: str, content: str) -> Message:
 def _message(turn: Turn, name: str) -> Message:
     # Most turns have nothing but role and content.
     for key in turn if len(turn) > 2 or not is_turn(turn) else ():
-        if part_of(key) in BEYOND_TEXT and not is_blank(turn[key]):
+        part = part_of(key)
+        if (part in BEYOND_TEXT and not is_blank(turn[key])) or (part == "passage" and texts_in(turn[key])):
             raise BadRow(f"a message has {key}, and only its text can be kept")
     who, what = next(((who, what) for who, what in KEYS if who in turn and what in turn), ("", ""))
     if not who:
@@ -216,5 +235,14 @@ def _part(part: object) -> str:
     return text
 
 
-def _is_off(mark: object) -> bool:
-    return isinstance(mark, bool | int | float) and mark != 1
+def _unlearned(key: str, mark: object) -> bool:
+    """Whether a key of a turn says that it is not to be learned; a number or word in it may stand as text."""
+    part = part_of(key)
+    if part not in ("learned", "masked"):
+        return False
+    if isinstance(mark, str):
+        try:
+            mark = json.loads(mark.strip().lower())
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(mark, bool | int | float) and (mark != 1 if part == "learned" else mark != 0)

@@ -195,12 +195,27 @@ def test_what_a_message_of_text_cannot_hold_is_counted(turn: Any, more: Any, rea
     assert rows.left_out.names == {reason: ["row 2"]}
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"weight": 0.5}])
+MARKS: list[dict[str, Any]] = [
+    {"weight": 0}, {"weight": 0.0}, {"weight": 0.5}, {"weight": "0"}, {"train": False}, {"loss": False},
+    {"loss": "False"}, {"trainable": False}, {"train_on_turn": False}, {"loss_weight": 0.0}, {"lossMask": 0},
+    {"mask": 1}, {"mask": True}, {"masked": "true"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", MARKS)
 def test_an_answer_that_is_not_to_be_learned_is_no_target(mark: dict[str, Any]) -> None:
     row = read({"conversations": [human(FISH), gpt(COD, **mark)]})
     assert isinstance(row, BadRow) and row.reason == "the last answer is marked as one not to learn from"
     earlier = read({"conversations": [human("Hi"), gpt("Hello", **mark), human(FISH), gpt(COD)]})
     assert isinstance(earlier, DatasetRow) and (earlier.messages, earlier.target) == (TWO, COD)
+
+
+@pytest.mark.parametrize(
+    "mark", [{"loss": True}, {"weight": "1"}, {"mask": 0}, {"mask": None}, {"loss": None}, {"weight": "high"}]
+)
+def test_an_answer_that_is_marked_as_one_to_learn_from_is_the_target(mark: dict[str, Any]) -> None:
+    row = read({"conversations": [human(FISH), gpt(COD, **mark)]})
+    assert row == DatasetRow([user(FISH)], target=COD)
 
 
 @pytest.mark.parametrize(
@@ -243,3 +258,106 @@ def test_an_empty_answer_is_counted_and_its_prompt_stays() -> None:
     row = read({"messages": [user(FISH), assistant(" ")]})
     assert isinstance(row, DatasetRow)
     assert (row.messages, row.target, row.left_out) == ([user(FISH)], None, {"the answer is empty": ["answer 1"]})
+
+
+CHATML = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+MARKED = [
+    CHATML, f"{CHATML}Cod.<|im_end|>", "<s>[INST] Hi [/INST]", "[INST] <<SYS>>\nBe.\n<</SYS>>\n\nHi [/INST] Cod.",
+    "<bos><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", "<|user|>\nHi</s>\n<|assistant|>\n",
+    "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|start|>user<|message|>Hi<|end|>",
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>Hi<\uff5cAssistant\uff5c>",
+    "GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant:", "Cod.<|im_end|>\n", "Cod.</s>", "Cod.<|endoftext|>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_a_text_with_the_marks_of_a_template_is_counted(text: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": text}, {"messages": [user(text), assistant(COD)]}, {"prompt": FISH, "output": text},
+        {"prompt": FISH, "chosen": text, "rejected": CAR}, {"prompt": FISH, "chosen": COD, "rejected": text},
+        {"prompt": FISH, "completion": text, "label": True},
+    ]  # fmt: skip
+    for record in rows:
+        row = read(record)
+        assert isinstance(row, BadRow) and row.reason == "a text holds the marks of a chat template", record
+    if not text.startswith("Cod."):
+        assert isinstance(read({"chosen": f"{text} {COD}", "rejected": f"{text} {CAR}"}), BadRow)
+
+
+@pytest.mark.parametrize(
+    "text", ["What is <|im_end|>?", "<s>old</s>", "Say [INST] to me.", "<user> is a tag", "Print `</s>`.", "<|x|>"]
+)
+def test_a_text_about_marks_is_a_text(text: str) -> None:
+    row = read({"prompt": FISH, "chosen": text, "rejected": CAR})
+    assert isinstance(row, DatasetRow) and row.completions[0].text == text
+    assert read({"prompt": text, "output": COD}) == DatasetRow([user(text)], target=COD)
+
+
+@pytest.mark.parametrize(
+    "lead", ["### Human: Hi\n### Assistant:", "USER: Hi\nASSISTANT:", "### Instruction:\nHi\n\n### Response:\n",
+             "[INST] Hi [/INST]", "System: Be.\n\nUser: Hi\n\nAssistant:"]
+)  # fmt: skip
+def test_a_conversation_in_one_text_is_no_guessed_prompt(lead: str) -> None:
+    row = read({"chosen": f"{lead} {COD}", "rejected": f"{lead} {CAR}"})
+    assert isinstance(row, BadRow) and row.reason.startswith("no prompt, and chosen and rejected are whole")
+
+
+OPEN = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Name a fish.\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lead", "messages"),
+    [
+        (OPEN, f"{OPEN} ", TWO),
+        (FISH, f"\n\nHuman: {FISH}\n\nAssistant: ", [user(FISH)]),
+        (FISH, f"{OPEN} ", TWO),
+        (FISH, f"{FISH} ", [user(FISH)]),
+        (FISH, f"{FISH}\n\n", [user(FISH)]),
+        ("Q", "Q ", [user("Q")]),
+        ("Question: fish?\nAnswer:", "Question: fish?\nAnswer: ", [user("Question: fish?\nAnswer:")]),
+        ([user(FISH)], f"\n{FISH}\n", [user(FISH)]),
+    ],
+)
+def test_answers_that_repeat_the_prompt_begin_behind_it(prompt: Any, lead: str, messages: list[Any]) -> None:
+    row = read({"prompt": prompt, "chosen": f"{lead}{COD}", "rejected": f"{lead}{CAR}"})
+    assert row == DatasetRow(messages, PAIR)
+    assert read({"prompt": prompt, "completion": f"{lead}{CAR}", "label": False}) == DatasetRow(
+        messages, [Completion(CAR, 0.0)]
+    )
+    row = read(
+        {"prompt": prompt, "completions": [{"response": f"{lead}{one}", "overall_score": 1} for one in (COD, CAR)]}
+    )
+    assert isinstance(row, DatasetRow)
+    for one in ({"chosen": f"{lead}{COD}", "rejected": CAR}, {"chosen": COD, "rejected": f"{lead}{CAR}"}):
+        assert isinstance(read({"prompt": prompt, **one}), BadRow)
+
+
+def test_the_space_of_code_behind_a_prompt_is_kept() -> None:
+    lead = "def f(x):"
+    row = read({"prompt": lead, "chosen": f"{lead}\n    return x", "rejected": f"{lead}\n\n    pass"})
+    assert isinstance(row, DatasetRow)
+    assert [one.text for one in row.completions] == ["    return x", "    pass"]
+
+
+def test_a_target_that_repeats_an_open_turn() -> None:
+    asked = "Question: fish?\nAnswer:"
+    assert read({"prompt": asked, "completion": f"{asked} {COD}"}) == DatasetRow([user(asked)], target=COD)
+    row = read({"prompt": "def f(x):", "completion": "def f(x): return x"})
+    assert isinstance(row, DatasetRow) and row.target == "def f(x): return x"
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen", "rejected"),
+    [("Hi", "Hi there!", "Go."), ("Hello!", "Hello! How are you?", "Hello! What?"), ("He go.", "He goes.", "He go."),
+     ("Go", "Goat", "Gone"), ("Good morning", "Good morning to you.", "What?"),
+     ("Write a dialogue.", "Human: Hi\n\nAssistant: Hello", "No.")],
+)  # fmt: skip
+def test_answers_that_only_look_like_the_prompt_are_kept(asked: str, chosen: str, rejected: str) -> None:
+    row = read({"prompt": asked, "chosen": chosen, "rejected": rejected})
+    assert isinstance(row, DatasetRow) and [one.text for one in row.completions] == [chosen, rejected]
+
+
+def test_one_of_many_answers_may_be_an_echo() -> None:
+    texts = [f"{FISH} {COD}", COD, CAR]
+    row = read({"prompt": FISH, "completions": [{"response": text, "overall_score": 1} for text in texts]})
+    assert isinstance(row, DatasetRow) and [one.text for one in row.completions] == texts

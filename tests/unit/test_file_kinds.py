@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rayalign.data.loading import load_dataset_rows
 from rayalign.data.prompts import load_prompt_rows
 from rayalign.errors import DataError
 
@@ -98,3 +99,48 @@ def test_a_source_that_is_not_there_is_named_as_typed() -> None:
         with pytest.raises(DataError) as caught:
             load_prompt_rows(source)
         assert repr(source) in caught.value.found and caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("d.csv", 'prompt, output\nHi, A\n"a, b", "c, d"\n'),
+        ("d.csv", '"prompt", "output"\n"Hi", "A"\n"a, b", "c, d"\n'),
+        ("d.csv", ' prompt ,output\t\nHi,A\n"a, b","c, d"\n'),
+        ("d.tsv", "prompt\t output \nHi\tA\na, b\tc, d\n"),
+    ],
+)
+def test_space_around_the_names_of_columns(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    rows = load_prompt_rows(str(tmp_path / name)).rows
+    assert [(row.messages[0]["content"], row.target) for row in rows] == [("Hi", "A"), ("a, b", "c, d")]
+
+
+def test_space_in_cells_is_kept_where_the_header_has_none(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("prompt,output\n Hi, A\n")
+    (row,) = load_prompt_rows(str(tmp_path / "d.csv")).rows
+    assert (row.messages[0]["content"], row.target) == (" Hi", " A")
+
+
+TWICE = '{"prompt": "A", "prompt": "B"}'
+DEEP = '{"messages": [{"role": "user", "content": "A", "content": "B"}]}'
+
+
+@pytest.mark.parametrize("odd", [TWICE, DEEP])
+def test_a_key_that_stands_twice_is_counted(odd: str, tmp_path: Path) -> None:
+    good = '{"prompt": "C", "prompt": "C"}'
+    for name, text in (
+        ("d.jsonl", f"{good}\n{odd}\n"),
+        ("d.json", f"[{good}, {odd}]"),
+        ("d.json", f"{good}\n{odd}\n"),
+        ("e.jsonl", f"[{good},\n{odd}]"),
+    ):
+        (tmp_path / name).write_text(text)
+        found = load_dataset_rows(str(tmp_path / name))
+        assert [row.messages[0]["content"] for row in found.rows] == ["C"]
+        assert [reason for reason, names in found.skipped.items() if len(names) == 1] == ["a key of JSON stands twice"]
+        with pytest.raises(DataError, match="stands twice, and says two things"):
+            load_dataset_rows(str(tmp_path / name), on_bad_rows="fail")
+    (tmp_path / "one.json").write_text(odd)
+    with pytest.raises(DataError, match="stands twice"):
+        load_dataset_rows(str(tmp_path / "one.json"))

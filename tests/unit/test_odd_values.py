@@ -213,3 +213,27 @@ def test_the_command_counts_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"2 left out, JSON that cannot be read: {source}, line 4; {source}, line 5" in said
     (written,) = map(json.loads, out.read_text().splitlines())
     assert written == {**SIDES, "metadata": {"n": None, "big": 10**400}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[OrderedDict([('role', 'user'), ('content', 'Hi')])]",
+        "OrderedDict([('role', 'user'), ('content', 'Hi')])",
+        "[OrderedDict({'role': 'user', 'content': 'Hi'})]",
+        "[ChatMessage(role='user', content='Hi'), ChatMessage(role='assistant', content='Yo')]",
+        "[schema.Turn(value='Hi', from='human')]",
+        "[Row(role='user', content='Hi')]",
+        "[dict(role='user', content='Hi')]",
+    ],
+)
+def test_turns_that_python_prints_as_objects_are_counted(text: str) -> None:
+    for record in ({"messages": text}, {"prompt": text}, {"prompt": FISH, "chosen": text, "rejected": text}):
+        row = read(record, "preference" if "chosen" in record else "prompts")
+        assert isinstance(row, BadRow) and row.reason.endswith("is the text of a list that cannot be read"), row
+
+
+@pytest.mark.parametrize("text", ["print(role='x')", "f(x) is role=content?", "OrderedDict([('role', 1)])"])
+def test_code_is_a_prompt(text: str) -> None:
+    row = read({"prompt": text}, "prompts")
+    assert isinstance(row, DatasetRow) and row.messages == [user(text)]

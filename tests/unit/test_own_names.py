@@ -102,3 +102,24 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for wrong in ("choosen=good", "chosen", "chosen="):
         assert exit_code([*command, "--field", wrong]) == 2
         assert f"--field {wrong}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"custom_id": "r 1", "method": "POST", "body": {"model": "m", "messages": [user(FISH)]}},
+        {"question_id": "81", "model_a": "GPT 4", "winner": "model_a", "conversation_a": [user(FISH)]},
+        {"row_id": "a b", "createdAt": 3, "source": "the web", "n": 1},
+    ],
+)
+def test_ids_are_never_suggested(row: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_prompt_rows(written(tmp_path, row))
+    assert "prompts.field: NAME, NAME one of the row's fields" in caught.value.remedy
+    assert ("body.messages" in caught.value.remedy) == ("body" in row)
+    with pytest.raises(DataError) as caught:
+        load_dataset_rows(written(tmp_path, row))
+    assert "fields: {prompt: NAME}" in caught.value.remedy
+    with pytest.raises(DataError) as caught:
+        load_prompt_rows(written(tmp_path, {**row, "body_text": FISH}))
+    assert caught.value.remedy.startswith("name the field that holds the prompt, for example prompts.field: body_text")

@@ -16,6 +16,7 @@ from tests.unit.format_cases import CAR, COD, FISH, PAIR, TWO, assistant, user
 BRIEF = {"role": "system", "content": "Be brief."}
 ASKED = user(f"{FISH}\nThe cod swims.")
 SIDES = {"chosen": COD, "rejected": CAR}
+KEPT = "and only its text can be kept"
 TOOL = [{"type": "function", "function": {"name": "x"}}]
 
 
@@ -55,6 +56,28 @@ def read(record: dict[str, Any]) -> DatasetRow | BadRow:
          {"n": 1}),
         ({"prompt": FISH, "meta": '{"system_prompt": "Be brief.", "n": 1}'}, [BRIEF, user(FISH)], {"meta": {"n": 1}}),
         ({"prompt": FISH, "system": "Be brief.", "metadata": {"system": "Be brief."}}, [BRIEF, user(FISH)], {}),
+        ({"question": FISH, "passages": "The cod swims.", "answer": COD}, [ASKED], {"answer": COD}),
+        ({"question": FISH, "documents": [3, 5]}, [user(FISH)], {"documents": [3, 5]}),
+        ({"prompt": f"The cod swims. {FISH}", "documents": ["The cod swims."]}, [user(f"The cod swims. {FISH}")],
+         {"documents": ["The cod swims."]}),
+        ({"prompt": FISH, "documents": ["doc_1"], "knowledge": "wiki"}, [user(FISH)],
+         {"documents": ["doc_1"], "knowledge": "wiki"}),
+        ({"prompt": FISH, "sys": "Be brief."}, [BRIEF, user(FISH)], {}),
+        ({"prompt": FISH, "system_prompts": "Be brief."}, [BRIEF, user(FISH)], {}),
+        ({"prompt": FISH, "system_prompt_text": "Be brief."}, [BRIEF, user(FISH)], {}),
+        ({"prompt": f"Be brief. {FISH}", "instructions": "Be brief."}, [user(f"Be brief. {FISH}")],
+         {"instructions": "Be brief."}),
+        ({"prompt": FISH, "persona": "pirate", "text": "news", "prefill": ""}, [user(FISH)],
+         {"persona": "pirate", "text": "news", "prefill": ""}),
+        ({"question": "Cod or car?\nA) cod\nB) car", "choices": ["cod", "car"], "A": "cod", "B": "car"},
+         [user("Cod or car?\nA) cod\nB) car")], {"choices": ["cod", "car"], "A": "cod", "B": "car"}),
+        ({"question": "Cod (A) or car (B)?", "options": {"A": "Cod", "B": "car"}}, [user("Cod (A) or car (B)?")],
+         {"options": {"A": "Cod", "B": "car"}}),
+        ({"prompt": FISH, "options": {"temperature": 0.5}}, [user(FISH)], {"options": {"temperature": 0.5}}),
+        ({"instruction": "Add.", "input": "1 2", "output": "3", "text": "Below.\n### Add.\n### 1 2\n### 3"},
+         [user("Add.\n1 2")], {"text": "Below.\n### Add.\n### 1 2\n### 3"}),
+        ({"messages": [user(FISH), assistant(COD)], "text": "any text here"}, [user(FISH)], {"text": "any text here"}),
+        ({"prompt": FISH, "prefill": "Co", **SIDES, "rejected": "Code."}, [user(FISH)], {"prefill": "Co"}),
         ({"prompt": FISH, "metadata": {"system": "linux", "tools": []}}, [user(FISH)],
          {"system": "linux", "tools": []}),
     ],
@@ -88,6 +111,29 @@ def test_what_belongs_to_the_conversation_is_in_it(
         ({"prompt": FISH, "system": "Sing.", "metadata": {"system": "Be brief."}},
          "system of metadata is not the system that the row has already"),
         ({"prompt": FISH, "image": {"bytes": None, "path": "a.png"}}, "the row has image, and only texts can be kept"),
+        *(({"question": FISH, name: ["The cod swims.", "An eel."], "answer": COD}, f"{name} is not text")
+          for name in ("documents", "contexts", "passages")),
+        *(({**asked, name: value}, f"{name} says something else than the prompt")
+          for asked in ({"prompt": FISH, "completion": COD}, {"messages": [user(FISH), assistant(COD)]},
+                        {"prompt": FISH, **SIDES})
+          for name in ("document", "article", "paragraph", "knowledge", "documents", "contexts")
+          for value in ("The cod swims.", ["The cod swims."], [{"title": "x", "text": "The cod swims."}])),
+        *(({"instruction": FISH, name: "The cod swims.", "output": COD}, f"{name} says something else than the prompt")
+          for name in ("text", "content")),
+        *(({"prompt": FISH, name: "You are a pirate."}, f"{name} says something else than the prompt")
+          for name in ("persona", "instructions", "preamble")),
+        *(({"question": FISH, name: value, "answer": "B"}, f"{name} says something else than the prompt")
+          for name in ("choices", "options", "answer_choices")
+          for value in (["a", "b"], "['cod', 'car']", {"text": ["cod", "car"], "label": ["A", "B"]}, [1, 2],
+                        {"A": "cod", "B": "car"}, "A) cod B) car", [{"label": "A", "text": "cod"}])),
+        ({"question": FISH, "option_a": "cod", "option_b": "car"}, "option_a says something else than the prompt"),
+        ({"question": FISH, "A": "cod", "B": "car"}, "A says something else than the prompt"),
+        *(({"prompt": FISH, **sides, name: "Step 1: "}, f"{name} is the beginning of the answer, and stands apart "
+           "from it") for name in ("initial_reason_steps", "prefill") for sides in (SIDES, {"completion": COD}, {})),
+        *(({"messages": [user(FISH), {**assistant(COD), name: value}]}, f"a message has {name}, {KEPT}")
+          for name in ("reasoning_details", "thought", "attachments", "files", "thinking", "context", "documents")
+          for value in ("The cod swims.", [{"text": "The cod swims."}])),
+        ({"prompt": FISH, "attachments": ["a.pdf"]}, "the row has attachments, and only texts can be kept"),
         ({"messages": None}, "messages is null"),
         ({"conversations": {"from": None, "value": None}}, "conversations has a message without a role"),
         ({"conversations": []}, "conversations is empty"),
@@ -155,3 +201,17 @@ def test_a_field_that_is_named_is_the_whole_prompt() -> None:
     assert (row.messages, row.metadata) == ([user(FISH)], {"context": "The cod swims.", "prompt": "no"})
     (row,) = rows_from_records([{"question": "no", "context": "no", "prompt": FISH}], "here", "prompt").rows
     assert row.messages == [user(FISH)]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_an_input_without_an_instruction_is_what_is_asked(blank: str | None) -> None:
+    assert read({"instruction": blank, "input": FISH, "output": COD}) == DatasetRow([user(FISH)], target=COD)
+    row = read({"instruction": blank, "input": FISH, "output": COD, "judgment": None})
+    assert isinstance(row, DatasetRow) and row.messages == [user(FISH)]
+    (row,) = rows_from_records([{"instruction": blank, "input": FISH}], "here").rows
+    assert row.messages == [user(FISH)]
+    for nothing in ("", None, "nan"):
+        row = read({"instruction": blank, "input": nothing, "output": COD})
+        assert isinstance(row, BadRow)
+    row = read({"question": "", "context": "The cod swims.", "answer": COD})
+    assert isinstance(row, BadRow) and row.reason == "blank prompt"
