@@ -18,9 +18,11 @@ from rayalign.scoring.files import find_file, read_text
 RuleFunction = Callable[..., Any]
 """(prompt, response[, metadata]) -> a number, or None to abstain; lists of them for a rule on batches; or the same as
 `async def`."""
-_PROMPTS = frozenset("prompt prompts question questions query queries instruction instructions".split())
-_RESPONSES = frozenset("response responses completion completions answer answers output outputs prediction".split())
-_TARGETS = frozenset("target targets gold reference references ground_truth expected".split())
+_PROMPTS = frozenset(["prompt", "prompts", "question", "questions", "query", "queries", "instruction", "instructions"])
+_RESPONSES = frozenset(
+    ["response", "responses", "completion", "completions", "answer", "answers", "output", "outputs", "prediction"]
+)
+_TARGETS = frozenset(["target", "targets", "gold", "reference", "references", "ground_truth", "expected"])
 """How people call what a rule gets, and what stands in the metadata alone."""
 
 
