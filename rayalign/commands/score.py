@@ -98,14 +98,13 @@ def rescore(
     stored = [row for shard in answers.shards.values() for row in shard]
     summary = scorer_rows(rows), agreement_rows(rows, stored)
     found = _alarms(rows, scorers, config.run.seed)
-    facts = {
-        "round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1], "alarms": found
-    }  # fmt: skip
-    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **redact(scorers.to_dict())})
+    facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
+    write_json(
+        Folder(f"{target}.json"),
+        {"schema_version": SCHEMA_VERSION, **facts, "alarms": found, **redact(scorers.to_dict())},
+    )
     show_scores(console, *summary)
-    for alarm in found:
-        console.say(f"ALARM: {alarm}")
-    console.say(f"scores: {target}")
+    console.say("\n".join([*(f"ALARM: {alarm}" for alarm in found), f"scores: {target}"]))
     guard = ScoreErrorGuard(config.limits.score_errors, len(rows))
     guard.count(rows)
     guard.check("", "mend the scorer and run the same command again; what succeeded is kept")
