@@ -22,6 +22,8 @@ from rayalign.config.rewards import ModelScoring, SimilarityScoring
 from rayalign.config.scoring import ScorerFile, ScorerSettings
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import ConfigError, DataError
+from rayalign.evaluation.alarms import alarms
+from rayalign.evaluation.counts import ScoreCounter
 from rayalign.launch.models import read_scorers
 from rayalign.loop.guards import ScoreErrorGuard
 from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
@@ -95,14 +97,26 @@ def rescore(
         rows = _score(answers, backends, _identity(settings, sources, backends), target, round_index, console)
     stored = [row for shard in answers.shards.values() for row in shard]
     summary = scorer_rows(rows), agreement_rows(rows, stored)
+    found = _alarms(rows, scorers, config.run.seed)
     facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
-    write_json(Folder(f"{target}.json"), {"schema_version": SCHEMA_VERSION, **facts, **redact(scorers.to_dict())})
+    write_json(
+        Folder(f"{target}.json"),
+        {"schema_version": SCHEMA_VERSION, **facts, "alarms": found, **redact(scorers.to_dict())},
+    )
     show_scores(console, *summary)
-    console.say(f"scores: {target}")
+    console.say("\n".join([*(f"ALARM: {alarm}" for alarm in found), f"scores: {target}"]))
     guard = ScoreErrorGuard(config.limits.score_errors, len(rows))
     guard.count(rows)
     guard.check("", "mend the scorer and run the same command again; what succeeded is kept")
     return target
+
+
+def _alarms(rows: Sequence[ScoredSample], scorers: ScorerFile, seed: int) -> list[str]:
+    """What of the scores a person must look at, as in a run."""
+    counter = ScoreCounter([section.name for section in scorers.scoring])
+    counter.add(rows)
+    penalties = {section.name for section in scorers.scoring if section.weight < 0}
+    return alarms({"scorers": counter.facts(seed=seed)}, penalties)
 
 
 def _target(run_dir: RunDir, name: str, round_index: int, purpose: Purpose) -> Folder:

@@ -11,18 +11,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
-from rayalign.scoring import answer_choices, answer_text, answer_units, last_numbers, number_context
+from rayalign.scoring import answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context
+from rayalign.scoring.answer_beside import other_unit
 from rayalign.scoring.answer_choices import choice_in, read_choice, same_choice
-from rayalign.scoring.answer_text import compact, one_writing, split_text_unit, without_text_commands
+from rayalign.scoring.answer_text import (
+    compact,
+    in_line,
+    one_writing,
+    split_parts,
+    split_text_unit,
+    without_text_commands,
+    without_thoughts,
+)
 from rayalign.scoring.answer_units import plain_power, split_unit, unit_of
 from rayalign.scoring.definitions import definitions_digest
-from rayalign.scoring.last_numbers import last_number
+from rayalign.scoring.last_numbers import last_measure, last_number
 
 _MAX_NUMBER = 100
 """Longer texts are no numbers: a response must not decide how large an integer is computed."""
@@ -87,6 +95,20 @@ def _marked(text: str) -> str | None:
     return next((found for find in (last_boxed, after_hashes) if (found := find(text)) is not None), None)
 
 
+def _unit_beside(response: str, found: str, gold: str) -> bool:
+    """Whether a unit behind what was found, and not in it, is another than the right answer's."""
+    unit, own = read_answer(gold).unit, read_answer(found).unit
+    if not unit or own:
+        # A time of day in a sentence, "at 5 pm", is no 5.
+        return not unit and own in ("am", "pm") and found != _marked(response)
+    number, after = last_measure(response)
+    if found == last_boxed(response):
+        after = response[response.rfind(found) + len(found) + 1 :]
+    elif found != number:
+        return False
+    return other_unit(after, unit)
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """An answer, read: what it says, and what stands beside it."""
@@ -112,7 +134,7 @@ def read_answer(answer: str) -> Written:
     if beside and _number_text(number) is not None:
         text, unit = number, beside
     plain = _number_text(text)
-    return Written(compact(text) if plain is None else plain, unit, name)
+    return Written(in_line(compact(text)) if plain is None else plain, unit, name)
 
 
 def _split_name(text: str) -> tuple[str, str]:
@@ -222,31 +244,6 @@ def _matched(items: Sequence[str], among: Sequence[str]) -> bool:
     return all(any(same_answer(item, other) for other in among) for item in items)
 
 
-def split_parts(text: str) -> tuple[str, list[str], str] | None:
-    r"""The opening bracket, the elements and the closing bracket of a tuple, interval, set or bare list of two or more;
-    None for anything else.
-
-    >>> split_parts("[1,(2,3))")
-    ('[', ['1', '(2,3)'], ')')
-    """
-    text = text.replace("\\{", "{").replace("\\}", "}")
-    depths, depth = [], 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        depths.append(depth)
-    if depth or min(depths, default=0) < 0:
-        return None
-    # The first bracket closes at the end alone.
-    whole = text[:1] in "([{" and text[-1:] in ")]}" and 0 not in depths[:-1]
-    inner, level = (text[1:-1], 1) if whole else (text, 0)
-    commas = [i for i, one in enumerate(text) if one == "," and depths[i] == level]
-    if not commas and not (whole and text[0] == "{" and inner):
-        return None
-    cuts = [level - 1, *commas, len(text) - level]
-    items = [text[before + 1 : after].strip() for before, after in pairwise(cuts)]
-    return (text[0] if whole else "", items, text[-1] if whole else "")
-
-
 def gold_answer(value: Any) -> str | None:
     """The right answer of a dataset's field: a number, an answer, or a whole solution that ends in one."""
     if value is None or isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -261,7 +258,7 @@ class AnswerScorer:
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        parts = (answer_choices, answer_text, answer_units, last_numbers, number_context)
+        parts = (answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context)
         code = definitions_digest(Path(__file__), *parts)
         text = f"{section.field} {section.extract} {section.match}\n{code}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -280,8 +277,10 @@ class AnswerScorer:
         if gold is None:
             reason = f"the prompt's metadata has no answer in {self._section.field!r}"
             return Score(self.name, self.version, "abstain", reason=reason)
-        found = extract(sample.text, self._section.extract, choice=read_choice(gold) is not None)
+        response = without_thoughts(sample.text)
+        found = extract(response, self._section.extract, choice=read_choice(gold) is not None)
         right = found is not None and same_answer(found, gold, self._section.match)
+        right = right and not _unit_beside(response, found or "", gold)
         aspects = {"no_answer": 1.0} if found is None else {}
         seconds = time.perf_counter() - started
         return Score(self.name, self.version, "ok", float(right), aspects=aspects, latency_s=seconds)

@@ -45,13 +45,11 @@ _STATED = re.compile(
         )
     )
 )
-_DOUBT = re.compile(
-    r"n't\b|\b(?:if|suppose|assum\w+|whether|unless|wrong|incorrect|not|never|false|either|might|may|could|tempt\w*)\b",
-    re.IGNORECASE,
-)
+_SUPPOSED = re.compile(r"\b(?:if|suppose|assum\w+|whether|unless|either|might|may|could|tempt\w*)\b", re.IGNORECASE)
+_DENIED = re.compile(r"n't\b|\b(?:wrong|incorrect|not|never|false)\b", re.IGNORECASE)
 _JOINED_BEFORE = re.compile(r"\b[A-J]\)?\s*(?:,|/|&|\bor|\band|\bnor)\s*\(?$")
 _LONGEST_SENTENCE = 300
-_SENTENCE = re.compile(r"[.!?;\n]\s|,? (?=(?:so|but|hence|thus|therefore)\b)")
+_SENTENCE = re.compile(r"[.!?;\n]\s|,? (?=(?:so|but|hence|thus|therefore)\b)|, (?=(?:it|that|this)(?: is|'s)\b)")
 """Where a sentence ends, or one that follows from it begins."""
 _JOINED = re.compile(
     r"[).]?\s*(?:,|/|&|\bor\b|\band\b|\bnor\b)\s*(?:option |choice )?\(?[A-J](?![A-Za-z'])", re.IGNORECASE
@@ -102,7 +100,7 @@ def _stated(text: str) -> str | None:
         near = max(0, found.start() - _LONGEST_SENTENCE)
         ends = (end.end() for end in _SENTENCE.finditer(text, near, found.end()))
         begin = max((end for end in ends if end <= found.start()), default=near)
-        if _DOUBT.search(text, begin, found.end()):
+        if _SUPPOSED.search(text, begin, found.end()) or _DENIED.search(text, _claim(text, begin, found), found.end()):
             continue
         end = _SENTENCE.search(text, found.end() + 1)
         rest = text[found.end() : end.start() if end else len(text)]
@@ -111,3 +109,10 @@ def _stated(text: str) -> str | None:
         several = joined or _LABEL.search(claim) or rest.lstrip(" ").startswith("?")
         return None if several else next(group for group in found.groups() if group).upper()
     return None
+
+
+def _claim(text: str, begin: int, found: re.Match[str]) -> int:
+    """Where what says the choice begins: behind "Option A is wrong, so" and "It is not A," of the same sentence."""
+    cuts = [end.end() for end in _SENTENCE.finditer(text, found.start(), found.end())]
+    again = ((cut, _STATED.search(text, cut)) for cut in reversed(cuts))
+    return next((cut for cut, one in again if one is not None and one.end() == found.end()), begin)

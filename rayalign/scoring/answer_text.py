@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from itertools import pairwise
 
 DASHES = "-−‐‑‒–—―﹣－➖"
 """Characters that people write for a minus, the hyphen first."""
@@ -42,6 +43,7 @@ _OF_ONE_WRITING = (
     (re.compile(r"\\(l|g|n)eq(?![a-zA-Z])"), r"\\\1e"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}"), r"^\\circ"),
     (re.compile(r"\\degree(?![a-zA-Z])"), r"^\\circ"),
+    (re.compile(r"([_^]) ?(\w)(?!\w)"), r"\1{\2}"),
     (re.compile(r"\+\s*\\infty"), r"\\infty"),
     (re.compile(r"\\([%$#&_])"), r"\1"),
 )
@@ -139,6 +141,59 @@ def split_text_unit(text: str) -> tuple[str, str, str]:
     return (found.group(1), found.group(2), found.group(3) or "") if found else (text, "", "")
 
 
+_ONE_FRACTION = re.compile(r"([+-]?)\\frac\{((?:[^{}]|\{[^{}]*\})+)\}\{((?:[^{}]|\{[^{}]*\})+)\}")
+_ATOM = re.compile(r"\d+|\\?[A-Za-z]+|\\sqrt\{[^{}]*\}")
+_PRODUCT = re.compile(r"-?(?:\d|\\[A-Za-z]+|[A-Za-z]|\{[^{}]*\}|\^)+")
+
+
+def in_line(text: str) -> str:
+    r"""A text that is one fraction, `\frac{\pi}{2}` or `\frac{x+1}{2}`, as `\pi/2` and `(x+1)/2`."""
+    found = _ONE_FRACTION.fullmatch(text)
+    if found is None or "frac" in found.group(2) + found.group(3):
+        return text
+    sign, above, below = found.groups()
+    above = above if _PRODUCT.fullmatch(above) and not (sign and above[0] == "-") else f"({above})"
+    below = below if (_ATOM.fullmatch(below) and not below.isalpha()) or len(below) == 1 else f"({below})"
+    return f"{sign}{above}/{below}"
+
+
+_ANY_LETTERS = r"[^<>\[\]◁▷\s/]{0,20}"
+_THOUGHT = rf"(?:think|thought|reason){_ANY_LETTERS}[>\]▷]"
+_THOUGHT_ENDS = re.compile(rf"[<\[◁](?:/{_ANY_LETTERS}|\|?end_of_){_THOUGHT}", re.IGNORECASE)
+_THOUGHT_BEGINS = re.compile(rf"[<\[◁]{_ANY_LETTERS}{_THOUGHT}", re.IGNORECASE)
+
+
+def without_thoughts(response: str) -> str:
+    """What a response says behind its thoughts, in `<think>...</think>` and tags like it; open ones have no end."""
+    spoken = response[max((tag.end() for tag in _THOUGHT_ENDS.finditer(response)), default=0) :]
+    return _THOUGHT_BEGINS.split(spoken, maxsplit=1)[0]
+
+
 def compact(text: str) -> str:
     """Without spaces but for those that keep two numbers apart."""
     return re.sub(r"(?<![\d,]) | (?!\d)", "", text)
+
+
+def split_parts(text: str) -> tuple[str, list[str], str] | None:
+    r"""The opening bracket, the elements and the closing bracket of a tuple, interval, set or bare list of two or more;
+    None for anything else.
+
+    >>> split_parts("[1,(2,3))")
+    ('[', ['1', '(2,3)'], ')')
+    """
+    text = text.replace("\\{", "{").replace("\\}", "}")
+    depths, depth = [], 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        depths.append(depth)
+    if depth or min(depths, default=0) < 0:
+        return None
+    # The first bracket closes at the end alone.
+    whole = text[:1] in "([{" and text[-1:] in ")]}" and 0 not in depths[:-1]
+    inner, level = (text[1:-1], 1) if whole else (text, 0)
+    commas = [i for i, one in enumerate(text) if one == "," and depths[i] == level]
+    if not commas and not (whole and text[0] == "{" and inner):
+        return None
+    cuts = [level - 1, *commas, len(text) - level]
+    items = [text[before + 1 : after].strip() for before, after in pairwise(cuts)]
+    return (text[0] if whole else "", items, text[-1] if whole else "")

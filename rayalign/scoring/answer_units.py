@@ -22,6 +22,50 @@ _ALIKE = {
 }  # fmt: skip
 _ONE_FORM = {form.replace("_", " "): unit for unit, forms in _ALIKE.items() for form in [unit, *forms.split()]}
 _SYMBOLS = "$€£¢₹¥"
+_BASES = [
+    "m",
+    "g",
+    "s",
+    "A",
+    "K",
+    "mol",
+    "cd",
+    "Hz",
+    "N",
+    "Pa",
+    "J",
+    "W",
+    "C",
+    "V",
+    "F",
+    "ohm",
+    "Ω",
+    "S",
+    "Wb",
+    "T",
+    "H",
+    "lm",
+    "lx",
+    "Bq",
+    "Gy",
+    "Sv",
+    "L",
+    "l",
+    "eV",
+    "B",
+    "b",
+    "bit",
+    "byte",
+    "Wh",
+    "t",
+    "bar",
+    "cal",
+]
+_SCALED = re.compile(rf"(da|[YZEPTGMKkhdcmuµμnpfazy])?({'|'.join(sorted(_BASES, key=len, reverse=True))})")
+_SCALED_OF_LONG = re.compile(
+    rf"(da|[YZEPTGMKkhdcmuµμnpfazy])?({'|'.join(base for base in _BASES if len(base) > 1)})", re.IGNORECASE
+)
+"""Symbols whose letters' case is a part of them, mW and MW; of long ones, the case of the prefix alone."""
 _CHANGE = frozenset(
     """
     hundred hundreds thousand thousands million millions billion billions trillion trillions dozen dozens score half
@@ -37,8 +81,8 @@ _CHANGE = frozenset(
 _LETTERS = frozenset("mgshlLNJWVKCF")
 """Units of one letter; others are variables."""
 _MOST_WORDS = 5
-_WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*\.?")
-_AFTER = re.compile(r"(.*?[\d}])( ?)([A-Za-z][A-Za-z .'/-]*)(\^\{?[23]\}?)?")
+_WORD = re.compile(r"[A-Za-zµμΩ]+(?:['-][A-Za-z]+)*\.?")
+_AFTER = re.compile(r"(.*?[\d}])( ?)([A-Za-zµμΩ][A-Za-zµμΩ .'/-]*)(\^ ?\{?[23]\}?)?")
 _CURRENCY_BEFORE = re.compile(rf"([-+]?) ?([{_SYMBOLS}]|US\$|USD|EUR|GBP|INR|Rs\.?) ?([-+]?[\d.\\].*)")
 _SYMBOL_AFTER = re.compile(rf"(.*[\d}}]) ?([{_SYMBOLS}%]|\^\\circ)(?: ?([CF]))?")
 
@@ -76,14 +120,34 @@ def unit_of(text: str, *, attached: bool = False) -> str:
     words = [word.rstrip(".") for word in re.split(r"[ /]+", text.strip()) if word]
     if not words or len(words) > _MOST_WORDS or not all(map(_WORD.fullmatch, words)):
         return ""
-    if not attached and (whole := _ONE_FORM.get(" ".join(words).lower())):
+    if len(words) > 1 and not attached and (whole := _ONE_FORM.get(" ".join(words).lower())):
         return whole
     if attached and (len(words) > 1 or len(words[0]) == 1 or words[0].lower() not in _ONE_FORM):
         return ""
     if any(word.lower() in _CHANGE or (len(word) == 1 and word not in _LETTERS) for word in words):
         return ""
     words = [word for word in words if word.lower() != "per"]
-    return " ".join(_ONE_FORM.get(word, _ONE_FORM.get(word.lower(), _singular(word.lower()))) for word in words)
+    return " ".join(map(_one_form, words))
+
+
+def _one_form(word: str) -> str:
+    if word in _ONE_FORM:
+        return _ONE_FORM[word]
+    if found := _SCALED.fullmatch(word):
+        prefix, base = found.groups()
+        return re.sub("[µμ]", "u", (prefix or "").replace("K", "k")) + base
+    if word.lower() in _ONE_FORM:
+        return _ONE_FORM[word.lower()]
+    if found := _SCALED_OF_LONG.fullmatch(word):
+        prefix, base = found.groups()
+        canonical = next(one for one in _BASES if one.lower() == base.lower())
+        return re.sub("[µμ]", "u", (prefix or "").replace("K", "k")) + canonical
+    return _singular(word.lower())
+
+
+def known(word: str) -> bool:
+    """Whether a word is a unit wherever it stands, as apples are not."""
+    return word in _ONE_FORM or word.lower() in _ONE_FORM or _SCALED.fullmatch(word) is not None
 
 
 def _singular(word: str) -> str:

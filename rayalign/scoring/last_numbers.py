@@ -28,23 +28,38 @@ _AROUND = 60
 """Characters before and after a number that are looked at."""
 
 
+_CLOCK = re.compile(r" ?[ap]\.?m\b\.?", re.IGNORECASE)
+_ENDS_MATH = re.compile(r"(?:[ A-Za-z%^{}]|\\[,; ]|\\[a-z]+)*\$(?!\d)")
+
+
 def last_number(text: str) -> str | None:
     """The last number or fraction in the text; None where there is none, or where it cannot be told whether it is one
     of its own, or negative."""
+    return last_measure(text)[0]
+
+
+def last_measure(text: str) -> tuple[str | None, str]:
+    """The last number of a text, and what follows it."""
     text = ascii_text(_without_thin_spaces(text), dashes=False)
     found = next((match for match in reversed(list(_NUMBER.finditer(text))) if not _is_named(text, match)), None)
     if found is None:
-        return None
+        return None, ""
     before = text[max(0, found.start() - _AROUND) : found.start()]
     after = text[found.end() : found.end() + _AROUND]
     currency = _CURRENCY.search(before)
     bare = before[: currency.start()] if currency else before
     if not stands_alone(bare, after) or _split(before, found.group()):
-        return None
+        return None, ""
     if is_label(found.group(), text[: found.start()], after):
-        return None
+        return None, ""
     sign = _sign(bare, at_start=found.start() < _AROUND)
-    return None if sign is None else f"{sign}{'$' if currency and '$' in currency.group() else ''}{found.group()}"
+    if sign is None:
+        return None, ""
+    if clock := _CLOCK.match(after):
+        return f"{sign}{found.group()}{clock.group()}", ""
+    symbol = currency.group().strip("\\ ") if currency else ""
+    math = symbol == "$" and not (currency and currency.group()[0] == "\\") and _ENDS_MATH.match(after)
+    return f"{sign}{'' if math else symbol}{found.group()}", after
 
 
 def _is_named(text: str, match: re.Match[str]) -> bool:

@@ -20,7 +20,7 @@ from rayalign.scoring.answer import (
     same_answer,
     to_number,
 )
-from tests.unit.answer_cases import ALONE, CHOSEN, OTHER, PARTS, RESPONSES, SAME, UNDECIDED
+from tests.unit.answer_cases import ALONE, BESIDE, CHOSEN, OTHER, PARTS, RESPONSES, SAME, UNDECIDED
 
 
 def score(response: str, metadata: dict[str, Any], **settings: Any) -> Score:
@@ -113,7 +113,7 @@ def test_never_accepted(one: str, other: str) -> None:
     assert not same_answer(one, other) and not same_answer(other, one)
 
 
-@pytest.mark.parametrize(("response", "gold", "right"), RESPONSES)
+@pytest.mark.parametrize(("response", "gold", "right"), [*RESPONSES, *BESIDE])
 def test_responses(response: str, gold: str, right: bool) -> None:
     assert score(response, {"answer": gold}).reward == float(right)
 

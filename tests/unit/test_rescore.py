@@ -277,6 +277,30 @@ def test_another_scorer_under_the_same_name_replaces_the_scores(tmp_path: Path) 
     assert facts["scorers"][0]["mean"] == 3.0
 
 
+@pytest.mark.parametrize(
+    ("given", "weight", "alarm"),
+    [
+        ("3.0", 1, "gives every answer the same: 3, 160 times"),
+        ("None", 1, "gave none of 160 answers a score; most often abstain: the rule returned None"),
+        ("3.0", -1, None),
+        ("float(len(response) + len(prompt))", 1, None),
+    ],
+)
+def test_a_scorer_that_tells_no_answer_from_another_is_an_alarm(
+    tmp_path: Path, given: str, weight: int, alarm: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path / "run")
+    text = f"def score(prompt, response): return {given} if prompt else 0.0\n"
+    scorer = rule(tmp_path, text) | {"weight": weight}
+    assert score(tmp_path / "run", scorer_file(tmp_path, scorer)) == 0
+    told = [] if alarm is None else [f"rule:like.py:score {alarm}"]
+    facts = json.loads((tmp_path / "run/rescored/again/round-0001/train.json").read_text())
+    assert facts["alarms"] == told
+    assert [line for line in capsys.readouterr().out.splitlines() if "ALARM" in line] == [
+        f"ALARM: {one}" for one in told
+    ]
+
+
 def test_it_runs_without_ray(tmp_path: Path) -> None:
     make(tmp_path / "run")
     path = scorer_file(tmp_path, rule(tmp_path))

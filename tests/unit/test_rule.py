@@ -178,6 +178,12 @@ def test_annotations_of_the_users_file_are_its_own() -> None:
         ("def score(prompt, response, strict): return 1\n", "does not take", "missing a required argument: 'strict'"),
         ("def score(metadata, response): return 1\n", "does not take", "multiple values for argument 'metadata'"),
         ("score = max\n", "does not take", "no signature found"),
+        ("def score(response, prompt): return 1\n", "has 'response' where", "the prompt first and the response"),
+        ("def score(completions, prompts): return 1\n", "has 'completions' where", "the prompt first"),
+        ("def score(text, question): return 1\n", "has 'question' where", "the prompt first"),
+        ("def score(prediction, ground_truth): return 1\n", "has 'prediction' where", "the prompt first"),
+        ("def score(prompt, target): return 1\n", "has 'target' where", "the prompt first"),
+        ("class S:\n  def __call__(self, Answer, Query): return 1\nscore = S()\n", "has 'Answer' where", "first"),
     ],
 )
 def test_a_bad_file_says_what_and_why_and_what_to_do(tmp_path: Path, text: str, found: str, why: str) -> None:

@@ -265,3 +265,36 @@ def test_nothing_gives_nothing(texts: list[str], options: dict[str, Any]) -> Non
         assert score(texts) == []
     with scorer(Gauge(), **options) as score:
         assert score(texts) == []
+
+
+def test_what_a_rule_changes_in_the_metadata_no_other_call_sees() -> None:
+    """Neither at once, nor one by one, nor in an event loop; nor does the prompt itself change, which others score."""
+
+    def take(metadata: dict[str, Any]) -> float:
+        metadata["seen"] = True
+        return float(len(metadata["left"]) and metadata["left"].pop() + len(metadata["deep"].setdefault("more", {})))
+
+    def one(prompt: str, response: str, metadata: dict[str, Any]) -> float:
+        return take(metadata)
+
+    async def late(prompt: str, response: str, metadata: dict[str, Any]) -> float:
+        await asyncio.sleep(0)
+        return take(metadata)
+
+    def many(prompts: list[str], responses: list[str], metadata: list[dict[str, Any]]) -> list[float]:
+        return [take(each) for each in metadata]
+
+    def raises_at_first(prompts: list[str], responses: list[str], metadata: list[dict[str, Any]]) -> list[float]:
+        found = many(prompts, responses, metadata)
+        return found if len(found) == 1 else [1 / 0]
+
+    async def many_late(prompts: list[str], responses: list[str], metadata: list[dict[str, Any]]) -> list[float]:
+        return many(prompts, responses, metadata)
+
+    shared = Prompt("p", [{"role": "user", "content": "q"}], [1], metadata={"left": [7, 8], "deep": {}})
+    samples = [Sample("p", place, str(place), [5], [-1.0], "stop", 0, 0) for place in range(3)]
+    for function, batch in ((one, False), (late, False), (many, True), (raises_at_first, True), (many_late, True)):
+        rule = RuleScorer("rule:test", "v1", function, batch=batch)
+        assert [score.reward for score in rule.score([shared] * 3, samples)] == [8.0] * 3, function.__name__
+        rule.close()
+        assert shared.metadata == {"left": [7, 8], "deep": {}}

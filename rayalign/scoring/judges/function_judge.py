@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,7 +31,7 @@ class FunctionJudge:
     def _score_one(self, prompt: Prompt, sample: Sample) -> Score:
         started = time.perf_counter()
         try:
-            judgment = self._function(prompt.text, sample.text, prompt.metadata)
+            judgment = self._function(prompt.text, sample.text, copy.deepcopy(prompt.metadata))
             verdict = verdict_of(judgment)
         except STOPS:
             raise

@@ -6,6 +6,7 @@ What a rule returns or raises becomes an outcome; what is not a finite number is
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import math
 import numbers
@@ -73,7 +74,12 @@ def late(timeout_s: float, seconds: float) -> Outcome:
 
 
 def _call(function: RuleFunction, prompt: object, response: object, metadata: object) -> Any:
-    return function(prompt, response) if metadata is None else function(prompt, response, metadata=metadata)
+    """Call a rule; what it changes in the metadata no other call sees, of whatever scorer."""
+    if metadata is None:
+        return function(prompt, response)
+    # Answers to one prompt share its metadata: each of a batch needs a copy of its own.
+    own = [copy.deepcopy(one) for one in metadata] if isinstance(metadata, list) else copy.deepcopy(metadata)
+    return function(prompt, response, metadata=own)
 
 
 def call_each(function: RuleFunction, items: Sequence[Item], mark: Mark | None = None) -> Iterator[Outcome]:

@@ -18,6 +18,12 @@ from rayalign.scoring.files import find_file, read_text
 RuleFunction = Callable[..., Any]
 """(prompt, response[, metadata]) -> a number, or None to abstain; lists of them for a rule on batches; or the same as
 `async def`."""
+_PROMPTS = frozenset(["prompt", "prompts", "question", "questions", "query", "queries", "instruction", "instructions"])
+_RESPONSES = frozenset(
+    ["response", "responses", "completion", "completions", "answer", "answers", "output", "outputs", "prediction"]
+)
+_TARGETS = frozenset(["target", "targets", "gold", "reference", "references", "ground_truth", "expected"])
+"""How people call what a rule gets, and what stands in the metadata alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,22 @@ def compile_rule(source: RuleSource) -> RuleFunction:
             str(error),
             "write it as def score(prompt: str, response: str) -> float | None",
         ) from error
+    if wrong := _wrong_place(function):
+        raise DataError(
+            f"scoring.function: {source.function} of {source.path} has {wrong!r} where it gets something else",
+            "a rule gets the prompt first and the response second, whatever they are called",
+            "write it as def score(prompt: str, response: str, metadata: dict) -> float | None; what the dataset has "
+            "beside the prompt is in the metadata",
+        )
     return function
+
+
+def _wrong_place(function: RuleFunction) -> str | None:
+    """The first of its two parameters whose name says that it is meant for something else."""
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [one.name for one in inspect.signature(function).parameters.values() if one.kind in positional]
+    others = _RESPONSES | _TARGETS, _PROMPTS | _TARGETS
+    return next((name for name, wrong in zip(names, others, strict=False) if name.lower() in wrong), None)
 
 
 def wants_metadata(function: RuleFunction) -> bool:
