@@ -101,7 +101,9 @@ def stoppable(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         with _Signals() as signals:
             done = _in_thread(lambda: command(*args, **kwargs), "command")
-            wait([done])
+            # Not in one go: Linux may hand a signal to any thread, and this one wakes only for its own.
+            while not wait([done], POLL_S).done:
+                pass
             error = done.exception()
             if error is not None and signals.first is not None:
                 raise _stopped(signals.first, error) from error

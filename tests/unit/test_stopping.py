@@ -55,6 +55,21 @@ def test_a_wait_ends_at_once(
     assert signal.getsignal(number) is before and not stopping.asked()
 
 
+def test_a_signal_that_another_thread_gets_is_seen() -> None:
+    """Linux hands it to any one; where that is not the main one, whose handler it is, the main one sleeps on."""
+
+    @stopping.stoppable
+    def told() -> None:
+        time.sleep(0.3)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        stopping.sleep(8)
+
+    began = time.monotonic()
+    with pytest.raises(InterruptedRunError, match="stopped by SIGINT"):
+        told()
+    assert time.monotonic() - began < 5
+
+
 def test_whatever_is_raised_after_a_stop_is_a_stop() -> None:
     def fail() -> None:
         while not stopping.asked():
