@@ -95,14 +95,11 @@ def rescore(
     check_services(settings, sources, run_dir.cache)
     with contextlib.closing(Scorers(settings, sources, run_dir.cache)) as backends:
         rows = _score(answers, backends, _identity(settings, sources, backends), target, round_index, console)
-    stored = [row for shard in answers.shards.values() for row in shard]
-    summary = scorer_rows(rows), agreement_rows(rows, stored)
+    summary = scorer_rows(rows), agreement_rows(rows, [row for shard in answers.shards.values() for row in shard])
     found = _alarms(rows, scorers, config.run.seed)
-    facts = {"round": round_index, "answers": len(rows), "scorers": summary[0], "agreement": summary[1]}
-    write_json(
-        Folder(f"{target}.json"),
-        {"schema_version": SCHEMA_VERSION, **facts, "alarms": found, **redact(scorers.to_dict())},
-    )
+    facts = {"answers": len(rows), "scorers": summary[0], "agreement": summary[1], "alarms": found}
+    told = {"schema_version": SCHEMA_VERSION, "round": round_index, **facts, **redact(scorers.to_dict())}
+    write_json(Folder(f"{target}.json"), told)
     show_scores(console, *summary)
     console.say("\n".join([*(f"ALARM: {alarm}" for alarm in found), f"scores: {target}"]))
     guard = ScoreErrorGuard(config.limits.score_errors, len(rows))

@@ -57,5 +57,6 @@ def _behind(text: str, asked: str) -> str | None:
 
 
 def _is_greeting(prompt: str) -> bool:
-    """Whether a prompt is a few words that an answer may well say too."""
-    return len(prompt.split()) <= _GREETING_WORDS and _GREETING.match(prompt) is not None
+    """Whether a prompt is a word, or a few of a greeting, that an answer may well say too."""
+    words = len(prompt.split())
+    return words == 1 or (words <= _GREETING_WORDS and _GREETING.match(prompt) is not None)

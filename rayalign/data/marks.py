@@ -22,6 +22,7 @@ _CLOSING = re.compile(
     rf"|(?:<\|im_start\|>|<start_of_turn>){_WHO}|<\|{_WHO}\|>|<end_of_turn>|<eos>|<\|END_OF_TURN_TOKEN\|>"
     rf"|<{_BAR}(?:end.of.sentence|Assistant){_BAR}>)\s*\Z"
 )
+MARKED = "holds the marks of a chat template"
 _TAIL = 60
 """Characters at the end of a text in which such a mark stands."""
 _SPEAKER = re.compile(
@@ -30,16 +31,21 @@ _SPEAKER = re.compile(
 )
 
 
+def has_marks(text: str) -> bool:
+    """Whether a text begins as a template writes a turn, or ends as it ends one or opens an answer."""
+    left_over = text[-_TAIL:].rstrip().endswith("</s>") and "<s>" not in text  # with <s> it is HTML
+    return _OPENING.match(text) is not None or _CLOSING.search(text[-_TAIL:]) is not None or left_over
+
+
 def refuse_templated(text: str) -> None:
-    """Raise where a text begins as a template writes a turn, or ends as it ends one or opens an answer.
+    """Raise where an answer has such marks.
 
     Raises:
         BadRow: it does.
     """
-    left_over = text[-_TAIL:].rstrip().endswith("</s>") and "<s>" not in text  # with <s> it is HTML
-    if _OPENING.match(text) or _CLOSING.search(text[-_TAIL:]) or left_over:
+    if has_marks(text):
         raise BadRow(
-            "a text holds the marks of a chat template",
+            f"a text {MARKED}",
             why="the run's own template would write such marks once more around it",
             remedy="give the conversation as messages with role and content, and answers without such marks",
         )

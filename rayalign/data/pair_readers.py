@@ -8,7 +8,7 @@ from rayalign.data import fields
 from rayalign.data.dataset import BadRow, Completion, DatasetRow
 from rayalign.data.fields import Row, answer_to, asked_in, rest, text, way_out
 from rayalign.data.literals import turns_in
-from rayalign.data.marks import names_speakers
+from rayalign.data.marks import has_marks, names_speakers
 from rayalign.data.names import part_of
 from rayalign.data.turns import conversation, dialogue, dialogue_on, is_blank, is_dialogue, joined
 from rayalign.records import Message
@@ -64,7 +64,7 @@ def _split_texts(record: Row) -> tuple[list[Message], str, str]:
         same -= 1
     if not chosen[:same].strip():
         raise BadRow("no prompt, and chosen and rejected do not begin alike")
-    if names_speakers(chosen[:same]):
+    if names_speakers(chosen[:same]) or has_marks(chosen[:same]):
         why = "the marks of its turns would be learned as words"
         raise BadRow("no prompt, and chosen and rejected are whole conversations in one text", why=why, remedy=AS_TURNS)
     return [{"role": "user", "content": chosen[:same].rstrip()}], chosen[same:], rejected[same:]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
+from rayalign.data.marks import MARKED, has_marks
 from rayalign.data.prompts import PromptRow, PromptRows
 from rayalign.errors import DataError
 from rayalign.records import Prompt
@@ -28,12 +29,21 @@ def fitting_prompts(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -
 def _fitting(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -> Iterator[Prompt]:
     found, shortest = 0, 0
     for row, token_ids in _tokenized(rows.rows, renderer):
-        if len(token_ids) > max_tokens:
+        # With prompts.template: none such marks are the prompt's own.
+        if renderer.template is not None and any(has_marks(message["content"]) for message in row.messages):
+            rows.left_out.add(MARKED, row.id)
+        elif len(token_ids) > max_tokens:
             rows.left_out.add(f"longer than prompts.max_tokens = {max_tokens}", f"{row.id} ({len(token_ids)} tokens)")
             shortest = min(shortest or len(token_ids), len(token_ids))
         else:
             found += 1
             yield Prompt(row.id, row.messages, token_ids, row.target, row.metadata)
+    if not found and not shortest:
+        raise DataError(
+            f"prompts.source: every prompt {MARKED}",
+            "the run's own template would write such marks once more around it",
+            "give messages with role and content, or set prompts.template: none",
+        )
     if not found:
         raise DataError(
             f"prompts.max_tokens = {max_tokens}: no prompt of prompts.source is that short",

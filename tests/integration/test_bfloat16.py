@@ -31,7 +31,7 @@ def test_every_round_is_trained_proven_and_better(run_dir: RunDir) -> None:
     for report in reports[1:]:
         assert report["sync"]["canary_gap"] < 0.02 < report["sync"]["moved"]
     rates = [report["metrics"]["pass_rate"]["value"] for report in reports]
-    assert rates[0] + 0.2 < rates[1] < rates[2] + 0.05
+    assert rates[0] + 0.1 < min(rates[1:])
 
 
 def test_log_ratios_are_those_of_float32_within_the_noise_of_the_layers(run_dir: RunDir, demo_folder: Path) -> None:

@@ -131,3 +131,14 @@ def test_prompts_come_one_at_a_time_and_the_longer_ones_are_counted() -> None:
     assert rows.left_out.counts == {"longer than prompts.max_tokens = 3": 5 * AT_ONCE // 2}
     long = row("list two animals now")
     assert rows.left_out.names["longer than prompts.max_tokens = 3"][0] == f"{long.id} (5 tokens)"
+
+
+def test_prompts_with_the_marks_of_a_template_are_counted_but_where_none_is_used() -> None:
+    marked = "<|im_start|>user\nlist two<|im_end|>\n<|im_start|>assistant\n"
+    rows = rows_from_records([{"prompt": marked}, {"prompt": "list two"}], "here")
+    assert len(list(fitting_prompts(rows, renderer(tokenizer(PLAIN_TEMPLATE)), 512))) == 1
+    assert rows.left_out.counts == {"holds the marks of a chat template": 1}
+    rows = rows_from_records([{"prompt": marked}], "here")
+    assert len(list(fitting_prompts(rows, renderer(tokenizer(), "none"), 512))) == 1
+    with pytest.raises(DataError, match="every prompt holds the marks"):
+        list(fitting_prompts(rows_from_records([{"prompt": marked}], "here"), renderer(tokenizer(PLAIN_TEMPLATE)), 512))

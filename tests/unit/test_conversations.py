@@ -273,7 +273,7 @@ MARKED = [
 @pytest.mark.parametrize("text", MARKED)
 def test_a_text_with_the_marks_of_a_template_is_counted(text: str) -> None:
     rows: list[dict[str, Any]] = [
-        {"prompt": text}, {"messages": [user(text), assistant(COD)]}, {"prompt": FISH, "output": text},
+        {"prompt": FISH, "output": text},
         {"prompt": FISH, "chosen": text, "rejected": CAR}, {"prompt": FISH, "chosen": COD, "rejected": text},
         {"prompt": FISH, "completion": text, "label": True},
     ]  # fmt: skip
@@ -313,7 +313,6 @@ OPEN = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Name a fish.\n\nAssistant:"
         (FISH, f"{OPEN} ", TWO),
         (FISH, f"{FISH} ", [user(FISH)]),
         (FISH, f"{FISH}\n\n", [user(FISH)]),
-        ("Q", "Q ", [user("Q")]),
         ("Question: fish?\nAnswer:", "Question: fish?\nAnswer: ", [user("Question: fish?\nAnswer:")]),
         ([user(FISH)], f"\n{FISH}\n", [user(FISH)]),
     ],
@@ -349,7 +348,8 @@ def test_a_target_that_repeats_an_open_turn() -> None:
 @pytest.mark.parametrize(
     ("asked", "chosen", "rejected"),
     [("Hi", "Hi there!", "Go."), ("Hello!", "Hello! How are you?", "Hello! What?"), ("He go.", "He goes.", "He go."),
-     ("Go", "Goat", "Gone"), ("Good morning", "Good morning to you.", "What?"),
+     ("Go", "Goat", "Gone"), ("w8", "w8 w4", "w5"), ("2+2", "2+2 = 4", "2+2 = 5"),
+     ("Good morning", "Good morning to you.", "What?"),
      ("Write a dialogue.", "Human: Hi\n\nAssistant: Hello", "No.")],
 )  # fmt: skip
 def test_answers_that_only_look_like_the_prompt_are_kept(asked: str, chosen: str, rejected: str) -> None:
