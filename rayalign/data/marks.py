@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rayalign.data.dataset import BadRow
+from rayalign.records import Message
 
 _WHO = "(?:system|user|assistant|human|gpt|model|bot|developer|tool)"
 _BAR = "[|\uff5c]"
@@ -35,6 +37,11 @@ def has_marks(text: str) -> bool:
     """Whether a text begins as a template writes a turn, or ends as it ends one or opens an answer."""
     left_over = text[-_TAIL:].rstrip().endswith("</s>") and "<s>" not in text  # with <s> it is HTML
     return _OPENING.match(text) is not None or _CLOSING.search(text[-_TAIL:]) is not None or left_over
+
+
+def written_twice(messages: Sequence[Message], *, templated: bool) -> bool:
+    """Whether a turn has such marks and a template writes them again; without one (`none`) they are the turn's own."""
+    return templated and any(has_marks(message["content"]) for message in messages)
 
 
 def refuse_templated(text: str) -> None:

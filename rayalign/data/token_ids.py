@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
-from rayalign.data.marks import MARKED, has_marks
+from rayalign.data.marks import MARKED, written_twice
 from rayalign.data.prompts import PromptRow, PromptRows
 from rayalign.errors import DataError
 from rayalign.records import Prompt
@@ -29,8 +29,7 @@ def fitting_prompts(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -
 def _fitting(rows: PromptRows, renderer: ChatRenderer, max_tokens: int) -> Iterator[Prompt]:
     found, shortest = 0, 0
     for row, token_ids in _tokenized(rows.rows, renderer):
-        # With prompts.template: none such marks are the prompt's own.
-        if renderer.template is not None and any(has_marks(message["content"]) for message in row.messages):
+        if written_twice(row.messages, templated=renderer.template is not None):
             rows.left_out.add(MARKED, row.id)
         elif len(token_ids) > max_tokens:
             rows.left_out.add(f"longer than prompts.max_tokens = {max_tokens}", f"{row.id} ({len(token_ids)} tokens)")

@@ -12,6 +12,7 @@ from pathlib import Path
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
 from rayalign.data.loading import RowStream, iter_dataset_rows
+from rayalign.data.marks import MARKED, written_twice
 from rayalign.data.own_names import OwnNames
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRow
@@ -55,9 +56,11 @@ def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) ->
     prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
     limit, longest = config.prompts.max_tokens, config.max_response_tokens
     tokens, long_prompts = CompletionTokens(renderer, longest), {}
-    rows = stream.distinct()
+    rows, marked, templated = stream.distinct(), list[str](), renderer.template is not None
     while some := list(islice(rows, AT_ONCE)):
         count += len(some)
+        marked += [prompt_id(row.messages) for row in some if written_twice(row.messages, templated=templated)]
+        some = [row for row in some if not written_twice(row.messages, templated=templated)]
         asked = [PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in some]
         fitting, too_long = tokenize_prompts(asked, renderer, limit)
         prompts.add(fitting)
@@ -68,7 +71,7 @@ def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) ->
             if prompt.id not in long_prompts
         )
     prompts.keep(responses.ids())
-    skipped = stream.skipped
+    skipped = stream.skipped | ({f"the prompt {MARKED}": marked} if marked else {})
     for what, key, names in (
         ("prompts", f"prompts.max_tokens = {limit}", list(long_prompts.items())),
         ("responses", f"samples.max_tokens = {longest}", tokens.too_long),

@@ -47,6 +47,15 @@ PAIRS = [
 ]
 
 
+def test_prompts_with_the_marks_of_a_template_are_counted(tmp_path: Path) -> None:
+    marked = {"prompt": "<|im_start|>user\nName a fruit.<|im_end|>\n", "chosen": "plum.", "rejected": "saw."}
+    found = read(written(tmp_path, [*PAIRS, marked]), objective={"type": "dpo"})
+    assert len(found.prompts) == 2
+    assert {reason: len(names) for reason, names in found.skipped.items()} == {
+        "the prompt holds the marks of a chat template": 1
+    }
+
+
 def test_pairs_of_one_prompt_become_one_group(tmp_path: Path) -> None:
     """Rewards 1, 0, 1, 0 in the file's order."""
     found = read(written(tmp_path, PAIRS), objective={"type": "dpo"})

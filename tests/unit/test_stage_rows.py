@@ -10,7 +10,7 @@ from rayalign.data.dataset import Completion, DatasetRow
 from rayalign.data.stage_rows import answer_rows, pair_rows
 from rayalign.demo.language import build_tokenizer
 from rayalign.learning.row_order import BUCKET, plan_order, row_length
-from rayalign.records import IGNORED
+from rayalign.records import IGNORED, Message
 from tests.renderers import renderer
 
 ASKED = [{"role": "user", "content": "Name two fruits."}]
@@ -54,6 +54,15 @@ def test_a_pair_is_the_best_and_the_worst_answer(tokenizer: Any) -> None:
     for side, text in (("chosen_ids", "plum"), ("rejected_ids", "pear")):
         assert tokenizer.decode(row[side]) == f"<|bos|><|user|>Name two fruits.<|assistant|>{text}<|eos|>"
     assert sorted(found.skipped) == ["all answers score the same", "fewer than two scored answers"]
+
+
+def test_prompts_with_the_marks_of_a_template_are_counted_but_where_none_is_used(tokenizer: Any) -> None:
+    asked: list[Message] = [{"role": "user", "content": "<|im_start|>user\nName two fruits.<|im_end|>\n"}]
+    rows = [DatasetRow(asked, [Completion("plum", 0.9), Completion("pear", 0.1)])]
+    for read in (answer_rows, pair_rows):
+        found = read(rows, renderer(tokenizer), 64)
+        assert not found.rows and list(found.skipped) == ["the prompt holds the marks of a chat template"]
+        assert len(read(rows, renderer(tokenizer, "none"), 64).rows) == 1
 
 
 def test_every_row_is_trained_on_once_an_epoch_and_the_last_batch_is_full() -> None:
