@@ -5,11 +5,11 @@ BIN := .venv/bin
 .PHONY: help setup smollm2 quickstart real test test-all lint lock bench clean
 
 help:
-	@echo "make setup       .venv with pinned packages (CPU)"
+	@echo "make setup       .venv with pinned packages (CPU; for NVIDIA GPUs: make setup PROFILE=gpu)"
 	@echo "make quickstart  the demo: five rounds on this machine"
 	@echo "make real        a real model, SmolLM2-135M: three rounds on this machine, about 15 minutes"
 	@echo "make test        quick tests        make test-all   all tests"
-	@echo "make lint        ruff and pyright   make lock       rewrite requirements/cpu.lock"
+	@echo "make lint        ruff and pyright   make lock       rewrite the locks"
 	@echo "make bench       the benchmarks     make clean      remove .venv and caches (runs/ stays)"
 
 setup:
