@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
+from rayalign.stopping import stoppable
 from rayalign.store.cache import cache_folder
 
 GIB = 2**30
@@ -45,8 +46,16 @@ class Check:
         return f"{line}  ->  {self.remedy}" if self.remedy else line
 
 
-def diagnose(say: Callable[[str], object] = print) -> int:
-    """Print every check and return the exit code: 0 if rayalign can run here, 2 if something required is missing."""
+def diagnose(say: Callable[[str], object] = print, *, gpu: bool = False) -> int:
+    """Print every check and return the exit code: 0 if rayalign can run here, 2 if something required is missing.
+
+    Args:
+        gpu: try the parts of a round on the GPU instead.
+    """
+    if gpu:
+        from rayalign.commands.doctor_gpu import diagnose_gpu
+
+        return stoppable(diagnose_gpu)(say)
     missing = 0
     for check in checks():
         say(str(check))

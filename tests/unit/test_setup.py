@@ -38,7 +38,11 @@ def set_up(root: Path, profile: str | None) -> tuple[subprocess.CompletedProcess
     """What `make setup` says, and what it asked of Python and uv."""
     calls = root.parent / "calls"
     calls.write_text("")
-    plain = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "UV_", "PROFILE", "MAKE", "MFLAGS"))}
+    plain = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("PIP_", "UV_", "PROFILE", "MAKE", "MFLAGS"))
+    }
     settings = {"PYTHON": str(root.parent / "python3.11"), "CALLS": str(calls), "PIP_FIND_LINKS": "/wheels"}
     command = ["make", "--no-print-directory", "setup", *([f"PROFILE={profile}"] if profile else [])]
     done = subprocess.run(command, cwd=root, env=plain | settings, capture_output=True, text=True)
@@ -82,9 +86,7 @@ def test_the_cpu_profile_is_the_default_and_takes_torch_first(project: Path) -> 
     [("gpu", True, "cpu"), ("cpu", True, "gpu"), (None, True, "gpu"), ("gpu", False, "cpu")],
     ids=["gpu, cpu asked", "cpu, gpu asked", "of before the profiles, gpu asked", "half-made gpu, cpu asked"],
 )
-def test_an_environment_of_another_profile_is_refused(
-    project: Path, held: str | None, stamp: bool, asked: str
-) -> None:
+def test_an_environment_of_another_profile_is_refused(project: Path, held: str | None, stamp: bool, asked: str) -> None:
     make_environment(project, profile=held, stamp=stamp)
     before = sorted(path.relative_to(project) for path in (project / ".venv").rglob("*"))
     done, calls = set_up(project, asked)
