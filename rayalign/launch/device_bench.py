@@ -68,6 +68,7 @@ class Bench:
                 "sampling": {"responses": responses, "max_tokens": answer},
                 "scoring": [{"type": "rule", "function": "demo"}],
                 "objective": {"type": "nca"},
+                "training": {"learning_rate": 1e-3, "tokens_per_micro_batch": 4096},
                 "sync": {"mode": "adapter"},
                 "cluster": {"generators": {"gpus": gpus}, "learner": {"gpus": gpus}},
             }
