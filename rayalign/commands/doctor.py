@@ -105,7 +105,7 @@ def _engine() -> Check:
     found = [f"{name} {installed}" for name in ENGINES if (installed := _version(name))]
     if not found:
         return Check(
-            "missing", "vLLM", "not installed", f"{SETUP} (CPU), or on a GPU machine: pip install 'rayalign[gpu]'"
+            "missing", "vLLM", "not installed", f"{SETUP} (CPU), or on a GPU machine: make setup PROFILE=gpu"
         )
     if len(found) > 1:
         return Check("warn", "vLLM", " and ".join(found), "they overwrite each other's files: uninstall one")
