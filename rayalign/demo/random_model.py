@@ -44,7 +44,7 @@ def make_random_model(folder: Path, sizes: Sizes, context: int, dtype: str) -> P
     """
     words = [*SPECIAL, *(f"w{i}" for i in range(sizes.vocabulary - len(SPECIAL)))]
     backend = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    backend.pre_tokenizer = WhitespaceSplit()
     backend.add_special_tokens(list(SPECIAL))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>"
@@ -64,7 +64,10 @@ def make_random_model(folder: Path, sizes: Sizes, context: int, dtype: str) -> P
         eos_token_id=1,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    # transformers' own `to` is wrapped in a way that type checkers cannot call.
+    torch.nn.Module.to(model, getattr(torch, dtype))
+    model.save_pretrained(folder)
     return folder
 
 
