@@ -31,7 +31,7 @@ class Sizes:
 
 
 SMALL = Sizes(128, 256, 2, 2, 1, 256, SPREAD)
-"""0.3M parameters; heads of 64, which every engine takes."""
+"""0.4M parameters; heads of 64, which every engine takes."""
 LARGE = Sizes(1536, 4096, 16, 12, 4, 32000, 0.02)
 """0.5B parameters: a billion bytes in bfloat16, which a GPU of 8 GiB holds with an engine's or a learner's rest."""
 
