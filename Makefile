@@ -2,14 +2,15 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help setup smollm2 quickstart real test test-all lint lock bench clean
+.PHONY: help setup smollm2 quickstart real test test-all test-gpu lint lock bench clean
 
 help:
-	@echo "make setup       .venv with pinned packages (CPU)"
+	@echo "make setup       .venv with pinned packages (CPU; for NVIDIA GPUs: make setup PROFILE=gpu)"
 	@echo "make quickstart  the demo: five rounds on this machine"
 	@echo "make real        a real model, SmolLM2-135M: three rounds on this machine, about 15 minutes"
 	@echo "make test        quick tests        make test-all   all tests"
-	@echo "make lint        ruff and pyright   make lock       rewrite requirements/cpu.lock"
+	@echo "make test-gpu    the tests that need an NVIDIA GPU, after make setup PROFILE=gpu"
+	@echo "make lint        ruff and pyright   make lock       rewrite the locks"
 	@echo "make bench       the benchmarks     make clean      remove .venv and caches (runs/ stays)"
 
 setup:
@@ -26,10 +27,13 @@ real: smollm2
 
 # Two processes, each with whole files in the order of the folders: the long ones, which start Ray and vLLM, come first.
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: smollm2
 	$(BIN)/python -m pytest
+
+test-gpu: setup
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 lint: setup
 	$(BIN)/ruff check .

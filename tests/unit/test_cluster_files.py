@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit import cluster_checks
+from tests.unit import cluster_checks, launch_checks
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"
 UP = ("aws.yaml", "gcp.yaml")
+SKY = "skypilot.yaml"
 KUBERAY = ("kuberay/raycluster.yaml", "kuberay/rayjob.yaml")
-SCRIPTS = ("local/lib.sh", "local/up.sh", "local/down.sh")
+SCRIPTS = ("local/lib.sh", "local/up.sh", "local/down.sh", "node.sh", "slurm.sbatch")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -27,16 +28,18 @@ def load(name: str) -> dict[str, Any]:
 def problems(name: str, document: dict[str, Any]) -> list[str]:
     if name in UP:
         return cluster_checks.ray_up(document)
+    if name == SKY:
+        return launch_checks.sky(document, ROOT)
     if name == "kuberay/rayjob.yaml":
         return cluster_checks.ray_job(document, ROOT)
     return cluster_checks.ray_cluster(document)
 
 
 def test_every_yaml_is_checked() -> None:
-    assert {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*.yaml")} == {*UP, *KUBERAY}
+    assert {path.relative_to(CLUSTER).as_posix() for path in CLUSTER.rglob("*.yaml")} == {*UP, *KUBERAY, SKY}
 
 
-@pytest.mark.parametrize("name", [*UP, *KUBERAY])
+@pytest.mark.parametrize("name", [*UP, *KUBERAY, SKY])
 def test_file_is_sound(name: str) -> None:
     assert problems(name, load(name)) == []
 
@@ -45,7 +48,7 @@ def test_rayjob_has_the_cluster_of_raycluster() -> None:
     assert load("kuberay/rayjob.yaml")["spec"]["rayClusterSpec"] == load("kuberay/raycluster.yaml")["spec"]
 
 
-@pytest.mark.parametrize("name", [*UP, *KUBERAY, *SCRIPTS, "README.md", "kuberay/Dockerfile"])
+@pytest.mark.parametrize("name", [*UP, *KUBERAY, SKY, *SCRIPTS, "README.md", "Dockerfile"])
 def test_file_fits_a_reader(name: str) -> None:
     lines = (CLUSTER / name).read_text().splitlines()
     assert len(lines) <= 300

@@ -21,6 +21,7 @@ CLASSES = {
     "StoreError": (ValueError, 3),
     "PlacementError": (RuntimeError, 2),
     "ClusterError": (ConnectionError, 2),
+    "DeviceError": (RuntimeError, 1),
     "AdapterVersionError": (RuntimeError, 1),
     "ActorFailedError": (RuntimeError, 3),
     "StageTimeoutError": (TimeoutError, 3),
