@@ -19,6 +19,7 @@ from rayalign.records import (
     SHARD_PROMPTS,
     Adapter,
     AdapterFiles,
+    Expected,
     Groups,
     Prompt,
     ReplicaState,
@@ -123,6 +124,9 @@ class FakeGenerator:
 
     def under_way(self) -> int:
         return 0
+
+    def expect(self, expected: Expected) -> None:
+        self.expected = expected
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         version = self.serves(adapter.version)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayalign.actors.autoscaler import told_of_demand
 from rayalign.actors.cluster import Cluster, check_nodes, connected
 from rayalign.actors.generator import RayGenerator
 from rayalign.actors.groups import RayGroupBuilder
@@ -77,7 +78,8 @@ def _start(
 ) -> Actors:
     """Start all actors and wait for all; `started` ends them, the last one first."""
     placement, logs = site.placement, str(site.logs)
-    with reporter.stage("start actors", 0, 2 + bool(config.scoring)) as progress:
+    stage = reporter.stage("start actors", 0, 2 + bool(config.scoring))
+    with told_of_demand(reporter.say), stage as progress:
         learner = RayLearner(
             site.model,
             config,
