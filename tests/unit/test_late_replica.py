@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +13,20 @@ import pytest
 from rayalign.actors import generator as generator_module
 from rayalign.actors.generator import RayGenerator
 from rayalign.errors import SyncError
-from rayalign.records import Adapter, AdapterFiles, Expected, ReplicaState, TokenSequence
-from tests.fakes import make_config
+from rayalign.loop.adapter_sync import AdapterSync
+from rayalign.records import (
+    ADAPTER_WEIGHTS,
+    Adapter,
+    AdapterFiles,
+    Expected,
+    ReplicaState,
+    SamplingPlan,
+    SavedAdapter,
+    Shard,
+    TokenSequence,
+)
+from rayalign.store.run_dir import RunDir
+from tests.fakes import FakeGenerator, FakeLearner, Fuse, make_config, make_prompts
 
 BASE = Adapter.base("b" * 64)
 FIRST = Adapter(1, "adapter", "a" * 64, "b" * 64, 0)
@@ -86,3 +100,25 @@ def test_a_version_that_changes_while_it_joins_is_held_too(generator: RayGenerat
     assert entry.send(ReplicaState("generator-1", 0, None)) == ("hold", 1, FILES)
     with pytest.raises(StopIteration):
         entry.send(ReplicaState("generator-1", 1, "a" * 64))
+
+
+def test_what_is_expected_is_what_was_proven_last(tmp_path: Path) -> None:
+    """At version 0 from the start; after a proof that fails, still the version before."""
+    fuse = Fuse()
+    generator, learner = FakeGenerator(fuse), FakeLearner(RunDir(tmp_path), fuse)
+    plan = SamplingPlan(0, "train", 0, 1, 1.0, 1.0, 8)
+    sync = AdapterSync(generator, learner, Shard(0, tuple(make_prompts(4, "x"))), plan, tolerance=0.02)
+    sync.start(SavedAdapter.base("b" * 64))
+    assert generator.expected.version == 0 and generator.expected.limit == 0.02
+    sha256 = hashlib.sha256(b"w").hexdigest()
+    files = AdapterFiles(1, sha256, {ADAPTER_WEIGHTS: b"w"})
+    new = SavedAdapter(Adapter(1, "adapter", sha256, "b" * 64, 0), files)
+    generator.serves = lambda _: 0
+    with pytest.raises(SyncError, match=r"sync\.tolerance"):
+        sync.sync(new)
+    assert generator.expected.version == 0
+    generator.serves = lambda version: version
+    sync.sync(new)
+    expected = generator.expected
+    assert expected.version == 1
+    assert generator.logps(expected.sequences, new.record)["generator-0"] == expected.logps
