@@ -14,7 +14,7 @@ from rayalign.actors.autoscaler import pending_demand
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import Pool, Say
+from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.records import (
@@ -106,6 +106,7 @@ class RayGenerator:
         *,
         cpus: float,
         say: Say,
+        note: Note = ignore,
         label_selector: dict[str, str] | None = None,
     ) -> None:
         gpus = config.cluster.generators.gpus
@@ -133,6 +134,7 @@ class RayGenerator:
             timeout_s=config.limits.sample_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
+            note=note,
             entry=self._entry,
             idle_s=size.idle_s,
             waits_for=pending_demand,

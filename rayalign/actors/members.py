@@ -26,6 +26,8 @@ from rayalign.records import JsonObject
 
 Say = Callable[[str], None]
 """Tells the user one line."""
+Note = Callable[..., None]
+"""Takes the name of an event and its fields, for the log of the run."""
 Entry = Generator[ObjectRef[Any], Any, None]
 """What a replica has to answer before it gets work: yields the calls one by one and is sent their answers."""
 
@@ -65,6 +67,7 @@ class Members(Generic[H]):
         most: replicas that it asks for.
         start_timeout_s: how long it may be without any replica, or at the start with fewer than `least`.
         say: told when a replica is lost, or comes late.
+        note: told of every replica that joins, is lost or is sent away.
         entry: what a replica must answer, after `describe`, before it gets work.
         waits_for: what the cluster still has to bring, for messages.
     """
@@ -78,13 +81,15 @@ class Members(Generic[H]):
         *,
         start_timeout_s: float,
         say: Say,
+        note: Note,
         entry: Callable[[H], Entry] | None,
         waits_for: Callable[[], str] = str,
     ) -> None:
         self.name = name
         self.least = least
         self.closed = False
-        self._make, self._say, self._entry, self._waits_for = make, say, entry, waits_for
+        self._make, self._say, self._note = make, say, note
+        self._entry, self._waits_for = entry, waits_for
         self._start_timeout_s = start_timeout_s
         self._lock = threading.RLock()
         self._entering: dict[ObjectRef[Any], Member[H]] = {}
@@ -153,6 +158,7 @@ class Members(Generic[H]):
                 raise self.ended() from death
             if member.handle is handle and member.ready:
                 member.doubted = True
+                self._tell(member, "lost")
                 self._enter(member)
                 if not self.ready:
                     self._empty_since = time.monotonic()
@@ -212,8 +218,10 @@ class Members(Generic[H]):
         member.doubted, member.failures = False, 0
         self._empty_since = None
         self._started = self._started or len(self.ready) >= self.least
+        took = time.monotonic() - member.began
+        self._tell(member, "joined", address=described["address"], seconds=round(took, 3))
         if late:
-            where, took = described["address"], time.monotonic() - member.began
+            where = described["address"]
             self._say(f"{self.name}-{member.index} joins from {where} after {took:.0f} s")
 
     def _gone(self, member: Member[H], death: Exception) -> None:
@@ -234,6 +242,10 @@ class Members(Generic[H]):
 
     def _away(self, member: Member[H]) -> None:
         self._entering = {ref: other for ref, other in self._entering.items() if other is not member}
+        self._tell(member, "sent away")
         if member.handle is not None:
             end(member.handle)
         member.handle, member.entry, member.ready = None, None, False
+
+    def _tell(self, member: Member[H], state: str, **fields: object) -> None:
+        self._note("replica", name=f"{self.name}-{member.index}", state=state, **fields)

@@ -28,7 +28,7 @@ from ray import ObjectRef
 from ray.exceptions import GetTimeoutError
 
 from rayalign.actors.handles import Replica, answer_of, await_done, end, first_done, reason
-from rayalign.actors.members import DEATHS, Entry, Member, Members, Say
+from rayalign.actors.members import DEATHS, Entry, Member, Members, Note, Say
 from rayalign.actors.pool_map import MAX_TRIES, PoolMap
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
@@ -43,6 +43,10 @@ R = TypeVar("R")
 H = TypeVar("H", bound=Replica)
 
 
+def ignore(*_: object, **__: object) -> None:
+    """The log of nobody."""
+
+
 class Pool(Generic[H]):
     """Replicas of an actor.
 
@@ -54,6 +58,7 @@ class Pool(Generic[H]):
         timeout_s: limit of one call, from its dispatch.
         start_timeout_s: how long the pool waits where it cannot work: for a node and for the start of a replica.
         say: told when a replica is lost, or comes late.
+        note: told the same and more, for the log of the run.
         entry: what a replica has to answer, after `describe`, before it gets work.
         idle_s: replicas beyond `least` are sent away when the pool had no items for so long; null keeps them.
         waits_for: what the cluster still has to bring, for messages.
@@ -69,6 +74,7 @@ class Pool(Generic[H]):
         timeout_s: float,
         start_timeout_s: float,
         say: Say,
+        note: Note = ignore,
         entry: Callable[[H], Entry] | None = None,
         idle_s: float | None = None,
         waits_for: Callable[[], str] = str,
@@ -78,8 +84,17 @@ class Pool(Generic[H]):
         self._start_timeout_s, self._idle_s = start_timeout_s, idle_s
         self._maps: list[PoolMap[Any, Any, H]] = []
         self._idle: threading.Timer | None = None
+        self.note = note
         self.members = Members(
-            name, make, least, most or least, start_timeout_s=start_timeout_s, say=say, entry=entry, waits_for=waits_for
+            name,
+            make,
+            least,
+            most or least,
+            start_timeout_s=start_timeout_s,
+            say=say,
+            note=note,
+            entry=entry,
+            waits_for=waits_for,
         )
 
     @property

@@ -49,6 +49,31 @@ class _Call(Generic[T, H]):
     """How many calls the replica could have at once."""
 
 
+@dataclass(slots=True)
+class _Use:
+    """How busy the replicas that were ready were, while there were items for them."""
+
+    most: int = 0
+    busy_s: float = 0.0
+    there_s: float = 0.0
+    _since: float | None = None
+    _busy: int = 0
+    _there: int = 0
+
+    def note(self, busy: set[int], there: int, more: bool) -> None:
+        """From now on: which replicas have calls, how many are ready, and whether there are items for them."""
+        now = time.monotonic()
+        if self._since is not None:
+            self.busy_s += (now - self._since) * self._busy
+            self.there_s += (now - self._since) * self._there
+        self._since, self._busy, self._there = (now if more else None), min(len(busy), there), there
+        self.most = max(self.most, there)
+
+    @property
+    def share(self) -> float:
+        return self.busy_s / self.there_s if self.there_s else 1.0
+
+
 class PoolMap(Generic[T, R, H]):
     """The items still to come, those that wait for a replica, and the calls in flight."""
 
@@ -66,12 +91,14 @@ class PoolMap(Generic[T, R, H]):
         self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
         self._heard: dict[int, float] = {}
         """When a replica last answered."""
+        self._use = _Use()
 
     def results(self) -> Iterator[tuple[T, R]]:
         """Items with their answers, until all are answered or the pool is closed."""
         members = self._pool.members
         while not self._pool.closed and not self._done:
             self._fill()
+            self._use.note({call.member.index for call in self._calls.values()}, len(members.ready), self._more)
             if waits := [*self._calls, *members.entering]:
                 # While items may still come, look often: a replica may be free for one.
                 for ref in first_done(waits, LOOK_S if not self._source.exhausted else POLL_S):
@@ -82,14 +109,20 @@ class PoolMap(Generic[T, R, H]):
             self._check_overdue()
         if self._pool.closed:
             raise members.ended()
+        use = {"replicas": self._use.most, "utilisation": round(self._use.share, 4)}
+        self._pool.note("pool", name=self._pool.name, what=self._what, **use)
 
     def stop(self, wait_s: float = 0) -> None:
         """Read no further; the thread that reads gets `wait_s` to end."""
         self._source.close(wait_s)
 
     @property
+    def _more(self) -> bool:
+        return not self._source.exhausted or bool(self._waiting)
+
+    @property
     def _done(self) -> bool:
-        return self._source.exhausted and not self._waiting and not self._calls
+        return not self._more and not self._calls
 
     def _fill(self) -> None:
         """Give the least busy replicas work, as long as there is some and they may have more."""

@@ -17,7 +17,7 @@ from rayalign.actors.handles import Method, Replica
 from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.members import DEATHS
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import Pool, Say
+from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
@@ -124,6 +124,7 @@ class RayScorer:
         *,
         cpus: float,
         say: Say,
+        note: Note = ignore,
     ) -> None:
         self._limits = config.limits
         self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
@@ -152,6 +153,7 @@ class RayScorer:
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
+            note=note,
             idle_s=size.idle_s,
             waits_for=pending_demand,
         )

@@ -100,6 +100,7 @@ def _start(
                 run_dir.cache,
                 cpus=placement.scorer,
                 say=reporter.say,
+                note=reporter.event,
             )
             started.callback(scorer.close)
         selector = placement.generator_labels
@@ -107,7 +108,13 @@ def _start(
             # Only now is it known on which nodes the learner's workers are.
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
         generator = RayGenerator(
-            site.model, config, logs, cpus=placement.generator, say=reporter.say, label_selector=selector
+            site.model,
+            config,
+            logs,
+            cpus=placement.generator,
+            say=reporter.say,
+            note=reporter.event,
+            label_selector=selector,
         )
         started.callback(generator.pool.close)
         described: list[JsonObject] = []

@@ -39,7 +39,9 @@ def test_a_slow_replacement_is_waited_for_by_nobody(clock: Clock, least: int, mo
     def start(i: int, before: int) -> Replica:
         return Replica(clock, i, 60 + 5 if before == 2 else 0, 5.5 if before == 1 else math.inf)
 
-    pool, made, said = make_pool(clock, start, least, most)
+    events: list[dict[str, Any]] = []
+    note = lambda event, **fields: events.append({"event": event, **fields})  # noqa: E731
+    pool, made, said = make_pool(clock, start, least, most, note=note)
     pool.ready()
     answered = [answer for _, answer in pool.map("work", ask, range(200))]
     assert sorted(answered) == list(range(200))
@@ -47,6 +49,10 @@ def test_a_slow_replacement_is_waited_for_by_nobody(clock: Clock, least: int, mo
     assert longest_idle(first) <= 1 and longest_idle(late) <= 1
     assert late.begun[0] == pytest.approx(65.5, abs=1)
     assert len(first.begun) > 100 and len(late.begun) > 40 and len(lost.begun) <= 8
+    joined = [(one["name"], one["state"]) for one in events if one["event"] == "replica"]
+    assert joined == [(f"fake-{i}", state) for i, state in ((0, "joined"), (1, "joined"), (1, "lost"), (1, "joined"))]
+    assert events[-1].pop("utilisation") >= 0.9
+    assert events[-1] == {"event": "pool", "name": "fake", "what": "work", "replicas": 2}
     assert said[-2:] == ["fake-1 died: starting it again", "fake-1 joins from node-1 after 60 s"]
 
 
