@@ -80,15 +80,7 @@ def _start(
     placement, logs = site.placement, str(site.logs)
     stage = reporter.stage("start actors", 0, 2 + bool(config.scoring))
     with told_of_demand(reporter.say), stage as progress:
-        learner = RayLearner(
-            site.model,
-            config,
-            run_dir.root,
-            run_dir.root / "logs" / "ray_train",
-            logs,
-            cpus=placement.learner,
-            label_selector=placement.learner_labels,
-        )
+        learner = _learner(config, run_dir, site)
         started.callback(learner.close)
         scorer: RayScorer | Unscored = Unscored()
         if config.scoring:
@@ -125,6 +117,18 @@ def _start(
             if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
                 part.try_out(inputs.holdout)
     return Actors(generator, scorer, learner, described)
+
+
+def _learner(config: RunConfig, run_dir: RunDir, site: Site) -> RayLearner:
+    return RayLearner(
+        site.model,
+        config,
+        run_dir.root,
+        run_dir.root / "logs" / "ray_train",
+        str(site.logs),
+        cpus=site.placement.learner,
+        label_selector=site.placement.learner_labels,
+    )
 
 
 def _run_of(

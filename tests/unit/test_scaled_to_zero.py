@@ -90,3 +90,40 @@ def test_a_head_without_a_type_is_looked_up(case: str, monkeypatch: pytest.Monke
         with pytest.raises(PlacementError, match="asks for 2 GPUs and the cluster has 0, and no autoscaler") as caught:
             place(on_gpus(), cluster)
         assert caught.value.exit_code == 2
+
+
+def brought(name: str, config: RunConfig) -> dict[str, int]:
+    """What Ray's own autoscaler brings of a `ray up` file's node types, for all that a run asks for at once."""
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.autoscaler.v2.utils import ResourceRequestUtil
+    from ray.core.generated.autoscaler_pb2 import GangResourceRequest
+    from ray.core.generated.common_pb2 import LABEL_OPERATOR_IN
+
+    def asked(cpus: float, gpus: float, labels: dict[str, str]) -> Any:
+        selector = [(key, LABEL_OPERATOR_IN, [value]) for key, value in labels.items()]
+        return ResourceRequestUtil.make({"CPU": cpus, "GPU": gpus}, label_selectors=[selector])
+
+    placement = place(config, seen(up_head(name)))
+    assert placement.generator_labels and placement.learner_labels
+    file = AutoscalingConfig(yaml.safe_load((ROOT / name).read_text()), skip_content_hash=True)
+    generators = [asked(placement.generator, 1, placement.generator_labels)] * config.cluster.generators.max
+    learner = GangResourceRequest(requests=[asked(placement.learner, 1, placement.learner_labels)])
+    reply = ResourceDemandScheduler().schedule(
+        SchedulingRequest(
+            disable_launch_config_check=True,
+            node_type_configs=file.get_node_type_configs(),
+            max_num_nodes=file.get_max_num_nodes(),
+            resource_requests=ResourceRequestUtil.group_by_count(generators),
+            gang_resource_requests=[learner],
+        )
+    )
+    assert not reply.infeasible_resource_requests and not reply.infeasible_gang_resource_requests
+    return {launch.instance_type: launch.count for launch in reply.to_launch}
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml"])
+def test_the_autoscaler_brings_a_node_for_each_replica_that_may_join(name: str) -> None:
+    """On the node types that the labels name, though both have the same GPU and CPUs."""
+    assert brought(name, on_gpus(max=4)) == {"generator": 4, "learner": 1}
+    assert brought(name, on_gpus()) == {"generator": 1, "learner": 1}
