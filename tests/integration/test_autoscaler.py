@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rayalign.store.event_log import read_events
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import read_parquet
 from tests.integration.fake_cloud import FakeCloud
@@ -68,4 +69,10 @@ def test_grows_from_zero_loses_a_node_and_shrinks(
     assert len(keys) == len(set(keys)) == PROMPTS * RESPONSES
     assert {row["adapter_version"] for row in rows} == {0}
     assert RunDir(tmp_path / "quickstart").round(1).finished
+    events = list(read_events(tmp_path / "quickstart" / "metrics.jsonl"))
+    sampled = [one for one in events if (one["event"], one.get("what")) == ("pool", "sample") and one["replicas"] == 3]
+    assert sampled and min(one["utilisation"] for one in sampled) >= 0.9
+    states = [one["state"] for one in events if one["event"] == "replica" and one["name"].startswith("generator")]
+    assert states.count("joined") >= 4 and "lost" in states and "sent away" in states
+    assert "Replicas, by seconds since the start" in (tmp_path / "quickstart" / "report.html").read_text()
     wait_for(lambda: not cloud.nodes("generator") and not cloud.nodes("learner"), 120)
