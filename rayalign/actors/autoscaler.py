@@ -7,6 +7,7 @@ come is read from what an autoscaler leaves behind: a node that was started as o
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,8 @@ REPORT = b"__autoscaling_status"
 """Where the monitor of an autoscaler v1 reports."""
 REPORT_WAIT_S = 12
 """A monitor first reports so long after its cluster's start, whether there is an autoscaler or not."""
+UNTYPED = re.compile(r"node_[0-9a-f]+")
+"""What a monitor without an autoscaler calls a node's type: after the node itself."""
 LOOK_S = 10.0
 SHOWN = ("CPU", "GPU")
 
@@ -36,9 +39,7 @@ def may_grow(nodes: Sequence[JsonObject]) -> bool:
     """
     if any(NODE_TYPE_LABEL in node.get("Labels", {}) for node in nodes):
         return True
-    # Without an autoscaler, or with one of version 2, a monitor names every node's type after the node itself.
-    alone = {f"node_{node['NodeID']}" for node in nodes}
-    return any(kind not in alone for kind in _reported().get("active_nodes", {}))
+    return not all(UNTYPED.fullmatch(kind) for kind in _reported().get("active_nodes", {}))
 
 
 def _reported() -> JsonObject:

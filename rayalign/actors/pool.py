@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 import ray
 from ray import ObjectRef
-from ray.exceptions import GetTimeoutError
+from ray.exceptions import GetTimeoutError, RayError
 
 from rayalign.actors.handles import Replica, answer_of, await_done, end, first_done, reason
 from rayalign.actors.members import DEATHS, Entry, Member, Members, Note, Say
@@ -121,6 +121,7 @@ class Pool(Generic[H]):
         Args:
             what: the method's name, for messages.
         """
+        last: RayError | None = None
         for _ in range(MAX_TRIES):
             calls = [(member, member.handle, ask(member.handle)) for member in self._some() if member.handle]
             answers: dict[str, R] = {}
@@ -134,7 +135,7 @@ class Pool(Generic[H]):
                 return answers
         raise ActorFailedError(
             f"every {self.name} replica died of {what}, {MAX_TRIES} times",
-            reason(last),
+            reason(last) if last else "they were lost one after the other",
             f"see logs/{self.name}-*.log; the run can be resumed",
         ) from last
 
@@ -164,7 +165,8 @@ class Pool(Generic[H]):
 
     def close(self) -> None:
         """Let every replica tidy up, then end it; a `map` that is under way in another thread ends too."""
-        self._keep()
+        if self._idle is not None:
+            self._idle.cancel()
         replicas = self.members.close()
         farewells = [replica.close.remote() for replica in replicas]
         if farewells:

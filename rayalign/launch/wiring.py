@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def _start(
     """Start all actors and wait for all; `started` ends them, the last one first."""
     placement, logs = site.placement, str(site.logs)
     stage = reporter.stage("start actors", 0, 2 + bool(config.scoring))
-    with told_of_demand(reporter.say), stage as progress:
+    waits = told_of_demand(reporter.say) if site.cluster.shared else nullcontext()
+    with waits, stage as progress:
         learner = _learner(config, run_dir, site)
         started.callback(learner.close)
         scorer: RayScorer | Unscored = Unscored()
