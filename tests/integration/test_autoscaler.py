@@ -17,7 +17,7 @@ from tests.integration.fake_cloud import FakeCloud
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-PROMPTS, RESPONSES = 1280, 8
+PROMPTS, RESPONSES = 2560, 8
 SETTINGS = [
     "run.rounds=1", f"prompts.per_round={PROMPTS}", "prompts.holdout=32", f"sampling.responses={RESPONSES}",
     "evaluation.responses=1", "cluster.generators.min=1", "cluster.generators.max=3", "cluster.generators.idle_s=3",
