@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from ray import ObjectRef
-from ray.exceptions import ObjectLostError, RayActorError
+from ray.exceptions import ObjectLostError, RayActorError, RayError
 
 from rayalign.actors.handles import Replica, answer_of, end, reason
 from rayalign.errors import ActorFailedError, StageTimeoutError
@@ -151,7 +151,7 @@ class Members(Generic[H]):
             except StopIteration as done:
                 self._let_in(member, done.value)
 
-    def lost(self, member: Member[H], handle: H, death: Exception) -> None:
+    def lost(self, member: Member[H], handle: H, death: RayError) -> None:
         """A call of a replica died: it gets no more work until it has answered again, or another in its place."""
         with self._lock:
             if self.closed:
@@ -224,7 +224,7 @@ class Members(Generic[H]):
             where = described["address"]
             self._say(f"{self.name}-{member.index} joins from {where} after {took:.0f} s")
 
-    def _gone(self, member: Member[H], death: Exception) -> None:
+    def _gone(self, member: Member[H], death: RayError) -> None:
         """A replica on its way in died."""
         member.failures += 1
         if member.failures < MAX_STARTS:
