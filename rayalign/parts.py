@@ -13,6 +13,7 @@ from rayalign.records import (
     Adapter,
     AdapterFiles,
     EvalReport,
+    Expected,
     Groups,
     JsonObject,
     ReplicaState,
@@ -47,6 +48,10 @@ class Generator(Protocol):
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         """Per replica, the raw log-probability of every response token (nats), computed by that replica."""
+        ...
+
+    def expect(self, expected: Expected) -> None:
+        """What a replica that comes later has to show before it gets work, where it holds this version."""
         ...
 
 

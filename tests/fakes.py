@@ -20,6 +20,7 @@ from rayalign.records import (
     SHARD_PROMPTS,
     Adapter,
     AdapterFiles,
+    Expected,
     Groups,
     Prompt,
     ReplicaState,
@@ -124,6 +125,9 @@ class FakeGenerator:
 
     def under_way(self) -> int:
         return 0
+
+    def expect(self, expected: Expected) -> None:
+        self.expected = expected
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         version = self.serves(adapter.version)

@@ -19,6 +19,7 @@ from ray.exceptions import AuthenticationError, GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign import __version__
+from rayalign.actors.autoscaler import may_grow
 from rayalign.actors.handles import fetch
 from rayalign.actors.process import QUIET_ENV
 from rayalign.errors import ClusterError, InterruptedRunError, RunFolderError, StageTimeoutError
@@ -51,16 +52,20 @@ class Cluster:
     """What a run may use, seen when it starts."""
 
     nodes: tuple[Node, ...]
-    max_gpus: float
-    """GPUs of all nodes, those included that the autoscaler may still add."""
     shared: bool
     """A cluster that was there before the run and may have (or get) other machines; False for the run's own Ray."""
     driver_node: str = ""
     """The node of this process; the run ends with it."""
+    grows: bool = False
+    """It has an autoscaler, which may bring what is not there yet."""
 
     @property
     def cpus(self) -> float:
         return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
 
 
 @contextmanager
@@ -126,22 +131,13 @@ def _join(address: str) -> None:
 def _describe(*, shared: bool) -> Cluster:
     alive = [node for node in ray.nodes() if node["Alive"]]
     nodes = tuple(_node(node["Resources"], node) for node in alive)
-    gpus = sum(node.gpus for node in nodes)
     here = ray.get_runtime_context().get_node_id()
-    return Cluster(nodes, max(gpus, _autoscaled_gpus() if shared else 0), shared, here)
+    return Cluster(nodes, shared, here, grows=shared and may_grow(alive))
 
 
 def _node(resources: dict[str, float], node: JsonObject) -> Node:
     role = node.get("Labels", {}).get(ROLE_LABEL)
     return Node(node["NodeID"], node["NodeManagerAddress"], resources.get("CPU", 0), resources.get("GPU", 0), role)
-
-
-def _autoscaled_gpus() -> float:
-    """GPUs that the autoscaler's node types could bring in all; infinite where a node type has no upper bound."""
-    from ray._private.state import state
-
-    most = (state.get_max_resources_from_cluster_config() or {}).get("GPU", 0)
-    return float("inf") if most >= 2**31 - 1 else float(most)
 
 
 def check_nodes(cluster: Cluster, run_dir: RunDir) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from rayalign.actors.model_source import write_adapter
 from rayalign.actors.vllm_outputs import finished_requests, logps_of, sample_seed, to_sample
 from rayalign.actors.vllm_start import pack_head, start_vllm
 from rayalign.config.run import RunConfig
@@ -26,7 +27,6 @@ from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.merged import MergedWeights
 from rayalign.records import (
-    ADAPTER_WEIGHTS,
     AdapterFiles,
     Prompt,
     ReplicaState,
@@ -93,6 +93,11 @@ class Engine:
         started.result()
 
     # -- called from any thread
+
+    @property
+    def batch(self) -> int:
+        """How many sequences run at once."""
+        return self._engine.vllm_config.scheduler_config.max_num_seqs
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         """Serve `version` from now on: `files` as a LoRA under a new name, id and path, merged into the weights, or
@@ -269,7 +274,7 @@ class Engine:
             return None
         number = next(self._adapter_ids)
         folder = self._folder / f"v{files.version}-{files.sha256[:12]}-{number}"
-        sha256 = _write_adapter(folder, files)
+        sha256 = write_adapter(folder, files)
         self._check(files, sha256)
         lora = LoRARequest(folder.name, number, str(folder))
         if not self._engine.add_lora(lora):
@@ -290,11 +295,3 @@ def _settle(future: Future[T], action: Callable[[], T]) -> None:
         future.set_result(action())
     except Exception as error:
         future.set_exception(error)
-
-
-def _write_adapter(folder: Path, files: AdapterFiles) -> str:
-    """Write the files and return the checksum of the weights as read back from the disk."""
-    folder.mkdir(parents=True)
-    for name, content in files.files.items():
-        (folder / name).write_bytes(content)
-    return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import ray
 from ray import ObjectRef
 
-from rayalign.actors.handles import Method, Replica, fetch
+from rayalign.actors.autoscaler import pending_demand
+from rayalign.actors.handles import Method, Replica
+from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import Pool, Say
+from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.records import (
+    SHARD_PROMPTS,
     Adapter,
     AdapterFiles,
+    Expected,
     JsonObject,
     Prompt,
     ReplicaState,
@@ -24,8 +30,14 @@ from rayalign.records import (
     SamplingPlan,
     Shard,
     TokenSequence,
+    check_gap,
+    check_state,
 )
 
+MOST_IN_FLIGHT = 64
+"""Shards in one replica at most; each holds a thread of it."""
+FIRST_RATIO = 3.0
+"""Of the longest answer to the mean one, before any is there."""
 PROBE_S = 2.0
 """How long replicas may take to say how far they are, before their answer is not waited for."""
 
@@ -41,7 +53,7 @@ class GeneratorActor:
         self._engine = Engine(name, str(local_folder(model)), config, on_failure=die)
 
     def describe(self) -> JsonObject:
-        return describe_process(self._name)
+        return {**describe_process(self._name), "batch": self._engine.batch}
 
     def close(self) -> None:
         self._engine.close()
@@ -75,6 +87,14 @@ class GeneratorHandle(Replica, Protocol):
     def logps(self) -> Method[[Sequence[TokenSequence], int], list[list[float]]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What all replicas of a pool hold."""
+
+    adapter: Adapter
+    files: ObjectRef[AdapterFiles | None]
+
+
 class RayGenerator:
     """`Generator` over a pool of vLLM actors."""
 
@@ -86,15 +106,18 @@ class RayGenerator:
         *,
         cpus: float,
         say: Say,
+        note: Note = ignore,
         label_selector: dict[str, str] | None = None,
     ) -> None:
         gpus = config.cluster.generators.gpus
-        self._held: tuple[int, ObjectRef[AdapterFiles | None]] | None = None
+        self._held: Held | None = None
+        self._expected: Expected | None = None
+        self._one_at_a_time = config.loop.deterministic
         self._sync_timeout_s = config.limits.sync_timeout_s
         actor = ray.remote(GeneratorActor).options(
             num_cpus=cpus,
             num_gpus=gpus,
-            max_concurrency=8,
+            max_concurrency=MOST_IN_FLIGHT + 8,
             label_selector=label_selector,
             runtime_env=runtime_env(1, gpu=gpus > 0),
         )
@@ -102,44 +125,94 @@ class RayGenerator:
         def make(i: int) -> GeneratorHandle:
             return cast(GeneratorHandle, actor.remote(f"generator-{i}", model, config, log_folder))
 
+        size = config.cluster.generators
         self.pool = Pool(
             "generator",
             make,
-            config.cluster.generators.min,
+            size.min,
+            size.max,
             timeout_s=config.limits.sample_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
-            in_flight=1 if config.loop.deterministic else 2,
-            set_up=self._hold_again,
+            note=note,
+            entry=self._entry,
+            idle_s=size.idle_s,
+            waits_for=pending_demand,
         )
 
     def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
-        # Kept before it is sent: a replica that dies on the way is replaced by one that holds it.
-        version, put = self._held = (adapter.version, ray.put(files))
-        return self.pool.broadcast(
-            "hold", lambda replica: replica.hold.remote(version, put), timeout_s=self._sync_timeout_s
+        # Kept before it is sent: a replica that comes while it is under way comes with it.
+        held = self._held = Held(adapter, ray.put(files))
+        states = self.pool.broadcast(
+            "hold", lambda replica: replica.hold.remote(adapter.version, held.files), timeout_s=self._sync_timeout_s
         )
+        return list(states.values())
 
-    def _hold_again(self, replica: GeneratorHandle) -> None:
-        if self._held is not None:
-            fetch(replica.hold.remote(*self._held), self._sync_timeout_s)
+    def expect(self, expected: Expected) -> None:
+        self._expected = expected
+
+    def _entry(self, replica: GeneratorHandle) -> Entry:
+        """A replica that comes later, or in another's place, holds what the others hold and proves it as they did."""
+        proven = None
+        while (held := self._held) is not proven:
+            assert held is not None
+            state: ReplicaState = yield replica.hold.remote(held.adapter.version, held.files)
+            check_state(state, held.adapter)
+            if (expected := self._expected) is not None and expected.version == state.version:
+                logps = yield replica.logps.remote(expected.sequences, state.version)
+                check_gap(state.replica, expected, logps)
+            proven = held
 
     def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
         def ask(replica: GeneratorHandle, shard: Shard) -> ObjectRef[list[Sample]]:
             return replica.sample.remote(shard.prompts, plan, adapter.version)
 
-        for shard, samples in self.pool.map("sample", ask, shards):
+        def room(described: JsonObject) -> int:
+            return 1 if self._one_at_a_time else in_flight.shards(described["batch"])
+
+        in_flight = InFlight(plan.responses)
+        for shard, samples in self.pool.map("sample", ask, shards, room):
+            in_flight.note([len(sample.token_ids) for sample in samples])
             yield SampledShard(shard, samples)
 
     def under_way(self) -> int:
         asked = [replica.under_way.remote() for replica in self.pool.replicas]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_S)
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_S) if asked else ([], [])
         return sum(ray.get(done))
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
-        answers = self.pool.broadcast(
+        return self.pool.broadcast(
             "logps",
             lambda replica: replica.logps.remote(sequences, adapter.version),
             timeout_s=self._sync_timeout_s,
         )
-        return {f"generator-{i}": answer for i, answer in enumerate(answers)}
+
+
+class InFlight:
+    """How many shards a replica gets at once so that its engine's batch stays full.
+
+    A shard ends with its longest answer; until then its other places in the batch are for other shards' answers. So
+    what is in flight is to fill the batch as often as the longest answer is longer than the mean one, and one shard
+    more, while the driver sends the next.
+
+    Args:
+        responses: answers to each prompt.
+    """
+
+    def __init__(self, responses: int) -> None:
+        self._answers = SHARD_PROMPTS * responses
+        self._longest = self._mean = 0.0
+
+    def note(self, lengths: Sequence[int]) -> None:
+        """Take in the lengths of a shard's answers."""
+        if lengths:
+            self._longest += max(lengths)
+            self._mean += sum(lengths) / len(lengths)
+
+    def shards(self, batch: int) -> int:
+        """
+        Args:
+            batch: sequences that the engine runs at once.
+        """
+        ratio = self._longest / self._mean if self._mean else FIRST_RATIO
+        return min(MOST_IN_FLIGHT, math.ceil(ratio * batch / self._answers) + 1)

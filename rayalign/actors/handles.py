@@ -11,7 +11,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
@@ -58,11 +58,34 @@ def fetch(ref: ObjectRef[R], timeout_s: float | None = None) -> R:
         InterruptedRunError: this process was told to stop.
         Exception: what the call raised.
     """
+    await_done(ref, timeout_s)
+    return ray.get(ref)
+
+
+def await_done(ref: ObjectRef[R], timeout_s: float | None) -> None:
+    """Wait for a call, as `fetch` does, and leave what it gives or raised where it is."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while not first_done([ref], POLL_S):
         if deadline is not None and time.monotonic() >= deadline:
             raise GetTimeoutError(f"no answer in {timeout_s:g} s")
-    return ray.get(ref)
+
+
+def answer_of(ref: ObjectRef[R]) -> R:
+    """The answer of a replica's call that is done.
+
+    Raises:
+        RayActorError, ObjectLostError: the replica died.
+        Exception: what the method raised, and of ours what the constructor raised.
+    """
+    try:
+        return ray.get(ref)
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from error
+    except RayActorError as error:
+        # A constructor that raised it would raise it again in a replacement.
+        if ours := our_error(error):
+            raise ours from error
+        raise
 
 
 def first_done(refs: Sequence[ObjectRef[R]], timeout_s: float) -> list[ObjectRef[R]]:

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rayalign.actors.cluster import Cluster
 from rayalign.errors import ModelError
 from rayalign.learning.folders import digest_model, file_digests
+from rayalign.records import ADAPTER_WEIGHTS, AdapterFiles
 from rayalign.store.model_files import candidates, model_files
 
 PIECE_BYTES = 64 * 2**20
@@ -112,3 +113,11 @@ def _read_piece(path: str, start: int) -> bytes:
     with open(path, "rb") as file:
         file.seek(start)
         return file.read(PIECE_BYTES)
+
+
+def write_adapter(folder: Path, files: AdapterFiles) -> str:
+    """Write the files and return the checksum of the weights as read back from the disk."""
+    folder.mkdir(parents=True)
+    for name, content in files.files.items():
+        (folder / name).write_bytes(content)
+    return hashlib.sha256((folder / ADAPTER_WEIGHTS).read_bytes()).hexdigest()

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster
+from rayalign.config.cluster import ScorerPool
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
@@ -32,23 +33,28 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     """Shares of the cluster's logical CPUs, and whether generators and learner get different nodes.
 
     Raises:
-        PlacementError: the cluster has too few CPUs or GPUs, or only one node where two are asked for.
+        PlacementError: the cluster has too few CPUs or GPUs, or only one node where two are asked for, and no
+            autoscaler that may bring them.
     """
     _check_gpus(config, cluster)
     nodes = [node for node in cluster.nodes if node.cpus >= 2]
-    if not nodes:
+    if not nodes and not cluster.grows:
         raise PlacementError(
             f"no node has two logical CPUs ({', '.join(f'{node.cpus:g}' for node in cluster.nodes)})",
             "the actors of a node need one and Ray Data and Ray Train need another",
             "use machines with two cores, or start Ray with --num-cpus=2",
         )
-    actors = config.cluster.generators.min + config.cluster.scorers.min + config.training.workers
-    actors += len(judges_of(config.scoring))
-    # Even if all actors land on the smallest of these nodes, a whole CPU stays free there.
-    share = min(1.0, (min(node.cpus for node in nodes) - 1) / actors)
+    pools = config.cluster
+    actors = pools.generators.max + pools.scorers.max + config.training.workers + len(judges_of(config.scoring))
+    # Even if all actors land on the smallest of these nodes, a whole CPU stays free there; on one that is still to come
+    # too, if it has two.
+    share = min(1.0, (min((node.cpus for node in nodes), default=2) - 1) / actors)
     share = int(share * 100) / 100
     shares = Placement(generator=share, scorer=share, learner=share)
     if any(node.role is not None for node in cluster.nodes):
+        if pools.generators.max > pools.generators.min:
+            # Nothing else runs on their nodes. Small shares would all fit on the first one, and no other would come.
+            shares = dataclasses.replace(shares, generator=1.0)
         labels = {"generator_labels": {ROLE_LABEL: "generator"}, "learner_labels": {ROLE_LABEL: "learner"}}
         return dataclasses.replace(shares, **labels)
     if not _apart(config, cluster, len(nodes)):
@@ -68,10 +74,9 @@ def _check_gpus(config: RunConfig, cluster: Cluster) -> None:
         + len(judges_of(config.scoring)) * pools.judges.gpus
         + config.training.workers * pools.learner.gpus
     )
-    if wanted > cluster.max_gpus:
-        have = f"{cluster.max_gpus:g}" if cluster.max_gpus else "none, and no node type of its autoscaler brings one"
+    if wanted > cluster.gpus and not cluster.grows:
         raise PlacementError(
-            f"the config asks for {wanted:g} GPUs and the cluster has {have}",
+            f"the config asks for {wanted:g} GPUs and the cluster has {cluster.gpus:g}, and no autoscaler",
             "generators, scorers, judges and learner workers would wait for ever",
             "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
         )
@@ -83,6 +88,8 @@ def _apart(config: RunConfig, cluster: Cluster, nodes: int) -> bool:
     # GPUs already decide who goes where; on CPU nothing but this does.
     if pools.placement == "colocated" or pools.generators.gpus or pools.learner.gpus:
         return False
+    if pools.placement == "disaggregated" and cluster.grows:
+        return True
     if pools.placement == "disaggregated" and cluster.shared and nodes < 2:
         raise PlacementError(
             f"cluster.placement is disaggregated, and {nodes} of {len(cluster.nodes)} nodes has CPUs for actors",
@@ -103,8 +110,8 @@ def describe_placement(config: RunConfig) -> str:
     return "\n".join(
         [
             f"placement: {pools.placement}",
-            f"  generator  {pools.generators.min} x vLLM, {pools.generators.gpus:g} GPU each",
-            f"  scorer     {pools.scorers.min} x {', '.join(s.name for s in config.scoring)}, "
+            f"  generator  {_count(pools.generators)} x vLLM, {pools.generators.gpus:g} GPU each",
+            f"  scorer     {_count(pools.scorers)} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
             *(f"  judge      {judge.name}, vLLM, {pools.judges.gpus:g} GPU" for judge in judges_of(config.scoring)),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
@@ -112,3 +119,7 @@ def describe_placement(config: RunConfig) -> str:
             "  one logical CPU stays free for Ray Data",
         ]
     )
+
+
+def _count(pool: ScorerPool) -> str:
+    return f"{pool.min}" if pool.min == pool.max else f"{pool.min} to {pool.max}"

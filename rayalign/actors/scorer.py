@@ -11,11 +11,13 @@ from typing import Protocol, cast
 import ray
 from ray import ObjectRef
 
+from rayalign.actors.autoscaler import pending_demand
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
+from rayalign.actors.members import DEATHS
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import DEATHS, Pool, Say
+from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
@@ -122,6 +124,7 @@ class RayScorer:
         *,
         cpus: float,
         say: Say,
+        note: Note = ignore,
     ) -> None:
         self._limits = config.limits
         self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
@@ -141,13 +144,18 @@ class RayScorer:
                 ScorerHandle, actor.remote(f"scorer-{i}", config, sources, models, log_folder, run_cache, judges)
             )
 
+        size = config.cluster.scorers
         self.pool = Pool(
             "scorer",
             make,
-            config.cluster.scorers.min,
+            size.min,
+            size.max,
             timeout_s=config.limits.score_timeout_s,
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
+            note=note,
+            idle_s=size.idle_s,
+            waits_for=pending_demand,
         )
 
     def ready(self) -> list[JsonObject]:
@@ -163,13 +171,16 @@ class RayScorer:
         """
         prompts = some_prompts(prompts)
         limit = self._limits.score_timeout_s * max(1, len(prompts))
+        first = self.pool.members.ready[0]
+        assert first.handle is not None
+        name = f"scorer-{first.index}"
         try:
-            self.pool.get(self.pool.replicas[0].try_out.remote(prompts), 0, "try_out", limit)
+            self.pool.get(first.handle.try_out.remote(prompts), first.index, "try_out", limit)
         except DEATHS as death:
             raise ActorFailedError(
-                "scorer-0 died of canned answers",
+                f"{name} died of canned answers",
                 str(death).splitlines()[0],
-                "see logs/scorer-0.log; give a rule that may end its process a timeout_s",
+                f"see logs/{name}.log; give a rule that may end its process a timeout_s",
             ) from death
 
     def close(self) -> None:

@@ -164,10 +164,9 @@ def _check_placement(config: StageConfig, cluster: Cluster) -> None:
     for key, needed, there in (
         ("training.threads", training.threads, largest),
         ("training.workers x threads", training.workers * training.threads, cluster.cpus),
-        ("training.workers x gpus", training.workers * training.gpus, cluster.max_gpus),
+        ("training.workers x gpus", training.workers * training.gpus, cluster.gpus),
     ):
-        # An autoscaler may still add nodes.
-        if needed > there and not (cluster.shared and "gpus" not in key):
+        if needed > there and not cluster.grows:
             raise PlacementError(f"{key} is {needed}", f"the cluster has {there:g}", "lower it, or add nodes")
 
 

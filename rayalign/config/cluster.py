@@ -14,10 +14,13 @@ class ScorerPool(Section):
     max: Annotated[int, Field(ge=1)] = 1
     gpus: Annotated[float, Field(ge=0)] = 0
 
+    idle_s: Positive | None = None
+    """Seconds without work after which those beyond `min` are sent away, until there is work again; null keeps them."""
+
     @model_validator(mode="after")
-    def _fixed_size(self) -> Self:
-        if self.max != self.min:
-            raise ValueError(f"pools have a fixed size in this version: set max ({self.max}) equal to min ({self.min})")
+    def _bounds(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max ({self.max}) is below min ({self.min}): raise max")
         return self
 
 

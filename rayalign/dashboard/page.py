@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from rayalign.store.event_log import read_events
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 from rayalign.store.saved_run import SavedRun
 from rayalign.store.writable import COPY, explained
+
+SHOWN = ("start", "replica", "pool")
+"""The events that the page needs."""
 
 
 def write_report(root: Place | str) -> Folder:
@@ -21,7 +25,9 @@ def write_report(root: Place | str) -> Folder:
     run_dir, config = run.run_dir, run.config
     rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
     status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
-    page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds))
+    log = run_dir.root / "metrics.jsonl"
+    events = [one for one in read_events(log.local_path()) if one.get("event") in SHOWN] if log.is_local else []
+    page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds, events))
     target = run_dir.root / "report.html"
     with explained(str(target), "{}", COPY):
         write_file(target, page.encode("utf-8", "replace"))

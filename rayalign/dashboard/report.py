@@ -25,6 +25,7 @@ from rayalign.dashboard.readings import (
     reading,
     section,
 )
+from rayalign.dashboard.replicas import replica_tables
 from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart, flagged_answers, training_charts
@@ -50,6 +51,8 @@ class ReportData:
     rounds: Sequence[Report]
     """The contents of `rounds/NNNN/report.json`: `EvalReport.to_dict()` and optionally stages, training, groups,
     sync, scores, trust, answers."""
+    events: Sequence[Report] = ()
+    """The events of `metrics.jsonl`."""
 
 
 CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
@@ -91,7 +94,10 @@ def render_report(data: ReportData) -> str:
         alarms=score_alarms(rounds),
         scores=score_tables(rounds),
         metrics=_metric_table(readings),
-        tables=[table for key, title in SECTIONS.items() if (table := _flat_table(title, key, rounds))],
+        tables=[
+            *[table for key, title in SECTIONS.items() if (table := _flat_table(title, key, rounds))],
+            *replica_tables([clean_report(one) for one in data.events]),
+        ],
         stages=_stage_table(rounds),
         answers=_answers(rounds),
         flagged=flagged_answers(rounds),

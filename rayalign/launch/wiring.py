@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import datetime
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from rayalign.actors.autoscaler import told_of_demand
 from rayalign.actors.cluster import Cluster, check_nodes, connected
 from rayalign.actors.generator import RayGenerator
 from rayalign.actors.groups import RayGroupBuilder
@@ -77,16 +78,10 @@ def _start(
 ) -> Actors:
     """Start all actors and wait for all; `started` ends them, the last one first."""
     placement, logs = site.placement, str(site.logs)
-    with reporter.stage("start actors", 0, 2 + bool(config.scoring)) as progress:
-        learner = RayLearner(
-            site.model,
-            config,
-            run_dir.root,
-            run_dir.root / "logs" / "ray_train",
-            logs,
-            cpus=placement.learner,
-            label_selector=placement.learner_labels,
-        )
+    stage = reporter.stage("start actors", 0, 2 + bool(config.scoring))
+    waits = told_of_demand(reporter.say) if site.cluster.shared else nullcontext()
+    with waits, stage as progress:
+        learner = _learner(config, run_dir, site)
         started.callback(learner.close)
         scorer: RayScorer | Unscored = Unscored()
         if config.scoring:
@@ -98,6 +93,7 @@ def _start(
                 run_dir.cache,
                 cpus=placement.scorer,
                 say=reporter.say,
+                note=reporter.event,
             )
             started.callback(scorer.close)
         selector = placement.generator_labels
@@ -105,7 +101,13 @@ def _start(
             # Only now is it known on which nodes the learner's workers are.
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
         generator = RayGenerator(
-            site.model, config, logs, cpus=placement.generator, say=reporter.say, label_selector=selector
+            site.model,
+            config,
+            logs,
+            cpus=placement.generator,
+            say=reporter.say,
+            note=reporter.event,
+            label_selector=selector,
         )
         started.callback(generator.pool.close)
         described: list[JsonObject] = []
@@ -116,6 +118,18 @@ def _start(
             if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
                 part.try_out(inputs.holdout)
     return Actors(generator, scorer, learner, described)
+
+
+def _learner(config: RunConfig, run_dir: RunDir, site: Site) -> RayLearner:
+    return RayLearner(
+        site.model,
+        config,
+        run_dir.root,
+        run_dir.root / "logs" / "ray_train",
+        str(site.logs),
+        cpus=site.placement.learner,
+        label_selector=site.placement.learner_labels,
+    )
 
 
 def _run_of(

@@ -4,6 +4,7 @@ Invariants:
 * A replica serves exactly one version, and refuses requests for another.
 * After `sync`, every replica reported this version and this checksum, and its log-probabilities of the canary
   sequences are as close to the learner's as they were at version 0, within the tolerance.
+* A replica that comes later, or in another's place, gets work only after the same proof.
 * When the proof fails, the previous adapter is back on every replica before the error is raised.
 """
 
@@ -13,7 +14,16 @@ from dataclasses import dataclass
 
 from rayalign.errors import SyncError
 from rayalign.parts import Generator, Learner
-from rayalign.records import Adapter, SamplingPlan, SavedAdapter, Shard, TokenSequence
+from rayalign.records import (
+    Adapter,
+    Expected,
+    SamplingPlan,
+    SavedAdapter,
+    Shard,
+    TokenSequence,
+    check_state,
+    mean_difference,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,7 @@ class AdapterSync:
         self._canaries = self._sample_canaries(base.record)
         self._base_logps = self._learner.logps(self._canaries, "base", None)
         self._base_gap = self._gap(base.record, self._base_logps)
+        self._expect(base.record, self._base_logps)
         self._served = base
         return SyncProof(0, None, self._replicas, self._base_gap, self._base_gap, 0.0)
 
@@ -95,14 +106,15 @@ class AdapterSync:
         self._load(new)
         adapter, learner_logps = new.record, self._learner.logps(self._canaries, "current", new.files)
         gap = self._gap(adapter, learner_logps)
-        if not gap <= self._base_gap + self._tolerance:
+        if not gap <= self._limit:
             raise SyncError(
                 f"adapter {adapter.version}: generator and learner differ by {gap:.4f} nats per token on the canaries",
                 f"at version 0 they differ by {self._base_gap:.4f}, and sync.tolerance is {self._tolerance}",
                 "the generator does not serve what the learner trained: see logs/; where both only round differently, "
                 "raise sync.tolerance; the run can be resumed",
             )
-        moved = _mean_difference(learner_logps, base_logps)
+        self._expect(adapter, learner_logps)
+        moved = mean_difference(learner_logps, base_logps)
         return SyncProof(adapter.version, adapter.sha256, self._replicas, gap, self._base_gap, moved)
 
     def _load(self, saved: SavedAdapter) -> None:
@@ -110,18 +122,15 @@ class AdapterSync:
         states = self._generator.load(adapter, saved.files)
         self._replicas = len(states)
         for state in states:
-            if (state.version, state.sha256) != (adapter.version, adapter.sha256):
-                raise SyncError(
-                    f"{state.replica} holds version {state.version} with checksum {state.sha256}",
-                    f"it was given version {adapter.version} with checksum {adapter.sha256}",
-                    "see its log; the run can be resumed",
-                )
+            check_state(state, adapter)
+
+    @property
+    def _limit(self) -> float:
+        return self._base_gap + self._tolerance
+
+    def _expect(self, adapter: Adapter, learner_logps: list[list[float]]) -> None:
+        self._generator.expect(Expected(adapter.version, self._canaries, learner_logps, self._limit))
 
     def _gap(self, adapter: Adapter, learner_logps: list[list[float]]) -> float:
         per_replica = self._generator.logps(self._canaries, adapter)
-        return max(_mean_difference(logps, learner_logps) for logps in per_replica.values())
-
-
-def _mean_difference(left: list[list[float]], right: list[list[float]]) -> float:
-    pairs = [(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True)]
-    return sum(abs(a - b) for a, b in pairs) / len(pairs)
+        return max(mean_difference(logps, learner_logps) for logps in per_replica.values())

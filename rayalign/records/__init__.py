@@ -3,7 +3,8 @@
     Prompt ─► Sample ─► ScoredSample ─► TrainingGroup ─► Adapter ─► EvalReport
 
 `rows`: what is stored row by row. `group`: a prompt with its answers, ready to train on. `shards`: a slice of a round
-on its way. `adapter`: what a round made, and what travels to and from the learner. `report`: what it measured.
+on its way. `adapter`: what a round made, and what travels to and from the learner. `proof`: what a replica has to show
+before it serves. `report`: what a round measured.
 """
 
 from rayalign.records.adapter import (
@@ -22,6 +23,12 @@ from rayalign.records.adapter import (
 )
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
+from rayalign.records.proof import (
+    Expected as Expected,
+    check_gap as check_gap,
+    check_state as check_state,
+    mean_difference as mean_difference,
+)
 from rayalign.records.report import (
     SCHEMA_VERSION as SCHEMA_VERSION,
     EvalReport as EvalReport,

@@ -48,7 +48,7 @@ def small_config(**changes: object) -> RunConfig:
 
 def model_source(folder: Path) -> ModelSource:
     """A model on the test's own Ray."""
-    return ModelSource.of(folder, Cluster(nodes=(), max_gpus=0, shared=False))
+    return ModelSource.of(folder, Cluster(nodes=(), shared=False))
 
 
 def statuses(run_dir: RunDir, index: int) -> dict[str, Counter[str]]:

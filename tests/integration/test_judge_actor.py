@@ -39,7 +39,7 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
     from rayalign.actors.scorer import RayScorer
 
     sources = read_scorers(CONFIG.scoring, CONFIG, Path(), UNDATED)
-    cluster = Cluster(nodes=(), max_gpus=0, shared=False)
+    cluster = Cluster(nodes=(), shared=False)
     scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
     assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]
     yield scorer

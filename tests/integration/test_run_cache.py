@@ -27,7 +27,7 @@ def lengths(request: Request) -> Respond:
 def score(server: Server, run_dir: RunDir, driver_node: str, logs: Path) -> list[float | None]:
     """By an actor of its own."""
     config = make_config(scoring=[{"type": "remote", "url": f"{server.url}/score"}])
-    cluster = Cluster((), 0, False, driver_node)
+    cluster = Cluster((), False, driver_node)
     scorer = RayScorer(config, [ScorerSource()], str(logs), cluster, run_dir.cache, cpus=0.5, say=print)
     owner = prompt()
     shard = SampledShard(Shard(0, (owner,)), samples(owner, "a", "bb"))

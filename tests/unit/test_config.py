@@ -139,7 +139,7 @@ def test_did_you_mean(minimal: Path, override: str, hint: str) -> None:
         ("training.learning_rate=.nan", "found nan"),
         ("training=", "training: found nothing (null)"),
         ("model.lora.targets=5", "model.lora.targets"),
-        ("cluster.generators.max=2", "pools have a fixed size"),
+        ("cluster.generators.min=2", "is below min"),
         ("hub_token=hf_abc", "hub_token: unknown key (found ***)"),
     ],
 )

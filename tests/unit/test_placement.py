@@ -22,9 +22,9 @@ def config(**cluster: object) -> RunConfig:
     )
 
 
-def cluster(*cpus: float, gpus: float = 0, max_gpus: float | None = None, shared: bool = True) -> Cluster:
+def cluster(*cpus: float, gpus: float = 0, shared: bool = True, grows: bool = False) -> Cluster:
     nodes = tuple(Node(f"node{i}", f"10.0.0.{i}", c, gpus if i == 0 else 0) for i, c in enumerate(cpus))
-    return Cluster(nodes, gpus if max_gpus is None else max_gpus, shared)
+    return Cluster(nodes, shared, grows=grows)
 
 
 @pytest.mark.parametrize("cpus", [(2,), (2, 2), (0, 2), (64, 2), (3, 16, 16)])
@@ -66,15 +66,26 @@ def test_gpus_decide_who_goes_where() -> None:
     assert place(wish, cluster(8, 8, gpus=2)).apart is False
 
 
-def test_gpus_that_no_node_type_has_are_refused() -> None:
-    with pytest.raises(PlacementError, match="asks for 1 GPUs and the cluster has none, and no node type"):
+def test_gpus_that_nobody_brings_are_refused() -> None:
+    with pytest.raises(PlacementError, match="asks for 1 GPUs and the cluster has 0, and no autoscaler"):
         place(config(generators={"gpus": 1}), cluster(8))
 
 
-def test_gpus_that_the_autoscaler_may_add_count() -> None:
-    assert place(config(generators={"gpus": 1}), cluster(8, max_gpus=4)).generator > 0
-    with pytest.raises(PlacementError, match="asks for 8 GPUs and the cluster has 4"):
-        place(config(generators={"gpus": 8}), cluster(8, max_gpus=4))
+def test_what_an_autoscaler_may_bring_is_waited_for() -> None:
+    """GPUs, nodes with CPUs to offer, and a second node."""
+    assert place(config(generators={"gpus": 1, "min": 8, "max": 8}), cluster(8, grows=True)).generator > 0
+    shares = place(config(), cluster(0, grows=True))
+    assert 0 < shares.generator + shares.scorer + shares.learner <= 1
+    assert place(config(placement="disaggregated"), cluster(4, grows=True)).apart
+
+
+def test_replicas_that_may_join_later_have_their_share_from_the_start() -> None:
+    """Where all of them may land on one node, a whole CPU stays free there; on nodes of their own each takes one."""
+    shares = place(config(generators={"min": 1, "max": 4}), cluster(2))
+    assert 4 * shares.generator + shares.scorer + shares.learner <= 1
+    labelled = Cluster((Node("h", "10.0.0.1", 2, 0, role="head"),), shared=True, grows=True)
+    assert place(config(generators={"min": 1, "max": 4}), labelled).generator == 1
+    assert place(config(generators={"min": 4, "max": 4}), labelled).generator < 1
 
 
 def with_judges(count: int, gpus: float = 0) -> RunConfig:
@@ -86,7 +97,7 @@ def with_judges(count: int, gpus: float = 0) -> RunConfig:
 def test_judges_that_the_run_holds_take_their_share() -> None:
     """Three actors and two judges on the one CPU that is not kept free."""
     assert place(with_judges(2), cluster(2)).scorer == 0.2
-    with pytest.raises(PlacementError, match="asks for 1 GPUs and the cluster has none"):
+    with pytest.raises(PlacementError, match="asks for 1 GPUs and the cluster has 0"):
         place(with_judges(2, gpus=0.5), cluster(8))
     assert place(with_judges(2, gpus=0.5), cluster(8, gpus=1)).scorer == 1.0
 
@@ -94,6 +105,10 @@ def test_judges_that_the_run_holds_take_their_share() -> None:
 def test_judges_are_described() -> None:
     assert "judge      judge:cut:judge-1, vLLM, 0.5 GPU" in describe_placement(with_judges(2, gpus=0.5))
     assert "judge" not in describe_placement(config())
+
+
+def test_pools_that_grow_are_described() -> None:
+    assert "generator  1 to 8 x vLLM" in describe_placement(config(generators={"min": 1, "max": 8}))
 
 
 @pytest.mark.parametrize("cpus", [(1,), (1, 1), (0,)])
@@ -108,7 +123,7 @@ def test_label_selector_excludes_nodes() -> None:
 
 def test_labelled_node_types_keep_the_learner_off_spot_machines() -> None:
     nodes = (Node("h", "10.0.0.1", 6, 0, role="head"), Node("l", "10.0.0.2", 8, 0, role="learner"))
-    placement = place(config(), Cluster(nodes, 0, shared=True))
+    placement = place(config(), Cluster(nodes, shared=True))
     assert placement.learner_labels == {"rayalign-role": "learner"}
     assert placement.generator_labels == {"rayalign-role": "generator"}
     assert not placement.apart
@@ -116,8 +131,8 @@ def test_labelled_node_types_keep_the_learner_off_spot_machines() -> None:
 
 def test_the_learner_stays_with_the_driver_which_the_run_needs_anyway() -> None:
     nodes = (Node("here", "10.0.0.1", 2, 0), Node("there", "10.0.0.2", 2, 0))
-    placement = place(config(), Cluster(nodes, 0, shared=True, driver_node="here"))
+    placement = place(config(), Cluster(nodes, shared=True, driver_node="here"))
     assert placement.learner_labels == {"ray.io/node-id": "here"}
     assert placement.generator_labels == {"ray.io/node-id": "!in(here)"}
     headless = (Node("head", "10.0.0.1", 0, 0), *nodes)
-    assert place(config(), Cluster(headless, 0, shared=True, driver_node="head")).apart
+    assert place(config(), Cluster(headless, shared=True, driver_node="head")).apart

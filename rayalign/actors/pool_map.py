@@ -1,0 +1,185 @@
+"""One `Pool.map` under way: which replica gets which item, and what becomes of its answer or of its death."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ray import ObjectRef
+
+from rayalign.actors.handles import Replica, answer_of, first_done, reason
+from rayalign.actors.members import DEATHS, Member
+from rayalign.actors.prefetch import NOT_READY, Prefetch
+from rayalign.errors import ActorFailedError, StageTimeoutError
+from rayalign.records import JsonObject
+from rayalign.stopping import POLL_S
+
+if TYPE_CHECKING:
+    from rayalign.actors.pool import Pool
+
+MAX_TRIES = 3
+LOOK_S = 0.05
+"""How soon a free replica gets an item that has just come."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+H = TypeVar("H", bound=Replica)
+
+
+@dataclass(slots=True)
+class _Work(Generic[T]):
+    """An item that a replica still has to answer, or is answering."""
+
+    item: T
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class _Call(Generic[T, H]):
+    """An item on its way through a replica."""
+
+    work: _Work[T]
+    member: Member[H]
+    handle: H
+    started: float
+    room: int
+    """How many calls the replica could have at once."""
+
+
+@dataclass(slots=True)
+class _Use:
+    """How busy the replicas that were ready were, while there were items for them."""
+
+    most: int = 0
+    busy_s: float = 0.0
+    there_s: float = 0.0
+    _since: float | None = None
+    _busy: int = 0
+    _there: int = 0
+
+    def note(self, busy: set[int], there: int, more: bool) -> None:
+        """From now on: which replicas have calls, how many are ready, and whether there are items for them."""
+        now = time.monotonic()
+        if self._since is not None:
+            self.busy_s += (now - self._since) * self._busy
+            self.there_s += (now - self._since) * self._there
+        self._since, self._busy, self._there = (now if more else None), min(len(busy), there), there
+        self.most = max(self.most, there)
+
+    @property
+    def share(self) -> float:
+        return self.busy_s / self.there_s if self.there_s else 1.0
+
+
+class PoolMap(Generic[T, R, H]):
+    """The items still to come, those that wait for a replica, and the calls in flight."""
+
+    def __init__(
+        self,
+        pool: Pool[H],
+        what: str,
+        ask: Callable[[H, T], ObjectRef[R]],
+        items: Iterable[T],
+        in_flight: Callable[[JsonObject], int],
+    ) -> None:
+        self._pool, self._what, self._ask, self._in_flight = pool, what, ask, in_flight
+        self._source = Prefetch(items)
+        self._waiting: deque[_Work[T]] = deque()
+        self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
+        self._heard: dict[int, float] = {}
+        """When a replica last answered."""
+        self._use = _Use()
+
+    def results(self) -> Iterator[tuple[T, R]]:
+        """Items with their answers, until all are answered or the pool is closed."""
+        members = self._pool.members
+        while not self._pool.closed and not self._done:
+            self._fill()
+            self._use.note({call.member.index for call in self._calls.values()}, len(members.ready), self._more)
+            if waits := [*self._calls, *members.entering]:
+                # While items may still come, look often: a replica may be free for one.
+                for ref in first_done(waits, LOOK_S if not self._source.exhausted else POLL_S):
+                    if ref in self._calls:
+                        yield from self._collect(ref, self._calls.pop(ref))
+                    else:
+                        members.settle(ref)
+            self._check_overdue()
+        if self._pool.closed:
+            raise members.ended()
+        use = {"replicas": self._use.most, "utilisation": round(self._use.share, 4)}
+        self._pool.note("pool", name=self._pool.name, what=self._what, **use)
+
+    def stop(self, wait_s: float = 0) -> None:
+        """Read no further; the thread that reads gets `wait_s` to end."""
+        self._source.close(wait_s)
+
+    @property
+    def _more(self) -> bool:
+        return not self._source.exhausted or bool(self._waiting)
+
+    @property
+    def _done(self) -> bool:
+        return not self._more and not self._calls
+
+    def _fill(self) -> None:
+        """Give the least busy replicas work, as long as there is some and they may have more."""
+        loads = Counter(call.member.index for call in self._calls.values())
+        room = {member.index: self._in_flight(member.described) for member in self._pool.members.ready}
+        while free := [m for m in self._pool.members.ready if loads[m.index] < room.get(m.index, 0)]:
+            if not self._waiting:
+                # Nothing under way means nothing else to wait for, so block for the next item.
+                item = self._source.take(block=not self._calls and not self._pool.members.entering)
+                if item is NOT_READY:
+                    return
+                self._waiting.append(_Work(item))
+            member = min(free, key=lambda m: loads[m.index])
+            self._send(self._waiting.popleft(), member, room[member.index])
+            loads[member.index] += 1
+
+    def _send(self, work: _Work[T], member: Member[H], room: int) -> None:
+        handle = member.handle
+        assert handle is not None
+        work.tries += 1
+        self._calls[self._ask(handle, work.item)] = _Call(work, member, handle, time.monotonic(), room)
+
+    def _collect(self, ref: ObjectRef[R], call: _Call[T, H]) -> Iterator[tuple[T, R]]:
+        try:
+            result = answer_of(ref)
+        except DEATHS as death:
+            name = f"{self._pool.name}-{call.member.index}"
+            if call.work.tries >= MAX_TRIES:
+                raise ActorFailedError(
+                    f"{name}.{self._what} died {call.work.tries} times on {_name(call.work.item)}",
+                    reason(death),
+                    f"see logs/{name}.log; the run can be resumed",
+                ) from death
+            self._pool.members.lost(call.member, call.handle, death)
+            # First in line: what waits for this item has waited longest.
+            self._waiting.appendleft(call.work)
+            return
+        self._heard[call.member.index] = time.monotonic()
+        yield call.work.item, result
+
+    def _check_overdue(self) -> None:
+        """A replica's calls wait for each other: it may take the limit once for each of them, but after the limit's
+        time twice one of them is to be there."""
+        now, limit_s = time.monotonic(), self._pool.timeout_s
+        for call in self._calls.values():
+            quiet = now - max(call.started, self._heard.get(call.member.index, 0.0))
+            if now - call.started > limit_s * call.room or quiet > limit_s * min(call.room, 2):
+                name = f"{self._pool.name}-{call.member.index}"
+                raise StageTimeoutError(
+                    f"{name}.{self._what} gave no answer for {_name(call.work.item)} in {now - call.started:.0f} s",
+                    "the replica hangs, or the limit is too short for this model",
+                    f"see logs/{name}.log, or raise the limit under `limits`",
+                )
+        if not self._calls:
+            self._pool.members.check()
+
+
+def _name(item: Any) -> str:
+    shard = getattr(item, "shard", item)
+    return f"shard {shard.index}" if hasattr(shard, "index") and not callable(shard.index) else repr(item)[:80]
