@@ -236,13 +236,7 @@ def score(
 
     path = Path(scorer)
     rescore.rescore(
-        run_dir,
-        round_index,
-        scorers,
-        folder=path.parent,
-        console=Console(),
-        purpose=samples,
-        name=name or path.stem,
+        run_dir, round_index, scorers, folder=path.parent, console=Console(), purpose=samples, name=name or path.stem
     )
 
 
@@ -265,11 +259,14 @@ def convert(
 
 
 @cli.command()
-def doctor() -> None:
-    """Check this machine: packages, memory, disk, compiler, settings."""
+@click.argument("config", required=False)
+@_SET
+def doctor(config: str | None, overrides: tuple[str, ...]) -> int:
+    """Check this machine: packages, memory, disk, GPUs, settings; of a run's CONFIG, which actor gets which GPU."""
     from rayalign.commands.doctor import diagnose
+    from rayalign.config.file import load_config
 
-    raise click.exceptions.Exit(diagnose(click.echo))
+    return diagnose(click.echo, None if config is None else load_config(config, overrides))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

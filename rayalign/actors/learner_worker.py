@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from rayalign.actors.coordinator import LogpsWork, UpdateWork
+from rayalign.actors.process import check_torch
 from rayalign.actors.zero import ZeroPolicy
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
@@ -61,6 +62,7 @@ class LearnerWorker:
     def __init__(self, config: RunConfig, model: Path, rank: int, world: int) -> None:
         self._config = config
         self._rank, self._world = rank, world
+        check_torch(config.cluster.learner.gpus, "cluster.learner.gpus")
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
         training = config.training

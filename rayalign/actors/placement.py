@@ -6,6 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster
+from rayalign.actors.devices import check_devices
+from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
@@ -19,7 +21,7 @@ class Placement:
 
     generator: float
     scorer: float
-    """The share of each scorer, and of each judge."""
+    """The share of each scorer, and of each process of a judge."""
     learner: float
     generator_labels: dict[str, str] | None = None
     """The label selector of generators; None lets them run anywhere."""
@@ -35,6 +37,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
         PlacementError: the cluster has too few CPUs or GPUs, or only one node where two are asked for.
     """
     _check_gpus(config, cluster)
+    check_devices(config, cluster)
     nodes = [node for node in cluster.nodes if node.cpus >= 2]
     if not nodes:
         raise PlacementError(
@@ -44,10 +47,14 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
         )
     actors = config.cluster.generators.min + config.cluster.scorers.min + config.training.workers
     actors += len(judges_of(config.scoring))
+    # Each process of an engine counts as an actor.
+    split = config.cluster.generators.tensor_parallel
+    actors += config.cluster.generators.min * (split - 1)
+    actors += len(judges_of(config.scoring)) * (config.cluster.judges.tensor_parallel - 1)
     # Even if all actors land on the smallest of these nodes, a whole CPU stays free there.
     share = min(1.0, (min(node.cpus for node in nodes) - 1) / actors)
     share = int(share * 100) / 100
-    shares = Placement(generator=share, scorer=share, learner=share)
+    shares = Placement(generator=split * share, scorer=share, learner=share)
     if any(node.role is not None for node in cluster.nodes):
         labels = {"generator_labels": {ROLE_LABEL: "generator"}, "learner_labels": {ROLE_LABEL: "learner"}}
         return dataclasses.replace(shares, **labels)
@@ -103,12 +110,19 @@ def describe_placement(config: RunConfig) -> str:
     return "\n".join(
         [
             f"placement: {pools.placement}",
-            f"  generator  {pools.generators.min} x vLLM, {pools.generators.gpus:g} GPU each",
+            f"  generator  {pools.generators.min} x vLLM{_split(pools.generators)}, {pools.generators.gpus:g} GPU each",
             f"  scorer     {pools.scorers.min} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
-            *(f"  judge      {judge.name}, vLLM, {pools.judges.gpus:g} GPU" for judge in judges_of(config.scoring)),
+            *(
+                f"  judge      {judge.name}, vLLM{_split(pools.judges)}, {pools.judges.gpus:g} GPU"
+                for judge in judges_of(config.scoring)
+            ),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
             f"{pools.learner.gpus:g} GPU each",
             "  one logical CPU stays free for Ray Data",
         ]
     )
+
+
+def _split(engine: EngineSection) -> str:
+    return f" in {engine.tensor_parallel} processes" if engine.tensor_parallel > 1 else ""

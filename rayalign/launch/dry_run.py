@@ -39,6 +39,7 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     Raises:
         RayalignError: the one that would end the run before its actors start.
     """
+    from rayalign.actors.devices import describe_devices, wishes
     from rayalign.actors.placement import describe_placement
 
     whose = config if fork is None else forked_config(config, fork)
@@ -47,6 +48,8 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     begun = fork is None or run_dir.saved_config() is not None
     existed = begun and run_dir.check(redact(whose.to_dict()), with_defaults)
     say(f"{resolved_yaml(whose)}\n{describe_placement(whose)}")
+    for line in describe_devices(wishes(whose)):
+        say(line)
     _rounds(whose, run_dir, config_dir, say, existed=existed)
 
 
@@ -104,6 +107,11 @@ def _stage(kind: StageKind, config: StageConfig, config_dir: Path, say: Say, *, 
         if existed:
             run_dir.check_inputs(inputs.digests())
         data = say_rows(config, inputs, console)
+    from rayalign.actors.devices import Wish, describe_devices
+
+    training = config.training
+    for line in describe_devices([Wish(f"{kind}-{i}", training.gpus) for i in range(training.workers)]):
+        say(line)
     say(f"{kind}: {data['steps']} optimizer steps; folder: {stage.root}, {'resumed' if existed else 'new'}")
 
 

@@ -97,8 +97,9 @@ def read_inputs(
     _say_left_out_files(console, model)
     _check_context(config, model, renderer)
     own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
-    from rayalign.learning.folder_checks import check_policy
+    from rayalign.learning.folder_checks import check_policy, check_split
 
+    check_split(model, config.cluster.generators.tensor_parallel, "model.base", "cluster.generators")
     check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
     if config.samples is None:
         assert own is not None

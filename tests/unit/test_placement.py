@@ -74,7 +74,7 @@ def test_gpus_that_no_node_type_has_are_refused() -> None:
 def test_gpus_that_the_autoscaler_may_add_count() -> None:
     assert place(config(generators={"gpus": 1}), cluster(8, max_gpus=4)).generator > 0
     with pytest.raises(PlacementError, match="asks for 8 GPUs and the cluster has 4"):
-        place(config(generators={"gpus": 8}), cluster(8, max_gpus=4))
+        place(config(generators={"gpus": 1, "min": 8, "max": 8}), cluster(8, max_gpus=4))
 
 
 def with_judges(count: int, gpus: float = 0) -> RunConfig:
