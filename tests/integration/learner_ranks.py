@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
 ROWS = [([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [11]), ([4, 5], [9, 9, 12])]
 """Prompts and responses whose log-probabilities are asked."""
 

@@ -113,7 +113,7 @@ def test_its_processes_end_with_the_pool(
     wait_for(lambda: not any(part.is_running() for part in parts), 30)
 
 
-def test_a_run_is_proven_and_starts_with_the_samples_of_one_process(demo_folder: Path, tmp_path: Path) -> None:
+def test_a_whole_run_starts_with_the_samples_of_one_process(demo_folder: Path, tmp_path: Path) -> None:
     output = finish(start(tmp_path / "split", SPLIT))
     assert "Traceback" not in output
     run_dir = RunDir(tmp_path / "split" / "quickstart")
@@ -132,7 +132,7 @@ def first_round(run_dir: RunDir) -> list[Sample]:
     return [row.sample for shard in sorted(one.shards("train")) for row in one.read_shard("train", shard) or []]
 
 
-def test_a_run_of_several_split_engines_and_learner_ranks(demo_folder: Path, tmp_path: Path) -> None:
+def test_a_whole_run_of_two_generators_and_two_learner_ranks(demo_folder: Path, tmp_path: Path) -> None:
     two = ["cluster.generators.min=2", "cluster.generators.max=2", SPLIT, "training.workers=2", "training.zero_stage=3"]
     assert "Traceback" not in finish(start(tmp_path, *two))
     run_dir = RunDir(tmp_path / "quickstart")
