@@ -48,14 +48,19 @@ class Layout:
     unplaced: list[Wish]
 
 
-def wishes(config: RunConfig) -> list[Wish]:
-    """What each actor of a run asks for; those on CPU ask for 0 GPUs."""
+def wishes(config: RunConfig, *, least: bool = False) -> list[Wish]:
+    """What each actor of a run asks for; those on CPU ask for 0 GPUs.
+
+    Args:
+        least: only those without which a run does not begin.
+    """
     pools, judges = config.cluster, judges_of(config.scoring)
-    found = [(f"generator-{i}", pools.generators.gpus, _memory(pools.generators)) for i in range(pools.generators.max)]
+    generators, scorers = (pool.min if least else pool.max for pool in (pools.generators, pools.scorers))
+    found = [(f"generator-{i}", pools.generators.gpus, _memory(pools.generators)) for i in range(generators)]
     found += [(f"judge-{i}", pools.judges.gpus, _memory(pools.judges)) for i in range(len(judges))]
     found += [(f"learner-{i}", pools.learner.gpus, "") for i in range(config.training.workers)]
     if config.scoring:
-        found += [(f"scorer-{i}", pools.scorers.gpus, "") for i in range(pools.scorers.max)]
+        found += [(f"scorer-{i}", pools.scorers.gpus, "") for i in range(scorers)]
     return [Wish(*one) for one in found]
 
 
@@ -97,7 +102,7 @@ def check_devices(config: RunConfig, cluster: Cluster) -> None:
     gpus = [int(node.gpus) for node in cluster.nodes]
     if cluster.max_gpus > sum(gpus):
         return
-    if unplaced := lay_out(wishes(config), gpus).unplaced:
+    if unplaced := lay_out(wishes(config, least=True), gpus).unplaced:
         raise PlacementError(
             f"{unplaced[0].actor} asks for {_gpus(unplaced[0].gpus)}, and there is none left for it",
             f"the nodes have {', '.join(map(str, gpus)) or 'no'} GPUs; an engine's are all on one node, and a part of "

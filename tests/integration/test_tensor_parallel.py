@@ -113,6 +113,19 @@ def test_its_processes_end_with_the_pool(
     wait_for(lambda: not any(part.is_running() for part in parts), 30)
 
 
+def test_a_whole_run_of_two_generators_and_two_learner_ranks(demo_folder: Path, tmp_path: Path) -> None:
+    two = ["cluster.generators.min=2", "cluster.generators.max=2", SPLIT, "training.workers=2", "training.zero_stage=3"]
+    assert "Traceback" not in finish(start(tmp_path, *two))
+    run_dir = RunDir(tmp_path / "quickstart")
+    check_complete(run_dir)
+    names = {one["name"] for one in run_dir.info["attempts"][-1]["actors"]}
+    assert names >= {"generator-0", "generator-1", "learner-0", "learner-1"}
+    reports = [round_dir.report() or {} for round_dir in run_dir.rounds()]
+    for report in reports[1:]:
+        assert report["sync"]["canary_gap"] <= 1e-5 < report["sync"]["moved"]
+        assert report["metrics"]["pass_rate"]["value"] > reports[0]["metrics"]["pass_rate"]["value"]
+
+
 def test_a_whole_run_starts_with_the_samples_of_one_process(demo_folder: Path, tmp_path: Path) -> None:
     output = finish(start(tmp_path / "split", SPLIT))
     assert "Traceback" not in output
@@ -130,16 +143,3 @@ def test_a_whole_run_starts_with_the_samples_of_one_process(demo_folder: Path, t
 def first_round(run_dir: RunDir) -> list[Sample]:
     one = run_dir.round(1)
     return [row.sample for shard in sorted(one.shards("train")) for row in one.read_shard("train", shard) or []]
-
-
-def test_a_whole_run_of_two_generators_and_two_learner_ranks(demo_folder: Path, tmp_path: Path) -> None:
-    two = ["cluster.generators.min=2", "cluster.generators.max=2", SPLIT, "training.workers=2", "training.zero_stage=3"]
-    assert "Traceback" not in finish(start(tmp_path, *two))
-    run_dir = RunDir(tmp_path / "quickstart")
-    check_complete(run_dir)
-    names = {one["name"] for one in run_dir.info["attempts"][-1]["actors"]}
-    assert names >= {"generator-0", "generator-1", "learner-0", "learner-1"}
-    reports = [round_dir.report() or {} for round_dir in run_dir.rounds()]
-    for report in reports[1:]:
-        assert report["sync"]["canary_gap"] <= 1e-5 < report["sync"]["moved"]
-        assert report["metrics"]["pass_rate"]["mean"] > reports[0]["metrics"]["pass_rate"]["mean"]
