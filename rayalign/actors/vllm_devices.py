@@ -6,16 +6,23 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from rayalign.config.cluster import EngineSection
 from rayalign.errors import PlacementError
 
+if TYPE_CHECKING:
+    from vllm import LLMEngine
+
 GIB = 2**30
 SHARE = 0.9
 """The share of its part of a GPU's memory that an engine takes where the config does not say."""
 PR_SET_PDEATHSIG = 1
+SHARED = ("/dev/shm/psm_", "/dev/shm/vllm_dist_")
+"""How the files of vLLM's shared memory begin."""
 DEFAULT_CACHE_GIB = "1"
 """Of the key-value cache on CPU."""
 
@@ -94,8 +101,25 @@ def _cache_bytes(memory: float, processes: int) -> int:
     return cache
 
 
-def end_with_parent(_worker: object) -> None:
-    """Have the kernel end this process, one of an engine's, when the thread that started it ends, however that is:
-    one that waits for another inside a collective would not see that its pipe is closed."""
+def end_together(engine: LLMEngine) -> None:
+    """Let the processes of an engine end with this one, however it ends, and leave nothing behind."""
+    engine.collective_rpc(_end_with_parent)
+    engine.collective_rpc(forget_shared_names)
+    forget_shared_names()
+
+
+def _end_with_parent(_worker: object) -> None:
+    """Have the kernel end this process when the thread that started it ends: one that waits for another inside a
+    collective would not see that its pipe is closed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def forget_shared_names(_worker: object = None) -> None:
+    """Take the names from the memory that this process shares with the others of its engine: all have it open by now,
+    and without a name it goes with the last of them. vLLM leaves it behind where a process is killed."""
+    if sys.platform == "linux":
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            name = line.rpartition(" ")[2]
+            if name.startswith(SHARED):
+                Path(name).unlink(missing_ok=True)

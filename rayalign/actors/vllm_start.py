@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rayalign.actors.vllm_devices import device_arguments, end_with_parent
+from rayalign.actors.vllm_devices import device_arguments, end_together
 from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ModelError
@@ -88,7 +88,7 @@ def start_engine(model: str, devices: EngineSection, *, max_model_len: int, **ar
     try:
         engine = LLMEngine.from_engine_args(EngineArgs(**settings))
         if devices.tensor_parallel > 1:
-            engine.collective_rpc(end_with_parent)
+            end_together(engine)
         return engine
     except Exception as error:
         # Where memory, a device or one of its processes fails (which vLLM tells by a bare exception), the same start

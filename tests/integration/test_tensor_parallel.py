@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rayalign.actors.vllm_devices import SHARED
 from rayalign.records import Sample, SamplingPlan, Shard, TokenSequence
 from rayalign.store.run_dir import RunDir
 from tests.integration.conftest import model_source, small_config
@@ -100,7 +101,7 @@ def test_none_of_its_processes_outlives_an_actor_and_it_is_replaced(
     wait_for(lambda: not any(part.is_running() for part in parts), 30)
 
 
-def test_its_processes_end_with_the_pool(
+def test_its_processes_end_with_the_pool_and_no_memory_is_left_behind(
     local_ray: None, demo_folder: Path, tmp_path: Path, wait_for: Callable[[Callable[[], bool], float], None]
 ) -> None:
     from rayalign.actors.generator import RayGenerator
@@ -109,6 +110,8 @@ def test_its_processes_end_with_the_pool(
     generator = RayGenerator(model_source(demo_folder), config, str(tmp_path), cpus=0.4, say=print)
     [described] = generator.pool.ready()
     parts = parts_of(described["pid"])
+    shared = [one.path for part in parts for one in part.memory_maps() if one.path.startswith(SHARED)]
+    assert shared and not any(Path(path).exists() for path in shared)
     generator.pool.close()
     wait_for(lambda: not any(part.is_running() for part in parts), 30)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from multiprocessing.resource_tracker import unregister
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 
 import pytest
 
-from rayalign.actors.vllm_devices import GIB, device_arguments
+from rayalign.actors.vllm_devices import GIB, device_arguments, forget_shared_names
 from rayalign.config.cluster import EngineSection
 from rayalign.errors import PlacementError
 
@@ -91,3 +95,19 @@ def test_the_build_of_another_profile_is_refused(request: pytest.FixtureRequest)
     with pytest.raises(PlacementError, match="an engine on CPU is asked for") as told:
         device_arguments(EngineSection())
     assert "make setup" in told.value.remedy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of shared memory are files on Linux")
+def test_shared_memory_without_a_name_is_still_shared() -> None:
+    """Two that have it open go on; no file is left that nobody would remove if both were killed."""
+    mine = SharedMemory(create=True, size=16)
+    other = SharedMemory(mine.name)
+    file = Path("/dev/shm") / mine.name
+    assert file.exists()
+    forget_shared_names()
+    assert not file.exists()
+    mine.buf[3] = 7
+    assert other.buf[3] == 7
+    unregister(f"/{mine.name}", "shared_memory")
+    other.close()
+    mine.close()
