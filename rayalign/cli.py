@@ -235,13 +235,7 @@ def score(
 
     path = Path(scorer)
     rescore.rescore(
-        run_dir,
-        round_index,
-        scorers,
-        folder=path.parent,
-        console=Console(),
-        purpose=samples,
-        name=name or path.stem,
+        run_dir, round_index, scorers, folder=path.parent, console=Console(), purpose=samples, name=name or path.stem
     )
 
 
@@ -265,12 +259,15 @@ def convert(
 
 
 @cli.command()
+@click.argument("config", required=False)
+@_SET
 @click.option("--gpu", is_flag=True, help="Try the parts of a round on the GPU, ten minutes; a table for an issue.")
-def doctor(gpu: bool) -> int:
-    """Check this machine: packages, memory, disk, compiler, settings."""
+def doctor(config: str | None, overrides: tuple[str, ...], gpu: bool) -> int:
+    """Check this machine: packages, memory, disk, GPUs, settings; of a run's CONFIG, which actor gets which GPU."""
     from rayalign.commands.doctor import diagnose
+    from rayalign.config.file import load_config
 
-    return diagnose(click.echo, gpu=gpu)
+    return diagnose(click.echo, None if config is None else load_config(config, overrides), gpu=gpu)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -109,7 +109,7 @@ class Judges:
         gpus = config.cluster.judges.gpus
         self._start_timeout_s = config.limits.start_timeout_s
         actor = ray.remote(JudgeActor).options(
-            num_cpus=cpus,
+            num_cpus=cpus * config.cluster.judges.tensor_parallel,
             num_gpus=gpus,
             max_restarts=MAX_RESTARTS,
             max_task_retries=-1,

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from vllm import LLMEngine, RequestOutput, SamplingParams
 
 _log = logging.getLogger(__name__)
-GPU_SHARE = 0.9
-"""The share of its fraction of a GPU's memory that a judge may use; vLLM's default for a whole GPU."""
 _ENDS = ("stop", "length")
 
 
@@ -182,14 +180,11 @@ def start_judge(
     renderer = judge_renderer(folder, date)
     own = longest_text(load_config(folder), renderer.tokenizer)
     longest = min(section.context or own, own)
-    gpus = config.cluster.judges.gpus
     arguments: dict[str, object] = {
         "dtype": section.dtype,
         "seed": config.run.seed,
         # White space is where a small model spends its tokens instead of closing the object.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
-    if 0 < gpus < 1:
-        arguments["gpu_memory_utilization"] = GPU_SHARE * gpus
-    start = functools.partial(start_engine, str(folder), gpu=gpus > 0, max_model_len=longest, **arguments)
+    start = functools.partial(start_engine, str(folder), config.cluster.judges, max_model_len=longest, **arguments)
     return JudgeModel(renderer, EngineThread(start, on_failure), section, longest)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from rayalign.actors.coordinator import LogpsWork, UpdateWork
+from rayalign.actors.process import check_torch
 from rayalign.actors.zero import ZeroPolicy
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
@@ -68,6 +69,7 @@ class LearnerWorker:
         self._config = config
         self._reference_share = reference_share(config.training, config.objectives)
         self._rank, self._world = rank, world
+        check_torch(config.cluster.learner.gpus, "cluster.learner.gpus")
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
         training = config.training
@@ -159,11 +161,14 @@ class LearnerWorker:
         current: AdapterFiles | None,
         round_start: AdapterFiles | None,
     ) -> list[list[float]]:
-        """Token log-probabilities; every rank computes all of them, which for the few sequences asked is simplest."""
+        """Token log-probabilities; each rank computes a part of the sequences, and gets those of the others."""
         self._load({"current": current, "round_start": round_start, "base": current}[which])
-        rows = [(s.prompt_token_ids, s.response_token_ids) for s in sequences]
+        # Neighbours, which may share their prompt.
+        first, end = (len(sequences) * rank // self._world for rank in (self._rank, self._rank + 1))
+        rows = [(s.prompt_token_ids, s.response_token_ids) for s in sequences[first:end]]
         with self._scoring_as("base" if which == "base" else "round_start"):
-            return self._token_logps(rows)
+            parts = self._gather(self._token_logps(rows))
+        return [logps for part in parts for logps in part]
 
     def _token_logps(self, rows: Sequence[Row], note: Note = lambda share: None) -> list[list[float]]:
         """The log-probabilities of this rank's own rows; all ranks call it together."""

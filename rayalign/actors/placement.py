@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster
-from rayalign.config.cluster import ScorerPool
+from rayalign.actors.devices import check_devices
+from rayalign.config.cluster import EngineSection, ScorerPool
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
@@ -20,7 +21,7 @@ class Placement:
 
     generator: float
     scorer: float
-    """The share of each scorer, and of each judge."""
+    """The share of each scorer, and of each process of a judge."""
     learner: float
     generator_labels: dict[str, str] | None = None
     """The label selector of generators; None lets them run anywhere."""
@@ -37,6 +38,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
             autoscaler that may bring them.
     """
     _check_gpus(config, cluster)
+    check_devices(config, cluster)
     nodes = [node for node in cluster.nodes if node.cpus >= 2]
     if not nodes and not cluster.grows:
         raise PlacementError(
@@ -44,17 +46,20 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
             "the actors of a node need one and Ray Data and Ray Train need another",
             "use machines with two cores, or start Ray with --num-cpus=2",
         )
-    pools = config.cluster
-    actors = pools.generators.max + pools.scorers.max + config.training.workers + len(judges_of(config.scoring))
+    pools, judges = config.cluster, len(judges_of(config.scoring))
+    # Each process of an engine counts as an actor.
+    split = pools.generators.tensor_parallel
+    actors = pools.generators.max * split + pools.scorers.max + config.training.workers
+    actors += judges * pools.judges.tensor_parallel
     # Even if all actors land on the smallest of these nodes, a whole CPU stays free there; on one that is still to come
     # too, if it has two.
     share = min(1.0, (min((node.cpus for node in nodes), default=2) - 1) / actors)
     share = int(share * 100) / 100
-    shares = Placement(generator=share, scorer=share, learner=share)
+    shares = Placement(generator=split * share, scorer=share, learner=share)
     if any(node.role is not None for node in cluster.nodes):
         if pools.generators.max > pools.generators.min:
             # Nothing else runs on their nodes. Small shares would all fit on the first one, and no other would come.
-            shares = dataclasses.replace(shares, generator=1.0)
+            shares = dataclasses.replace(shares, generator=float(split))
         labels = {"generator_labels": {ROLE_LABEL: "generator"}, "learner_labels": {ROLE_LABEL: "learner"}}
         return dataclasses.replace(shares, **labels)
     if not _apart(config, cluster, len(nodes)):
@@ -110,10 +115,13 @@ def describe_placement(config: RunConfig) -> str:
     return "\n".join(
         [
             f"placement: {pools.placement}",
-            f"  generator  {_count(pools.generators)} x vLLM, {pools.generators.gpus:g} GPU each",
+            f"  generator  {_count(pools.generators)} x vLLM{_split(pools.generators)}, {pools.generators.gpus:g} GPU each",
             f"  scorer     {_count(pools.scorers)} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
-            *(f"  judge      {judge.name}, vLLM, {pools.judges.gpus:g} GPU" for judge in judges_of(config.scoring)),
+            *(
+                f"  judge      {judge.name}, vLLM{_split(pools.judges)}, {pools.judges.gpus:g} GPU"
+                for judge in judges_of(config.scoring)
+            ),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
             f"{pools.learner.gpus:g} GPU each",
             "  one logical CPU stays free for Ray Data",
@@ -123,3 +131,7 @@ def describe_placement(config: RunConfig) -> str:
 
 def _count(pool: ScorerPool) -> str:
     return f"{pool.min}" if pool.min == pool.max else f"{pool.min} to {pool.max}"
+
+
+def _split(engine: EngineSection) -> str:
+    return f" in {engine.tensor_parallel} processes" if engine.tensor_parallel > 1 else ""

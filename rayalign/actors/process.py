@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+from rayalign.errors import PlacementError
 from rayalign.records import JsonObject
 
 QUIET_ENV = {
@@ -26,8 +27,27 @@ def runtime_env(threads: int, *, gpu: bool) -> dict[str, dict[str, str]]:
     # Threads that spin while they wait take the cores from the actor whose turn it is.
     env["OMP_WAIT_POLICY"] = "PASSIVE"
     if not gpu:
-        env["DS_ACCELERATOR"] = "cpu"
+        # Ray leaves all GPUs visible to an actor that asked for none.
+        env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return {"env_vars": env}
+
+
+def check_torch(gpus: float, key: str) -> None:
+    """Refuse a process that is to use a GPU and sees none, as under the CPU profile's torch.
+
+    Raises:
+        PlacementError: torch sees none.
+    """
+    if not gpus:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise PlacementError(
+            f"{key} is {gpus:g}, and torch {torch.__version__} sees no GPU here",
+            "it is built for CPU" if torch.version.cuda is None else "the driver does not work (nvidia-smi)",
+            f"pip install 'rayalign[gpu]' in a fresh environment, or set {key} to 0",
+        )
 
 
 def redirect_output(log_folder: str, name: str) -> None:

@@ -18,7 +18,7 @@ from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.members import DEATHS
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Note, Pool, Say, ignore
-from rayalign.actors.process import describe_process, redirect_output, runtime_env
+from rayalign.actors.process import check_torch, describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
 from rayalign.records import JsonObject, Prompt, Sample, SampledShard, ScoredSample, ScoredShard
@@ -65,6 +65,7 @@ class ScorerActor:
             judges: the actors of the config's judges that have one, by name.
         """
         redirect_output(log_folder, name)
+        check_torch(config.cluster.scorers.gpus, "cluster.scorers.gpus")
         self._name = name
         self._within_s = DEADLINE_SHARE * config.limits.score_timeout_s
         actors = judges or {}

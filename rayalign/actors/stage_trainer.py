@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import fetch, our_error
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import redirect_output, runtime_env
+from rayalign.actors.process import check_torch, redirect_output, runtime_env
 from rayalign.config.rewards import RewardModelScoring
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ActorFailedError, PlacementError, RayalignError, StageTimeoutError
@@ -198,6 +198,7 @@ def train_rank(
     from rayalign.learning.sft import train_sft
     from rayalign.learning.stage_training import StageJob
 
+    check_torch(config.training.gpus, "training.gpus")
     torch.set_num_threads(config.training.threads)
     if rank == 0:
         stage.clear_result()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rayalign.actors.vllm_devices import device_arguments, end_together
+from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ModelError
 from rayalign.learning.targets import adapted_modules, empty_adapter
@@ -27,7 +29,7 @@ def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     engine = start_engine(
         model,
-        gpu=config.cluster.generators.gpus > 0,
+        config.cluster.generators,
         dtype=config.model.dtype,
         # One more than the longest sequence: a log-prob request generates one token after it.
         max_model_len=config.max_sequence_tokens + 1,
@@ -60,17 +62,18 @@ def _try_adapter(engine: LLMEngine, model: Path, config: RunConfig) -> None:
         engine.remove_lora(TRIED_ID)
 
 
-def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any) -> LLMEngine:
+def start_engine(model: str, devices: EngineSection, *, max_model_len: int, **arguments: Any) -> LLMEngine:
     """An engine in this process, with further arguments of vLLM's `EngineArgs`.
 
     Raises:
+        PlacementError: the vLLM that is installed here is for other devices, or these have too little memory.
         ModelError: vLLM does not serve this model, or not with these arguments.
     """
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    if not gpu:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    on_devices = device_arguments(devices)
     from vllm import EngineArgs, LLMEngine
 
+    gpu = devices.gpus > 0
     settings = {
         "model": model,
         "max_model_len": max_model_len,
@@ -80,13 +83,19 @@ def start_engine(model: str, *, gpu: bool, max_model_len: int, **arguments: Any)
         "enable_chunked_prefill": None if gpu else False,
         "max_num_batched_tokens": None if gpu else max(8192, max_model_len),
         "disable_log_stats": True,
+        **on_devices,
         **arguments,
     }
     try:
-        return LLMEngine.from_engine_args(EngineArgs(**settings))
+        engine = LLMEngine.from_engine_args(EngineArgs(**settings))
+        if devices.tensor_parallel > 1:
+            end_together(engine)
+        return engine
     except Exception as error:
-        # Where memory or a device fails, the same start may succeed elsewhere or later.
-        if isinstance(error, RuntimeError | MemoryError) and not isinstance(error, NotImplementedError):
+        # Where memory, a device or one of its processes fails (which vLLM tells by a bare exception), the same start
+        # may succeed elsewhere or later.
+        passing = isinstance(error, RuntimeError | MemoryError) and not isinstance(error, NotImplementedError)
+        if passing or type(error) is Exception:
             raise
         raise ModelError(
             f"vLLM cannot serve {model}", _said(error), "name a model of an architecture that vLLM serves"

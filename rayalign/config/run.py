@@ -112,7 +112,8 @@ class RunConfig(Section):
     @property
     def merges(self) -> bool:
         """Whether generators serve the adapter merged into their weights."""
-        exact_on_cpu = self.model.dtype == "float32" and self.cluster.generators.gpus == 0
+        engines = self.cluster.generators
+        exact_on_cpu = self.model.dtype == "float32" and engines.gpus == 0 and engines.tensor_parallel == 1
         return self.sync.mode == "merged" or (self.sync.mode == "auto" and exact_on_cpu)
 
     @property

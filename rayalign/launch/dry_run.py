@@ -102,6 +102,11 @@ def _stage(kind: StageKind, config: StageConfig, config_dir: Path, say: Say, *, 
         if existed:
             run_dir.check_inputs(inputs.digests())
         data = say_rows(config, inputs, console)
+    from rayalign.actors.devices import Wish, describe_devices
+
+    training = config.training
+    for line in describe_devices([Wish(f"{kind}-{i}", training.gpus) for i in range(training.workers)]):
+        say(line)
     say(f"{kind}: {data['steps']} optimizer steps; folder: {stage.root}, {'resumed' if existed else 'new'}")
 
 
@@ -115,9 +120,11 @@ def _scratch() -> Iterator[tuple[Path, Console]]:
 def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
     """What a run would start, and what it would do, in lines."""
     # Here and not before: whoever wrote something wrong does not wait for Ray's import.
+    from rayalign.actors.devices import describe_devices, wishes
     from rayalign.actors.placement import describe_placement
 
     yield describe_placement(config)
+    yield from describe_devices(wishes(config))
 
     training, rounds = config.training, config.run.rounds
     prompts = min(config.prompts.per_round, len(inputs.train_ids_N))

@@ -98,9 +98,7 @@ def read_inputs(
     _say_left_out_files(console, model)
     _check_context(config, model, renderer)
     own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
-    from rayalign.learning.folder_checks import check_policy
-
-    check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
+    _check_policy(config, model)
     if config.samples is None:
         assert own is not None
         _check_targets_follow(config, renderer)
@@ -112,6 +110,14 @@ def read_inputs(
     train_N = prompts.split.train_N
     _say_remarks(config, console, parameters, len(train_N))
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
+
+
+def _check_policy(config: RunConfig, model: Path) -> None:
+    from rayalign.learning.folder_checks import check_policy, check_split
+
+    engines = config.cluster.generators
+    check_split(model, engines.tensor_parallel, "model.base", "cluster.generators")
+    check_policy(model, config.model, merges=config.merges, gpu=engines.gpus > 0)
 
 
 def _say_origins(config: RunConfig, console: Console, model: Path, sources: list[ScorerSource]) -> None:

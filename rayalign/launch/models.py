@@ -141,6 +141,7 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
         ModelError: it cannot be found, or is of another kind.
         ConfigError: a judge's context is too short for what it is to read.
     """
+    from rayalign.learning.folder_checks import check_split
     from rayalign.learning.folders import hash_folder
     from rayalign.scoring.judges.judge_model import check_judge_model
     from rayalign.scoring.models.encoder import check_encoder
@@ -153,6 +154,8 @@ def scorer_model(section: Scoring, config: RunConfig) -> tuple[Path, str]:
         # It is only asked: vLLM serves weights that were quantised.
         check_files(folder, "scoring.model", quantised=True)
         check_judge_model(folder, section, config)
+        if section.transport == "vllm":
+            check_split(folder, config.cluster.judges.tensor_parallel, "scoring.model", "cluster.judges")
     elif isinstance(section, SimilarityScoring):
         check_encoder(folder, section.pooling)
     else:

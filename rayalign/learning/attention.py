@@ -9,7 +9,7 @@ sequence.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 NAME = "rayalign_tree"
+BLOCK = 128
+"""FlexAttention's: tokens that are skipped, or looked at, together."""
 SMALL_TREE = 512
 """Tokens up to which a tree is computed in one masked call."""
 Visible = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -43,7 +45,7 @@ class Layout:
 
 def make_layout(trees: Sequence[Tree], device: torch.device) -> Layout:
     if device.type == "cuda":
-        return Layout(tuple(trees), (), _block_mask(trees, device))
+        return Layout(tuple(trees), (), block_mask(trees, device))
     masks = tuple(tree_mask(tree).to(device) if tree.tokens <= SMALL_TREE else None for tree in trees)
     return Layout(tuple(trees), masks)
 
@@ -61,11 +63,43 @@ def branch_ids(tree: Tree) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(-1, len(tree.branches)), lengths)
 
 
-def _block_mask(trees: Sequence[Tree], device: torch.device) -> BlockMask:
-    from torch.nn.attention.flex_attention import create_block_mask
+def block_mask(trees: Sequence[Tree], device: torch.device) -> BlockMask:
+    """FlexAttention's mask of these trees, by counting what the tokens of each block see of each other block, which
+    needs [T, T / BLOCK] numbers and never a mask of all pairs."""
+    from torch.nn.attention.flex_attention import BlockMask
 
-    see, tokens = visible(trees, device), sum(tree.tokens for tree in trees)
-    return create_block_mask(see, None, None, tokens, tokens, device=device)
+    tokens = sum(tree.tokens for tree in trees)
+    blocks = -(-tokens // BLOCK)
+    starts_N = torch.arange(blocks, device=device) * BLOCK
+    seen_TN = torch.zeros(blocks * BLOCK, blocks, dtype=torch.int32, device=device)
+    for first_T, end_T in _seen_spans(trees, device):
+        overlap_TN = torch.minimum(end_T[:, None], starts_N + BLOCK) - torch.maximum(first_T[:, None], starts_N)
+        seen_TN[:tokens] += overlap_TN.clamp_(min=0)
+    seen_NN = seen_TN.view(blocks, BLOCK, blocks).sum(1)
+    whole_NN = seen_NN == BLOCK**2
+    partial = _ordered((seen_NN > 0) & ~whole_NN)
+    lengths = (tokens, tokens)
+    return BlockMask.from_kv_blocks(*partial, *_ordered(whole_NN), BLOCK, visible(trees, device), lengths)
+
+
+def _seen_spans(trees: Sequence[Tree], device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Twice the first [T] and the end [T] of keys that each token sees: of its prompt's, then of its own response's."""
+    sizes = torch.tensor([tree.tokens for tree in trees], device=device)
+    start_T = torch.tensor([tree.start for tree in trees], device=device).repeat_interleave(sizes)
+    prompt_T = torch.tensor([tree.prompt for tree in trees], device=device).repeat_interleave(sizes)
+    end_T = torch.arange(len(start_T), device=device) + 1
+    yield start_T, torch.minimum(end_T, start_T + prompt_T)
+    spans = [length for tree in trees for length in (tree.prompt, *tree.branches)]
+    spans_S = torch.tensor(spans, device=device)
+    first_T = (spans_S.cumsum(0) - spans_S).repeat_interleave(spans_S)
+    # A prompt's own span is empty here, as its tokens were counted above.
+    yield torch.maximum(first_T, start_T + prompt_T), end_T
+
+
+def _ordered(blocks_NN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[1, 1, N] how many blocks each row names, and [1, 1, N, N] which, those first."""
+    order_NN = blocks_NN.int().argsort(dim=-1, descending=True, stable=True)
+    return blocks_NN.sum(-1, dtype=torch.int32)[None, None], order_NN.int()[None, None]
 
 
 def visible(trees: Sequence[Tree], device: torch.device) -> Visible:

@@ -60,6 +60,34 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool
     return tokenizer
 
 
+def check_split(folder: Path, processes: int, key: str, pool: str) -> None:
+    """Refuse a model whose layers cannot be shared out evenly among an engine's processes.
+
+    Args:
+        key: what named the model, for errors.
+        pool: what says how many processes, for errors.
+
+    Raises:
+        ModelError: its attention heads, or the width of its feed-forward layers, do not divide.
+    """
+    config = load_config(folder).get_text_config()
+    for what, name in (("attention heads", "num_attention_heads"), ("feed-forward units", "intermediate_size")):
+        count = getattr(config, name, None)
+        if isinstance(count, int) and count % processes:
+            raise ModelError(
+                f"{key}: {folder} has {count} {what}, and {pool}.tensor_parallel is {processes}",
+                "each process of an engine takes an equal part of every layer",
+                f"set {pool}.tensor_parallel to a divisor of {count}",
+            )
+    groups = getattr(config, "num_key_value_heads", None) or processes
+    if groups % processes and processes % groups:
+        raise ModelError(
+            f"{key}: {folder} has {groups} key-value heads, and {pool}.tensor_parallel is {processes}",
+            "each process of an engine takes an equal part of them, or several share one",
+            f"set {pool}.tensor_parallel to a divisor or a multiple of {groups}",
+        )
+
+
 def check_stage_base(folder: Path, lora: LoraSection | None, *, rewards: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a base, after refusing one that a training stage cannot train.
 

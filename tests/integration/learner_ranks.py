@@ -16,6 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+ROWS = [([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [11]), ([4, 5], [9, 9, 12])]
+"""Prompts and responses whose log-probabilities are asked."""
+
 
 def main() -> None:
     rank, world, port, job_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -49,7 +52,7 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     from rayalign.store.folder import Folder
 
     worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
-    sequences = [TokenSequence([5, 6, 7], [8, 9, 10]), TokenSequence([5, 6, 7], [11])]
+    sequences = [TokenSequence(*row) for row in ROWS]
     folder = Folder(job["folder"])
     found: dict[str, Any] = {"base": worker.logps(sequences, "base", None, None), "refused": []}
     if config["training"]["learning_rate"] > 1:
@@ -66,6 +69,7 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
         found["before"] = worker.logps(sequences, "base", adapters[0], None)
         found["second"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
         found["second_again"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
+    found["alone"] = worker.logps(sequences[:1], "base", None, None)
     found["after_all"] = worker.logps(sequences, "base", None, None)
     return found
 

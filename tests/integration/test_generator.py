@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
@@ -201,3 +202,8 @@ def test_dead_replica_is_replaced_and_holds_the_adapter_again(generator, prompts
 
 def test_unknown_text_is_encoded(prompts: list[Prompt]) -> None:
     assert all(prompt_id(prompt.messages) == prompt.id for prompt in prompts)
+
+
+def test_a_generator_on_cpu_sees_no_gpu(generator) -> None:
+    (description,) = generator.pool.ready()
+    assert psutil.Process(description["pid"]).environ()["CUDA_VISIBLE_DEVICES"] == ""

@@ -17,6 +17,7 @@ from rayalign.records import FULL_WEIGHTS, TrainingGroup
 from rayalign.store.folder import Folder
 from rayalign.store.tables import read_parquet
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
+from tests.integration.learner_ranks import ROWS
 from tests.integration.ray_nodes import free_port
 
 pytestmark = pytest.mark.integration
@@ -140,6 +141,21 @@ def test_rounds_follow_each_other(results: Any, name: str) -> None:
     assert found["base"] == found["before"] == found["after_all"]
     assert found["trained"] != found["base"]
     assert found["second_again"].adapter == found["second"].adapter != found["first"].adapter
+
+
+@pytest.mark.parametrize("name", list(SAME))
+def test_log_probs_come_in_the_order_of_what_was_asked(results: Any, demo_folder: Path, name: str) -> None:
+    """Workers share them out: of three rows one worker has one and the other two; of one row one has none."""
+    from rayalign.learning.model import build_policy
+    from rayalign.learning.step import token_logps_of
+
+    policy = build_policy(demo_folder, learner_config().model).eval()
+    with policy.base_only():
+        expected = token_logps_of(policy, ROWS, "cpu", 4096)
+    found = results[name]
+    assert [len(row) for row in found["base"]] == [3, 1, 3] and len(found["alone"]) == 1
+    for row, other in zip([*found["base"], *found["alone"]], [*expected, expected[0]], strict=True):
+        assert row == pytest.approx(other, abs=2e-5)
 
 
 def test_reference_from_the_generator(results: Any) -> None:

@@ -13,7 +13,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rayalign.learning import attention
-from rayalign.learning.attention import make_layout, register, tree_attention, tree_mask, visible
+from rayalign.learning.attention import block_mask, make_layout, register, tree_attention, tree_mask, visible
 from rayalign.learning.model import Policy
 from rayalign.learning.packing import Row, Tree, collate_packed, collate_padded, packed_tokens
 from rayalign.learning.weights import AdapterWeights
@@ -144,9 +144,37 @@ def test_flex_attention_gives_what_the_trees_give() -> None:
     query, key, value = torch.randn(1, 4, total, 8), torch.randn(1, 2, total, 8), torch.randn(1, 2, total, 8)
     layout = make_layout(TREES, torch.device("cpu"))
     ours, _ = tree_attention(torch.nn.Module(), query, key, value, None, scaling=0.3, layout=layout)
-    mask = create_block_mask(visible(TREES, torch.device("cpu")), None, None, total, total, device="cpu")
+    mask = block_mask(TREES, torch.device("cpu"))
     theirs: Any = flex_attention(query, key, value, block_mask=mask, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, theirs.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+def trees_of(*lengths: tuple[int, ...]) -> tuple[Tree, ...]:
+    """Trees of a prompt and responses of these lengths, one after another."""
+    starts = [sum(map(sum, lengths[:i])) for i in range(len(lengths))]
+    return tuple(
+        Tree(start, prompt, tuple(branches)) for start, (prompt, *branches) in zip(starts, lengths, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "trees",
+    [
+        TREES,
+        trees_of((300, 20, 0, 200, 130), (5, 1, 1), (0, 140)),
+        trees_of((128, 128, 128), (256,)),
+        trees_of((1024, 40, 300)),
+        trees_of((100, 30), (700, 600, 513), (90, 37)),
+    ],
+    ids=["small", "ragged", "whole blocks", "a long prompt", "three"],
+)
+def test_the_blocks_are_those_of_a_mask_of_all_pairs(trees: tuple[Tree, ...]) -> None:
+    total, device = sum(tree.tokens for tree in trees), torch.device("cpu")
+    ours, theirs = block_mask(trees, device), create_block_mask(visible(trees, device), None, None, total, total, "cpu")
+    assert ours.seq_lengths == theirs.seq_lengths and ours.BLOCK_SIZE == theirs.BLOCK_SIZE
+    for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices", "q_num_blocks", "q_indices"):
+        mine, expected = getattr(ours, name), getattr(theirs, name)
+        assert mine.dtype == expected.dtype and torch.equal(mine, expected), name
 
 
 def test_packed_tokens_leave_out_copies_and_last_tokens() -> None:

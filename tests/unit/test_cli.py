@@ -142,7 +142,7 @@ def test_doctor_exit_code(monkeypatch: pytest.MonkeyPatch, status: str, code: in
 
 def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rayalign.commands.doctor._version", lambda package: None)
-    monkeypatch.setattr("rayalign.commands.doctor._torch", lambda: Check("ok", "torch works", "faked"))
+    monkeypatch.setattr("rayalign.commands.doctor._torch", lambda: [Check("ok", "torch works", "faked")])
     lines: list[str] = []
     assert diagnose(lines.append) == 2
     assert any(line.startswith("missing") and "vLLM" in line and "make setup" in line for line in lines)

@@ -643,3 +643,25 @@ def test_what_may_be_a_judge(base: Path, case: str, refused: bool) -> None:
     with pytest.raises(ModelError) as caught:
         scorer_model(config.scoring[0], config)
     assert caught.value.found.startswith("scoring.model: ") and caught.value.why and caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "told"),
+    [
+        ({}, 3, "has 4 attention heads, and cluster.generators.tensor_parallel is 3"),
+        ({"intermediate_size": 45}, 2, "has 45 feed-forward units"),
+        ({"hidden_size": 48, "num_attention_heads": 6, "num_key_value_heads": 2}, 3, "has 2 key-value heads"),
+    ],
+)
+def test_layers_that_cannot_be_shared_out_evenly_are_refused(
+    base: Path, changes: dict[str, int], processes: int, told: str
+) -> None:
+    edit(base / "config.json", **changes)
+    error = refusal(base, cluster={"generators": {"tensor_parallel": processes}})
+    assert told in error.found and "set cluster.generators.tensor_parallel to a divisor" in error.remedy
+
+
+def test_layers_that_can_be_shared_out_are_taken(base: Path) -> None:
+    """Of two key-value heads each is shared by two of four processes."""
+    for processes in (2, 4):
+        read(base, cluster={"generators": {"tensor_parallel": processes}})
