@@ -21,8 +21,8 @@ TRIED_ID = 2**31 - 1
 """vLLM's number of the adapter that is tried; those that are served count from 1."""
 
 
-def start_vllm(model: str, config: RunConfig) -> LLMEngine:
-    """A generator's engine for the base model in a local folder."""
+def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
+    """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`."""
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     engine = start_engine(
@@ -34,6 +34,7 @@ def start_vllm(model: str, config: RunConfig) -> LLMEngine:
         seed=config.run.seed,
         hf_overrides=longer,
         **lora,
+        **others,
     )
     if lora:
         _try_adapter(engine, Path(model), config)
