@@ -8,6 +8,7 @@ Each is measured in a process of its own, with the threads that it has in a run;
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import random
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS = 256
 """Answers of the measured batch: twice as many as run at a time, so that its end counts as it does in a run."""
-REPEATS, ENOUGH_S = 9, 20.0
-"""A pass is repeated so often, or for so long, and its median counts."""
+REPEATS, ENOUGH_S = 9, 10.0
+"""What is measured is repeated so often, or for so long, and its median counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +107,9 @@ def main() -> None:
 
 
 def _engine(task: Task, config: RunConfig) -> EngineMeasured:
-    import ray  # noqa: F401  a run's process holds it too
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+    from rayalign.actors import engine as _engine_module, generator as _generator_module  # noqa: F401  as in a run
     from rayalign.actors.vllm_start import start_vllm
 
     folder, sampling = Path(task.folder), config.sampling
@@ -127,25 +128,25 @@ def _engine(task: Task, config: RunConfig) -> EngineMeasured:
         engine.add_lora(lora)
     words, rng = engine.model_config.get_vocab_size(), random.Random(0)
 
-    def answer(prompts: int, answers: int, tokens: int) -> float:
-        started = time.perf_counter()
-        for number in range(prompts):
+    names = itertools.count()
+
+    def answer(prompts: int, answers: int, tokens: int) -> None:
+        for _ in range(prompts):
             ids = [rng.randrange(words) for _ in range(task.prompt)]
-            for k in range(answers):
+            for _ in range(answers):
                 params = SamplingParams(
                     temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=tokens, min_tokens=tokens,
                     ignore_eos=True, seed=rng.randrange(2**31), logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY,
                 )  # fmt: skip
-                engine.add_request(f"{started}-{number}-{k}", {"prompt_token_ids": ids}, params, lora_request=lora)
+                engine.add_request(str(next(names)), {"prompt_token_ids": ids}, params, lora_request=lora)
         while engine.has_unfinished_requests():
             engine.step()
-        return time.perf_counter() - started
 
     wanted = min(MOST_REQUESTS, config.prompts.per_round * sampling.responses // config.cluster.generators.min)
     prompts = max(1, wanted // sampling.responses)
     # The first batch compiles and fills caches.
     answer(min(8, prompts), sampling.responses, min(8, task.answer))
-    seconds = answer(prompts, sampling.responses, task.answer)
+    seconds = _seconds(lambda: answer(prompts, sampling.responses, task.answer))
     return EngineMeasured(seconds / (prompts * sampling.responses), _peak(config.cluster.generators.gpus > 0))
 
 
@@ -212,7 +213,7 @@ def _seconds(action: Callable[[], object]) -> float:
     import torch
 
     started, times = time.perf_counter(), []
-    while len(times) < REPEATS and (len(times) < 2 or time.perf_counter() - started < ENOUGH_S):
+    while not times or (len(times) < REPEATS and time.perf_counter() - started < ENOUGH_S):
         before = time.perf_counter()
         action()
         if torch.cuda.is_available():

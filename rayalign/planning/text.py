@@ -78,6 +78,9 @@ def _work(plan: Plan, assumed: bool) -> Iterator[str]:
 
 
 def _times(plan: Plan) -> Iterator[str]:
+    if plan.misfits:
+        yield "  how long it takes follows from a plan that fits"
+        return
     times = plan.times
     for field in fields(times):
         yield f"  {field.name.replace('_', ' '):<10} {duration(getattr(times, field.name))}"
@@ -113,7 +116,16 @@ def _usd(plan: Plan, seconds: float) -> str:
 
 def number(count: float) -> str:
     """With three digits and the SI's prefix: 134.5 M is 135 M."""
-    for size, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, prefix in (
+        (1e24, "Y"),
+        (1e21, "Z"),
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
         if count >= size:
             return f"{count / size:.3g} {prefix}"
     return f"{count:g}"

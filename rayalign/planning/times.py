@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rayalign.config.run import RunConfig
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.devices import Device
-from rayalign.planning.load import RoundLoad
+from rayalign.planning.load import Group, RoundLoad
 from rayalign.planning.memory import EngineMemory, bytes_per_number
 from rayalign.records import EngineMeasured, LearnerMeasured
 
@@ -59,21 +59,29 @@ def stage_times(
     Args:
         devices: of a generator and of a learner rank.
     """
-    replicas, workers = config.cluster.generators.min, config.training.workers
-    if measured is None:
-        running = running_sequences(config, load, engine)
-        per_answer = answer_seconds(config, shape, load, devices[0], running)
-        learner = paper_rates(config, devices[1])
-    else:
-        per_answer, learner = measured[0].answer_s, measured[1]
+    workers, learner = config.training.workers, measured[1] if measured else paper_rates(config, devices[1])
+
+    def sampling(answers: int, per_prompt: int) -> float:
+        """Seconds in which each replica makes its part; of less than one answer each, those of one."""
+        if not answers:
+            return 0.0
+        each = max(1.0, answers / config.cluster.generators.min)
+        if measured is not None:
+            return each * measured[0].answer_s
+        group = Group(load.group.lengths, per_prompt)
+        running = min(each, running_sequences(group, engine))
+        return each * answer_seconds(config, shape, group, devices[0], running)
+
     update = (
         load.update_flops / workers / learner.flops
         + load.reference_flops / workers / learner.forward_flops
         + load.micro_batches * learner.micro_batch_s
         + load.steps * learner.step_s
     )
-    evaluate, kl = load.evaluated * per_answer / replicas, load.kl_flops / learner.forward_flops
-    return StageTimes(load.sampled * per_answer / replicas, update, evaluate, kl)
+    evaluate = sampling(load.evaluated, config.evaluation.responses)
+    return StageTimes(
+        sampling(load.sampled, config.sampling.responses), update, evaluate, load.kl_flops / learner.forward_flops
+    )
 
 
 def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:
@@ -82,15 +90,13 @@ def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:
     return LearnerMeasured(MICRO_BATCH_S, flops, flops, OPTIMIZER_STEP_S, 0)
 
 
-def running_sequences(config: RunConfig, load: RoundLoad, engine: EngineMemory) -> float:
-    """Sequences that run at a time in one engine: its limit, what two shards in flight hold, what the cache takes."""
-    answers = max(1, load.sampled or load.evaluated) / config.cluster.generators.min
-    lengths = load.group.lengths
-    room = engine.cache_tokens / (lengths.prompt + lengths.answer / 2)
-    return max(1.0, min(RUNNING, answers, room))
+def running_sequences(group: Group, engine: EngineMemory) -> float:
+    """Sequences that run at a time in one engine at most: its limit, and what the cache takes."""
+    room = engine.cache_tokens / (group.lengths.prompt + group.lengths.answer / 2)
+    return max(1.0, min(RUNNING, room))
 
 
-def answer_seconds(config: RunConfig, shape: ModelShape, load: RoundLoad, device: Device, running: float) -> float:
+def answer_seconds(config: RunConfig, shape: ModelShape, group: Group, device: Device, running: float) -> float:
     """One engine: seconds per answer with `running` sequences at a time.
 
     A step makes a token for each: it reads all weights and the cache of the running sequences (bytes over bandwidth),
@@ -98,7 +104,7 @@ def answer_seconds(config: RunConfig, shape: ModelShape, load: RoundLoad, device
     not shared with an answer before. Tensor parallel divides all three; what its messages take is not counted.
     """
     size, parts = bytes_per_number(config.model.dtype), config.cluster.generators.tensor_parallel
-    prompt, answer, answers = load.group.lengths.prompt, load.group.lengths.answer, load.group.answers
+    prompt, answer, answers = group.lengths.prompt, group.lengths.answer, group.answers
     rate = ENGINE_SHARE * device.flops(config.model.dtype) * parts
     read = shape.total * size + running * shape.kv_elements * size * (prompt + answer / 2)
     products = 2 * (shape.linear + shape.head) * running / rate
