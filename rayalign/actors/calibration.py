@@ -130,24 +130,28 @@ def _engine(task: Task, config: RunConfig) -> EngineMeasured:
 
     names = itertools.count()
 
-    def answer(prompts: int, answers: int, tokens: int) -> None:
+    def answer(prompts: int, answers: int, tokens: int, top_p: float) -> None:
         for _ in range(prompts):
             ids = [rng.randrange(words) for _ in range(task.prompt)]
             for _ in range(answers):
                 params = SamplingParams(
-                    temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=tokens, min_tokens=tokens,
+                    temperature=sampling.temperature, top_p=top_p, max_tokens=tokens, min_tokens=tokens,
                     ignore_eos=True, seed=rng.randrange(2**31), logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY,
                 )  # fmt: skip
                 engine.add_request(str(next(names)), {"prompt_token_ids": ids}, params, lora_request=lora)
         while engine.has_unfinished_requests():
             engine.step()
 
-    wanted = min(MOST_REQUESTS, config.prompts.per_round * sampling.responses // config.cluster.generators.min)
-    prompts = max(1, wanted // sampling.responses)
+    def per_answer(prompts: int, answers: int, top_p: float) -> float:
+        """Seconds, with so many prompts for all replicas."""
+        some = max(1, min(MOST_REQUESTS // answers, prompts // config.cluster.generators.min))
+        return _seconds(lambda: answer(some, answers, task.answer, top_p)) / (some * answers)
+
     # The first batch compiles and fills caches.
-    answer(min(8, prompts), sampling.responses, min(8, task.answer))
-    seconds = _seconds(lambda: answer(prompts, sampling.responses, task.answer))
-    return EngineMeasured(seconds / (prompts * sampling.responses), _peak(config.cluster.generators.gpus > 0))
+    answer(8, sampling.responses, min(8, task.answer), sampling.top_p)
+    train = per_answer(config.prompts.per_round, sampling.responses, sampling.top_p)
+    held_out = per_answer(config.prompts.holdout, config.evaluation.responses, 1.0) if sampling.top_p < 1 else train
+    return EngineMeasured(train, held_out, _peak(config.cluster.generators.gpus > 0))
 
 
 def _learner(task: Task, config: RunConfig) -> LearnerMeasured:

@@ -21,6 +21,8 @@ from rayalign.planning.plan import Plan, make_plan
 from rayalign.planning.text import describe
 from rayalign.planning.times import Measured
 
+NODES_START = "write it as in nodes: [{count: 1, gpu: H100-80GB, gpus: 8, cpus: 96, memory_gib: 1024}]"
+
 
 def plan(
     config: RunConfig,
@@ -58,7 +60,7 @@ def plan(
 
 def _machines(config: RunConfig, nodes: str | None, gpu: str | None) -> Machines:
     if nodes is not None:
-        return machines_of(load_config_of(NodesConfig, nodes))
+        return machines_of(load_config_of(NodesConfig, nodes, start=NODES_START))
     if gpu is not None:
         return machines_with(gpu_named(gpu, "--gpu"), config)
     return this_machine(config, _gpus_here())

@@ -74,8 +74,18 @@ def machines_of(file: NodesConfig) -> Machines:
 
 
 def machines_with(gpu: Device, config: RunConfig) -> Machines:
-    """As many GPUs of one kind as the config asks for."""
+    """As many GPUs of one kind as the config asks for.
+
+    Raises:
+        ConfigError: it asks for none.
+    """
     gpus = math.ceil(wanted_gpus(config))
+    if not gpus:
+        raise ConfigError(
+            f"--gpu {gpu.name}, and the config asks for no GPUs",
+            "all its actors compute on CPUs",
+            "add --set cluster.generators.gpus=1 --set cluster.learner.gpus=1, or leave out --gpu",
+        )
     price = None if gpu.usd_per_hour is None else gpu.usd_per_hour * gpus
     return Machines(f"{gpus} x {gpu.name}", gpu, gpus, math.inf, math.inf, usd_per_hour=price)
 

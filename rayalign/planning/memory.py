@@ -24,6 +24,8 @@ ENGINE_PEAK_TOKENS = 2048
 """Tokens of one forward pass of an engine on a GPU (vLLM's `max_num_batched_tokens`)."""
 LEARNER_PROCESS = 750 * MIB
 GENERATOR_PROCESS = 1215 * MIB
+CPU_COPIES = 3
+"""Of a model's weights in an engine on CPU: as loaded, as packed for its products, and those that take their place."""
 """Resident on CPU before the model is loaded: Python, torch, Ray and the libraries of the part (docs/log.md)."""
 NF4_BYTES, INT8_BYTES = 0.5 + 4 / 64, 1.0
 """Of one quantised weight; NF4 keeps a float32 scale for each 64."""
@@ -156,7 +158,7 @@ def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> En
     adapter = 0 if config.merges else shape.lora * size / parts
     if not device.gpu:
         limit = device.memory
-        memory = Memory(weights, adapter, cache=CPU_CACHE, process=GENERATOR_PROCESS)
+        memory = Memory(CPU_COPIES * weights, adapter, cache=CPU_CACHE, process=GENERATOR_PROCESS)
         return EngineMemory(memory, limit, CPU_CACHE / per_token)
     # Of a part of a GPU an engine can take no more than that part.
     limit = UTILIZATION * device.memory * min(1.0, config.cluster.generators.gpus)

@@ -86,7 +86,9 @@ def _misfits(
         keys = "cluster.generators.min, training.workers or cluster.*.gpus"
         yield Misfit(f"{wanted:g} GPUs are asked for and there are {machines.gpus:g}", (f"lower {keys}",))
     if (found := engine_misfit(config, engine)) is not None:
-        yield Misfit(found, tuple(_remedies(config, shape, machines, "generator")))
+        shorter = int(engine.cache_tokens) - 1
+        lower = (f"lower prompts.max_tokens and sampling.max_tokens to {shorter} together",) if shorter > 1 else ()
+        yield Misfit(found, lower + tuple(_remedies(config, shape, machines, "generator")))
     if (found := learner_misfit(config, shape, machines, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "learner")))
     if (found := host_misfit(config, machines, engine, learner)) is not None:
@@ -98,10 +100,9 @@ def engine_misfit(config: RunConfig, engine: EngineMemory) -> str | None:
     needed = config.max_sequence_tokens + 1
     if engine.cache_tokens >= needed:
         return None
-    left = f"{max(0, engine.cache_tokens):.0f} tokens"
     return (
-        f"a generator's weights take {gib(engine.memory.weights)} of the {gib(engine.limit)} GiB that it may have of "
-        f"its device: the cache has room for {left}, and the longest sequence has {needed}"
+        f"a generator's weights take {gib(engine.memory.weights)} GiB, of its device it may have {gib(engine.limit)}: "
+        f"the cache has room for {max(0, engine.cache_tokens):.0f} tokens, and the longest sequence has {needed}"
     )
 
 

@@ -61,13 +61,13 @@ def stage_times(
     """
     workers, learner = config.training.workers, measured[1] if measured else paper_rates(config, devices[1])
 
-    def sampling(answers: int, per_prompt: int) -> float:
+    def sampling(answers: int, per_prompt: int, answer_s: float | None) -> float:
         """Seconds in which each replica makes its part; of less than one answer each, those of one."""
         if not answers:
             return 0.0
         each = max(1.0, answers / config.cluster.generators.min)
-        if measured is not None:
-            return each * measured[0].answer_s
+        if answer_s is not None:
+            return each * answer_s
         group = Group(load.group.lengths, per_prompt)
         running = min(each, running_sequences(group, engine))
         return each * answer_seconds(config, shape, group, devices[0], running)
@@ -78,10 +78,10 @@ def stage_times(
         + load.micro_batches * learner.micro_batch_s
         + load.steps * learner.step_s
     )
-    evaluate = sampling(load.evaluated, config.evaluation.responses)
-    return StageTimes(
-        sampling(load.sampled, config.sampling.responses), update, evaluate, load.kl_flops / learner.forward_flops
-    )
+    train_s, held_out_s = (measured[0].answer_s, measured[0].held_out_s) if measured else (None, None)
+    sample = sampling(load.sampled, config.sampling.responses, train_s)
+    evaluate = sampling(load.evaluated, config.evaluation.responses, held_out_s)
+    return StageTimes(sample, update, evaluate, load.kl_flops / learner.forward_flops)
 
 
 def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:

@@ -11,6 +11,8 @@ class EngineMeasured:
 
     answer_s: float
     """Seconds per answer, its share of the prompt included, with as many at a time as the run has."""
+    held_out_s: float
+    """The same as an evaluation asks: with `top_p` 1, which saves the sorting of the vocabulary."""
     peak_bytes: float
     """Of its process on CPU, of its device on a GPU."""
 

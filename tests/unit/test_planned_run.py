@@ -89,6 +89,18 @@ def test_every_remedy_mends_what_it_is_given_for(gpu: str, changes: dict[str, An
         assert not any(part in m.found for m in after.misfits), remedy
 
 
+def test_sequences_that_are_too_long_for_the_cache_may_be_shorter() -> None:
+    """On CPU the cache is 1 GiB: 4,096 tokens of this model in float32 (256 KiB each)."""
+    on_cpu = config_with(model__dtype="float32", prompts__max_tokens=8000, sampling__max_tokens=500,
+                         cluster__generators={"gpus": 0}, cluster__learner={"gpus": 0})  # fmt: skip
+    machines = Machines("a server", None, 0, 64, 2048 * GIB)
+    (misfit,) = make_plan(on_cpu, LLAMA_8B, machines, LENGTHS).misfits
+    assert misfit.remedies[0] == "lower prompts.max_tokens and sampling.max_tokens to 4095 together"
+    shorter = with_values(on_cpu, {"prompts.max_tokens": 3595})
+    assert shorter is not None
+    assert make_plan(shorter, LLAMA_8B, machines, LENGTHS).misfits == ()
+
+
 def test_where_nothing_helps_it_is_said() -> None:
     huge = dataclasses.replace(LLAMA_8B, total=10**12, linear=10**12, quantised=10**12)
     config = config_with()
@@ -146,11 +158,11 @@ def test_the_run_counts_its_evaluations_and_costs() -> None:
 
 
 def test_measured_rates_take_the_place_of_the_table() -> None:
-    config, engine = config_with(), EngineMeasured(0.5, 3 * GIB)
+    config, engine = config_with(), EngineMeasured(0.5, 0.25, 3 * GIB)
     learner = LearnerMeasured(0.25, 1e12, 2e12, 0.125, 4 * GIB)
     plan = make_plan(config, LLAMA_8B, machines_with(GPUS["L4"], config), LENGTHS, (engine, learner))
     load = plan.load
-    assert plan.times.sample == load.sampled * 0.5
+    assert (plan.times.sample, plan.times.evaluate) == (load.sampled * 0.5, load.evaluated * 0.25)
     passes = load.update_flops / 1e12 + load.reference_flops / 2e12
     assert plan.times.update == pytest.approx(passes + load.micro_batches * 0.25 + load.steps * 0.125)
     said = "\n".join(describe(plan, assumed_lengths=False))
@@ -256,6 +268,7 @@ def test_the_command_reads_config_json_alone(model: Path, tmp_path: Path, capsys
     [
         (["--gpu", "T4"], "--gpu: T4"),
         ([], "asks for 2 GPUs"),
+        (["--gpu", "L4", "--set", "cluster.generators.gpus=0", "--set", "cluster.learner.gpus=0"], "asks for no GPUs"),
         (["--nodes", "missing.yaml"], "missing.yaml"),
         (["--nodes", "NODES"], "gpu (its name) and gpus (how many) go together"),
         (["--gpu", "L4", "--set", "model.base=no/such-model"], "no/such-model"),
