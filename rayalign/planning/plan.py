@@ -165,29 +165,40 @@ SHOWN = 3
 
 
 def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> Iterator[str]:
-    """The first changes with which the part fits, or that none does."""
-    found = 0
-    for change in CHANGES[part]:
-        changed = with_values(config, change)
-        if changed is None or changed == config:
+    """The first changes with which the part fits, none of them more than another, or that none does."""
+    found: list[dict[str, object]] = []
+    for listed in CHANGES[part]:
+        change = {key: value for key, value in listed.items() if value_of(config, key) != value}
+        known = any(one.items() <= change.items() for one in found)
+        changed = None if known or not change else with_values(config, change)
+        if changed is None or len(found) == SHOWN:
             continue
-        devices = machines.device(changed.cluster.generators.gpus), machines.device(changed.cluster.learner.gpus)
-        engine = generator_memory(changed, shape, devices[0])
-        learner = learner_memory(changed, shape, devices[1], Lengths.longest(changed))
-        after = {
-            "generator": engine_misfit(changed, engine),
-            "learner": learner_misfit(changed, shape, machines, learner),
-            "host": host_misfit(changed, machines, engine, learner),
-        }[part]
+        after, memory = _after(changed, shape, machines, part)
         if after is None:
-            memory = {"generator": engine.memory.weights, "learner": learner.sum}.get(part)
-            result = "" if memory is None else f" ({gib(memory)} GiB{' of weights' if part == 'generator' else ''})"
-            yield f"set {', '.join(f'{key}={_shown(value)}' for key, value in change.items())}{result}"
-            found += 1
-            if found == SHOWN:
-                return
+            found.append(change)
+            yield f"set {', '.join(f'{key}={_shown(value)}' for key, value in change.items())}{memory}"
     if not found:
         yield "no setting makes it fit: take devices with more memory, or a smaller model.base"
+
+
+def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> tuple[str | None, str]:
+    """(why the part does not fit either under a changed config, what it then takes)."""
+    devices = machines.device(config.cluster.generators.gpus), machines.device(config.cluster.learner.gpus)
+    engine = generator_memory(config, shape, devices[0])
+    learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
+    if part == "generator":
+        return engine_misfit(config, engine), f" ({gib(engine.memory.weights)} GiB of weights)"
+    if part == "learner":
+        return learner_misfit(config, shape, machines, learner), f" ({gib(learner.sum)} GiB)"
+    return host_misfit(config, machines, engine, learner), ""
+
+
+def value_of(config: RunConfig, key: str) -> object:
+    """The value of a key such as `model.dtype`."""
+    found: object = config
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
 
 
 def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | None:
