@@ -24,6 +24,9 @@ ENGINE_PEAK_TOKENS = 2048
 """Tokens of one forward pass of an engine on a GPU (vLLM's `max_num_batched_tokens`)."""
 LEARNER_PROCESS = 750 * MIB
 GENERATOR_PROCESS = 1215 * MIB
+CPU_HEAP = 1.4
+"""Bytes resident for each byte of activations on CPU: room that micro-batches of other sizes have left in the heap.
+Fitted to the runs of docs/log.md."""
 CPU_COPIES = 3
 """Of a model's weights in an engine on CPU: as loaded, as packed for its products, and those that take their place."""
 """Resident on CPU before the model is loaded: Python, torch, Ray and the libraries of the part (docs/log.md)."""
@@ -75,11 +78,12 @@ def learner_memory(config: RunConfig, shape: ModelShape, device: Device, lengths
     chunk = max(64 * shape.vocabulary, CHUNK_LOGITS)
     targets = tokens * Group(lengths, config.sampling.responses).targets / max(1, micro_batch_group(config, lengths))
     exact = shape.head * 4 if size < 4 and not device.gpu else 0
+    kept = activation_bytes(config, shape, device, tokens, micro_batch_group(config, lengths))
     return Memory(
         weights=learner_weights(config, shape) / sharded + base_copy,
         adapter=0 if config.model.full else 4 * shape.lora / sharded,
         optimizer=optimizer,
-        activations=activation_bytes(config, shape, device, tokens, micro_batch_group(config, lengths)),
+        activations=kept * (1 if device.gpu else CPU_HEAP),
         head=min(chunk, targets * shape.vocabulary) * 4 * 3 + targets * shape.hidden * size * 2 + exact,
         process=CUDA_CONTEXT if device.gpu else LEARNER_PROCESS,
     )
