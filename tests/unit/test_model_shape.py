@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
+from rayalign.learning.folders import resolve_config
 from rayalign.learning.shape import ModelShape
 
 LLAMA = {
@@ -73,3 +75,18 @@ def test_an_adapter_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError):
         ModelShape.of(tmp_path / "empty", ModelSection(base="x"))
+
+
+def test_of_a_hub_id_the_config_alone_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def download(repo: str, name: str) -> str:
+        asked.append((repo, name))
+        (tmp_path / name).write_text(json.dumps(LLAMA))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    assert ModelShape.of(resolve_config("some/model"), ModelSection(base="some/model")).layers == 3
+    assert asked == [("some/model", "config.json")]
+    # A folder that holds nothing else is a model's too.
+    assert resolve_config(str(tmp_path)) == tmp_path
