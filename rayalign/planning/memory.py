@@ -25,8 +25,8 @@ ENGINE_PEAK_TOKENS = 2048
 LEARNER_PROCESS = 750 * MIB
 GENERATOR_PROCESS = 1215 * MIB
 CPU_HEAP = 1.4
-"""Bytes resident for each byte of activations on CPU: room that micro-batches of other sizes have left in the heap.
-Fitted to the runs of docs/log.md."""
+"""Bytes resident on CPU for each byte of activations that is counted here: fitted to the runs of docs/log.md, whose
+micro-batches of many sizes seem to leave room in the heap."""
 CPU_COPIES = 3
 """Of a model's weights in an engine on CPU: as loaded, as packed for its products, and those that take their place."""
 """Resident on CPU before the model is loaded: Python, torch, Ray and the libraries of the part (docs/log.md)."""
