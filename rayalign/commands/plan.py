@@ -16,7 +16,7 @@ from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine
 from rayalign.planning.devices import Device, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths, forward_flops, training_flops
-from rayalign.planning.memory import micro_batch_group, micro_batch_tokens
+from rayalign.planning.memory import micro_batch_tokens
 from rayalign.planning.plan import Plan, make_plan
 from rayalign.planning.text import describe
 from rayalign.planning.times import Measured
@@ -81,20 +81,21 @@ def _measured(plan: Plan, folder: Path) -> Measured:
     """This machine's rates with the model of a plan."""
     from rayalign.actors.calibration import Task, check, measure
 
-    config, shape, load = plan.config, plan.shape, plan.load
+    config, shape, longest = plan.config, plan.shape, Lengths.longest(plan.config)
     check(config)
-    longest = Lengths.longest(config)
-    group, full = load.group, config.model.full
-    trained = training_flops(shape, group, full=full, checkpointing=config.training.gradient_checkpointing)
-    tokens = micro_batch_tokens(config, longest)
+    # What is measured has whole tokens.
+    lengths = Lengths(round(plan.lengths.prompt), round(plan.lengths.answer))
+    group = replace(plan.load.group, lengths=lengths)
+    trained = training_flops(shape, group, full=False, checkpointing=config.training.gradient_checkpointing)
+    largest = micro_batch_tokens(config, longest) / replace(group, lengths=longest).tokens
     task = Task(
         what="engine",
         config=config.to_dict(),
         folder=str(folder),
-        prompt=round(group.lengths.prompt),
-        answer=round(group.lengths.answer),
-        groups=round(micro_batch_tokens(config, group.lengths) / group.tokens),
-        largest=(round(longest.prompt), round(longest.answer), round(tokens / micro_batch_group(config, longest))),
+        prompt=round(lengths.prompt),
+        answer=round(lengths.answer),
+        groups=round(micro_batch_tokens(config, lengths) / group.tokens),
+        largest=(round(longest.prompt), round(longest.answer), round(largest)),
         flops=(trained, forward_flops(shape, group)),
     )
     return measure(task, replace(task, what="learner"))

@@ -24,12 +24,12 @@ ENGINE_PEAK_TOKENS = 2048
 """Tokens of one forward pass of an engine on a GPU (vLLM's `max_num_batched_tokens`)."""
 LEARNER_PROCESS = 750 * MIB
 GENERATOR_PROCESS = 1215 * MIB
+"""Resident on CPU before the model is loaded: Python, torch, Ray and the libraries of the part (docs/log.md)."""
 CPU_HEAP = 1.4
 """Bytes resident on CPU for each byte of activations that is counted here: fitted to the runs of docs/log.md, whose
 micro-batches of many sizes seem to leave room in the heap."""
 CPU_COPIES = 3
 """Of a model's weights in an engine on CPU: as loaded, as packed for its products, and those that take their place."""
-"""Resident on CPU before the model is loaded: Python, torch, Ray and the libraries of the part (docs/log.md)."""
 NF4_BYTES, INT8_BYTES = 0.5 + 4 / 64, 1.0
 """Of one quantised weight; NF4 keeps a float32 scale for each 64."""
 
@@ -74,11 +74,11 @@ def learner_memory(config: RunConfig, shape: ModelShape, device: Device, lengths
     # two moments and a copy in float32. Stage 2 gives gradients away as they come, stage 1 at the step.
     optimizer = trained * (4 / (workers if training.zero_stage >= 2 else 1) + 12 / workers)
     base_copy = shape.total * 4 if config.model.full else 0
-    tokens = micro_batch_tokens(config, lengths)
+    group, tokens = Group(lengths, config.sampling.responses), micro_batch_tokens(config, lengths)
+    targets = group.targets * tokens / group.tokens
     chunk = max(64 * shape.vocabulary, CHUNK_LOGITS)
-    targets = tokens * Group(lengths, config.sampling.responses).targets / max(1, micro_batch_group(config, lengths))
     exact = shape.head * 4 if size < 4 and not device.gpu else 0
-    kept = activation_bytes(config, shape, device, tokens, micro_batch_group(config, lengths))
+    kept = activation_bytes(config, shape, device, tokens, group.tokens)
     return Memory(
         weights=learner_weights(config, shape) / sharded + base_copy,
         adapter=0 if config.model.full else 4 * shape.lora / sharded,
@@ -96,14 +96,9 @@ def learner_weights(config: RunConfig, shape: ModelShape) -> float:
     return (shape.total - shape.quantised) * size + shape.quantised * small
 
 
-def micro_batch_group(config: RunConfig, lengths: Lengths) -> float:
-    """Tokens of one packed group."""
-    return Group(lengths, config.sampling.responses).tokens
-
-
 def micro_batch_tokens(config: RunConfig, lengths: Lengths) -> float:
     """Tokens of the largest micro-batch: groups up to the budget, one at least, of those that a rank has in a step."""
-    training, group = config.training, micro_batch_group(config, lengths)
+    training, group = config.training, Group(lengths, config.sampling.responses).tokens
     most = -(-training.group_batch // training.workers)
     return min(most, max(1, int(training.tokens_per_micro_batch // group))) * group
 
