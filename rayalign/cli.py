@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 
 import click
 
@@ -17,7 +17,7 @@ from rayalign import __version__
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, InterruptedRunError, RayalignError, full_disk
 from rayalign.stopping import leave, stoppable
 
-SAMPLES = ["train", "evaluation", "greedy"]
+Samples = Literal["train", "evaluation", "greedy"]
 
 
 def _round(value: str) -> int | str:
@@ -25,6 +25,7 @@ def _round(value: str) -> int | str:
     return value if value == "best" else click.IntRange(min=0)(value)
 
 
+_LENGTH = click.FloatRange(min=1)
 _SET = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change a config value (repeatable).")
 _FORK = click.option("--fork", metavar="NAME", help="Go on from this run's rounds under a new name and config.")
 _BASE = click.option("--base", metavar="MODEL", help="The base model, as in model.base, if it has moved since.")
@@ -123,6 +124,24 @@ def run_everything(config: str, overrides: tuple[str, ...], dry_run: bool) -> No
 
 @cli.command()
 @click.argument("config")
+@_SET
+@click.option("--nodes", metavar="FILE", help="Of a cluster to be, as YAML. Default: this machine.")
+@click.option("--gpu", metavar="NAME", help="Of as many GPUs as CONFIG asks for, such as H100-80GB.")
+@click.option("--tokens", type=(_LENGTH, _LENGTH), metavar="P A", help="Of a mean prompt and answer. Default: limits.")
+@click.option("--calibrate", is_flag=True, help="Measure rates here, with the model's sizes; else from a table.")
+@stoppable
+def plan(config: str, overrides: tuple[str, ...], **options: Any) -> int:
+    """Tell what a run of CONFIG takes: memory, work, time, cost, and what does not fit (exit code 2)."""
+    from rayalign.config.file import load_config
+
+    loaded = load_config(config, overrides)
+    from rayalign.commands.plan import plan as tell
+
+    return tell(loaded, click.echo, **options)
+
+
+@cli.command()
+@click.argument("config")
 @click.option("--address", required=True, metavar="URL", help="The cluster's job server, http://HEAD:8265.")
 @_SET
 @click.option("--no-wait", is_flag=True, help="Return once the cluster has the job; do not follow its log.")
@@ -137,10 +156,6 @@ def submit(config: str, address: str, overrides: tuple[str, ...], no_wait: bool,
     from rayalign.config.file import load_config
 
     loaded = load_config(config, overrides)
-    from rayalign.store.folder import Folder
-
-    # Refuses a URI with credentials before it becomes part of a job's command line.
-    Folder(loaded.run.dir)
     from rayalign.commands.submit import submit as submit_job
 
     return submit_job(loaded, Path(config), overrides, address=address, wait=not no_wait, fork=fork, say=click.echo)
@@ -195,7 +210,7 @@ def chat(run_dir: str, **options: Any) -> None:
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
 @click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
-@click.option("--samples", type=click.Choice(SAMPLES), help="Default: train; with --compare: evaluation.")
+@click.option("--samples", type=click.Choice(get_args(Samples)), help="Default: train; with --compare: evaluation.")
 @click.option("--compare", type=click.IntRange(min=0), metavar="N", help="Gains and losses against round N, held out.")
 @click.option("--prompt", "prompt_id", metavar="ID", help="A prompt's id or its beginning. Default: list the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), help="Prompts, or answers of a prompt, shown at most.")
@@ -212,16 +227,11 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
 @click.option("--round", "round_index", type=click.IntRange(0, 9999), required=True, help="Whose answers to score.")
 @click.option("--scorer", required=True, metavar="FILE", help="YAML: a `scoring` list, or the keys of one scorer.")
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of FILE (repeatable).")
-@click.option("--samples", type=click.Choice(SAMPLES), default="train", show_default=True)
+@click.option("--samples", type=click.Choice(get_args(Samples)), default="train", show_default=True)
 @click.option("--name", metavar="NAME", help="Folder below RUN/rescored for the scores; by default FILE's name.")
 @stoppable
 def score(
-    run_dir: str,
-    round_index: int,
-    scorer: str,
-    overrides: tuple[str, ...],
-    samples: Literal["train", "evaluation", "greedy"],
-    name: str | None,
+    run_dir: str, round_index: int, scorer: str, overrides: tuple[str, ...], samples: Samples, name: str | None
 ) -> None:
     """Score the stored answers of a round of RUN with other scorers, and compare with the stored scores.
 
@@ -230,13 +240,11 @@ def score(
     from rayalign.config.file import load_scorers
 
     scorers = load_scorers(scorer, overrides)
-    from rayalign.commands import score as rescore
+    from rayalign.commands.score import rescore
     from rayalign.tracking.console import Console
 
-    path = Path(scorer)
-    rescore.rescore(
-        run_dir, round_index, scorers, folder=path.parent, console=Console(), purpose=samples, name=name or path.stem
-    )
+    path, console = Path(scorer), Console()
+    rescore(run_dir, round_index, scorers, folder=path.parent, console=console, purpose=samples, name=name or path.stem)
 
 
 @cli.command()
@@ -289,8 +297,7 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         click.echo("interrupted; the same command resumes the run", err=True)
         return EXIT_RESUMABLE
     except Exception as error:
-        told = error if isinstance(error, RayalignError) else full_disk(error)
-        if told is None:
+        if (told := error if isinstance(error, RayalignError) else full_disk(error)) is None:
             traceback.print_exc()
             return EXIT_FAILURE
         click.echo(str(told) if isinstance(told, InterruptedRunError) else f"error: {told}", err=True)

@@ -22,6 +22,7 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_FAILURE, EXIT_OK, EXIT_RESUMABLE, ClusterError, ConfigError, InterruptedRunError
 from rayalign.records import JsonObject
 from rayalign.stopping import call, sleep
+from rayalign.store.folder import Folder
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -56,6 +57,8 @@ def submit(
         ClusterError: the cluster cannot be reached, refuses the token, or runs another Ray.
         ConfigError: the config lies outside the working directory, or this run goes on there with another config.
     """
+    # Refuses a URI with credentials before it becomes part of a job's command line.
+    Folder(config.run.dir)
     command = _command(path, overrides, fork)
     name = fork or config.run.name
     # Ray tells at length what it packs.

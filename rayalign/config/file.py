@@ -53,15 +53,18 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     return load_config_of(RunConfig, path, overrides)
 
 
-def load_config_of(kind: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
+def load_config_of(kind: type[T], path: Path | str, overrides: Sequence[str] = (), *, start: str = START) -> T:
     """The config of a command in a YAML file, with `a.b=c` overrides applied.
+
+    Args:
+        start: what to do for a file that is right, for errors.
 
     Raises:
         ConfigError: the file, an override or a value cannot be used; all wrong values are named at once.
     """
     needed = [name for name, field in kind.model_fields.items() if field.is_required()]
     form = f"a config is a mapping of sections such as {', '.join(list(kind.model_fields)[:3])}"
-    data = _mapping(path, overrides, f"it needs {' and '.join(needed)}", form, START)
+    data = _mapping(path, overrides, f"it needs {' and '.join(needed)}", form, start)
     return _validated(kind, data, path, overrides)
 
 

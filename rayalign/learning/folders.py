@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rayalign.errors import ModelError
 from rayalign.learning.gguf import converted, find_gguf
 from rayalign.store.files import expanded
-from rayalign.store.model_files import ELSEWHERE, MODEL_FILES, model_files, read_config, without_others
+from rayalign.store.model_files import CONFIG, ELSEWHERE, MODEL_FILES, model_files, read_config, without_others
 from rayalign.store.pretrained import load_pretrained
 
 if TYPE_CHECKING:
@@ -48,12 +48,30 @@ def resolve_model(base: str, key: str = "model.base") -> Path:
     try:
         found = snapshot_download(base, allow_patterns=list(MODEL_FILES), ignore_patterns=list(ELSEWHERE))
     except Exception as error:
-        raise ModelError(
-            f"{key}: {base!r} cannot be loaded",
-            f"there is no such folder, and as a hub id it failed: {first_line(error)}",
-            "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
-        ) from error
+        raise _not_found(base, key, error) from error
     return without_others(Path(found), key)
+
+
+def resolve_config(base: str, key: str = "model.base") -> Path:
+    """A folder with a model's `config.json`, and of a hub id with no more than that. Arguments and errors as
+    `resolve_model`."""
+    folder = Path(base).expanduser()
+    if folder.exists() or find_gguf(folder, key) is not None:
+        return resolve_model(base, key)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(base, CONFIG)).parent
+    except Exception as error:
+        raise _not_found(base, key, error) from error
+
+
+def _not_found(base: str, key: str, error: Exception) -> ModelError:
+    return ModelError(
+        f"{key}: {base!r} cannot be loaded",
+        f"there is no such folder, and as a hub id it failed: {first_line(error)}",
+        "give an existing Hugging Face model folder, a GGUF file, a hub id that you may read, `demo` or `smollm2`",
+    )
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -176,6 +176,13 @@ def build_policy(
     base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
     if section.quantization == "none":
         move(base, device)
+    return policy_on(base, folder, section, checkpointing=checkpointing, sharded=sharded)
+
+
+def policy_on(
+    base: PreTrainedModel, folder: Path, section: ModelSection, *, checkpointing: bool = False, sharded: bool = False
+) -> Policy:
+    """The policy on a base that is loaded; arguments as of `build_policy`."""
     base.config.use_cache = False
     weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
     if checkpointing:

@@ -5,6 +5,7 @@
 `rows`: what is stored row by row. `group`: a prompt with its answers, ready to train on. `shards`: a slice of a round
 on its way. `adapter`: what a round made, and what travels to and from the learner. `proof`: what a replica has to show
 before it serves. `report`: what a round measured.
+`measured`: how fast a machine is.
 """
 
 from rayalign.records.adapter import (
@@ -23,6 +24,7 @@ from rayalign.records.adapter import (
 )
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
+from rayalign.records.measured import EngineMeasured as EngineMeasured, LearnerMeasured as LearnerMeasured
 from rayalign.records.proof import (
     Expected as Expected,
     check_gap as check_gap,

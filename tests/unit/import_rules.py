@@ -15,7 +15,7 @@ FLOORS = (
     ("cli", "__init__", "__main__"),
     ("commands",),
     ("launch",),
-    ("loop", "actors", "demo"),
+    ("loop", "actors", "demo", "planning"),
     ("data", "scoring", "learning", "evaluation", "tracking", "dashboard"),
     ("config", "store", "losses", "rendering"),
     ("parts",),

@@ -1,0 +1,111 @@
+"""The machines that a plan is for: a nodes file, one node of a named GPU, or this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from rayalign.config.nodes import NodesConfig
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import judges_of
+from rayalign.errors import ConfigError
+from rayalign.planning.devices import GIB, GPUS, Device, cpu_core, gpu_named
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """What a plan has to go round with."""
+
+    name: str
+    gpu: Device | None
+    """Of several kinds the one with the least memory: an actor may land on it."""
+    gpus: float
+    cpus: float
+    memory: float
+    """Main memory of the smallest node, bytes."""
+    nodes: int = 1
+    usd_per_hour: float | None = None
+    """Of all nodes; None where a price is not known."""
+
+    def device(self, gpus: float) -> Device:
+        """What an actor with so many GPUs computes on."""
+        return self.gpu if gpus and self.gpu else cpu_core(self.memory)
+
+
+def wanted_gpus(config: RunConfig) -> float:
+    """GPUs that all actors of a run ask for."""
+    pools = config.cluster
+    return (
+        pools.generators.min * pools.generators.gpus
+        + pools.scorers.min * pools.scorers.gpus
+        + len(judges_of(config.scoring)) * pools.judges.gpus
+        + config.training.workers * pools.learner.gpus
+    )
+
+
+def machines_of(file: NodesConfig) -> Machines:
+    """The cluster of a nodes file.
+
+    Raises:
+        ConfigError: it names a GPU without figures.
+    """
+    own = {
+        name: Device(name, d.memory_gib * GIB, d.bfloat16_tflops * 1e12, d.float32_tflops * 1e12,
+                     d.bandwidth_gbs * 1e9, d.usd_per_hour, "the nodes file", "the nodes file")
+        for name, d in file.devices.items()
+    }  # fmt: skip
+    kinds = [(node, gpu_named(node.gpu, "nodes.gpu", GPUS | own) if node.gpu else None) for node in file.nodes]
+    prices = []
+    for node, gpu in kinds:
+        listed = gpu.usd_per_hour * node.gpus if gpu and gpu.usd_per_hour is not None else None
+        each = node.usd_per_hour if node.usd_per_hour is not None else listed
+        prices.append(None if each is None else each * node.count)
+    known = [price for price in prices if price is not None]
+    return Machines(
+        name=", ".join(f"{n.count} x ({n.gpus} {g.name if g else 'GPUs'}, {n.cpus} CPUs)" for n, g in kinds),
+        gpu=min((g for _, g in kinds if g), key=lambda gpu: gpu.memory, default=None),
+        gpus=sum(node.count * node.gpus for node in file.nodes),
+        cpus=sum(node.count * node.cpus for node in file.nodes),
+        memory=min(node.memory_gib for node in file.nodes) * GIB,
+        nodes=sum(node.count for node in file.nodes),
+        usd_per_hour=sum(known) if len(known) == len(prices) else None,
+    )
+
+
+def machines_with(gpu: Device, config: RunConfig) -> Machines:
+    """As many GPUs of one kind as the config asks for.
+
+    Raises:
+        ConfigError: it asks for none.
+    """
+    gpus = math.ceil(wanted_gpus(config))
+    if not gpus:
+        raise ConfigError(
+            f"--gpu {gpu.name}, and the config asks for no GPUs",
+            "all its actors compute on CPUs",
+            "add --set cluster.generators.gpus=1 --set cluster.learner.gpus=1, or leave out --gpu",
+        )
+    price = None if gpu.usd_per_hour is None else gpu.usd_per_hour * gpus
+    return Machines(f"{gpus} x {gpu.name}", gpu, gpus, math.inf, math.inf, usd_per_hour=price)
+
+
+def this_machine(config: RunConfig, here: tuple[Device, int] | None) -> Machines:
+    """This machine.
+
+    Args:
+        here: its GPUs, and how many; None where there are none, or none that the table knows.
+
+    Raises:
+        ConfigError: the config asks for GPUs, and none is known here.
+    """
+    if here is None and wanted_gpus(config):
+        raise ConfigError(
+            f"the config asks for {wanted_gpus(config):g} GPUs, and there are none here of which figures are known",
+            "memory and time follow from what kind they are",
+            f"name it: --gpu NAME, one of {', '.join(GPUS)}; or describe the cluster in a file: --nodes FILE",
+        )
+    cores = os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    gpu, count = here or (None, 0)
+    return Machines(f"this machine, {cores} cores, {memory / GIB:.0f} GiB", gpu, count, cores, memory)

@@ -1,0 +1,224 @@
+"""A run on paper: the memory of its processes, the work and time of a round, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rayalign.config.run import RunConfig
+from rayalign.learning.shape import ModelShape
+from rayalign.planning.cluster import Machines, wanted_gpus
+from rayalign.planning.devices import Device
+from rayalign.planning.load import Lengths, RoundLoad, round_load
+from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, learner_weights
+from rayalign.planning.times import Measured, StageTimes, stage_times
+
+OTHER_PROCESSES = 1.5 * 2**30
+"""Driver, scorer and Ray's own on the driver's node, bytes of main memory (docs/log.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Something that does not fit, and what to change."""
+
+    found: str
+    remedies: tuple[str, ...]
+    """Settings of the config, each with what comes of it; computed, not guessed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    config: RunConfig
+    shape: ModelShape
+    machines: Machines
+    lengths: Lengths
+    """The means that work and time are counted with; memory is that of the longest."""
+    load: RoundLoad
+    engine: EngineMemory
+    learner: Memory
+    times: StageTimes
+    measured: Measured | None
+    misfits: tuple[Misfit, ...] = ()
+
+    @property
+    def devices(self) -> tuple[Device, Device]:
+        """Of a generator and of a learner rank."""
+        pools = self.config.cluster
+        return self.machines.device(pools.generators.gpus), self.machines.device(pools.learner.gpus)
+
+    @property
+    def run_seconds(self) -> float:
+        """All rounds, and the evaluation of the base before them."""
+        rounds, every = self.config.run.rounds, self.config.evaluation.every
+        evaluations = 1 + rounds // every
+        times = self.times
+        trained = rounds * (times.sample + times.update) + rounds // every * times.measure_kl
+        return trained + evaluations * times.evaluate
+
+    def usd(self, seconds: float) -> float | None:
+        """What all machines cost meanwhile; None where no price is known."""
+        price = self.machines.usd_per_hour
+        return None if price is None else price * seconds / 3600
+
+
+def make_plan(
+    config: RunConfig, shape: ModelShape, machines: Machines, lengths: Lengths, measured: Measured | None = None
+) -> Plan:
+    """The plan of a run.
+
+    Args:
+        lengths: mean tokens of prompts and answers.
+        measured: of this model with this config, in place of the table's rates.
+    """
+    devices = machines.device(config.cluster.generators.gpus), machines.device(config.cluster.learner.gpus)
+    load = round_load(config, shape, lengths)
+    engine = generator_memory(config, shape, devices[0])
+    learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
+    times = stage_times(config, shape, load, devices, engine, measured)
+    misfits = tuple(_misfits(config, shape, machines, engine, learner))
+    return Plan(config, shape, machines, lengths, load, engine, learner, times, measured, misfits)
+
+
+def _misfits(
+    config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
+) -> Iterator[Misfit]:
+    if (wanted := wanted_gpus(config)) > machines.gpus:
+        keys = "cluster.generators.min, training.workers or cluster.*.gpus"
+        yield Misfit(f"{wanted:g} GPUs are asked for and there are {machines.gpus:g}", (f"lower {keys}",))
+    if (found := engine_misfit(config, engine)) is not None:
+        shorter = int(engine.cache_tokens) - 1
+        lower = (f"lower prompts.max_tokens and sampling.max_tokens to {shorter} together",) if shorter > 1 else ()
+        yield Misfit(found, lower + tuple(_remedies(config, shape, machines, "generator")))
+    if (found := learner_misfit(config, shape, machines, learner)) is not None:
+        yield Misfit(found, tuple(_remedies(config, shape, machines, "learner")))
+    if (found := host_misfit(config, machines, engine, learner)) is not None:
+        yield Misfit(found, tuple(_remedies(config, shape, machines, "host")))
+
+
+def engine_misfit(config: RunConfig, engine: EngineMemory) -> str | None:
+    """Why a generator cannot start: no room for one sequence of the longest kind beside the weights."""
+    needed = config.max_sequence_tokens + 1
+    if engine.cache_tokens >= needed:
+        return None
+    return (
+        f"a generator's weights take {gib(engine.memory.weights)} GiB, of its device it may have {gib(engine.limit)}: "
+        f"the cache has room for {max(0, engine.cache_tokens):.0f} tokens, and the longest sequence has {needed}"
+    )
+
+
+def learner_misfit(config: RunConfig, shape: ModelShape, machines: Machines, learner: Memory) -> str | None:
+    """Why a learner rank's device is too small; of a CPU, whose memory all share, `host_misfit` tells."""
+    device = machines.device(config.cluster.learner.gpus)
+    if not device.gpu:
+        return None
+    # ZeRO-3 shares out what every rank has loaded whole.
+    needed, when = max((learner.sum, "in the update"), (learner_weights(config, shape), "while the model is loaded"))
+    room = device.memory * min(1.0, config.cluster.learner.gpus)
+    if needed <= room:
+        return None
+    return f"a learner rank needs {gib(needed)} GiB {when}, and has {gib(room)} of its {device.name}"
+
+
+def host_misfit(config: RunConfig, machines: Machines, engine: EngineMemory, learner: Memory) -> str | None:
+    """Why main memory is too small for the processes that compute on CPUs, spread evenly over the nodes."""
+    pools, total = config.cluster, OTHER_PROCESSES
+    if not pools.generators.gpus:
+        total += pools.generators.min * engine.memory.sum
+    if not pools.learner.gpus:
+        total += config.training.workers * learner.sum
+    if total / machines.nodes <= machines.memory:
+        return None
+    each = f" on each of {machines.nodes} nodes" if machines.nodes > 1 else ""
+    needed = f"{gib(total / machines.nodes)} GiB of main memory{each}"
+    return f"the processes need {needed}, and there are {gib(machines.memory)}"
+
+
+CHANGES: dict[str, tuple[dict[str, object], ...]] = {
+    "generator": (
+        {"model.dtype": "bfloat16"},
+        *({"cluster.generators.tensor_parallel": n, "cluster.generators.gpus": n} for n in (2, 4, 8)),
+        {"model.dtype": "bfloat16", "cluster.generators.tensor_parallel": 2, "cluster.generators.gpus": 2},
+        {"model.dtype": "bfloat16", "cluster.generators.tensor_parallel": 4, "cluster.generators.gpus": 4},
+        {"model.dtype": "bfloat16", "cluster.generators.tensor_parallel": 8, "cluster.generators.gpus": 8},
+    ),
+    "learner": (
+        {"training.tokens_per_micro_batch": 1},
+        {"training.gradient_checkpointing": True},
+        {"model.dtype": "bfloat16"},
+        {"training.gradient_checkpointing": True, "training.tokens_per_micro_batch": 1},
+        {"model.dtype": "bfloat16", "training.gradient_checkpointing": True},
+        {"model.quantization": "nf4", "model.dtype": "bfloat16"},
+        {"model.quantization": "nf4", "model.dtype": "bfloat16", "training.gradient_checkpointing": True},
+        *({"training.zero_stage": 3, "training.workers": n, "model.dtype": "bfloat16"} for n in (2, 4, 8)),
+    ),
+    "host": (
+        {"training.tokens_per_micro_batch": 1},
+        {"training.gradient_checkpointing": True},
+        {"cluster.generators.min": 1, "cluster.generators.max": 1},
+        {"training.workers": 1},
+        {"model.dtype": "bfloat16"},
+        {"model.dtype": "bfloat16", "training.gradient_checkpointing": True},
+    ),
+}
+"""What may be set where a part does not fit, the mildest first; a micro-batch of one token is one group."""
+SHOWN = 3
+
+
+def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> Iterator[str]:
+    """The first changes with which the part fits, none of them more than another, or that none does."""
+    found: list[dict[str, object]] = []
+    for listed in CHANGES[part]:
+        change = {key: value for key, value in listed.items() if value_of(config, key) != value}
+        known = any(one.items() <= change.items() for one in found)
+        changed = None if known or not change else with_values(config, change)
+        if changed is None or len(found) == SHOWN:
+            continue
+        after, memory = _after(changed, shape, machines, part)
+        if after is None:
+            found.append(change)
+            yield f"set {', '.join(f'{key}={_shown(value)}' for key, value in change.items())}{memory}"
+    if not found:
+        yield "no setting makes it fit: take devices with more memory, or a smaller model.base"
+
+
+def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> tuple[str | None, str]:
+    """(why the part does not fit either under a changed config, what it then takes)."""
+    devices = machines.device(config.cluster.generators.gpus), machines.device(config.cluster.learner.gpus)
+    engine = generator_memory(config, shape, devices[0])
+    learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
+    if part == "generator":
+        return engine_misfit(config, engine), f" ({gib(engine.memory.weights)} GiB of weights)"
+    if part == "learner":
+        return learner_misfit(config, shape, machines, learner), f" ({gib(learner.sum)} GiB)"
+    return host_misfit(config, machines, engine, learner), ""
+
+
+def value_of(config: RunConfig, key: str) -> object:
+    """The value of a key such as `model.dtype`."""
+    found: object = config
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | None:
+    """The config with some values changed; None where they do not go together with the others."""
+    data = config.to_dict()
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        place = data
+        for part in section.split("."):
+            place = place[part]
+        place[name] = value
+    try:
+        return RunConfig.model_validate(data)
+    except ValueError:
+        return None
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def gib(count: float) -> str:
+    return f"{count / 2**30:.1f}"
