@@ -176,9 +176,7 @@ def report(run_dir: str) -> None:
 @click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
 @click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
 @_BASE
-@click.option(
-    "--push", metavar="HUB_ID", help="Also upload it to HF_ENDPOINT, with HF_TOKEN or the hub client's login."
-)
+@click.option("--push", metavar="HUB_ID", help="Also upload it to HF_ENDPOINT, with HF_TOKEN or the hub's login.")
 @click.option("--update", is_flag=True, help="With --push: add a commit to a repository that exists.")
 @click.option("--public", is_flag=True, help="With --push: make a public repository (default: private).")
 @stoppable
@@ -194,9 +192,7 @@ def export(run_dir: str, push: str | None, update: bool, public: bool, **options
 
 @cli.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option(
-    "--round", "round_index", type=_round, metavar="N|best", help="0 is the base; default: the last finished."
-)
+@click.option("--round", "round_index", type=_round, metavar="N|best", help="0: the base; default: the last finished.")
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
 @_BASE

@@ -115,7 +115,8 @@ def describe_placement(config: RunConfig) -> str:
     return "\n".join(
         [
             f"placement: {pools.placement}",
-            f"  generator  {_count(pools.generators)} x vLLM{_split(pools.generators)}, {pools.generators.gpus:g} GPU each",
+            f"  generator  {_count(pools.generators)} x vLLM{_split(pools.generators)}, {pools.generators.gpus:g} GPU "
+            "each",
             f"  scorer     {_count(pools.scorers)} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
             *(

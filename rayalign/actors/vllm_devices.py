@@ -11,20 +11,15 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from rayalign.config.cluster import EngineSection
+from rayalign.config.cluster import CPU_CACHE_GIB, GIB, EngineSection
 from rayalign.errors import PlacementError
 
 if TYPE_CHECKING:
     from vllm import LLMEngine
 
-GIB = 2**30
-SHARE = 0.9
-"""The share of its part of a GPU's memory that an engine takes where the config does not say."""
 PR_SET_PDEATHSIG = 1
 SHARED = ("/dev/shm/psm_", "/dev/shm/vllm_dist_")
 """How the files of vLLM's shared memory begin."""
-DEFAULT_CACHE_GIB = "1"
-"""Of the key-value cache on CPU."""
 
 
 def device_arguments(devices: EngineSection) -> dict[str, object]:
@@ -43,11 +38,11 @@ def device_arguments(devices: EngineSection) -> dict[str, object]:
         share = _gpu_share(devices)
         return found if share is None else {**found, "gpu_memory_utilization": share}
     if devices.memory is None:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", DEFAULT_CACHE_GIB)
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
         return found
     # The variable would take the argument's place.
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    return {**found, "kv_cache_memory_bytes": _cache_bytes(devices.memory, devices.tensor_parallel)}
+    return {**found, "kv_cache_memory_bytes": _cache_bytes(devices)}
 
 
 def _check_build(devices: EngineSection) -> None:
@@ -70,31 +65,29 @@ def _check_build(devices: EngineSection) -> None:
 
 def _gpu_share(devices: EngineSection) -> float | None:
     """The share of each GPU's memory for the engine; None leaves it to vLLM."""
-    part, memory = min(1.0, devices.gpus), devices.memory
-    if memory is None:
-        return None if part == 1 else SHARE * part
-    if memory <= 1:
-        return memory
+    if devices.memory is None or devices.memory <= 1:
+        return devices.gpu_bytes(1)
     from vllm.platforms import current_platform
 
-    whole = current_platform.get_device_total_memory() / GIB
-    if memory > part * whole:
+    whole = current_platform.get_device_total_memory()
+    if (taken := devices.gpu_bytes(whole) or 0) > devices.part * whole:
         raise PlacementError(
-            f"memory {memory:g} GiB of a GPU with {whole:.1f} GiB, of which gpus {devices.gpus:g} reserves "
-            f"{part * whole:.1f} for this engine",
+            f"memory {devices.memory:g} GiB of a GPU with {whole / GIB:.1f} GiB, of which gpus {devices.gpus:g} "
+            f"reserves {devices.part * whole / GIB:.1f} for this engine",
             "what is beyond belongs to others, or is not there",
             "lower memory, or give a share of the GPU's memory (a number up to 1)",
         )
-    return memory / whole
+    return taken / whole
 
 
-def _cache_bytes(memory: float, processes: int) -> int:
+def _cache_bytes(devices: EngineSection) -> int:
     """The key-value cache of one process on CPU."""
-    there = psutil.virtual_memory()
-    cache = int(memory * (there.total if memory <= 1 else GIB))
+    there, processes = psutil.virtual_memory(), devices.tensor_parallel
+    cache = int(devices.cache_bytes(there.total))
     if processes * cache > there.available:
         raise PlacementError(
-            f"memory {memory:g} is a key-value cache of {cache / GIB:.1f} GiB for each of {processes} processes",
+            f"memory {devices.memory:g} is a key-value cache of {cache / GIB:.1f} GiB for each of {processes} "
+            "processes",
             f"this machine has {there.available / GIB:.1f} GiB free of {there.total / GIB:.1f}",
             "lower memory: up to 1 is a share of the machine's memory, above that GiB",
         )

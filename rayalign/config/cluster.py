@@ -18,6 +18,11 @@ def _used(gpus: float) -> float:
     return gpus
 
 
+GIB = 2**30
+PART_SHARE = 0.9
+"""The share of its part of a GPU's memory that an engine takes where the config does not say."""
+CPU_CACHE_GIB = 1
+"""Of the key-value cache of one process on CPU where the config does not say."""
 OneGpu = Annotated[NotNegative, AfterValidator(_used)]
 """One GPU, a part of one, or none."""
 
@@ -55,6 +60,31 @@ class EngineSection(Section):
                 "raise gpus"
             )
         return self
+
+    @property
+    def part(self) -> float:
+        """The share of each of its GPUs that is reserved for an engine."""
+        return min(1.0, self.gpus)
+
+    def gpu_bytes(self, gpu: float) -> float | None:
+        """What an engine takes of each of its GPUs; None leaves it to vLLM.
+
+        Args:
+            gpu: bytes of each.
+        """
+        if self.memory is None:
+            return None if self.part == 1 else PART_SHARE * self.part * gpu
+        return self.memory * (gpu if self.memory <= 1 else GIB)
+
+    def cache_bytes(self, machine: float) -> float:
+        """The key-value cache of each process of an engine on CPU.
+
+        Args:
+            machine: bytes of its main memory.
+        """
+        if self.memory is None:
+            return CPU_CACHE_GIB * GIB
+        return self.memory * (machine if self.memory <= 1 else GIB)
 
 
 class ScorerPool(Section):

@@ -34,11 +34,11 @@ class Machines:
 
 
 def wanted_gpus(config: RunConfig) -> float:
-    """GPUs that all actors of a run ask for."""
+    """GPUs that all actors of a run ask for, with all replicas that may join."""
     pools = config.cluster
     return (
-        pools.generators.min * pools.generators.gpus
-        + pools.scorers.min * pools.scorers.gpus
+        pools.generators.max * pools.generators.gpus
+        + pools.scorers.max * pools.scorers.gpus
         + len(judges_of(config.scoring)) * pools.judges.gpus
         + config.training.workers * pools.learner.gpus
     )

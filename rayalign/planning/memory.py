@@ -11,13 +11,11 @@ from rayalign.config.run import RunConfig
 from rayalign.learning.attention import SMALL_TREE
 from rayalign.learning.shape import ModelShape
 from rayalign.losses.logprobs import CHUNK_LOGITS
-from rayalign.planning.devices import GIB, MIB, Device
+from rayalign.planning.devices import MIB, Device
 from rayalign.planning.load import Group, Lengths
 
 UTILIZATION = 0.92
-"""vLLM's `gpu_memory_utilization`: all that an engine takes of a GPU."""
-CPU_CACHE = GIB
-"""`VLLM_CPU_KVCACHE_SPACE` as a run sets it."""
+"""vLLM's own `gpu_memory_utilization`: all that an engine takes of a whole GPU where the config does not say."""
 CUDA_CONTEXT = 600 * MIB
 """What CUDA and its libraries take of a GPU for a process."""
 ENGINE_PEAK_TOKENS = 2048
@@ -133,7 +131,7 @@ def activation_bytes(config: RunConfig, shape: ModelShape, device: Device, token
 def fuses(config: RunConfig) -> bool:
     """Whether LoRA layers compute without temporaries of their own."""
     model = config.model
-    plain = model.quantization == "none" and model.dtype == "float32" and not model.lora.dropout
+    plain = model.quantization == "none" and not model.lora.dropout
     return plain and not model.full and config.training.zero_stage < 3
 
 
@@ -151,16 +149,17 @@ class EngineMemory:
 def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> EngineMemory:
     """Of each device of a replica. On a GPU vLLM takes its share whole, and the cache is what is left of it; on CPU the
     cache has a size of its own."""
-    size, parts = bytes_per_number(config.model.dtype), config.cluster.generators.tensor_parallel
+    engine = config.cluster.generators
+    size, parts = bytes_per_number(config.model.dtype), engine.tensor_parallel
     per_token = shape.kv_elements * size / parts
     weights = shape.total * size / parts
     adapter = 0 if config.merges else shape.lora * size / parts
     if not device.gpu:
         limit = device.memory
-        memory = Memory(CPU_COPIES * weights, adapter, cache=CPU_CACHE, process=GENERATOR_PROCESS)
-        return EngineMemory(memory, limit, CPU_CACHE / per_token)
-    # Of a part of a GPU an engine can take no more than that part.
-    limit = UTILIZATION * device.memory * min(1.0, config.cluster.generators.gpus)
+        cache = engine.cache_bytes(device.memory)
+        memory = Memory(CPU_COPIES * weights, adapter, cache=cache, process=GENERATOR_PROCESS)
+        return EngineMemory(memory, limit, cache / per_token)
+    limit = engine.gpu_bytes(device.memory) or UTILIZATION * device.memory
     peak = ENGINE_PEAK_TOKENS * (4 * shape.hidden + 2 * shape.feed_forward / parts) * size + 128 * shape.vocabulary * 8
     cache = limit - weights - adapter - peak - CUDA_CONTEXT
     memory = Memory(weights, adapter, activations=peak, cache=max(0, cache), process=CUDA_CONTEXT)

@@ -64,7 +64,7 @@ class Plan:
 def make_plan(
     config: RunConfig, shape: ModelShape, machines: Machines, lengths: Lengths, measured: Measured | None = None
 ) -> Plan:
-    """The plan of a run.
+    """The plan of a run with all replicas that may join.
 
     Args:
         lengths: mean tokens of prompts and answers.
@@ -83,8 +83,10 @@ def _misfits(
     config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
 ) -> Iterator[Misfit]:
     if (wanted := wanted_gpus(config)) > machines.gpus:
-        keys = "cluster.generators.min, training.workers or cluster.*.gpus"
+        keys = "cluster.generators.max, training.workers or cluster.*.gpus"
         yield Misfit(f"{wanted:g} GPUs are asked for and there are {machines.gpus:g}", (f"lower {keys}",))
+    if (found := reserved_misfit(config, machines)) is not None:
+        yield Misfit(found, ("lower cluster.generators.memory, or raise cluster.generators.gpus",))
     if (found := engine_misfit(config, engine)) is not None:
         shorter = int(engine.cache_tokens) - 1
         lower = (f"lower prompts.max_tokens and sampling.max_tokens to {shorter} together",) if shorter > 1 else ()
@@ -93,6 +95,16 @@ def _misfits(
         yield Misfit(found, tuple(_remedies(config, shape, machines, "learner")))
     if (found := host_misfit(config, machines, engine, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "host")))
+
+
+def reserved_misfit(config: RunConfig, machines: Machines) -> str | None:
+    """Why a generator cannot have the memory that the config says: it is beyond what is reserved for it."""
+    generators = config.cluster.generators
+    device = machines.device(generators.gpus)
+    room = device.memory * generators.part
+    if not device.gpu or generators.memory is None or (asked := generators.gpu_bytes(device.memory) or 0) <= room:
+        return None
+    return f"cluster.generators.memory is {gib(asked)} GiB, and {gib(room)} of its {device.name} are reserved"
 
 
 def engine_misfit(config: RunConfig, engine: EngineMemory) -> str | None:
@@ -123,7 +135,7 @@ def host_misfit(config: RunConfig, machines: Machines, engine: EngineMemory, lea
     """Why main memory is too small for the processes that compute on CPUs, spread evenly over the nodes."""
     pools, total = config.cluster, OTHER_PROCESSES
     if not pools.generators.gpus:
-        total += pools.generators.min * engine.memory.sum
+        total += pools.generators.max * pools.generators.tensor_parallel * engine.memory.sum
     if not pools.learner.gpus:
         total += config.training.workers * learner.sum
     if total / machines.nodes <= machines.memory:

@@ -49,7 +49,7 @@ def _memory(plan: Plan) -> Iterator[str]:
     generator, learner = plan.devices
     pools, workers = plan.config.cluster, plan.config.training.workers
     rows = (
-        (f"{pools.generators.min} x generator, {generator.name}", plan.engine.memory),
+        (f"{pools.generators.max} x generator, {generator.name}", plan.engine.memory),
         (f"{workers} x learner, {learner.name}", plan.learner),
     )
     for name, memory in rows:

@@ -65,7 +65,7 @@ def stage_times(
         """Seconds in which each replica makes its part; of less than one answer each, those of one."""
         if not answers:
             return 0.0
-        each = max(1.0, answers / config.cluster.generators.min)
+        each = max(1.0, answers / config.cluster.generators.max)
         if answer_s is not None:
             return each * answer_s
         group = Group(load.group.lengths, per_prompt)
