@@ -21,7 +21,7 @@ def changed(sections: dict[str, object]) -> RunConfig:
 
 
 def nodes(*gpus: int, cpus: float = 64) -> Cluster:
-    return Cluster(tuple(Node(f"n{i}", "", cpus, count) for i, count in enumerate(gpus)), sum(gpus), shared=True)
+    return Cluster(tuple(Node(f"n{i}", "", cpus, count) for i, count in enumerate(gpus)), shared=True)
 
 
 @pytest.mark.parametrize(

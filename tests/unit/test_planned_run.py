@@ -16,8 +16,9 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine, wanted_gpus
-from rayalign.planning.devices import GIB, GPUS, gpu_named, gpu_of_driver
+from rayalign.planning.devices import GIB, GPUS, cpu_core, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths
+from rayalign.planning.memory import generator_memory
 from rayalign.planning.plan import CHANGES, Plan, make_plan, with_values
 from rayalign.planning.text import describe, duration, number
 from rayalign.records import EngineMeasured, LearnerMeasured
@@ -63,7 +64,21 @@ def test_what_fits_has_no_misfit_and_a_larger_gpu_has_more_cache() -> None:
 
 def test_a_part_of_a_gpu_is_what_an_engine_may_take() -> None:
     half = plan_on("H100-80GB", config_with(cluster__generators={"gpus": 0.5}))
-    assert half.engine.limit == pytest.approx(0.46 * GPUS["H100-80GB"].memory)
+    assert half.engine.limit == pytest.approx(0.45 * GPUS["H100-80GB"].memory)
+
+
+def test_an_engine_takes_what_the_config_says_and_no_more_than_is_reserved() -> None:
+    """As `actors.vllm_devices` tells vLLM; on CPU it is the cache of each process."""
+    share, gib, beyond = (
+        plan_on("H100-80GB", config_with(cluster__generators={"gpus": gpus, "memory": memory}))
+        for gpus, memory in ((1, 0.5), (1, 40), (0.5, 60))
+    )
+    assert share.engine.limit == pytest.approx(0.5 * GPUS["H100-80GB"].memory)
+    assert gib.engine.limit == 40 * 2**30 and not gib.misfits
+    assert "cluster.generators.memory is 60.0 GiB, and 39.8 of its H100-80GB are reserved" in beyond.misfits[0].found
+    on_cpu = (config_with(cluster__generators={"memory": memory}) for memory in (None, 3))
+    small, large = (generator_memory(config, LLAMA_8B, cpu_core(64 * GIB)) for config in on_cpu)
+    assert large.cache_tokens == pytest.approx(3 * small.cache_tokens)
 
 
 @pytest.mark.parametrize(
