@@ -44,11 +44,21 @@ class LogpsWork:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnWork:
+    """Take the device, or leave it to others."""
+
+    takes: bool
+
+
+Work: TypeAlias = UpdateWork | LogpsWork | TurnWork
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """Work for all ranks."""
 
     id: int
-    work: UpdateWork | LogpsWork
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,41 +6,27 @@ version that is not held, so the base model (version 0, held only when asked for
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import logging
 import queue
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from rayalign.actors.model_source import write_adapter
+from rayalign.actors.served_weights import FORGETS, ServedWeights
 from rayalign.actors.vllm_outputs import finished_requests, logps_of, sample_seed, to_sample
-from rayalign.actors.vllm_start import pack_head, start_vllm
+from rayalign.actors.vllm_start import start_vllm
 from rayalign.config.run import RunConfig
-from rayalign.errors import ActorFailedError, AdapterVersionError, SyncError
+from rayalign.errors import ActorFailedError, AdapterVersionError
 from rayalign.learning.folders import load_tokenizer
-from rayalign.learning.merged import MergedWeights
-from rayalign.records import (
-    AdapterFiles,
-    Prompt,
-    ReplicaState,
-    Sample,
-    SamplingPlan,
-    TokenSequence,
-    weights_file,
-)
+from rayalign.records import AdapterFiles, Prompt, ReplicaState, Sample, SamplingPlan, TokenSequence
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.rendering.template import UNDATED
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
-    from vllm.lora.request import LoRARequest
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -57,10 +43,13 @@ class _Job:
 
 
 @dataclass
-class _Hold:
-    version: int
-    files: AdapterFiles | None
-    done: Future[ReplicaState] = field(default_factory=Future)
+class _Change:
+    """What may be done only while no request runs."""
+
+    action: Callable[[], Any]
+    vital: bool
+    """Where it fails, nobody knows what the engine holds."""
+    done: Future[Any] = field(default_factory=Future)
 
 
 class Engine:
@@ -79,15 +68,12 @@ class Engine:
         self._deterministic = config.loop.deterministic
         # Prompts come as token ids: only how an answer begins and ends is asked of it here.
         self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
-        self._inbox: queue.SimpleQueue[_Job | _Hold] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Job | _Change] = queue.SimpleQueue()
         self.under_way = 0  # Requests that are finished, of jobs that are not.
-        self._held: int | None = None
-        self._changing: list[Future[ReplicaState]] = []
-        self._lora: LoRARequest | None = None
-        self._merged = MergedWeights(Path(model)) if config.merges else None
-        self._pristine = True
-        self._adapter_ids = itertools.count(1)
-        self._folder = Path(tempfile.mkdtemp(prefix="rayalign-adapters-"))
+        self._held: ReplicaState | None = None
+        self._asleep: tuple[int, ReplicaState | None] | None = None
+        """At which level, and what is held again after it."""
+        self._changing: list[Future[Any]] = []
         started: Future[None] = Future()
         threading.Thread(target=self._serve, args=(model, config, started), daemon=True, name="engine").start()
         started.result()
@@ -106,13 +92,23 @@ class Engine:
         Raises:
             SyncError: the files are not what their checksum says, or vLLM refuses them; no version is held then.
         """
-        request = _Hold(version, files)
-        self._inbox.put(request)
-        return request.done.result()
+        return self._alone(lambda: self._change_to(version, files))
+
+    def sleep(self, level: int) -> None:
+        """Give the memory of the device back when all that runs is answered, and hold no version until `wake`.
+
+        Args:
+            level: vLLM's. 1: the weights wait in host memory; 2: they are read again from the model's folder.
+        """
+        self._alone(lambda: self._fall_asleep(level), vital=True)
+
+    def wake(self) -> ReplicaState | None:
+        """Take the memory of the device again; returns what is held then, which is nothing after a sleep of level 2."""
+        return self._alone(self._wake_up, vital=True)
 
     def close(self) -> None:
         """Remove the adapters' folder; the engine itself ends with its process."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._weights.close()
 
     def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:
         """K samples of each prompt, ordered by prompt and index.
@@ -163,11 +159,18 @@ class Engine:
         self._inbox.put(job)
         return job.done.result()
 
+    def _alone(self, action: Callable[[], T], *, vital: bool = False) -> T:
+        """What an action gives, done when no request runs."""
+        change = _Change(action, vital)
+        self._inbox.put(change)
+        return change.done.result()
+
     # -- the engine's own thread
 
     def _serve(self, model: str, config: RunConfig, started: Future[None]) -> None:
         try:
             self._engine = start_vllm(model, config)
+            self._weights = ServedWeights(self._engine, self.replica, Path(model), config)
         except BaseException as error:
             started.set_exception(error)
             return
@@ -193,13 +196,13 @@ class Engine:
         """Take what has arrived. A change of version waits until nothing runs; so does a job in deterministic mode."""
         while not (running and (self._deterministic or self._inbox.empty())):
             item = self._inbox.get()
-            if isinstance(item, _Hold):
+            if isinstance(item, _Change):
                 self._changing.append(item.done)
                 while running:
                     self._advance(running)
+                _settle(item)
                 self._changing.clear()
-                _settle(item.done, lambda item=item: self._change_to(item.version, item.files))
-            elif item.version != self._held:
+            elif self._held is None or item.version != self._held.version:
                 item.done.set_exception(self._refusal(item.version))
             elif not item.requests:
                 item.done.set_result([])
@@ -212,7 +215,9 @@ class Engine:
         try:
             for position, (token_ids, params) in enumerate(job.requests):
                 name = f"{id(job)}-{position}"
-                self._engine.add_request(name, {"prompt_token_ids": token_ids}, params.clone(), lora_request=self._lora)
+                self._engine.add_request(
+                    name, {"prompt_token_ids": token_ids}, params.clone(), lora_request=self._weights.lora
+                )
                 running[name] = (job, position)
         except Exception as error:
             mine = [name for name, (owner, _) in running.items() if owner is job]
@@ -231,67 +236,39 @@ class Engine:
                 job.done.set_result([job.outputs[i] for i in range(len(job.requests))])
 
     def _refusal(self, asked: int) -> AdapterVersionError:
-        held = "no version" if self._held is None else f"version {self._held}"
+        held = "no version" if self._held is None else f"version {self._held.version}"
         return AdapterVersionError(
-            f"{self.replica} was asked for adapter version {asked} and holds {held}",
+            f"{self.replica} was asked for adapter version {asked} and holds {held}{' asleep' if self._asleep else ''}",
             "answering would serve another model than the one asked for",
             "sync the adapter to this replica first",
         )
 
     def _change_to(self, version: int, files: AdapterFiles | None) -> ReplicaState:
-        if (version == 0) != (files is None):
-            raise SyncError(f"{self.replica}: version {version} {'with' if files else 'without'} adapter files")
+        if self._asleep is not None:
+            raise ActorFailedError(f"{self.replica} was given version {version} asleep", "its weights are not there")
         # Nothing is held until all of it is there: a change that fails half-way must answer for no version.
         self._held = None
-        sha256 = self._merge(files) if self._merged is not None else self._load_lora(files)
-        # What the cache holds was computed under the weights before.
-        self._engine.reset_prefix_cache()
-        self._held = version
-        return ReplicaState(self.replica, version, sha256)
+        self._held = ReplicaState(self.replica, version, self._weights.change_to(version, files))
+        return self._held
 
-    def _merge(self, files: AdapterFiles | None) -> str | None:
-        """Replace all weights by the checkpoint's, the adapter added, or by those that the learner made of them; what
-        failed half-way is repaired by the next."""
-        assert self._merged is not None
-        sha256 = None if files is None else hashlib.sha256(files.files[weights_file(files.files)]).hexdigest()
-        self._check(files, sha256)
-        if not (files is None and self._pristine):
-            tensors = self._merged.tensors(None if files is None else files.files)
-            self._pristine = False
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
-            self._engine.apply_model(pack_head)
-            self._pristine = files is None
-        return sha256
+    def _fall_asleep(self, level: int) -> None:
+        if self._asleep is None:
+            # Asleep it holds no version, so that whatever is asked is refused.
+            self._asleep, self._held = (level, self._held), None
+            self._weights.sleep(level)
 
-    def _load_lora(self, files: AdapterFiles | None) -> str | None:
-        from vllm.lora.request import LoRARequest
-
-        if self._lora is not None:
-            self._engine.remove_lora(self._lora.lora_int_id)
-            shutil.rmtree(self._lora.lora_path)
-            self._lora = None
-        if files is None:
-            return None
-        number = next(self._adapter_ids)
-        folder = self._folder / f"v{files.version}-{files.sha256[:12]}-{number}"
-        sha256 = write_adapter(folder, files)
-        self._check(files, sha256)
-        lora = LoRARequest(folder.name, number, str(folder))
-        if not self._engine.add_lora(lora):
-            raise SyncError(f"{self.replica}: vLLM did not take adapter {files.version}")
-        self._lora = lora
-        return sha256
-
-    def _check(self, files: AdapterFiles | None, sha256: str | None) -> None:
-        if files is not None and sha256 != files.sha256:
-            raise SyncError(
-                f"{self.replica}: adapter {files.version} arrived with checksum {sha256}",
-                f"the learner made {files.sha256}",
-            )
+    def _wake_up(self) -> ReplicaState | None:
+        if self._asleep is not None:
+            level, held = self._asleep
+            self._weights.wake(level)
+            self._asleep, self._held = None, held if level < FORGETS else None
+        return self._held
 
 
-def _settle(future: Future[T], action: Callable[[], T]) -> None:
+def _settle(change: _Change) -> None:
     try:
-        future.set_result(action())
+        change.done.set_result(change.action())
     except Exception as error:
-        future.set_exception(error)
+        if change.vital:
+            raise
+        change.done.set_exception(error)

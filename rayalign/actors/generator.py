@@ -15,8 +15,11 @@ from rayalign.actors.handles import Method, Replica
 from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Note, Pool, Say, ignore
+from rayalign.actors.pool_map import MAX_TRIES
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
+from rayalign.actors.seats import Seat
 from rayalign.config.run import RunConfig
+from rayalign.errors import ActorFailedError
 from rayalign.records import (
     SHARD_PROMPTS,
     Adapter,
@@ -67,6 +70,13 @@ class GeneratorActor:
     def under_way(self) -> int:
         return self._engine.under_way
 
+    def sleep(self, level: int) -> str:
+        self._engine.sleep(level)
+        return self._name
+
+    def wake(self) -> ReplicaState | None:
+        return self._engine.wake()
+
     def logps(self, sequences: Sequence[TokenSequence], version: int) -> list[list[float]]:
         return self._engine.logps(sequences, version)
 
@@ -82,6 +92,12 @@ class GeneratorHandle(Replica, Protocol):
 
     @property
     def under_way(self) -> Method[[], int]: ...
+
+    @property
+    def sleep(self) -> Method[[int], str]: ...
+
+    @property
+    def wake(self) -> Method[[], ReplicaState | None]: ...
 
     @property
     def logps(self) -> Method[[Sequence[TokenSequence], int], list[list[float]]]: ...
@@ -108,22 +124,23 @@ class RayGenerator:
         say: Say,
         note: Note = ignore,
         label_selector: dict[str, str] | None = None,
+        seats: Sequence[Seat] = (),
     ) -> None:
         gpus = config.cluster.generators.gpus
+        self._takes_turns, self._sleep_level = config.cluster.takes_turns, config.cluster.generators.sleep
         self._held: Held | None = None
         self._expected: Expected | None = None
         self._one_at_a_time = config.loop.deterministic
-        self._sync_timeout_s = config.limits.sync_timeout_s
-        actor = ray.remote(GeneratorActor).options(
-            num_cpus=cpus,
-            num_gpus=gpus,
-            max_concurrency=MOST_IN_FLIGHT + 8,
-            label_selector=label_selector,
-            runtime_env=runtime_env(1, gpu=gpus > 0),
-        )
+        self._together_s = config.limits.sync_timeout_s
+        """Limit of a call that all replicas answer."""
+        actor, common = ray.remote(GeneratorActor), {"num_cpus": cpus, "max_concurrency": MOST_IN_FLIGHT + 8}
 
         def make(i: int) -> GeneratorHandle:
-            return cast(GeneratorHandle, actor.remote(f"generator-{i}", model, config, log_folder))
+            where = seats[i].options() if seats else {
+                "num_gpus": gpus, "label_selector": label_selector, "runtime_env": runtime_env(1, gpu=gpus > 0)
+            }  # fmt: skip
+            made = actor.options(**common, **where).remote(f"generator-{i}", model, config, log_folder)
+            return cast(GeneratorHandle, made)
 
         size = config.cluster.generators
         self.pool = Pool(
@@ -142,17 +159,61 @@ class RayGenerator:
 
     def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
         # Kept before it is sent: a replica that comes while it is under way comes with it.
-        held = self._held = Held(adapter, ray.put(files))
-        states = self.pool.broadcast(
-            "hold", lambda replica: replica.hold.remote(adapter.version, held.files), timeout_s=self._sync_timeout_s
-        )
-        return list(states.values())
+        self._held = Held(adapter, ray.put(files))
+        return list(self._hold(self._held).values())
 
     def expect(self, expected: Expected) -> None:
         self._expected = expected
 
+    def leave(self) -> None:
+        """Let all replicas sleep, those on their way in too, when what runs in them is answered.
+
+        Raises:
+            ActorFailedError: one after the other dies of it.
+        """
+        for _ in range(MAX_TRIES):
+            awake = len(self.pool.ready())
+            level = self._sleep_level
+            asleep = self.pool.broadcast(
+                "sleep", lambda replica: replica.sleep.remote(level), timeout_s=self._together_s
+            )
+            if len(asleep) == awake:
+                return
+        raise ActorFailedError(
+            f"a generator died of going to sleep, {MAX_TRIES} times",
+            "the learner cannot have its device",
+            "see logs/generator-*.log; the run can be resumed",
+        )
+
+    def take(self) -> None:
+        """Wake all replicas; each shows that it serves what it served before.
+
+        Raises:
+            SyncError: one does not.
+        """
+        states = self.pool.broadcast("wake", lambda replica: replica.wake.remote(), timeout_s=self._together_s)
+        if (held := self._held) is None:
+            return
+        if None in states.values():
+            states = self._hold(held)
+        for state in states.values():
+            assert state is not None
+            check_state(state, held.adapter)
+        if (expected := self._expected) is not None and expected.version == held.adapter.version:
+            for name, logps in self.logps(expected.sequences, held.adapter).items():
+                check_gap(name, expected, logps)
+
+    def _hold(self, held: Held) -> dict[str, ReplicaState]:
+        version, files = held.adapter.version, held.files
+        return self.pool.broadcast(
+            "hold", lambda replica: replica.hold.remote(version, files), timeout_s=self._together_s
+        )
+
     def _entry(self, replica: GeneratorHandle) -> Entry:
         """A replica that comes later, or in another's place, holds what the others hold and proves it as they did."""
+        if self._takes_turns:
+            # It may have been asleep when it was lost.
+            yield replica.wake.remote()
         proven = None
         while (held := self._held) is not proven:
             assert held is not None
@@ -184,7 +245,7 @@ class RayGenerator:
         return self.pool.broadcast(
             "logps",
             lambda replica: replica.logps.remote(sequences, adapter.version),
-            timeout_s=self._sync_timeout_s,
+            timeout_s=self._together_s,
         )
 
 

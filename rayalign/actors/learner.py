@@ -17,7 +17,7 @@ from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, UpdateWork
+from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, TurnWork, UpdateWork, Work
 from rayalign.actors.handles import end, fetch, our_error, reason
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
@@ -124,6 +124,14 @@ class RayLearner:
         assert isinstance(logps, list)
         return logps
 
+    def take(self) -> None:
+        """Let the workers move to their devices; for work they also do so by themselves."""
+        self._run("take", TurnWork(takes=True))
+
+    def leave(self) -> None:
+        """Let the workers leave their devices to others; those that are restarted meanwhile keep off them."""
+        self._run("leave", TurnWork(takes=False))
+
     def close(self) -> None:
         """Let the workers end their loops and wait for `fit()` to return; at a stop they end with the process."""
         self._stopping = True
@@ -134,7 +142,7 @@ class RayLearner:
         self._thread.join(timeout=30)
         end(self._coordinator)
 
-    def _run(self, what: str, work: UpdateWork | LogpsWork) -> Answer:
+    def _run(self, what: str, work: Work) -> Answer:
         """Rank 0's answer; `what` names the work in messages."""
         task, timeout_s = Task(next(self._ids), work), self._config.limits.update_timeout_s
         _told(self._coordinator.submit.remote(task))

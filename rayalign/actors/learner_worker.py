@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 import torch.distributed as dist
 
-from rayalign.actors.coordinator import LogpsWork, UpdateWork
+from rayalign.actors.coordinator import LogpsWork, TurnWork, UpdateWork, Work
 from rayalign.actors.process import check_torch
 from rayalign.actors.zero import ZeroPolicy
 from rayalign.config.objective import CUTObjective
@@ -23,6 +23,7 @@ from rayalign.errors import GuardError
 from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
+from rayalign.learning.host_copy import HostCopy
 from rayalign.learning.model import build_policy
 from rayalign.learning.objective import (
     Means,
@@ -41,6 +42,7 @@ from rayalign.learning.step import (
     empty_loss,
     generator_sums,
     learning_rate,
+    means_of,
     micro_batch_loss,
     reference_gap,
     reference_sums,
@@ -73,22 +75,29 @@ class LearnerWorker:
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
         training = config.training
+        turns = config.cluster.takes_turns
         self._policy = build_policy(
             model,
             config.model,
-            self._device,
+            # A worker may be started anew while the generators have the device.
+            "cpu" if turns else self._device,
             checkpointing=training.gradient_checkpointing,
             sharded=training.zero_stage == 3,
         )
+        self._home = HostCopy(self._policy, self._device, self._policy.look_again) if turns else None
         self._watch = FiniteWatch(self._policy.trainable())
         self._zero = ZeroPolicy(self._policy, config.training)
         self._tokenizer = load_tokenizer(model)
         self._base_name = config.model.base
         self._loaded: str | None = None
 
-    def do(self, work: UpdateWork | LogpsWork, note: Note) -> UpdateResult | list[list[float]] | None:
+    def do(self, work: Work, note: Note) -> UpdateResult | list[list[float]] | None:
         """Do a task's work, together with all other ranks."""
+        if self._home is not None:
+            self._home.move(to_device=not isinstance(work, TurnWork) or work.takes)
         match work:
+            case TurnWork():
+                return None
             case UpdateWork():
                 return self.update(work.round_index, work.folder, work.files, work.parent, note, work.reward_spread)
             case LogpsWork():
@@ -138,7 +147,7 @@ class LearnerWorker:
         self._loaded = sha256
         facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
         facts |= automatic_alpha(self._config.objectives, round_index, reward_spread)
-        metrics = {**_means(history), **facts, "seconds": time.perf_counter() - started}
+        metrics = {**means_of(history), **facts, "seconds": time.perf_counter() - started}
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def _plan(self, tokens: Sequence[int], round_index: int) -> list[Step]:
@@ -287,9 +296,3 @@ class LearnerWorker:
         if self._world > 1:
             dist.all_gather_object(gathered, value)
         return gathered
-
-
-def _means(history: list[dict[str, float]]) -> dict[str, float]:
-    names = {name for row in history for name in row}
-    finite = {name: [row[name] for row in history if name in row and row[name] == row[name]] for name in sorted(names)}
-    return {name: sum(values) / len(values) for name, values in finite.items() if values}

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rayalign.errors import PlacementError
@@ -21,14 +22,20 @@ QUIET_ENV = {
 """No library reports usage, in the driver and in the actors."""
 
 
-def runtime_env(threads: int, *, gpu: bool) -> dict[str, dict[str, str]]:
-    """Environment of an actor that may use `threads` cores."""
+def runtime_env(threads: int, *, gpu: bool, devices: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Environment of an actor that may use `threads` cores.
+
+    Args:
+        devices: GPUs of another actor that it uses; Ray gives it none of its own.
+    """
     env = {**QUIET_ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     # Threads that spin while they wait take the cores from the actor whose turn it is.
     env["OMP_WAIT_POLICY"] = "PASSIVE"
     if not gpu:
         # Ray leaves all GPUs visible to an actor that asked for none.
         env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    if devices:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     return {"env_vars": env}
 
 
@@ -67,12 +74,13 @@ def redirect_output(log_folder: str, name: str) -> None:
 
 
 def describe_process(name: str) -> JsonObject:
-    """This actor's name, its node and its process."""
+    """This actor's name, its node and its process, and the GPUs that Ray gave it."""
     import ray
 
     context = ray.get_runtime_context()
     where = {"node_id": context.get_node_id(), "address": ray.util.get_node_ip_address(), "host": socket.gethostname()}
-    return {"name": name, **where, "pid": os.getpid()}
+    gpus = context.get_accelerator_ids().get("GPU", [])
+    return {"name": name, **where, "pid": os.getpid(), **({"gpus": gpus} if gpus else {})}
 
 
 def die() -> None:

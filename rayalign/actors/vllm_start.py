@@ -27,14 +27,17 @@ def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
     """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`."""
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
+    # On CPU vLLM has no such mode, and its sleep does nothing.
+    sleeps = {"enable_sleep_mode": True} if config.cluster.shares_gpus else {}
     engine = start_engine(
         model,
-        config.cluster.generators,
+        config.cluster.engine,
         dtype=config.model.dtype,
         # One more than the longest sequence: a log-prob request generates one token after it.
         max_model_len=config.max_sequence_tokens + 1,
         seed=config.run.seed,
         hf_overrides=longer,
+        **sleeps,
         **lora,
         **others,
     )

@@ -134,6 +134,31 @@ def workers_do_not_share_a_gpu(config: RunConfig) -> None:
         )
 
 
+def turns_can_be_taken(config: RunConfig) -> None:
+    cluster = config.cluster
+    if not cluster.takes_turns:
+        return
+    if config.model.quantization != "none":
+        raise ValueError(
+            f"model.quantization {config.model.quantization} where generators and learner take turns: quantised "
+            "weights cannot leave their device in this version; set it to none, or cluster.placement: disaggregated"
+        )
+    if config.training.zero_stage == 3:
+        raise ValueError(
+            "training.zero_stage 3 where generators and learner take turns: its engine keeps the parameters on their "
+            "devices; set it to 1 or 2, or cluster.placement: disaggregated"
+        )
+    if not cluster.shares_gpus:
+        return
+    engines, split, workers = cluster.generators.max, cluster.generators.tensor_parallel, config.training.workers
+    if engines * split != workers:
+        raise ValueError(
+            f"cluster.placement colocated: {engines} generators of {split} GPUs each and training.workers {workers} "
+            f"are not on the same GPUs; set training.workers to {engines * split}"
+            + (f", or cluster.generators.min and max to {workers // split}" if workers % split == 0 else "")
+        )
+
+
 def all_weights_can_be_served(config: RunConfig) -> None:
     if not config.model.full:
         return
@@ -165,6 +190,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     quantised_weights_stay_whole,
     split_engines_take_adapters,
     workers_do_not_share_a_gpu,
+    turns_can_be_taken,
     all_weights_can_be_served,
 )
 """In the order in which a config meets them; each raises ValueError with what is wrong and what to do."""

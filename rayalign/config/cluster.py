@@ -21,6 +21,8 @@ def _used(gpus: float) -> float:
 GIB = 2**30
 PART_SHARE = 0.9
 """The share of its part of a GPU's memory that an engine takes where the config does not say."""
+TURNS_SHARE = 0.85
+"""The same of an engine that takes turns with a learner: the learner's process leaves its CUDA context there."""
 CPU_CACHE_GIB = 1
 """Of the key-value cache of one process on CPU where the config does not say."""
 OneGpu = Annotated[NotNegative, AfterValidator(_used)]
@@ -105,6 +107,10 @@ class ScorerPool(Section):
 class GeneratorPool(EngineSection, ScorerPool):
     """`gpus` is an engine's, which may use several."""
 
+    sleep: Literal[1, 2] = 1
+    """Where they take turns with the learner, what becomes of an engine's weights meanwhile: 1 keeps them in host
+    memory, 2 reads them again from the model's folder."""
+
 
 class LearnerPool(Section):
     gpus: OneGpu = 0
@@ -116,17 +122,51 @@ class JudgePool(EngineSection):
 
 class ClusterSection(Section):
     placement: Literal["auto", "colocated", "disaggregated"] = "auto"
-    """`colocated`: generators and learner take turns on the same cores. `disaggregated`: each on nodes of its own.
-    `auto`: disaggregated where the cluster has nodes for both."""
+    """`colocated`: generators and learner take turns on the same cores, or the same GPUs. `disaggregated`: each on
+    nodes or GPUs of its own. `auto`: disaggregated where the cluster has nodes or GPUs for both."""
+    turns: bool = False
+    """With `colocated` on CPU, also leave the memory to each other, as on GPUs: a rehearsal."""
     generators: GeneratorPool = GeneratorPool()
     scorers: ScorerPool = ScorerPool()
     judges: JudgePool = JudgePool()
     learner: LearnerPool = LearnerPool()
 
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether generators and learner are on the same GPUs."""
+        return self.placement == "colocated" and self.generators.gpus > 0 and self.learner.gpus > 0
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether only one of generators and learner is in the memory of the devices at a time."""
+        return self.shares_gpus or self.turns
+
+    @property
+    def engine(self) -> EngineSection:
+        """The devices of a generator as its engine starts on them."""
+        found = self.generators
+        if not self.shares_gpus or found.memory is not None:
+            return found
+        return found.model_copy(update={"memory": TURNS_SHARE * found.part})
+
     @model_validator(mode="after")
-    def _gpu_placement(self) -> Self:
-        if self.placement == "colocated" and self.generators.gpus > 0 and self.learner.gpus > 0:
-            raise ValueError("generator and learner cannot share GPUs in this version: set placement: disaggregated")
+    def _turns_fit(self) -> Self:
+        if self.turns and self.placement != "colocated":
+            raise ValueError(
+                f"turns: true with placement {self.placement}: only those on the same devices leave them to each "
+                "other; set placement: colocated, or turns: false"
+            )
+        pool = self.generators
+        if self.takes_turns and pool.min != pool.max:
+            raise ValueError(
+                f"generators.min {pool.min} and .max {pool.max} where they take turns with the learner: none may join "
+                "or leave in between; set both to the same"
+            )
+        if self.shares_gpus and pool.part != self.learner.gpus:
+            raise ValueError(
+                f"placement colocated: an engine takes {pool.part:g} of each of its GPUs and a learner worker "
+                f"{self.learner.gpus:g} of the same one; set learner.gpus to {pool.part:g}"
+            )
         return self
 
 

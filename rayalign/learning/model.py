@@ -50,6 +50,7 @@ class Policy(torch.nn.Module):
         self._frozen_head = is_frozen_linear(_output_head(base))
         self.gather: Gather = lambda parameters: contextlib.nullcontext()
         """Context in which these parameters are whole; an engine that keeps parts of them puts its own here."""
+        self._plain_attention = base.config._attn_implementation
         self.shares_prompts = self._can_share()
 
     def train(self, mode: bool = True) -> Self:
@@ -59,6 +60,10 @@ class Policy(torch.nn.Module):
         for module in self._quantised:
             module.training = True
         return self
+
+    def look_again(self) -> None:
+        """See whether prompts can be shared on another device too, to which the model was moved."""
+        self.shares_prompts = self.shares_prompts and self._can_share()
 
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows in the form that this model computes fastest: packed where its attention allows, else padded."""
@@ -102,12 +107,13 @@ class Policy(torch.nn.Module):
     @torch.no_grad()
     def _can_share(self) -> bool:
         """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
-        base = self._weights.base
-        before = base.config._attn_implementation
-        assert before is not None
+        base, plain = self._weights.base, self._plain_attention
+        assert plain is not None
         rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
         training = self.training
         self.eval()
+        if base.config._attn_implementation != plain:
+            base.set_attn_implementation(plain)
         try:
             expected = self(collate_padded(rows).to(base.device))
             base.set_attn_implementation(ATTENTION)
@@ -118,7 +124,7 @@ class Policy(torch.nn.Module):
         finally:
             self.train(training)
         if not agrees:
-            base.set_attn_implementation(before)
+            base.set_attn_implementation(plain)
             _log.warning("%s: responses do not share their prompt; same result, slower", type(base).__name__)
         return agrees
 

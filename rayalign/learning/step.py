@@ -200,15 +200,23 @@ class FiniteWatch:
     """Notes gradients that are not finite as they are made: an engine may sum, split or free them before its step."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        self._bad = torch.zeros((), dtype=torch.bool, device=parameters[0].device)
+        self._bad: torch.Tensor | None = None
+        """Made where the first gradient is: parameters may be elsewhere before."""
         for parameter in parameters:
             parameter.register_hook(self._look)
 
     def take(self) -> bool:
         """Whether every gradient since the last call was finite."""
-        bad = bool(self._bad)
-        self._bad.zero_()
-        return not bad
+        bad, self._bad = self._bad, None
+        return bad is None or not bool(bad)
 
     def _look(self, gradient: torch.Tensor) -> None:
-        self._bad |= ~torch.isfinite(gradient).all()
+        bad = ~torch.isfinite(gradient).all()
+        self._bad = bad if self._bad is None else self._bad | bad
+
+
+def means_of(history: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of every figure over the steps that have it."""
+    names = {name for row in history for name in row}
+    finite = {name: [row[name] for row in history if name in row and row[name] == row[name]] for name in sorted(names)}
+    return {name: sum(values) / len(values) for name, values in finite.items() if values}

@@ -103,8 +103,9 @@ class AdapterSync:
         return canaries
 
     def _prove(self, new: SavedAdapter, base_logps: list[list[float]]) -> SyncProof:
-        self._load(new)
+        # The learner first: where it shares its devices with the generators, they change once less.
         adapter, learner_logps = new.record, self._learner.logps(self._canaries, "current", new.files)
+        self._load(new)
         gap = self._gap(adapter, learner_logps)
         if not gap <= self._limit:
             raise SyncError(
