@@ -91,6 +91,14 @@ class Learner(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Who has the devices, where generators and learner are on the same ones."""
+
+    def facts(self, round_index: int) -> JsonObject:
+        """How often they changed hands for a round, and how long that took; for its report."""
+        ...
+
+
 class Evaluator(Protocol):
     def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
         """Sample and score the held-out prompts and measure them against the baselines."""

@@ -56,9 +56,15 @@ def wishes(config: RunConfig, *, least: bool = False) -> list[Wish]:
     """
     pools, judges = config.cluster, judges_of(config.scoring)
     generators, scorers = (pool.min if least else pool.max for pool in (pools.generators, pools.scorers))
-    found = [(f"generator-{i}", pools.generators.gpus, _memory(pools.generators)) for i in range(generators)]
+    engine, workers = pools.engine, range(config.training.workers)
+    if pools.shares_gpus:
+        ranks = [workers[i * engine.tensor_parallel :][: engine.tensor_parallel] for i in range(generators)]
+        names = [", ".join([f"generator-{i}", *(f"learner-{j}" for j in some)]) for i, some in enumerate(ranks)]
+        found = [(f"{name} in turns", engine.gpus, _memory(engine)) for name in names]
+    else:
+        found = [(f"generator-{i}", engine.gpus, _memory(engine)) for i in range(generators)]
+        found += [(f"learner-{i}", pools.learner.gpus, "") for i in workers]
     found += [(f"judge-{i}", pools.judges.gpus, _memory(pools.judges)) for i in range(len(judges))]
-    found += [(f"learner-{i}", pools.learner.gpus, "") for i in range(config.training.workers)]
     if config.scoring:
         found += [(f"scorer-{i}", pools.scorers.gpus, "") for i in range(scorers)]
     return [Wish(*one) for one in found]

@@ -173,17 +173,17 @@ class RayGenerator:
         """
         for _ in range(MAX_TRIES):
             awake = len(self.pool.ready())
-            level = self._sleep_level
-            asleep = self.pool.broadcast(
-                "sleep", lambda replica: replica.sleep.remote(level), timeout_s=self._together_s
-            )
-            if len(asleep) == awake:
+            if len(self._send_to_sleep()) == awake:
                 return
         raise ActorFailedError(
             f"a generator died of going to sleep, {MAX_TRIES} times",
             "the learner cannot have its device",
             "see logs/generator-*.log; the run can be resumed",
         )
+
+    def _send_to_sleep(self) -> dict[str, str]:
+        level = self._sleep_level
+        return self.pool.broadcast("sleep", lambda replica: replica.sleep.remote(level), timeout_s=self._together_s)
 
     def take(self) -> None:
         """Wake all replicas; each shows that it serves what it served before.

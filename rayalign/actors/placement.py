@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass
 
-from rayalign.actors.cluster import ROLE_LABEL, Cluster
-from rayalign.actors.devices import check_devices
+from rayalign.actors.cluster import ROLE_LABEL, Cluster, Node
+from rayalign.actors.devices import check_devices, gpus_here
 from rayalign.config.cluster import EngineSection, ScorerPool
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
@@ -28,6 +29,30 @@ class Placement:
     learner_labels: dict[str, str] | None = None
     apart: bool = False
     """Generators keep off whatever nodes the learner gets, which is known once it runs."""
+
+
+def settled(config: RunConfig, cluster: Cluster) -> RunConfig:
+    """The config with what `placement: auto` comes to where GPUs are too few for generators and learner side by side,
+    and enough for them in turns: `colocated`. Else as it is."""
+    pools = config.cluster
+    if pools.placement != "auto" or not pools.generators.gpus or not pools.learner.gpus or cluster.grows:
+        return config
+    if config.wanted_gpus(least=True) <= cluster.gpus:
+        return config
+    data = config.to_dict()
+    try:
+        shared = RunConfig.model_validate({**data, "cluster": {**data["cluster"], "placement": "colocated"}})
+    except ValueError:
+        return config
+    return shared if shared.wanted_gpus(least=True) <= cluster.gpus else config
+
+
+def settled_here(config: RunConfig) -> RunConfig:
+    """`settled` by the GPUs of this machine; as it is where a cluster is joined later."""
+    pools = config.cluster
+    if pools.placement != "auto" or not (pools.generators.gpus and pools.learner.gpus) or os.environ.get("RAY_ADDRESS"):
+        return config
+    return settled(config, Cluster((Node("", "", 0, len(gpus_here())),), shared=False))
 
 
 def place(config: RunConfig, cluster: Cluster) -> Placement:
@@ -72,18 +97,14 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
 
 
 def _check_gpus(config: RunConfig, cluster: Cluster) -> None:
-    pools = config.cluster
-    wanted = (
-        pools.generators.min * pools.generators.gpus
-        + pools.scorers.min * pools.scorers.gpus
-        + len(judges_of(config.scoring)) * pools.judges.gpus
-        + config.training.workers * pools.learner.gpus
-    )
+    pools, wanted = config.cluster, config.wanted_gpus(least=True)
     if wanted > cluster.gpus and not cluster.grows:
+        both = pools.generators.gpus > 0 and pools.learner.gpus > 0 and not pools.shares_gpus
         raise PlacementError(
             f"the config asks for {wanted:g} GPUs and the cluster has {cluster.gpus:g}, and no autoscaler",
             "generators, scorers, judges and learner workers would wait for ever",
-            "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
+            ("let generators and learner take turns on the same GPUs (cluster.placement: colocated), " if both else "")
+            + "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
         )
 
 
@@ -112,9 +133,10 @@ def keep_off(node_ids: set[str]) -> dict[str, str]:
 def describe_placement(config: RunConfig) -> str:
     """What a run would start, in words."""
     pools = config.cluster
+    turns = ": generators and learner take turns on the same GPUs" if pools.shares_gpus else ""
     return "\n".join(
         [
-            f"placement: {pools.placement}",
+            f"placement: {pools.placement}{turns}",
             f"  generator  {_count(pools.generators)} x vLLM{_split(pools.generators)}, {pools.generators.gpus:g} GPU "
             "each",
             f"  scorer     {_count(pools.scorers)} x {', '.join(s.name for s in config.scoring)}, "

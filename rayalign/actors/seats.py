@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,12 +43,13 @@ def seats_of(workers: Sequence[JsonObject], each: int) -> list[Seat]:
     nodes: dict[str, list[str]] = {}
     for worker in workers:
         nodes.setdefault(worker["node_id"], []).extend(worker.get("gpus", []))
-    if odd := {len(gpus) for gpus in nodes.values() if not gpus or len(gpus) % each}:
+    counts = [len(gpus) for gpus in nodes.values()]
+    if odd := [count for count in counts if not count or count % each]:
         raise PlacementError(
-            f"{min(odd)} of the learner's GPUs are on one node, and engines of {each} GPUs are to share them",
+            f"{max(odd)} of the learner's GPUs are on one node, and engines of {each} GPUs are to share them",
             "an engine's GPUs are all on one node",
-            f"set cluster.generators.tensor_parallel and gpus to a divisor of {min(odd) or 1}, or add nodes of the "
-            "same kind",
+            f"set cluster.generators.tensor_parallel and gpus to a divisor of {math.gcd(*counts) or 1}, or have nodes "
+            "with as many GPUs each",
         )
     return [
         Seat(node, tuple(gpus[start : start + each]))

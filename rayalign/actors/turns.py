@@ -24,6 +24,7 @@ from rayalign.records import (
     AdapterFiles,
     Expected,
     Groups,
+    JsonObject,
     ReplicaState,
     SampledShard,
     SamplingPlan,
@@ -55,14 +56,6 @@ class Tenant(Protocol):
         ...
 
 
-class TurningGenerator(Generator, Tenant, Protocol):
-    """Generators that can sleep."""
-
-
-class TurningLearner(Learner, Tenant, Protocol):
-    """A learner that can wait in host memory."""
-
-
 class Turns:
     """Whose turn it is. Called from several threads.
 
@@ -76,8 +69,10 @@ class Turns:
         self._changed = threading.Condition()
         self._holder: Side | None = first
         self._at_work = 0
-        self.round = 0
-        """The round that the newest work is for."""
+        self._round = 0
+        """The one that the newest work is for."""
+        self._taken: dict[int, list[float]] = {}
+        """Round -> the seconds of each of its turns."""
 
     @contextmanager
     def of(self, side: Side, round_index: int | None = None) -> Iterator[None]:
@@ -91,7 +86,7 @@ class Turns:
                 self._changed.wait(POLL_S)
                 check()
             if round_index is not None:
-                self.round = round_index
+                self._round = round_index
             if self._holder != side:
                 self._pass_to(side)
             self._at_work += 1
@@ -101,6 +96,11 @@ class Turns:
             with self._changed:
                 self._at_work -= 1
                 self._changed.notify_all()
+
+    def facts(self, round_index: int) -> JsonObject:
+        """How often the devices changed hands for a round, and the seconds that this took."""
+        taken = self._taken.get(round_index, [])
+        return {"count": len(taken), "seconds": round(sum(taken), 3)}
 
     def _pass_to(self, side: Side) -> None:
         # Nobody has it until all is done: where this fails, both are asked again.
@@ -112,8 +112,9 @@ class Turns:
         self._tenants[side].take()
         taken = time.monotonic()
         self._holder = side
+        self._taken.setdefault(self._round, []).append(taken - began)
         seconds = {"left_s": round(left - began, 3), "taken_s": round(taken - left, 3)}
-        self._note("turn", round=self.round, holder=side, **seconds)
+        self._note("turn", round=self._round, holder=side, **seconds)
 
 
 class TurnGenerator:
@@ -163,9 +164,3 @@ class TurnLearner:
     ) -> list[list[float]]:
         with self._turns.of("learner"):
             return self._inner.logps(sequences, which, current, round_start)
-
-
-def in_turns(generator: TurningGenerator, learner: TurningLearner, note: Note) -> tuple[TurnGenerator, TurnLearner]:
-    """Both sides, made to take turns; the generators begin."""
-    turns = Turns({"generators": generator, "learner": learner}, note)
-    return TurnGenerator(generator, turns), TurnLearner(learner, turns)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from rayalign.actors.devices import ask_torch, describe_devices, wishes
+from rayalign.actors.placement import settled_here
 from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
 from rayalign.stopping import stoppable
@@ -59,7 +60,7 @@ def diagnose(say: Callable[[str], object] = print, config: RunConfig | None = No
         say(str(check))
         missing += check.status == "missing"
     if config is not None:
-        for line in ("", *describe_devices(wishes(config))):
+        for line in ("", *describe_devices(wishes(settled_here(config)))):
             say(line)
     if missing:
         say(f"\n{missing} required part{'s are' if missing > 1 else ' is'} missing.")

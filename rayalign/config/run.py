@@ -24,7 +24,7 @@ from rayalign.config.objective import (
     SelfContrastObjective,
 )
 from rayalign.config.rewards import RuleScoring
-from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring
+from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring, judges_of
 from rayalign.config.training import LoopSection, SyncSection, TrainingSection
 
 
@@ -108,6 +108,18 @@ class RunConfig(Section):
         """Name of the scorer that says how similar a response is to its prompt's target; None where none does."""
         named = next((o.similarity for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
         return named or next((section.name for section in self.scoring if section.type == "similarity"), None)
+
+    def wanted_gpus(self, *, least: bool = False) -> float:
+        """GPUs that all actors ask for; those that generators and learner share count once.
+
+        Args:
+            least: with the replicas that a run begins with; else with all that may join.
+        """
+        pools = self.cluster
+        generators, scorers = (pool.min if least else pool.max for pool in (pools.generators, pools.scorers))
+        sides = generators * pools.generators.gpus, self.training.workers * pools.learner.gpus
+        others = scorers * pools.scorers.gpus + len(judges_of(self.scoring)) * pools.judges.gpus
+        return others + (max(sides) if pools.shares_gpus else sum(sides))
 
     @property
     def merges(self) -> bool:

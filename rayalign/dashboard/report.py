@@ -64,7 +64,13 @@ CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
     ("Truncated answers", ("truncation_rate",), None, "stopped by the token limit"),
     ("Distinct bigrams", ("distinct_2",), None, "diversity over all answers"),
 )
-SECTIONS = {"training": "Training", "groups": "Training groups", "scores": "Training scores", "sync": "Adapter sync"}
+SECTIONS = {
+    "training": "Training",
+    "groups": "Training groups",
+    "scores": "Training scores",
+    "sync": "Adapter sync",
+    "turns": "Turns on shared devices",
+}
 
 
 def render_report(data: ReportData) -> str:

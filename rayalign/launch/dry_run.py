@@ -121,8 +121,9 @@ def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
     """What a run would start, and what it would do, in lines."""
     # Here and not before: whoever wrote something wrong does not wait for Ray's import.
     from rayalign.actors.devices import describe_devices, wishes
-    from rayalign.actors.placement import describe_placement
+    from rayalign.actors.placement import describe_placement, settled_here
 
+    config = settled_here(config)
     yield describe_placement(config)
     yield from describe_devices(wishes(config))
 

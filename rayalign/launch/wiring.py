@@ -19,8 +19,10 @@ from rayalign.actors.generator import RayGenerator
 from rayalign.actors.groups import RayGroupBuilder
 from rayalign.actors.learner import RayLearner
 from rayalign.actors.model_source import ModelSource
-from rayalign.actors.placement import Placement, keep_off, place
+from rayalign.actors.placement import Placement, keep_off, place, settled
 from rayalign.actors.scorer import RayScorer
+from rayalign.actors.seats import seats_of
+from rayalign.actors.turns import TurnGenerator, TurnLearner, Turns
 from rayalign.config.run import RunConfig
 from rayalign.launch.inputs import Inputs
 from rayalign.launch.session import package_versions, tries_scorers
@@ -28,7 +30,7 @@ from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Parts, Run
 from rayalign.loop.run import run_rounds
 from rayalign.loop.sampling import Given, Unscored
-from rayalign.parts import Scorer
+from rayalign.parts import Generator, Learner, Scorer
 from rayalign.records import JsonObject
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.reporter import RunReporter
@@ -49,11 +51,13 @@ class Site:
 class Actors:
     """The parts that are actors, all of them ready."""
 
-    generator: RayGenerator
+    generator: Generator
     scorer: Scorer
-    learner: RayLearner
+    learner: Learner
     described: list[JsonObject]
     """What each actor says of itself: where it runs, with which versions."""
+    turns: Turns | None
+    """Whose turn it is; null where each side has its devices for itself."""
 
 
 def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, logs: Path) -> None:
@@ -65,6 +69,7 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
     attempt = _this_attempt()
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
+        config = settled(config, cluster)
         site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
         actors = _start(config, run_dir, inputs, reporter, site, started)
         nodes = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
@@ -96,9 +101,11 @@ def _start(
                 note=reporter.event,
             )
             started.callback(scorer.close)
-        selector = placement.generator_labels
-        if placement.apart:
-            # Only now is it known on which nodes the learner's workers are.
+        selector, seats, pools = placement.generator_labels, [], config.cluster
+        # Only then is it known on which nodes and GPUs the learner's workers are.
+        if pools.shares_gpus:
+            seats = seats_of(learner.ready(), pools.generators.tensor_parallel)
+        elif placement.apart:
             selector = keep_off({worker["node_id"] for worker in learner.ready()})
         generator = RayGenerator(
             site.model,
@@ -108,6 +115,7 @@ def _start(
             say=reporter.say,
             note=reporter.event,
             label_selector=selector,
+            seats=seats,
         )
         started.callback(generator.pool.close)
         described: list[JsonObject] = []
@@ -117,7 +125,10 @@ def _start(
                 progress.advance(1)
             if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
                 part.try_out(inputs.holdout)
-    return Actors(generator, scorer, learner, described)
+    if not pools.takes_turns:
+        return Actors(generator, scorer, learner, described, None)
+    turns = Turns({"generators": generator, "learner": learner}, reporter.event)
+    return Actors(TurnGenerator(generator, turns), scorer, TurnLearner(learner, turns), described, turns)
 
 
 def _learner(config: RunConfig, run_dir: RunDir, site: Site) -> RayLearner:
@@ -143,7 +154,7 @@ def _run_of(
     return Run(
         config,
         run_dir,
-        Parts(generator, scorer, group_builder, learner, evaluator, reporter),
+        Parts(generator, scorer, group_builder, learner, evaluator, reporter, actors.turns),
         inputs.prompts,
         inputs.train_ids_N,
         inputs.model_sha256,

@@ -34,7 +34,7 @@ from rayalign.loop.adapter_sync import AdapterSync, SyncProof
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
-from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer
+from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer, Turns
 from rayalign.records import Adapter, EvalReport, Groups, JsonObject, SavedAdapter, Shards
 from rayalign.store.round_dir import REFUSED, RoundDir
 from rayalign.store.run_dir import RunDir
@@ -50,6 +50,7 @@ class Parts:
     learner: Learner
     evaluator: Evaluator
     reporter: Reporter
+    turns: Turns | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,8 @@ def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: Syn
     # After the evaluation, whose scores it looks at too.
     trust = evaluator.trust(round_dir.index)
     facts = round_facts(round_dir, evaluator, run.prompts, config.evaluation.responses)
+    if run.parts.turns is not None:
+        facts["turns"] = run.parts.turns.facts(round_dir.index)
     content = {**report.to_dict(), "sync": dataclasses.asdict(proof), "trust": trust, **facts}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     round_dir.commit("report", round_dir.write("report.json", text.encode()))

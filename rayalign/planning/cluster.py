@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import judges_of
 from rayalign.errors import ConfigError
 from rayalign.planning.devices import GIB, GPUS, Device, cpu_core, gpu_named
 
@@ -31,17 +30,6 @@ class Machines:
     def device(self, gpus: float) -> Device:
         """What an actor with so many GPUs computes on."""
         return self.gpu if gpus and self.gpu else cpu_core(self.memory)
-
-
-def wanted_gpus(config: RunConfig) -> float:
-    """GPUs that all actors of a run ask for, with all replicas that may join."""
-    pools = config.cluster
-    return (
-        pools.generators.max * pools.generators.gpus
-        + pools.scorers.max * pools.scorers.gpus
-        + len(judges_of(config.scoring)) * pools.judges.gpus
-        + config.training.workers * pools.learner.gpus
-    )
 
 
 def machines_of(file: NodesConfig) -> Machines:
@@ -79,7 +67,7 @@ def machines_with(gpu: Device, config: RunConfig) -> Machines:
     Raises:
         ConfigError: it asks for none.
     """
-    gpus = math.ceil(wanted_gpus(config))
+    gpus = math.ceil(config.wanted_gpus())
     if not gpus:
         raise ConfigError(
             f"--gpu {gpu.name}, and the config asks for no GPUs",
@@ -99,9 +87,9 @@ def this_machine(config: RunConfig, here: tuple[Device, int] | None) -> Machines
     Raises:
         ConfigError: the config asks for GPUs, and none is known here.
     """
-    if here is None and wanted_gpus(config):
+    if here is None and config.wanted_gpus():
         raise ConfigError(
-            f"the config asks for {wanted_gpus(config):g} GPUs, and there are none here of which figures are known",
+            f"the config asks for {config.wanted_gpus():g} GPUs, and there are none here of which figures are known",
             "memory and time follow from what kind they are",
             f"name it: --gpu NAME, one of {', '.join(GPUS)}; or describe the cluster in a file: --nodes FILE",
         )

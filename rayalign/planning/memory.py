@@ -149,7 +149,7 @@ class EngineMemory:
 def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> EngineMemory:
     """Of each device of a replica. On a GPU vLLM takes its share whole, and the cache is what is left of it; on CPU the
     cache has a size of its own."""
-    engine = config.cluster.generators
+    engine = config.cluster.engine
     size, parts = bytes_per_number(config.model.dtype), engine.tensor_parallel
     per_token = shape.kv_elements * size / parts
     weights = shape.total * size / parts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rayalign.config.run import RunConfig
 from rayalign.learning.shape import ModelShape
-from rayalign.planning.cluster import Machines, wanted_gpus
+from rayalign.planning.cluster import Machines
 from rayalign.planning.devices import Device
 from rayalign.planning.load import Lengths, RoundLoad, round_load
 from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, learner_weights
@@ -82,7 +82,7 @@ def make_plan(
 def _misfits(
     config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
 ) -> Iterator[Misfit]:
-    if (wanted := wanted_gpus(config)) > machines.gpus:
+    if (wanted := config.wanted_gpus()) > machines.gpus:
         keys = "cluster.generators.max, training.workers or cluster.*.gpus"
         yield Misfit(f"{wanted:g} GPUs are asked for and there are {machines.gpus:g}", (f"lower {keys}",))
     if (found := reserved_misfit(config, machines)) is not None:

@@ -12,7 +12,7 @@ from rayalign.records.adapter import Adapter, ReplicaState, TokenSequence
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What replicas that come after a sync are measured by, as those there were."""
+    """What replicas that come after a sync, or wake, are measured by, as those there were."""
 
     version: int
     sequences: Sequence[TokenSequence]
@@ -50,7 +50,7 @@ def check_gap(replica: str, expected: Expected, logps: Sequence[Sequence[float]]
     gap = mean_difference(logps, expected.logps)
     if not gap <= expected.limit:
         raise SyncError(
-            f"{replica} joined with adapter {expected.version} and differs from the learner by {gap:.4f} nats a token "
+            f"{replica} came with adapter {expected.version} and differs from the learner by {gap:.4f} nats a token "
             "on the canaries",
             f"{expected.limit:.4f} is the most that sync.tolerance allows",
             "it does not serve what the learner trained: see its log; the run can be resumed",

@@ -11,7 +11,7 @@ import pytest
 
 from rayalign.actors import engine as engine_module
 from rayalign.actors.engine import Engine
-from rayalign.errors import ActorFailedError
+from rayalign.errors import ActorFailedError, AdapterVersionError
 from tests.fakes import make_config
 from tests.tiny_run import make_base
 
@@ -75,3 +75,93 @@ def test_a_failure_while_a_change_of_version_waits_answers_both(
         assert [str(error) for error in raised] == ["generator-0: vLLM failed: RuntimeError: engine core died"]
     assert failures == [1] and vllm.running == []
     assert engine.hold(0, None).version == 0
+
+
+class SleepyVllm(FailingVllm):
+    """Notes what it is told; a request is answered by the second step after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self.fails = ""
+
+    def note(self, what: str) -> None:
+        if self.fails == what:
+            raise RuntimeError(f"no memory to {what}")
+        self.told.append(what)
+
+    def sleep(self, level: int) -> None:
+        assert not self.running
+        self.note(f"sleep {level}")
+
+    def wake_up(self) -> None:
+        self.note("wake")
+
+    def collective_rpc(self, what: str, **_: Any) -> None:
+        self.note(what)
+
+    def apply_model(self, _: Any) -> None:
+        pass
+
+    def step(self) -> list[Any]:
+        self.stepping.set()
+        assert self.gate.wait(60)
+        finished, self.running = self.running, []
+        self.told.append("answered")
+        return [SimpleNamespace(request_id=name, finished=True) for name in finished]
+
+
+@pytest.fixture
+def sleepy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SleepyVllm, Engine, list[int]]:
+    vllm, failures = SleepyVllm(), []
+    monkeypatch.setattr(engine_module, "start_vllm", lambda *_: vllm)
+    base = make_base(tmp_path / "base")
+    engine = Engine("generator-0", str(base), make_config(), on_failure=lambda: failures.append(1))
+    engine.hold(0, None)
+    return vllm, engine, failures
+
+
+def test_it_sleeps_when_all_is_answered_and_answers_for_no_version_then(sleepy: tuple) -> None:
+    vllm, engine, failures = sleepy
+    request = ([1, 2], SimpleNamespace(clone=lambda: None))
+    asking, _ = answer_of(engine._run, [request], 0)
+    assert vllm.stepping.wait(60)
+    sleeping, _ = answer_of(engine.sleep, 1)
+    while engine._inbox.empty():
+        sleeping.join(0.01)
+    vllm.gate.set()
+    for thread in (asking, sleeping):
+        thread.join(60)
+    assert vllm.told == ["answered", "sleep 1"]
+    with pytest.raises(AdapterVersionError, match="holds no version asleep"):
+        engine._run([request], 0)
+    with pytest.raises(ActorFailedError, match="asleep"):
+        engine.hold(0, None)
+    engine.sleep(1)
+    state = engine.wake()
+    assert state is not None and (state.version, state.sha256) == (0, None)
+    assert engine.wake() == state
+    assert vllm.told == ["answered", "sleep 1", "wake"]
+    engine._run([request], 0)
+    assert not failures
+
+
+def test_weights_that_were_forgotten_are_read_again_before_a_version_is_held(sleepy: tuple) -> None:
+    """Merged weights come whole from the checkpoint, at the next version."""
+    vllm, engine, _ = sleepy
+    engine.sleep(2)
+    assert engine.wake() is None
+    assert vllm.told == ["sleep 2", "wake"]
+    assert engine.hold(0, None).version == 0
+    assert vllm.told[2:] == ["reload_weights"]
+
+
+@pytest.mark.parametrize("fails", ["sleep 1", "wake"])
+def test_an_engine_that_cannot_sleep_or_wake_is_replaced(sleepy: tuple, fails: str) -> None:
+    vllm, engine, failures = sleepy
+    if fails == "wake":
+        engine.sleep(1)
+    vllm.fails = fails
+    with pytest.raises(ActorFailedError, match=f"vLLM failed: RuntimeError: no memory to {fails}"):
+        engine.wake() if fails == "wake" else engine.sleep(1)
+    assert failures == [1]

@@ -79,7 +79,7 @@ def test_one_that_serves_something_else_ends_the_run(generator: RayGenerator, lo
     entry = generator._entry(replica())
     next(entry)
     entry.send(ReplicaState("generator-1", 1, "a" * 64))
-    with pytest.raises(SyncError, match="generator-1 joined with adapter 1 and differs"):
+    with pytest.raises(SyncError, match="generator-1 came with adapter 1 and differs"):
         entry.send(logps)
 
 

@@ -15,7 +15,7 @@ from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
 from rayalign.learning.shape import ModelShape
-from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine, wanted_gpus
+from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine
 from rayalign.planning.devices import GIB, GPUS, cpu_core, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths
 from rayalign.planning.memory import generator_memory
@@ -126,7 +126,7 @@ def test_where_nothing_helps_it_is_said() -> None:
 
 def test_too_few_gpus_and_too_little_main_memory() -> None:
     config = config_with(cluster__generators={"gpus": 1, "min": 3, "max": 3}, training__workers=2)
-    assert wanted_gpus(config) == 5
+    assert config.wanted_gpus() == 5
     few = plan_on("H100-80GB", config, gpus=4)
     assert [m.found for m in few.misfits] == ["5 GPUs are asked for and there are 4"]
     on_cpu = config_with(cluster__generators={"gpus": 0}, cluster__learner={"gpus": 0})
