@@ -24,9 +24,8 @@ from rayalign.errors import EXIT_FAILURE, EXIT_OK, PlacementError
 from rayalign.stopping import POLL_S, check
 from rayalign.store.cache import cache_folder
 
-CHECKS = ("device", "sampling", "adapter sync", "sleep and wake", "tensor parallel", "learner")
+CHECKS = ("device", "sampling", "adapter sync", "sleep and wake", "tensor parallel", "learner", "colocated round")
 """Those of `launch.device_checks`, in their order."""
-NOT_BUILT = {"colocated round": "generator and learner on one GPU are not built yet"}
 PROGRAM = (sys.executable, "-m", "rayalign.launch.device_checks")
 LIMIT_S = 600
 """For one check; the slowest compile for a minute or two."""
@@ -68,7 +67,6 @@ def diagnose_gpu(say: Callable[[str], object], device: Device = "cuda", names: S
             result = _left_out(name, gpus) or try_part(name, device, Path(scratch), logs)
             results.append(result)
             say(_line(result))
-    results += [Result(name, "left out", why) for name, why in NOT_BUILT.items()]
     say("\nFor an issue:\n")
     for line in table(results):
         say(line)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+from rayalign.config.run import RunConfig
 from rayalign.errors import DeviceError, RayalignError
 from rayalign.launch.device_bench import (
     FILE_IT,
@@ -192,6 +193,28 @@ def learner(bench: Bench) -> Facts:
     }
 
 
+def colocated_round(bench: Bench) -> Facts:
+    """A whole run of one round, through Ray, in which the generator and the learner take turns on this device."""
+    from rayalign.launch.run import run
+
+    data = bench.config(bench.model("large"), prompt=512, answer=32).to_dict()
+    data["run"] |= {"name": "colocated", "dir": str(bench.folder), "rounds": 1}
+    data["prompts"] |= {"per_round": 32, "holdout": 32}
+    data["cluster"] |= {"placement": "colocated", "turns": True}
+    started = time.perf_counter()
+    folder = run(RunConfig.model_validate(data))
+    seconds = time.perf_counter() - started
+    report = json.loads((Path(folder) / "rounds/0001/report.json").read_text())
+    sync, turns = report["sync"], report["turns"]
+    return {
+        "gap": sync["canary_gap"],
+        "moved": sync["moved"],
+        "turns": turns["count"],
+        "all_turns_s": turns["seconds"],
+        "run_s": seconds,
+    }
+
+
 CHECKS: dict[str, Callable[[Bench], Facts]] = {
     "device": device,
     "sampling": sampling,
@@ -199,6 +222,7 @@ CHECKS: dict[str, Callable[[Bench], Facts]] = {
     "sleep and wake": sleep_and_wake,
     "tensor parallel": tensor_parallel,
     "learner": learner,
+    "colocated round": colocated_round,
 }
 """In the order in which they run and are shown."""
 

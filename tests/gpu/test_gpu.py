@@ -28,6 +28,7 @@ def test_part(name: str, scratch: Path, tmp_path: Path) -> None:
 
 
 ENGINE = ["cluster.generators.gpus=1", "sync.mode=adapter"]
+TURNS = ["cluster.learner.gpus=1", "cluster.placement=colocated"]
 LEARNER = ["cluster.learner.gpus=1", "cluster.placement=disaggregated"]
 
 
@@ -35,6 +36,8 @@ LEARNER = ["cluster.learner.gpus=1", "cluster.placement=disaggregated"]
     "settings",
     [
         pytest.param(ENGINE, marks=pytest.mark.gpu, id="generator on the GPU, learner on the CPU"),
+        pytest.param([*ENGINE, *TURNS], marks=pytest.mark.gpu, id="both in turns on one GPU"),
+        pytest.param([*ENGINE, *TURNS, "cluster.generators.sleep=2"], marks=pytest.mark.gpu, id="with a deeper sleep"),
         pytest.param([*ENGINE, *LEARNER], marks=pytest.mark.gpu(2), id="a GPU for each"),
     ],
 )

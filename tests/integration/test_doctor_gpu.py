@@ -17,6 +17,7 @@ FIGURES = {
     "sleep and wake": ("sleep ", "gap after 0"),
     "tensor parallel": ("gap ",),
     "learner": ("tokens/s", "loss "),
+    "colocated round": ("moved ", "turns "),
 }
 
 
