@@ -101,22 +101,7 @@ def _start(
                 note=reporter.event,
             )
             started.callback(scorer.close)
-        selector, seats, pools = placement.generator_labels, [], config.cluster
-        # Only then is it known on which nodes and GPUs the learner's workers are.
-        if pools.shares_gpus:
-            seats = seats_of(learner.ready(), pools.generators.tensor_parallel)
-        elif placement.apart:
-            selector = keep_off({worker["node_id"] for worker in learner.ready()})
-        generator = RayGenerator(
-            site.model,
-            config,
-            logs,
-            cpus=placement.generator,
-            say=reporter.say,
-            note=reporter.event,
-            label_selector=selector,
-            seats=seats,
-        )
+        generator = _generator(config, reporter, site, learner)
         started.callback(generator.pool.close)
         described: list[JsonObject] = []
         for part in (scorer, generator.pool, learner):
@@ -125,10 +110,29 @@ def _start(
                 progress.advance(1)
             if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
                 part.try_out(inputs.holdout)
-    if not pools.takes_turns:
+    if not config.cluster.takes_turns:
         return Actors(generator, scorer, learner, described, None)
     turns = Turns({"generators": generator, "learner": learner}, reporter.event)
     return Actors(TurnGenerator(generator, turns), scorer, TurnLearner(learner, turns), described, turns)
+
+
+def _generator(config: RunConfig, reporter: RunReporter, site: Site, learner: RayLearner) -> RayGenerator:
+    selector, seats = site.placement.generator_labels, []
+    # Only when the learner's workers are there is it known on which nodes and GPUs.
+    if config.cluster.shares_gpus:
+        seats = seats_of(learner.ready(), config.cluster.generators.tensor_parallel)
+    elif site.placement.apart:
+        selector = keep_off({worker["node_id"] for worker in learner.ready()})
+    return RayGenerator(
+        site.model,
+        config,
+        str(site.logs),
+        cpus=site.placement.generator,
+        say=reporter.say,
+        note=reporter.event,
+        label_selector=selector,
+        seats=seats,
+    )
 
 
 def _learner(config: RunConfig, run_dir: RunDir, site: Site) -> RayLearner:
