@@ -22,6 +22,7 @@ from rayalign.actors.handles import end, fetch, our_error, reason
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
+from rayalign.actors.seats import check_kept
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import AdapterFiles, Groups, JsonObject, TokenSequence, UpdateResult, Which
@@ -65,6 +66,8 @@ class RayLearner:
         )
         self._failure: BaseException | None = None
         self._stopping = False
+        self._workers: list[JsonObject] = []
+        """The first ones, as they described themselves."""
         gpus = config.cluster.learner.gpus
         trainer = TorchTrainer(
             train_loop,
@@ -97,6 +100,7 @@ class RayLearner:
             if isinstance(workers, Failed):
                 raise workers.error
             if workers is not None:
+                self._workers = self._workers or workers
                 return workers
         raise StageTimeoutError(
             f"the learner was not ready in {timeout_s:g} s",
@@ -127,6 +131,8 @@ class RayLearner:
     def take(self) -> None:
         """Let the workers move to their devices; for work they also do so by themselves."""
         self._run("take", TurnWork(takes=True))
+        if self._config.cluster.shares_gpus:
+            check_kept(self._workers, self.ready())
 
     def leave(self) -> None:
         """Let the workers leave their devices to others; those that are restarted meanwhile keep off them."""

@@ -13,7 +13,7 @@ from ray.actor import ActorProxy
 from rayalign.actors.coordinator import Answer, Coordinator, Failed
 from rayalign.actors.learner_worker import LearnerWorker
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import describe_process, redirect_output
+from rayalign.actors.process import describe_process, redirect_output, use_own_gpu
 from rayalign.config.run import RunConfig
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
@@ -38,6 +38,7 @@ def train_loop(arguments: dict[str, WorkerSetup]) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     redirect_output(setup.log_folder, f"learner-{rank}")
+    use_own_gpu()
     # One rank begins the attempt and tells the others its number, so that all of them answer under the same one.
     attempts = [ray.get(coordinator.begin_attempt.remote(world)) if rank == 0 else 0]
     dist.broadcast_object_list(attempts, src=0)

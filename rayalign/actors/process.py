@@ -57,6 +57,16 @@ def check_torch(gpus: float, key: str) -> None:
         )
 
 
+def use_own_gpu() -> None:
+    """Make the GPU that Ray gave this worker torch's current one; Ray Train shows it those of all on its node."""
+    import torch
+    from ray.train.torch import get_device
+
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def redirect_output(log_folder: str, name: str) -> None:
     """Send this process's stdout and stderr, C libraries included, to `<log_folder>/<name>.log`.
 

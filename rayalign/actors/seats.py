@@ -10,7 +10,7 @@ from typing import Any
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.process import runtime_env
-from rayalign.errors import PlacementError
+from rayalign.errors import ActorFailedError, PlacementError
 from rayalign.records import JsonObject
 
 
@@ -56,3 +56,18 @@ def seats_of(workers: Sequence[JsonObject], each: int) -> list[Seat]:
         for node, gpus in nodes.items()
         for start in range(0, len(gpus), each)
     ]
+
+
+def check_kept(before: Sequence[JsonObject], now: Sequence[JsonObject]) -> None:
+    """Refuse workers who were started anew on other GPUs than those beside which the generators sit.
+
+    Raises:
+        ActorFailedError: they were.
+    """
+    places = [sorted((worker["node_id"], *worker.get("gpus", [])) for worker in workers) for workers in (before, now)]
+    if places[0] != places[1]:
+        raise ActorFailedError(
+            "the learner's workers were started again on other GPUs",
+            "the generators are on those that the workers had before, which are nobody's now",
+            "run the same command again: it begins with both on the same ones",
+        )

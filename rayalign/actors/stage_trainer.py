@@ -22,7 +22,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import fetch, our_error
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import check_torch, redirect_output, runtime_env
+from rayalign.actors.process import check_torch, redirect_output, runtime_env, use_own_gpu
 from rayalign.config.rewards import RewardModelScoring
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ActorFailedError, PlacementError, RayalignError, StageTimeoutError
@@ -176,6 +176,7 @@ def train_loop(arguments: dict[str, WorkerSetup]) -> None:
     kind, board = setup.kind, setup.board
     rank = ray.train.get_context().get_world_rank()
     redirect_output(setup.log_folder, f"{kind}-{rank}")
+    use_own_gpu()
     config, stage = StageConfig.model_validate(setup.config), StageDir(Path(setup.root))
     try:
         facts = train_rank(kind, config, stage, local_folder(setup.base), rank, board.at.remote)

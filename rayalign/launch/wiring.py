@@ -69,7 +69,9 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
     attempt = _this_attempt()
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
-        config = settled(config, cluster)
+        asked, config = config, settled(config, cluster)
+        if config is not asked:
+            reporter.say("there are not GPUs enough for each side: generators and learner take turns on the same ones")
         site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
         actors = _start(config, run_dir, inputs, reporter, site, started)
         nodes = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from rayalign.actors.cluster import Cluster, Node
 from rayalign.actors.devices import describe_devices, wishes
 from rayalign.actors.placement import describe_placement, place, settled, settled_here
-from rayalign.actors.seats import seats_of
+from rayalign.actors.process import use_own_gpu
+from rayalign.actors.seats import check_kept, seats_of
 from rayalign.config.run import RunConfig
-from rayalign.errors import PlacementError
+from rayalign.errors import ActorFailedError, PlacementError
 
 ONE_GPU: dict[str, Any] = {"generators": {"gpus": 1}, "learner": {"gpus": 1}}
 SHARED: dict[str, Any] = {"placement": "colocated", **ONE_GPU}
@@ -152,3 +153,24 @@ def test_workers_that_make_no_whole_seats_are_refused() -> None:
         seats_of([worker(A, str(i)) for i in range(3)] + [worker(B, "0")], 2)
     with pytest.raises(PlacementError, match="0 of the learner's GPUs"):
         seats_of([{"node_id": A}], 1)
+
+
+def test_workers_on_other_gpus_than_before_end_the_attempt() -> None:
+    before = [worker(A, "0"), worker(B, "1")]
+    check_kept(before, before[::-1])
+    for now in ([worker(A, "0"), worker(B, "0")], [worker(A, "0"), worker(A, "1")], before[:1]):
+        with pytest.raises(ActorFailedError, match="started again on other GPUs") as told:
+            check_kept(before, now)
+        assert told.value.exit_code == 3
+
+
+def test_a_worker_uses_the_gpu_that_ray_gave_it_of_those_that_it_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray.train.torch
+    import torch
+
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for device in (torch.device("cuda", 2), torch.device("cpu")):
+        monkeypatch.setattr(ray.train.torch, "get_device", lambda device=device: device)
+        use_own_gpu()
+    assert chosen == [torch.device("cuda", 2)]
