@@ -131,9 +131,9 @@ def test_a_run_takes_turns_and_both_never_hold_the_device(tmp_path: Path) -> Non
     holders = [turn["holder"] for turn in taken]
     assert {turn["kind"] for turn in taken} == {"turn"}
     assert all(one != other for one, other in itertools.pairwise(holders))
-    assert order(taken, 0)[:2] == ["learner", "generators"]
-    assert order(taken, 0)[-1] == "learner"
-    assert order(taken, 1) == order(taken, 2) == ["generators", "learner", "generators", "learner"]
+    assert order(taken, 0) == ["learner", "generators"]
+    assert order(taken, 1) == ["learner", "generators", "learner"]
+    assert order(taken, 2) == ["generators", "learner", "generators", "learner"]
     for index in (0, 1, 2):
         report = run.run_dir.round(index).report()
         assert report is not None and report["turns"]["count"] == len(order(taken, index)) > 0
