@@ -13,6 +13,7 @@ from rayalign.errors import DeviceError
 from rayalign.records import (
     Adapter,
     AdapterFiles,
+    Expected,
     Prompt,
     ReplicaState,
     SampledShard,
@@ -129,6 +130,9 @@ class EngineGenerator:
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         return {self._engine.replica: self._engine.logps(sequences, adapter.version)}
+
+    def expect(self, expected: Expected) -> None:
+        """Nothing: no replica comes later."""
 
 
 class WorkerLearner:
