@@ -24,11 +24,9 @@ class HostCopy:
         self._module, self._device = module, device
         self._arrived: Callable[[], object] | None = arrived
         self.on_device = False
-        self._host: dict[int, torch.Tensor] = {}
-        for tensor in self._tensors():
-            if device == "cuda":
-                tensor.data = tensor.data.pin_memory()
-            self._host[id(tensor)] = tensor.data
+        self._host: dict[str, torch.Tensor] = {}
+        for name, tensor in self._tensors():
+            tensor.data = self._host[name] = self._at_home(tensor.data)
 
     def move(self, *, to_device: bool) -> None:
         """To the device or away from it, if it is not there yet."""
@@ -41,8 +39,8 @@ class HostCopy:
         """Move to the device; nothing happens where it is there."""
         if self.on_device:
             return
-        for tensor in self._tensors():
-            host = self._host[id(tensor)]
+        for _, tensor in self._tensors():
+            host = tensor.data
             tensor.data = host.to(self._device, non_blocking=True) if self._device == "cuda" else host.clone()
         if self._device == "cuda":
             torch.cuda.synchronize()
@@ -55,10 +53,13 @@ class HostCopy:
         """Move to host memory and give all of the device's back; nothing happens where it is there."""
         if not self.on_device:
             return
-        for tensor in self._tensors():
-            host = self._host[id(tensor)]
-            # What is frozen is on the device as it was copied there.
-            if tensor.requires_grad or not isinstance(tensor, torch.nn.Parameter):
+        for name, tensor in self._tensors():
+            host = self._host.get(name)
+            if host is None or host.shape != tensor.shape:
+                # A buffer that the module made anew: some rotary embeddings do so for longer texts.
+                host = self._host[name] = self._at_home(tensor.data)
+            elif tensor.requires_grad or not isinstance(tensor, torch.nn.Parameter):
+                # What is frozen is on the device as it was copied there.
                 host.copy_(tensor.data)
             tensor.data, tensor.grad = host, None
         self.on_device = False
@@ -68,7 +69,10 @@ class HostCopy:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
-    def _tensors(self) -> Iterator[torch.Tensor]:
+    def _at_home(self, data: torch.Tensor) -> torch.Tensor:
+        return data.cpu().pin_memory() if self._device == "cuda" else data
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Each once, also where several modules have it."""
-        yield from self._module.parameters()
-        yield from self._module.buffers()
+        yield from self._module.named_parameters()
+        yield from self._module.named_buffers()

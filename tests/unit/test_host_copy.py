@@ -106,3 +106,16 @@ def test_a_second_look_finds_what_the_first_did(policy: Policy, monkeypatch: pyt
     assert not policy.shares_prompts
     padded = policy(policy.collate([([1, 2, 3], [4, 5]), ([1, 2, 3], [6])]))
     assert torch.allclose(padded, before, atol=1e-5)
+
+
+def test_a_buffer_that_is_made_anew_on_the_device_comes_home_too() -> None:
+    """With another shape, or the same."""
+    module = torch.nn.Module()
+    module.register_buffer("kept", torch.zeros(2))
+    copy = HostCopy(module, "cpu")
+    for size in (3, 3, 2):
+        copy.take()
+        module.register_buffer("kept", torch.full((size,), float(size)))
+        module.register_buffer("new", torch.ones(size))
+        copy.leave()
+        assert module.kept.tolist() == [float(size)] * size and module.new.tolist() == [1.0] * size
