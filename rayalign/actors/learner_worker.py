@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from rayalign.actors.coordinator import LogpsWork, UpdateWork
 from rayalign.actors.process import check_torch
-from rayalign.actors.zero import ZeroPolicy
+from rayalign.actors.zero import ZeroPolicy, ZeroShards
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
 from rayalign.errors import GuardError
@@ -78,7 +78,7 @@ class LearnerWorker:
             config.model,
             self._device,
             checkpointing=training.gradient_checkpointing,
-            sharded=training.zero_stage == 3,
+            sharding=ZeroShards(training) if training.zero_stage == 3 else None,
         )
         self._watch = FiniteWatch(self._policy.trainable())
         self._zero = ZeroPolicy(self._policy, config.training)

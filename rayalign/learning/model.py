@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,12 +18,12 @@ from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
 from rayalign.learning.folders import first_line, load_model
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
+from rayalign.learning.sharded import Gather, Sharding, load_sharded, whole_while_running
 from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.store.pretrained import move
 
 _log = logging.getLogger(__name__)
-Gather = Callable[[Sequence[torch.nn.Parameter]], contextlib.AbstractContextManager[object]]
 
 
 class Policy(torch.nn.Module):
@@ -33,24 +33,25 @@ class Policy(torch.nn.Module):
 
     Args:
         weights: the model, and what of it is trained.
+        gather: context in which parameters are whole, where an engine keeps parts of them.
     """
 
-    def __init__(self, weights: TrainedWeights) -> None:
+    def __init__(self, weights: TrainedWeights, gather: Gather | None = None) -> None:
         super().__init__()
         self.model = weights.model
         self._weights = weights
+        self._gather: Gather = gather or (lambda parameters: contextlib.nullcontext())
         base = weights.base
         self._quantised = [
             module for module in self.model.modules() if type(module).__module__.startswith("bitsandbytes")
         ]
         self.eval()
-        self._check_head(base)
         self._window = _sliding_window(base.config)
-        # Seen before an engine hooks into the model.
+        # Seen before anything hooks into the model.
         self._frozen_head = is_frozen_linear(_output_head(base))
-        self.gather: Gather = lambda parameters: contextlib.nullcontext()
-        """Context in which these parameters are whole; an engine that keeps parts of them puts its own here."""
-        self.shares_prompts = self._can_share()
+        with whole_while_running(self.model, gather) if gather else contextlib.nullcontext():
+            self._check_head(base)
+            self.shares_prompts = self._can_share()
 
     def train(self, mode: bool = True) -> Self:
         """Quantised layers stay in training mode: in the other, bitsandbytes rounds otherwise, and on CPU it repacks
@@ -83,7 +84,7 @@ class Policy(torch.nn.Module):
         hidden_BTH = trunk(input_ids=batch.input_ids_BT, use_cache=False, **inputs).last_hidden_state
         hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
         head = _output_head(base)
-        with self.gather(list(head.parameters())):
+        with self._gather(list(head.parameters())):
             return token_logps(hidden_NH, batch.targets_N, head, frozen_linear=self._frozen_head)
 
     @torch.no_grad()
@@ -163,34 +164,47 @@ def _sliding_window(config: PretrainedConfig) -> int | None:
 
 
 def build_policy(
-    folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False, sharded: bool = False
+    folder: Path,
+    section: ModelSection,
+    device: str = "cpu",
+    *,
+    checkpointing: bool = False,
+    sharding: Sharding | None = None,
 ) -> Policy:
     """Load the base model, quantised if the config says so, and put a LoRA adapter on it unless all is trained.
 
     Args:
         checkpointing: remake each layer's activations in the backward pass.
-        sharded: parameters will be whole only while a module runs (ZeRO-3).
+        sharding: who keeps the parameters in parts, whole only while a module runs (ZeRO-3), from loading on.
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
     register()
-    base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
-    if section.quantization == "none":
-        move(base, device)
-    return policy_on(base, folder, section, checkpointing=checkpointing, sharded=sharded)
+    base = None if sharding is None else load_sharded(folder, dtype, device, sharding)
+    if base is None:
+        base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
+        if section.quantization == "none":
+            move(base, device)
+    return policy_on(base, folder, section, checkpointing=checkpointing, sharding=sharding)
 
 
 def policy_on(
-    base: PreTrainedModel, folder: Path, section: ModelSection, *, checkpointing: bool = False, sharded: bool = False
+    base: PreTrainedModel,
+    folder: Path,
+    section: ModelSection,
+    *,
+    checkpointing: bool = False,
+    sharding: Sharding | None = None,
 ) -> Policy:
     """The policy on a base that is loaded; arguments as of `build_policy`."""
     base.config.use_cache = False
+    sharded = sharding is not None
     weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
     if checkpointing:
         # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})
         if sharded:
             base.enable_input_require_grads()
-    return Policy(weights).train()
+    return Policy(weights, None if sharding is None else sharding.gather).train()
 
 
 def _adapter(base: PreTrainedModel, section: LoraSection, *, fuse: bool) -> AdapterWeights:
