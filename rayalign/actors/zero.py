@@ -98,12 +98,14 @@ class ZeroPolicy:
 
 def zero_settings(training: TrainingSection) -> dict[str, Any]:
     """DeepSpeed's config."""
+    keys = {"optimizer": "offload_optimizer", "parameters": "offload_param"}
+    offload = {keys[part]: {"device": "cpu"} for part in training.offload}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
         "gradient_clipping": training.max_grad_norm,
-        "zero_optimization": {"stage": training.zero_stage},
+        "zero_optimization": {"stage": training.zero_stage, **offload},
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,

@@ -27,6 +27,9 @@ class TrainingSection(Section):
     max_grad_norm: Positive = 1.0
     zero_stage: Literal[1, 2, 3] = 1
     """DeepSpeed ZeRO: what is shared out over the workers. 1: optimizer state, 2: gradients too, 3: parameters too."""
+    offload: list[Literal["optimizer", "parameters"]] = Field(default=[])
+    """What a worker with a GPU keeps in host memory: AdamW's state, which is then stepped there, and ZeRO-3's parts of
+    the parameters. On CPU they are there anyway."""
     reference_logps: Literal["learner", "generator"] = "learner"
     """Who gives the reference log-probabilities: the learner in a pass of its own, or the generator, which has them
     from sampling; the round's report then says how far the two are apart."""

@@ -10,7 +10,7 @@ from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines, wanted_gpus
 from rayalign.planning.devices import Device
 from rayalign.planning.load import Lengths, RoundLoad, round_load
-from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, learner_weights
+from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, offloaded
 from rayalign.planning.times import Measured, StageTimes, stage_times
 
 OTHER_PROCESSES = 1.5 * 2**30
@@ -93,7 +93,7 @@ def _misfits(
         yield Misfit(found, lower + tuple(_remedies(config, shape, machines, "generator")))
     if (found := learner_misfit(config, shape, machines, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "learner")))
-    if (found := host_misfit(config, machines, engine, learner)) is not None:
+    if (found := host_misfit(config, shape, machines, engine, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "host")))
 
 
@@ -123,21 +123,22 @@ def learner_misfit(config: RunConfig, shape: ModelShape, machines: Machines, lea
     device = machines.device(config.cluster.learner.gpus)
     if not device.gpu:
         return None
-    # ZeRO-3 shares out what every rank has loaded whole.
-    needed, when = max((learner.sum, "in the update"), (learner_weights(config, shape), "while the model is loaded"))
     room = device.memory * min(1.0, config.cluster.learner.gpus)
-    if needed <= room:
+    if learner.sum <= room:
         return None
-    return f"a learner rank needs {gib(needed)} GiB {when}, and has {gib(room)} of its {device.name}"
+    return f"a learner rank needs {gib(learner.sum)} GiB in the update, and has {gib(room)} of its {device.name}"
 
 
-def host_misfit(config: RunConfig, machines: Machines, engine: EngineMemory, learner: Memory) -> str | None:
-    """Why main memory is too small for the processes that compute on CPUs, spread evenly over the nodes."""
+def host_misfit(
+    config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
+) -> str | None:
+    """Why main memory is too small for the processes that compute on CPUs and for what others keep there, spread evenly
+    over the nodes."""
     pools, total = config.cluster, OTHER_PROCESSES
     if not pools.generators.gpus:
         total += pools.generators.max * pools.generators.tensor_parallel * engine.memory.sum
-    if not pools.learner.gpus:
-        total += config.training.workers * learner.sum
+    away = offloaded(config, shape)
+    total += config.training.workers * (away.weights + away.optimizer if pools.learner.gpus else learner.sum)
     if total / machines.nodes <= machines.memory:
         return None
     each = f" on each of {machines.nodes} nodes" if machines.nodes > 1 else ""
@@ -162,6 +163,15 @@ CHANGES: dict[str, tuple[dict[str, object], ...]] = {
         {"model.quantization": "nf4", "model.dtype": "bfloat16"},
         {"model.quantization": "nf4", "model.dtype": "bfloat16", "training.gradient_checkpointing": True},
         *({"training.zero_stage": 3, "training.workers": n, "model.dtype": "bfloat16"} for n in (2, 4, 8)),
+        *(
+            {
+                "training.zero_stage": 3,
+                "training.workers": n,
+                "model.dtype": "bfloat16",
+                "training.offload": ["parameters"],
+            }
+            for n in (1, 2, 4, 8)
+        ),
     ),
     "host": (
         {"training.tokens_per_micro_batch": 1},
@@ -200,9 +210,12 @@ def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) 
     learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
     if part == "generator":
         return engine_misfit(config, engine), f" ({gib(engine.memory.weights)} GiB of weights)"
+    host = host_misfit(config, shape, machines, engine, learner)
     if part == "learner":
-        return learner_misfit(config, shape, machines, learner), f" ({gib(learner.sum)} GiB)"
-    return host_misfit(config, machines, engine, learner), ""
+        # What leaves the GPU has to fit elsewhere.
+        why = learner_misfit(config, shape, machines, learner) or (host if config.training.offload else None)
+        return why, f" ({gib(learner.sum)} GiB)"
+    return host, ""
 
 
 def value_of(config: RunConfig, key: str) -> object:
@@ -229,6 +242,8 @@ def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | Non
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -34,6 +34,10 @@ SAME: dict[str, dict[str, Any]] = {
     "checkpointing": {"gradient_checkpointing": True, "zero_stage": 2},
     "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
     "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
+    "optimizer offloaded": {"offload": ["optimizer"]},
+    "optimizer offloaded zero2": {"offload": ["optimizer"], "zero_stage": 2},
+    "parameters offloaded": {"offload": ["parameters"], "zero_stage": 3},
+    "both offloaded": {"offload": ["optimizer", "parameters"], "zero_stage": 3},
 }
 FULL = {f"all weights zero{stage}": {"zero_stage": stage, "learning_rate": 1e-4} for stage in (1, 2)}
 GENERATOR = "reference from the generator"
