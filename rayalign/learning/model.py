@@ -18,6 +18,7 @@ from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
 from rayalign.learning.folders import first_line, load_model
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
+from rayalign.learning.remade import remake_activations
 from rayalign.learning.sharded import Gather, Sharding, load_sharded, whole_while_running
 from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
@@ -168,13 +169,13 @@ def build_policy(
     section: ModelSection,
     device: str = "cpu",
     *,
-    checkpointing: bool = False,
+    checkpointing: bool | int = False,
     sharding: Sharding | None = None,
 ) -> Policy:
     """Load the base model, quantised if the config says so, and put a LoRA adapter on it unless all is trained.
 
     Args:
-        checkpointing: remake each layer's activations in the backward pass.
+        checkpointing: remake activations in the backward pass, of all layers or of so many.
         sharding: who keeps the parameters in parts, whole only while a module runs (ZeRO-3), from loading on.
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
@@ -192,18 +193,14 @@ def policy_on(
     folder: Path,
     section: ModelSection,
     *,
-    checkpointing: bool = False,
+    checkpointing: bool | int = False,
     sharding: Sharding | None = None,
 ) -> Policy:
     """The policy on a base that is loaded; arguments as of `build_policy`."""
     base.config.use_cache = False
     sharded = sharding is not None
     weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
-    if checkpointing:
-        # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})
-        if sharded:
-            base.enable_input_require_grads()
+    remake_activations(base, checkpointing, sharded=sharded)
     return Policy(weights, None if sharding is None else sharding.gather).train()
 
 

@@ -51,16 +51,19 @@ def forward_flops(shape: ModelShape, group: Group) -> float:
     return 2 * (shape.linear + shape.lora) * group.tokens + attention + 2 * shape.head * group.targets
 
 
-def training_flops(shape: ModelShape, group: Group, *, full: bool, checkpointing: bool) -> float:
+def training_flops(shape: ModelShape, group: Group, *, full: bool, remade: int = 0) -> float:
     """Forward and backward of a group.
 
     Backward costs as much as forward again for frozen matrices, twice as much for trained ones and for attention. With
-    checkpointing the layers' forward pass is made once more.
+    checkpointing the forward pass of the layers that it remakes is made once more.
+
+    Args:
+        remade: of the model's layers.
     """
     forward = forward_flops(shape, group)
     trained = shape.linear if full else shape.lora
     attention = 4 * group.pairs * shape.heads * shape.head_dim * shape.layers
-    again = forward - 2 * shape.head * group.targets if checkpointing else 0
+    again = (forward - 2 * shape.head * group.targets) * remade / shape.layers
     return 2 * forward + attention + 2 * trained * group.tokens + again
 
 
@@ -105,7 +108,7 @@ def round_load(config: RunConfig, shape: ModelShape, lengths: Lengths) -> RoundL
     per_rank = -(-training.group_batch // training.workers)
     steps = training.epochs * -(-prompts // training.group_batch)
     fits = max(1, int(training.tokens_per_micro_batch // group.tokens))
-    flops = training_flops(shape, group, full=config.model.full, checkpointing=training.gradient_checkpointing)
+    flops = training_flops(shape, group, full=config.model.full, remade=training.remade(shape.layers))
     asks = config.reference is not None and training.reference_logps == "learner"
     kl_group = Group(lengths, held_out.responses)
     return RoundLoad(

@@ -135,8 +135,8 @@ def activation_bytes(config: RunConfig, shape: ModelShape, device: Device, token
     Per layer: both norms keep their input (float32) and their result; attention keeps queries, keys and values (on CPU
     with a key for every head), and its result twice (as made and as joined); a gated feed-forward block keeps four
     numbers per unit, a plain one two; each adapted module its r thin ones. Where a LoRA layer is not fused
-    (`learning.lora`) it also keeps its input in float32. With checkpointing a layer keeps its input alone, and one
-    layer is whole at a time.
+    (`learning.lora`) it also keeps its input in float32. A layer that checkpointing remakes keeps its input alone; if
+    all are remade, one layer is whole at a time beside them.
 
     Args:
         group: tokens of one group; on CPU small ones keep a mask of float32 in each layer (`learning.attention`).
@@ -151,9 +151,9 @@ def activation_bytes(config: RunConfig, shape: ModelShape, device: Device, token
     if not fuses(config):
         layer += shape.lora_inputs * 4
     last_norm, backward = shape.hidden * 4, (2 * width + 3 * shape.feed_forward) * size
-    if config.training.gradient_checkpointing:
-        return tokens * (shape.layers * shape.hidden * size + last_norm + layer + backward)
-    return tokens * (shape.layers * layer + last_norm + backward)
+    remade = config.training.remade(shape.layers)
+    whole = max(1, shape.layers - remade)
+    return tokens * (remade * shape.hidden * size + whole * layer + last_norm + backward)
 
 
 def fuses(config: RunConfig) -> bool:

@@ -190,7 +190,8 @@ def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: st
     """The first changes with which the part fits, none of them more than another, or that none does."""
     found: list[dict[str, object]] = []
     for listed in CHANGES[part]:
-        change = {key: value for key, value in listed.items() if value_of(config, key) != value}
+        # 1 is a number of layers, and equals true.
+        change = {key: value for key, value in listed.items() if repr(value_of(config, key)) != repr(value)}
         known = any(one.items() <= change.items() for one in found)
         changed = None if known or not change else with_values(config, change)
         if changed is None or len(found) == SHOWN:
@@ -198,9 +199,24 @@ def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: st
         after, memory = _after(changed, shape, machines, part)
         if after is None:
             found.append(change)
+            change, memory = _fewest_layers(config, shape, machines, part, change, memory)
             yield f"set {', '.join(f'{key}={_shown(value)}' for key, value in change.items())}{memory}"
     if not found:
         yield "no setting makes it fit: take devices with more memory, or a smaller model.base"
+
+
+def _fewest_layers(
+    config: RunConfig, shape: ModelShape, machines: Machines, part: str, change: dict[str, object], memory: str
+) -> tuple[dict[str, object], str]:
+    """(a change that remakes all layers with as few as fit, what the part then takes)."""
+    key = "training.gradient_checkpointing"
+    for layers in range(1, shape.layers if key in change else 1):
+        fewer = {**change, key: layers}
+        changed = with_values(config, fewer)
+        after, taken = ("", "") if changed is None else _after(changed, shape, machines, part)
+        if after is None:
+            return fewer, taken
+    return change, memory
 
 
 def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> tuple[str | None, str]:

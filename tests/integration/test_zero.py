@@ -34,6 +34,8 @@ SAME: dict[str, dict[str, Any]] = {
     "checkpointing": {"gradient_checkpointing": True, "zero_stage": 2},
     "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
     "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
+    "two layers remade": {"gradient_checkpointing": 2},
+    "two layers remade zero3": {"gradient_checkpointing": 2, "zero_stage": 3},
     "optimizer offloaded": {"offload": ["optimizer"]},
     "optimizer offloaded zero2": {"offload": ["optimizer"], "zero_stage": 2},
     "parameters offloaded": {"offload": ["parameters"], "zero_stage": 3},

@@ -67,6 +67,22 @@ def test_only_what_can_leave_a_gpu_is_offloaded(minimal: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "expected", "remade"),
+    [("true", True, [2, 8]), ("false", False, [0, 0]), ("0", 0, [0, 0]), ("1", 1, [1, 1]), ("4", 4, [2, 4])],
+)
+def test_layers_are_checkpointed_by_number(minimal: Path, value: str, expected: bool | int, remade: list[int]) -> None:
+    training = load_config(minimal, [f"training.gradient_checkpointing={value}"]).training
+    assert training.gradient_checkpointing is expected
+    assert [training.remade(layers) for layers in (2, 8)] == remade
+
+
+@pytest.mark.parametrize("value", ["-1", "2.5", "some", "null"])
+def test_what_is_no_number_of_layers_is_refused(minimal: Path, value: str) -> None:
+    said = message(minimal, f"training.gradient_checkpointing={value}")
+    assert "training.gradient_checkpointing" in said and "found" in said and "true, false or a number of layers" in said
+
+
+@pytest.mark.parametrize(
     "objective", ["{type: nca, reference: base}", "{type: spin}", "{type: cut}", "[{type: nca}, {type: spin}]"]
 )
 def test_generator_as_reference_where_it_is_not_the_reference(minimal: Path, objective: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,20 @@ def test_what_is_offloaded_is_in_main_memory() -> None:
         for offload in ([], ["optimizer", "parameters"])
     ]
     assert same[0] == same[1]
+
+
+def test_no_more_layers_are_remade_than_it_takes() -> None:
+    config = config_with(training__gradient_checkpointing=False, training__tokens_per_micro_batch=1)
+    learner = next(m for m in plan_on("A10G", config).misfits if "learner" in m.found)
+    match = re.search(r"set training.gradient_checkpointing=(\d+) ", learner.remedies[0])
+    assert match is not None and 1 < (layers := int(match[1])) < 32
+
+    def fits(count: bool | int) -> bool:
+        changed = with_values(config, {"training.gradient_checkpointing": count})
+        assert changed is not None
+        return not any("learner" in m.found for m in plan_on("A10G", changed).misfits)
+
+    assert (fits(layers - 1), fits(layers), fits(True)) == (False, True, True)
 
 
 def test_changes_name_keys_of_the_config() -> None:
