@@ -10,7 +10,7 @@ from typing import Self
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
@@ -21,6 +21,7 @@ from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
 from rayalign.learning.remade import remake_activations
 from rayalign.learning.sharded import Gather, Sharding, load_sharded, whole_while_running
 from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
+from rayalign.learning.windows import layer_windows, windows_asked
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.store.pretrained import move
 
@@ -47,7 +48,7 @@ class Policy(torch.nn.Module):
             module for module in self.model.modules() if type(module).__module__.startswith("bitsandbytes")
         ]
         self.eval()
-        self._window = _sliding_window(base.config)
+        self._windows = layer_windows(base.config)
         # Seen before anything hooks into the model.
         self._frozen_head = is_frozen_linear(_output_head(base))
         with whole_while_running(self.model, gather) if gather else contextlib.nullcontext():
@@ -65,7 +66,7 @@ class Policy(torch.nn.Module):
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows in the form that this model computes fastest: packed where its attention allows, else padded."""
         longest = max(len(prompt) + len(response) for prompt, response in rows)
-        if self.shares_prompts and (self._window is None or longest <= self._window):
+        if self.shares_prompts and (self._packs_windows or all(w is None or longest <= w for w in self._windows)):
             return collate_packed(rows)
         return collate_padded(rows)
 
@@ -77,7 +78,7 @@ class Policy(torch.nn.Module):
             inputs = {
                 "attention_mask": batch.input_ids_BT.new_ones(1, 1, 1, 1),
                 "position_ids": batch.position_ids_1T,
-                "layout": make_layout(batch.trees, batch.input_ids_BT.device),
+                "layout": make_layout(batch.trees, batch.input_ids_BT.device, {w for w in self._windows if w}),
             }
         else:
             inputs = {"attention_mask": batch.attention_mask_BT}
@@ -105,6 +106,7 @@ class Policy(torch.nn.Module):
     def _can_share(self) -> bool:
         """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
         base = self._weights.base
+        self._packs_windows = False
         before = base.config._attn_implementation
         assert before is not None
         rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
@@ -113,7 +115,11 @@ class Policy(torch.nn.Module):
         try:
             expected = self(collate_padded(rows).to(base.device))
             base.set_attn_implementation(ATTENTION)
-            agrees = torch.allclose(self(collate_packed(rows).to(base.device)), expected, rtol=1e-2, atol=2e-2)
+            with windows_asked() as asked:
+                packed = self(collate_packed(rows).to(base.device))
+            agrees = torch.allclose(packed, expected, rtol=1e-2, atol=2e-2)
+            # No row here is as long as a window: what layers say of theirs is compared with the config.
+            self._packs_windows = asked == self._windows
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             agrees = False
             _log.warning("%s takes no layout: %s", type(base).__name__, first_line(error))
@@ -152,16 +158,6 @@ def _output_head(base: PreTrainedModel) -> torch.nn.Module:
     head = base.get_output_embeddings()
     assert head is not None
     return head
-
-
-def _sliding_window(config: PretrainedConfig) -> int | None:
-    """Tokens that a layer looks back at most; None where every layer sees everything."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and not any("sliding" in kind or "chunked" in kind for kind in kinds):
-        return None
-    if getattr(config, "use_sliding_window", True) is False:
-        return None
-    return getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
 
 
 def build_policy(

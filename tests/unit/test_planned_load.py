@@ -73,7 +73,22 @@ def test_a_group_has_the_tokens_and_pairs_of_its_packed_sequence() -> None:
     batch = collate_packed(rows(1))
     assert GROUP.tokens == packed_tokens(rows(1)) == batch.tokens
     assert GROUP.targets == len(batch.targets_N)
-    assert GROUP.pairs == int(tree_mask(batch.trees[0]).sum())
+    assert GROUP.pairs() == int(tree_mask(batch.trees[0]).sum())
+
+
+@pytest.mark.parametrize("window", [1, 30, 45, 64])
+def test_a_window_leaves_the_pairs_of_its_mask(window: int) -> None:
+    """Within the prompt, over its end, and longer than every path."""
+    assert GROUP.pairs(window) == int(tree_mask(collate_packed(rows(1)).trees[0], window).sum())
+    assert (GROUP.pairs(window) < GROUP.pairs()) == (window < 64)
+
+
+def test_layers_with_a_window_are_counted_with_its_pairs() -> None:
+    shape = dataclasses.replace(_shape(), layers=6, heads=2, head_dim=8)
+    some = dataclasses.replace(shape, window=30, windowed=5)
+    saved = 4 * 2 * 8 * 5 * (GROUP.pairs() - GROUP.pairs(30))
+    assert forward_flops(shape, GROUP) - forward_flops(some, GROUP) == saved
+    assert training_flops(shape, GROUP, full=False) - training_flops(some, GROUP, full=False) == 3 * saved
 
 
 def test_remade_layers_go_forward_once_more() -> None:
@@ -108,7 +123,7 @@ def test_flops_are_those_that_torch_counts(llama: Path) -> None:
     """Attention aside, which torch counts as if every token of a small tree saw every other."""
     shape = ModelShape.of(llama, ModelSection(base="x"))
     policy, batch = policy_of(llama), collate_packed(rows(2))
-    attention = 2 * 4 * GROUP.pairs * shape.heads * shape.head_dim * shape.layers
+    attention = 2 * 4 * GROUP.pairs() * shape.heads * shape.head_dim * shape.layers
     in_place = {torch.ops.aten.addmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter, torch.no_grad():
         policy(batch)
