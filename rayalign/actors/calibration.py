@@ -176,7 +176,9 @@ def _learner(task: Task, config: RunConfig) -> LearnerMeasured:
     checkpointing = config.training.gradient_checkpointing
     policy = policy_on(base, Path(task.folder), config.model, checkpointing=checkpointing)
     # On one rank there is nothing to share out.
-    zero = ZeroPolicy(policy, config.training.model_copy(update={"zero_stage": min(2, config.training.zero_stage)}))
+    training = config.training
+    alone = {"zero_stage": min(2, training.zero_stage), "offload": [x for x in training.offload if x == "optimizer"]}
+    zero = ZeroPolicy(policy, training.model_copy(update=alone))
 
     def batch(prompt: int, answer: int, groups: int) -> Batch:
         rows = _rows(base.config.vocab_size, prompt, answer, groups, config.sampling.responses)

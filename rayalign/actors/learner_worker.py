@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from rayalign.actors.coordinator import LogpsWork, TurnWork, UpdateWork, Work
 from rayalign.actors.process import check_torch
-from rayalign.actors.zero import ZeroPolicy
+from rayalign.actors.zero import ZeroPolicy, ZeroShards
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
 from rayalign.errors import GuardError
@@ -82,7 +82,7 @@ class LearnerWorker:
             # A worker may be started anew while the generators have the device.
             "cpu" if turns else self._device,
             checkpointing=training.gradient_checkpointing,
-            sharded=training.zero_stage == 3,
+            sharding=ZeroShards(training) if training.zero_stage == 3 else None,
         )
         self._home = HostCopy(self._policy, self._device, self._policy.look_again) if turns else None
         self._watch = FiniteWatch(self._policy.trainable())

@@ -86,7 +86,7 @@ def _measured(plan: Plan, folder: Path) -> Measured:
     # What is measured has whole tokens.
     lengths = Lengths(round(plan.lengths.prompt), round(plan.lengths.answer))
     group = replace(plan.load.group, lengths=lengths)
-    trained = training_flops(shape, group, full=False, checkpointing=config.training.gradient_checkpointing)
+    trained = training_flops(shape, group, full=False, remade=config.training.remade(shape.layers))
     largest = micro_batch_tokens(config, longest) / replace(group, lengths=longest).tokens
     task = Task(
         what="engine",

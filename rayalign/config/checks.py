@@ -159,6 +159,20 @@ def turns_can_be_taken(config: RunConfig) -> None:
         )
 
 
+def what_is_offloaded_can_leave(config: RunConfig) -> None:
+    training = config.training
+    if "parameters" in training.offload and training.zero_stage < 3:
+        raise ValueError(
+            f"training.offload parameters with training.zero_stage {training.zero_stage}: there every worker computes "
+            "with whole parameters of its own; set training.zero_stage to 3, or take parameters out of training.offload"
+        )
+    if "optimizer" in training.offload and training.optimizer == "paged_adamw":
+        raise ValueError(
+            "training.offload optimizer with training.optimizer paged_adamw: its state leaves the GPU by itself, page "
+            "by page; set training.optimizer to adamw, or take optimizer out of training.offload"
+        )
+
+
 def all_weights_can_be_served(config: RunConfig) -> None:
     if not config.model.full:
         return
@@ -191,6 +205,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     split_engines_take_adapters,
     workers_do_not_share_a_gpu,
     turns_can_be_taken,
+    what_is_offloaded_can_leave,
     all_weights_can_be_served,
 )
 """In the order in which a config meets them; each raises ValueError with what is wrong and what to do."""

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from rayalign.config.base import Positive, Scheduled, Section, value_at
+
+
+def _all_or_some(value: object, check: ValidatorFunctionWrapHandler) -> bool | int:
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError(f"found {value!r}; it must be true, false or a number of layers") from None
+
+
+Layers = Annotated[bool | Annotated[int, Field(ge=0)], WrapValidator(_all_or_some)]
+"""All, none, or so many of a model's layers."""
 
 
 class LearningRateSchedule(Section):
@@ -27,11 +38,15 @@ class TrainingSection(Section):
     max_grad_norm: Positive = 1.0
     zero_stage: Literal[1, 2, 3] = 1
     """DeepSpeed ZeRO: what is shared out over the workers. 1: optimizer state, 2: gradients too, 3: parameters too."""
+    offload: list[Literal["optimizer", "parameters"]] = Field(default=[])
+    """What a worker with a GPU keeps in host memory: AdamW's state, which is then stepped there, and ZeRO-3's parts of
+    the parameters. On CPU they are there anyway."""
     reference_logps: Literal["learner", "generator"] = "learner"
     """Who gives the reference log-probabilities: the learner in a pass of its own, or the generator, which has them
     from sampling; the round's report then says how far the two are apart."""
-    gradient_checkpointing: bool = False
-    """Remake each layer's activations in the backward pass: less memory, about a third more work."""
+    gradient_checkpointing: Layers = False
+    """Remake layers' activations in the backward pass, of all or of so many, evenly spread: less memory, and of all
+    about a third more work."""
     optimizer: Literal["adamw", "paged_adamw"] = "adamw"
     """`paged_adamw` is bitsandbytes' 32-bit AdamW, whose state may leave the GPU."""
     workers: Annotated[int, Field(ge=1)] = 1
@@ -40,6 +55,11 @@ class TrainingSection(Section):
     def most_steps(self, groups: int) -> int:
         """Optimizer steps of a round of so many groups."""
         return self.epochs * -(-groups // self.group_batch)
+
+    def remade(self, layers: int) -> int:
+        """Of a model's layers, those whose activations are remade in the backward pass."""
+        asked = self.gradient_checkpointing
+        return min(layers, asked) if not isinstance(asked, bool) else layers * asked
 
     def peak_rate(self, round_index: int) -> float:
         """The highest learning rate of a round's steps."""

@@ -115,9 +115,9 @@ def read_inputs(
 def _check_policy(config: RunConfig, model: Path) -> None:
     from rayalign.learning.folder_checks import check_policy, check_split
 
-    engines = config.cluster.generators
+    engines, remade = config.cluster.generators, config.training.gradient_checkpointing
     check_split(model, engines.tensor_parallel, "model.base", "cluster.generators")
-    check_policy(model, config.model, merges=config.merges, gpu=engines.gpus > 0)
+    check_policy(model, config.model, merges=config.merges, gpu=engines.gpus > 0, remade=remade)
 
 
 def _say_origins(config: RunConfig, console: Console, model: Path, sources: list[ScorerSource]) -> None:

@@ -9,8 +9,8 @@ sequence.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rayalign.learning.packing import Tree
+from rayalign.learning.windows import note_window, path_positions, windowed_tree
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -41,20 +42,35 @@ class Layout:
     """For each small tree [T, T], True where a token may look; None for large ones."""
     block_mask: BlockMask | None = None
     """FlexAttention's mask on CUDA."""
+    window: int | None = None
+    """Tokens that each one looks back at, itself included; None where all."""
+    windowed: Mapping[int, Layout] = field(default_factory=dict)
+    """By window, the layout of layers that have one which cuts some path."""
 
 
-def make_layout(trees: Sequence[Tree], device: torch.device) -> Layout:
+def make_layout(trees: Sequence[Tree], device: torch.device, windows: Iterable[int] = ()) -> Layout:
+    """The layout for a model with layers of these windows."""
+    longest = max(tree.prompt + max(tree.branches, default=0) for tree in trees)
+    windowed = {window: _layout(trees, device, window, {}) for window in windows if window < longest}
+    return _layout(trees, device, None, windowed)
+
+
+def _layout(trees: Sequence[Tree], device: torch.device, window: int | None, windowed: Mapping[int, Layout]) -> Layout:
     if device.type == "cuda":
-        return Layout(tuple(trees), (), block_mask(trees, device))
-    masks = tuple(tree_mask(tree).to(device) if tree.tokens <= SMALL_TREE else None for tree in trees)
-    return Layout(tuple(trees), masks)
+        return Layout(tuple(trees), (), block_mask(trees, device, window), window, windowed)
+    masks = tuple(tree_mask(tree, window).to(device) if tree.tokens <= SMALL_TREE else None for tree in trees)
+    return Layout(tuple(trees), masks, None, window, windowed)
 
 
-def tree_mask(tree: Tree) -> torch.Tensor:
-    """[T, T] bool: the causal mask, less what other responses say."""
+def tree_mask(tree: Tree, window: int | None = None) -> torch.Tensor:
+    """[T, T] bool: the causal mask, less what other responses say and what lies before the window."""
     branch_T = branch_ids(tree)
     causal_TT = torch.ones(tree.tokens, tree.tokens, dtype=torch.bool).tril()
-    return causal_TT & ((branch_T[None] == -1) | (branch_T[None] == branch_T[:, None]))
+    mask_TT = causal_TT & ((branch_T[None] == -1) | (branch_T[None] == branch_T[:, None]))
+    if window is None:
+        return mask_TT
+    position_T = path_positions(tree)
+    return mask_TT & (position_T[:, None] - position_T[None] < window)
 
 
 def branch_ids(tree: Tree) -> torch.Tensor:
@@ -63,7 +79,7 @@ def branch_ids(tree: Tree) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(-1, len(tree.branches)), lengths)
 
 
-def block_mask(trees: Sequence[Tree], device: torch.device) -> BlockMask:
+def block_mask(trees: Sequence[Tree], device: torch.device, window: int | None = None) -> BlockMask:
     """FlexAttention's mask of these trees, by counting what the tokens of each block see of each other block, which
     needs [T, T / BLOCK] numbers and never a mask of all pairs."""
     from torch.nn.attention.flex_attention import BlockMask
@@ -72,28 +88,37 @@ def block_mask(trees: Sequence[Tree], device: torch.device) -> BlockMask:
     blocks = -(-tokens // BLOCK)
     starts_N = torch.arange(blocks, device=device) * BLOCK
     seen_TN = torch.zeros(blocks * BLOCK, blocks, dtype=torch.int32, device=device)
-    for first_T, end_T in _seen_spans(trees, device):
+    for first_T, end_T in _seen_spans(trees, device, window):
         overlap_TN = torch.minimum(end_T[:, None], starts_N + BLOCK) - torch.maximum(first_T[:, None], starts_N)
         seen_TN[:tokens] += overlap_TN.clamp_(min=0)
     seen_NN = seen_TN.view(blocks, BLOCK, blocks).sum(1)
     whole_NN = seen_NN == BLOCK**2
     partial = _ordered((seen_NN > 0) & ~whole_NN)
     lengths = (tokens, tokens)
-    return BlockMask.from_kv_blocks(*partial, *_ordered(whole_NN), BLOCK, visible(trees, device), lengths)
+    return BlockMask.from_kv_blocks(*partial, *_ordered(whole_NN), BLOCK, visible(trees, device, window), lengths)
 
 
-def _seen_spans(trees: Sequence[Tree], device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Twice the first [T] and the end [T] of keys that each token sees: of its prompt's, then of its own response's."""
+def _seen_spans(
+    trees: Sequence[Tree], device: torch.device, window: int | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Twice the first [T] and the end [T] of keys that each token sees: of its prompt's, then of its own response's.
+    A span whose end is not behind its first is empty."""
     sizes = torch.tensor([tree.tokens for tree in trees], device=device)
     start_T = torch.tensor([tree.start for tree in trees], device=device).repeat_interleave(sizes)
     prompt_T = torch.tensor([tree.prompt for tree in trees], device=device).repeat_interleave(sizes)
     end_T = torch.arange(len(start_T), device=device) + 1
-    yield start_T, torch.minimum(end_T, start_T + prompt_T)
+    nearest_T = start_T if window is None else start_T + (_positions(trees, device) - window + 1).clamp_(min=0)
+    yield nearest_T, torch.minimum(end_T, start_T + prompt_T)
     spans = [length for tree in trees for length in (tree.prompt, *tree.branches)]
     spans_S = torch.tensor(spans, device=device)
     first_T = (spans_S.cumsum(0) - spans_S).repeat_interleave(spans_S)
     # A prompt's own span is empty here, as its tokens were counted above.
-    yield torch.maximum(first_T, start_T + prompt_T), end_T
+    own_T = torch.maximum(first_T, start_T + prompt_T)
+    yield own_T if window is None else torch.maximum(own_T, end_T - window), end_T
+
+
+def _positions(trees: Sequence[Tree], device: torch.device) -> torch.Tensor:
+    return torch.cat([path_positions(tree) for tree in trees]).to(device)
 
 
 def _ordered(blocks_NN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +127,7 @@ def _ordered(blocks_NN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return blocks_NN.sum(-1, dtype=torch.int32)[None, None], order_NN.int()[None, None]
 
 
-def visible(trees: Sequence[Tree], device: torch.device) -> Visible:
+def visible(trees: Sequence[Tree], device: torch.device, window: int | None = None) -> Visible:
     """FlexAttention's mask function for these trees: may the token at `q` look at the one at `k`?"""
     tree_T = torch.repeat_interleave(torch.arange(len(trees)), torch.tensor([tree.tokens for tree in trees])).to(device)
     branch_T = torch.cat([branch_ids(tree) for tree in trees]).to(device)
@@ -111,7 +136,10 @@ def visible(trees: Sequence[Tree], device: torch.device) -> Visible:
         same_branch = (branch_T[k] == -1) | (branch_T[k] == branch_T[q])
         return (tree_T[q] == tree_T[k]) & (k <= q) & same_branch
 
-    return see
+    if window is None:
+        return see
+    position_T = _positions(trees, device)
+    return lambda b, h, q, k: see(b, h, q, k) & (position_T[q] - position_T[k] < window)
 
 
 def tree_attention(
@@ -122,6 +150,7 @@ def tree_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     layout: Layout | None = None,
+    sliding_window: int | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Hugging Face's attention interface: query [1, H, T, D], key and value [1, H / groups, T, D] -> [1, T, H, D].
@@ -129,7 +158,11 @@ def tree_attention(
     Without a layout it is plain attention (the model is used on padded rows).
     """
     if layout is None:
+        # Here the mask has the window.
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+    note_window(sliding_window)
+    if sliding_window is not None:
+        layout = layout.windowed.get(sliding_window, layout)
     if layout.block_mask is not None:
         attend = _compiled_flex()
         out = attend(query, key, value, block_mask=layout.block_mask, scale=scaling, enable_gqa=True)
@@ -141,9 +174,11 @@ def tree_attention(
     for tree, mask in zip(layout.trees, layout.masks, strict=True):
         end = tree.start + tree.tokens
         q, k, v = (x[:, :, tree.start : end] for x in (query, key, value))
-        if mask is None and not _kernel_takes(q, v):
+        if mask is None and layout.window is None and not _kernel_takes(q, v):
             mask = tree_mask(tree).to(q.device)
-        if mask is not None:
+        if mask is None and layout.window is not None:
+            parts += windowed_tree(tree, q, k, v, layout.window, scaling)
+        elif mask is not None:
             parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling))
         else:
             parts += _large_tree(tree, q, k, v, scaling)

@@ -13,6 +13,7 @@ from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError, SyncError
 from rayalign.learning.folders import first_line, load_config, load_tokenizer
 from rayalign.learning.merged import check_names
+from rayalign.learning.remade import check_count, layers_of
 from rayalign.learning.targets import HEADS, KEY as TARGETS, adapted_layers, check_targets, first_expert
 from rayalign.learning.weights import check_fit
 from rayalign.store.model_checks import Stored, check_causal, check_files
@@ -28,12 +29,15 @@ NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_pro
 """What of a reward model its base need not have."""
 
 
-def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool) -> PreTrainedTokenizerBase:
+def check_policy(
+    folder: Path, section: ModelSection, *, merges: bool, gpu: bool, remade: bool | int = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a base, after refusing one that a run cannot train and serve.
 
     Args:
         merges: whether the generator gets adapters merged into the base's weights.
         gpu: whether the generator runs on one.
+        remade: layers whose activations are remade in the backward pass, as the config says.
 
     Raises:
         ModelError: it is no causal language model, is incomplete, quantised or of another tokenizer, or cannot be
@@ -44,6 +48,7 @@ def check_policy(folder: Path, section: ModelSection, *, merges: bool, gpu: bool
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
     _check_head(model, tensors, folder)
+    check_count(remade, len(layers_of(model)))
     if (merges or not gpu) and (expert := first_expert(model)):
         raise ModelError(
             f"{KEY}: {folder} has experts ({expert})",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
@@ -18,12 +18,14 @@ from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
 from rayalign.learning.folders import first_line, load_model
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
+from rayalign.learning.remade import remake_activations
+from rayalign.learning.sharded import Gather, Sharding, load_sharded, whole_while_running
 from rayalign.learning.weights import AdapterWeights, FullWeights, TrainedWeights
+from rayalign.learning.windows import layer_windows, windows_asked
 from rayalign.losses.logprobs import is_frozen_linear, token_logps
 from rayalign.store.pretrained import move
 
 _log = logging.getLogger(__name__)
-Gather = Callable[[Sequence[torch.nn.Parameter]], contextlib.AbstractContextManager[object]]
 
 
 class Policy(torch.nn.Module):
@@ -33,25 +35,26 @@ class Policy(torch.nn.Module):
 
     Args:
         weights: the model, and what of it is trained.
+        gather: context in which parameters are whole, where an engine keeps parts of them.
     """
 
-    def __init__(self, weights: TrainedWeights) -> None:
+    def __init__(self, weights: TrainedWeights, gather: Gather | None = None) -> None:
         super().__init__()
         self.model = weights.model
         self._weights = weights
+        self._gather: Gather = gather or (lambda parameters: contextlib.nullcontext())
         base = weights.base
         self._quantised = [
             module for module in self.model.modules() if type(module).__module__.startswith("bitsandbytes")
         ]
         self.eval()
-        self._check_head(base)
-        self._window = _sliding_window(base.config)
-        # Seen before an engine hooks into the model.
+        self._windows = layer_windows(base.config)
+        # Seen before anything hooks into the model.
         self._frozen_head = is_frozen_linear(_output_head(base))
-        self.gather: Gather = lambda parameters: contextlib.nullcontext()
-        """Context in which these parameters are whole; an engine that keeps parts of them puts its own here."""
         self._plain_attention = base.config._attn_implementation
-        self.shares_prompts = self._can_share()
+        with whole_while_running(self.model, gather) if gather else contextlib.nullcontext():
+            self._check_head(base)
+            self.shares_prompts = self._can_share()
 
     def train(self, mode: bool = True) -> Self:
         """Quantised layers stay in training mode: in the other, bitsandbytes rounds otherwise, and on CPU it repacks
@@ -68,7 +71,7 @@ class Policy(torch.nn.Module):
     def collate(self, rows: Sequence[Row]) -> Batch:
         """Rows in the form that this model computes fastest: packed where its attention allows, else padded."""
         longest = max(len(prompt) + len(response) for prompt, response in rows)
-        if self.shares_prompts and (self._window is None or longest <= self._window):
+        if self.shares_prompts and (self._packs_windows or all(w is None or longest <= w for w in self._windows)):
             return collate_packed(rows)
         return collate_padded(rows)
 
@@ -80,7 +83,7 @@ class Policy(torch.nn.Module):
             inputs = {
                 "attention_mask": batch.input_ids_BT.new_ones(1, 1, 1, 1),
                 "position_ids": batch.position_ids_1T,
-                "layout": make_layout(batch.trees, batch.input_ids_BT.device),
+                "layout": make_layout(batch.trees, batch.input_ids_BT.device, {w for w in self._windows if w}),
             }
         else:
             inputs = {"attention_mask": batch.attention_mask_BT}
@@ -88,7 +91,7 @@ class Policy(torch.nn.Module):
         hidden_BTH = trunk(input_ids=batch.input_ids_BT, use_cache=False, **inputs).last_hidden_state
         hidden_NH = hidden_BTH.flatten(0, 1)[batch.predicting_N]
         head = _output_head(base)
-        with self.gather(list(head.parameters())):
+        with self._gather(list(head.parameters())):
             return token_logps(hidden_NH, batch.targets_N, head, frozen_linear=self._frozen_head)
 
     @torch.no_grad()
@@ -108,6 +111,7 @@ class Policy(torch.nn.Module):
     def _can_share(self) -> bool:
         """Whether packed and padded agree on this model: attention that takes no layout, or more than one, does not."""
         base, plain = self._weights.base, self._plain_attention
+        self._packs_windows = False
         assert plain is not None
         rows: list[Row] = [([1, 2, 3], [4, 5]), ([1, 2, 3], [6]), ([2, 1], [3, 4, 5]), ([2, 1], [5, 1])]
         training = self.training
@@ -117,7 +121,11 @@ class Policy(torch.nn.Module):
         try:
             expected = self(collate_padded(rows).to(base.device))
             base.set_attn_implementation(ATTENTION)
-            agrees = torch.allclose(self(collate_packed(rows).to(base.device)), expected, rtol=1e-2, atol=2e-2)
+            with windows_asked() as asked:
+                packed = self(collate_packed(rows).to(base.device))
+            agrees = torch.allclose(packed, expected, rtol=1e-2, atol=2e-2)
+            # No row here is as long as a window: what layers say of theirs is compared with the config.
+            self._packs_windows = asked == self._windows
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             agrees = False
             _log.warning("%s takes no layout: %s", type(base).__name__, first_line(error))
@@ -158,45 +166,44 @@ def _output_head(base: PreTrainedModel) -> torch.nn.Module:
     return head
 
 
-def _sliding_window(config: PretrainedConfig) -> int | None:
-    """Tokens that a layer looks back at most; None where every layer sees everything."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None and not any("sliding" in kind or "chunked" in kind for kind in kinds):
-        return None
-    if getattr(config, "use_sliding_window", True) is False:
-        return None
-    return getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-
-
 def build_policy(
-    folder: Path, section: ModelSection, device: str = "cpu", *, checkpointing: bool = False, sharded: bool = False
+    folder: Path,
+    section: ModelSection,
+    device: str = "cpu",
+    *,
+    checkpointing: bool | int = False,
+    sharding: Sharding | None = None,
 ) -> Policy:
     """Load the base model, quantised if the config says so, and put a LoRA adapter on it unless all is trained.
 
     Args:
-        checkpointing: remake each layer's activations in the backward pass.
-        sharded: parameters will be whole only while a module runs (ZeRO-3).
+        checkpointing: remake activations in the backward pass, of all layers or of so many.
+        sharding: who keeps the parameters in parts, whole only while a module runs (ZeRO-3), from loading on.
     """
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
     register()
-    base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
-    if section.quantization == "none":
-        move(base, device)
-    return policy_on(base, folder, section, checkpointing=checkpointing, sharded=sharded)
+    base = None if sharding is None else load_sharded(folder, dtype, device, sharding)
+    if base is None:
+        base = load_model(AutoModelForCausalLM, folder, **load_options(section.quantization, dtype, device))
+        if section.quantization == "none":
+            move(base, device)
+    return policy_on(base, folder, section, checkpointing=checkpointing, sharding=sharding)
 
 
 def policy_on(
-    base: PreTrainedModel, folder: Path, section: ModelSection, *, checkpointing: bool = False, sharded: bool = False
+    base: PreTrainedModel,
+    folder: Path,
+    section: ModelSection,
+    *,
+    checkpointing: bool | int = False,
+    sharding: Sharding | None = None,
 ) -> Policy:
     """The policy on a base that is loaded; arguments as of `build_policy`."""
     base.config.use_cache = False
+    sharded = sharding is not None
     weights = FullWeights(base, folder) if section.full else _adapter(base, section.lora, fuse=not sharded)
-    if checkpointing:
-        # PyTorch's newer form compares the shapes of remade tensors, parameters among them: ZeRO-3's have none then.
-        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": sharded})
-        if sharded:
-            base.enable_input_require_grads()
-    return Policy(weights).train()
+    remake_activations(base, checkpointing, sharded=sharded)
+    return Policy(weights, None if sharding is None else sharding.gather).train()
 
 
 def _adapter(base: PreTrainedModel, section: LoraSection, *, fuse: bool) -> AdapterWeights:

@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from rayalign.config.model import ModelSection
 from rayalign.learning.targets import adapted_layers, without_weights
+from rayalign.learning.windows import layer_windows
 
 GATES = ("gate_proj", "gate_up_proj", "w1")
 """Modules that only a feed-forward block with a gate has."""
@@ -46,7 +47,9 @@ class ModelShape:
     gated: bool
     vocabulary: int
     window: int | None
-    """Tokens that a layer looks back at most; None where one sees everything."""
+    """Tokens that a layer with a sliding window looks back at most; None where every layer sees everything."""
+    windowed: int = 0
+    """Layers that have one."""
 
     @classmethod
     def of(cls, folder: Path, section: ModelSection) -> ModelShape:
@@ -61,7 +64,7 @@ class ModelShape:
         inputs = [width for module in adapted for width in module.get_parameter("weight").shape[-1:]]
         layers, hidden = int(config.num_hidden_layers), int(config.hidden_size)
         heads = int(config.num_attention_heads)
-        share = _active_share(config)
+        share, windows = _active_share(config), [window for window in layer_windows(config) if window]
         return cls(
             architecture=type(model).__name__,
             total=sum(p.numel() for p in model.parameters()),
@@ -80,7 +83,8 @@ class ModelShape:
             feed_forward=_feed_forward(config, hidden),
             gated=any(name.rpartition(".")[2] in GATES for name, _ in model.named_modules()) or share < 1,
             vocabulary=int(config.vocab_size),
-            window=getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None,
+            window=max(windows, default=None),
+            windowed=len(windows),
         )
 
     @property

@@ -37,31 +37,47 @@ class Group:
         """Answer tokens, which reach the output head: K A."""
         return self.answers * self.lengths.answer
 
-    @property
-    def pairs(self) -> float:
-        """(token, token it sees): P (P + 1) / 2 in the prompt, and of each answer (A - 1) P + (A - 1) A / 2."""
+    def pairs(self, window: float | None = None) -> float:
+        """(token, token it sees): P (P + 1) / 2 in the prompt, and of each answer (A - 1) P + (A - 1) A / 2; with a
+        window W, of a token at position i of its path min(i, W)."""
         prompt, answer = self.lengths.prompt, self.lengths.answer
-        return prompt * (prompt + 1) / 2 + self.answers * (answer - 1) * (prompt + answer / 2)
+        if window is None:
+            return prompt * (prompt + 1) / 2 + self.answers * (answer - 1) * (prompt + answer / 2)
+
+        def seen(tokens: float) -> float:
+            inside = min(tokens, window)
+            return inside * (inside + 1) / 2 + (tokens - inside) * window
+
+        return seen(prompt) + self.answers * (seen(prompt + answer - 1) - seen(prompt))
+
+
+def attention_flops(shape: ModelShape, group: Group) -> float:
+    """4 FLOP per pair, head and dimension in each layer; layers with a sliding window have fewer pairs."""
+    full = group.pairs() * (shape.layers - shape.windowed)
+    pairs = full + (group.pairs(shape.window) * shape.windowed if shape.windowed else 0)
+    return 4 * pairs * shape.heads * shape.head_dim
 
 
 def forward_flops(shape: ModelShape, group: Group) -> float:
-    """2 N T for the matrices, with the adapter's; 4 FLOP per pair, head and dimension in each layer; the head on answer
-    tokens. N counts the matrices between embedding and head; of experts the active ones."""
-    attention = 4 * group.pairs * shape.heads * shape.head_dim * shape.layers
-    return 2 * (shape.linear + shape.lora) * group.tokens + attention + 2 * shape.head * group.targets
+    """2 N T for the matrices, with the adapter's; attention; the head on answer tokens. N counts the matrices between
+    embedding and head; of experts the active ones."""
+    matrices = 2 * (shape.linear + shape.lora) * group.tokens
+    return matrices + attention_flops(shape, group) + 2 * shape.head * group.targets
 
 
-def training_flops(shape: ModelShape, group: Group, *, full: bool, checkpointing: bool) -> float:
+def training_flops(shape: ModelShape, group: Group, *, full: bool, remade: int = 0) -> float:
     """Forward and backward of a group.
 
     Backward costs as much as forward again for frozen matrices, twice as much for trained ones and for attention. With
-    checkpointing the layers' forward pass is made once more.
+    checkpointing the forward pass of the layers that it remakes is made once more.
+
+    Args:
+        remade: of the model's layers.
     """
     forward = forward_flops(shape, group)
     trained = shape.linear if full else shape.lora
-    attention = 4 * group.pairs * shape.heads * shape.head_dim * shape.layers
-    again = forward - 2 * shape.head * group.targets if checkpointing else 0
-    return 2 * forward + attention + 2 * trained * group.tokens + again
+    again = (forward - 2 * shape.head * group.targets) * remade / shape.layers
+    return 2 * forward + attention_flops(shape, group) + 2 * trained * group.tokens + again
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +121,7 @@ def round_load(config: RunConfig, shape: ModelShape, lengths: Lengths) -> RoundL
     per_rank = -(-training.group_batch // training.workers)
     steps = training.epochs * -(-prompts // training.group_batch)
     fits = max(1, int(training.tokens_per_micro_batch // group.tokens))
-    flops = training_flops(shape, group, full=config.model.full, checkpointing=training.gradient_checkpointing)
+    flops = training_flops(shape, group, full=config.model.full, remade=training.remade(shape.layers))
     asks = config.reference is not None and training.reference_logps == "learner"
     kl_group = Group(lengths, held_out.responses)
     return RoundLoad(

@@ -28,6 +28,8 @@ CPU_HEAP = 1.4
 micro-batches of many sizes seem to leave room in the heap."""
 CPU_COPIES = 3
 """Of a model's weights in an engine on CPU: as loaded, as packed for its products, and those that take their place."""
+LIVE = 10**9
+"""Parameters that a worker of ZeRO-3 has whole at a time at most (DeepSpeed's `stage3_max_live_parameters`)."""
 NF4_BYTES, INT8_BYTES = 0.5 + 4 / 64, 1.0
 """Of one quantised weight; NF4 keeps a float32 scale for each 64."""
 
@@ -67,10 +69,10 @@ def learner_memory(config: RunConfig, shape: ModelShape, device: Device, lengths
     training, workers = config.training, config.training.workers
     size = bytes_per_number(config.model.dtype)
     trained = shape.total if config.model.full else shape.lora
-    sharded = workers if training.zero_stage == 3 else 1
     # DeepSpeed's ZeRO keeps, per trained number: its gradient (4 bytes on each rank), and on the rank that steps it the
     # two moments and a copy in float32. Stage 2 gives gradients away as they come, stage 1 at the step.
-    optimizer = trained * (4 / (workers if training.zero_stage >= 2 else 1) + 12 / workers)
+    gradients = trained * 4 / (workers if training.zero_stage >= 2 else 1)
+    away = offloaded(config, shape) if device.gpu else Offloaded(0, 0)
     base_copy = shape.total * 4 if config.model.full else 0
     group, tokens = Group(lengths, config.sampling.responses), micro_batch_tokens(config, lengths)
     targets = group.targets * tokens / group.tokens
@@ -78,17 +80,43 @@ def learner_memory(config: RunConfig, shape: ModelShape, device: Device, lengths
     exact = shape.head * 4 if size < 4 and not device.gpu else 0
     kept = activation_bytes(config, shape, device, tokens, group.tokens)
     return Memory(
-        weights=learner_weights(config, shape) / sharded + base_copy,
-        adapter=0 if config.model.full else 4 * shape.lora / sharded,
-        optimizer=optimizer,
+        weights=learner_weights(config, shape) + base_copy - away.weights,
+        adapter=0 if config.model.full else 4 * shape.lora / (workers if training.zero_stage == 3 else 1),
+        optimizer=gradients + trained * 12 / workers - away.optimizer,
         activations=kept * (1 if device.gpu else CPU_HEAP),
         head=min(chunk, targets * shape.vocabulary) * 4 * 3 + targets * shape.hidden * size * 2 + exact,
         process=CUDA_CONTEXT if device.gpu else LEARNER_PROCESS,
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Offloaded:
+    """Bytes that a learner rank on a GPU keeps in main memory."""
+
+    weights: float
+    optimizer: float
+
+
+def offloaded(config: RunConfig, shape: ModelShape) -> Offloaded:
+    """What `training.offload` takes from each rank's GPU: its part of the base, the moments and copy that it steps."""
+    offload, workers = config.training.offload, config.training.workers
+    trained = shape.total if config.model.full else shape.lora
+    return Offloaded(
+        weights=stored_weights(config, shape) / workers if "parameters" in offload else 0,
+        optimizer=trained * 12 / workers if "optimizer" in offload else 0,
+    )
+
+
 def learner_weights(config: RunConfig, shape: ModelShape) -> float:
-    """Bytes of the base's weights on one rank that holds them whole."""
+    """Bytes of the base's weights on one rank: whole, or under ZeRO-3 its part and what is whole while it is used."""
+    whole, workers = stored_weights(config, shape), config.training.workers
+    if config.training.zero_stage < 3 or (workers == 1 and "parameters" not in config.training.offload):
+        return whole
+    return whole / workers + whole * min(1.0, LIVE / shape.total)
+
+
+def stored_weights(config: RunConfig, shape: ModelShape) -> float:
+    """Bytes of all of the base's weights."""
     size = bytes_per_number(config.model.dtype)
     small = {"none": size, "int8": INT8_BYTES, "nf4": NF4_BYTES}[config.model.quantization]
     return (shape.total - shape.quantised) * size + shape.quantised * small
@@ -107,8 +135,8 @@ def activation_bytes(config: RunConfig, shape: ModelShape, device: Device, token
     Per layer: both norms keep their input (float32) and their result; attention keeps queries, keys and values (on CPU
     with a key for every head), and its result twice (as made and as joined); a gated feed-forward block keeps four
     numbers per unit, a plain one two; each adapted module its r thin ones. Where a LoRA layer is not fused
-    (`learning.lora`) it also keeps its input in float32. With checkpointing a layer keeps its input alone, and one
-    layer is whole at a time.
+    (`learning.lora`) it also keeps its input in float32. A layer that checkpointing remakes keeps its input alone; if
+    all are remade, one layer is whole at a time beside them.
 
     Args:
         group: tokens of one group; on CPU small ones keep a mask of float32 in each layer (`learning.attention`).
@@ -123,9 +151,9 @@ def activation_bytes(config: RunConfig, shape: ModelShape, device: Device, token
     if not fuses(config):
         layer += shape.lora_inputs * 4
     last_norm, backward = shape.hidden * 4, (2 * width + 3 * shape.feed_forward) * size
-    if config.training.gradient_checkpointing:
-        return tokens * (shape.layers * shape.hidden * size + last_norm + layer + backward)
-    return tokens * (shape.layers * layer + last_norm + backward)
+    remade = config.training.remade(shape.layers)
+    whole = max(1, shape.layers - remade)
+    return tokens * (remade * shape.hidden * size + whole * layer + last_norm + backward)
 
 
 def fuses(config: RunConfig) -> bool:

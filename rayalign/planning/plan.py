@@ -10,7 +10,7 @@ from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines
 from rayalign.planning.devices import Device
 from rayalign.planning.load import Lengths, RoundLoad, round_load
-from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, learner_weights
+from rayalign.planning.memory import EngineMemory, Memory, generator_memory, learner_memory, offloaded
 from rayalign.planning.times import Measured, StageTimes, stage_times
 
 OTHER_PROCESSES = 1.5 * 2**30
@@ -93,7 +93,7 @@ def _misfits(
         yield Misfit(found, lower + tuple(_remedies(config, shape, machines, "generator")))
     if (found := learner_misfit(config, shape, machines, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "learner")))
-    if (found := host_misfit(config, machines, engine, learner)) is not None:
+    if (found := host_misfit(config, shape, machines, engine, learner)) is not None:
         yield Misfit(found, tuple(_remedies(config, shape, machines, "host")))
 
 
@@ -123,21 +123,22 @@ def learner_misfit(config: RunConfig, shape: ModelShape, machines: Machines, lea
     device = machines.device(config.cluster.learner.gpus)
     if not device.gpu:
         return None
-    # ZeRO-3 shares out what every rank has loaded whole.
-    needed, when = max((learner.sum, "in the update"), (learner_weights(config, shape), "while the model is loaded"))
     room = device.memory * min(1.0, config.cluster.learner.gpus)
-    if needed <= room:
+    if learner.sum <= room:
         return None
-    return f"a learner rank needs {gib(needed)} GiB {when}, and has {gib(room)} of its {device.name}"
+    return f"a learner rank needs {gib(learner.sum)} GiB in the update, and has {gib(room)} of its {device.name}"
 
 
-def host_misfit(config: RunConfig, machines: Machines, engine: EngineMemory, learner: Memory) -> str | None:
-    """Why main memory is too small for the processes that compute on CPUs, spread evenly over the nodes."""
+def host_misfit(
+    config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
+) -> str | None:
+    """Why main memory is too small for the processes that compute on CPUs and for what others keep there, spread evenly
+    over the nodes."""
     pools, total = config.cluster, OTHER_PROCESSES
     if not pools.generators.gpus:
         total += pools.generators.max * pools.generators.tensor_parallel * engine.memory.sum
-    if not pools.learner.gpus:
-        total += config.training.workers * learner.sum
+    away = offloaded(config, shape)
+    total += config.training.workers * (away.weights + away.optimizer if pools.learner.gpus else learner.sum)
     if total / machines.nodes <= machines.memory:
         return None
     each = f" on each of {machines.nodes} nodes" if machines.nodes > 1 else ""
@@ -162,6 +163,15 @@ CHANGES: dict[str, tuple[dict[str, object], ...]] = {
         {"model.quantization": "nf4", "model.dtype": "bfloat16"},
         {"model.quantization": "nf4", "model.dtype": "bfloat16", "training.gradient_checkpointing": True},
         *({"training.zero_stage": 3, "training.workers": n, "model.dtype": "bfloat16"} for n in (2, 4, 8)),
+        *(
+            {
+                "training.zero_stage": 3,
+                "training.workers": n,
+                "model.dtype": "bfloat16",
+                "training.offload": ["parameters"],
+            }
+            for n in (1, 2, 4, 8)
+        ),
     ),
     "host": (
         {"training.tokens_per_micro_batch": 1},
@@ -180,7 +190,8 @@ def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: st
     """The first changes with which the part fits, none of them more than another, or that none does."""
     found: list[dict[str, object]] = []
     for listed in CHANGES[part]:
-        change = {key: value for key, value in listed.items() if value_of(config, key) != value}
+        # 1 is a number of layers, and equals true.
+        change = {key: value for key, value in listed.items() if repr(value_of(config, key)) != repr(value)}
         known = any(one.items() <= change.items() for one in found)
         changed = None if known or not change else with_values(config, change)
         if changed is None or len(found) == SHOWN:
@@ -188,9 +199,24 @@ def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: st
         after, memory = _after(changed, shape, machines, part)
         if after is None:
             found.append(change)
+            change, memory = _fewest_layers(config, shape, machines, part, change, memory)
             yield f"set {', '.join(f'{key}={_shown(value)}' for key, value in change.items())}{memory}"
     if not found:
         yield "no setting makes it fit: take devices with more memory, or a smaller model.base"
+
+
+def _fewest_layers(
+    config: RunConfig, shape: ModelShape, machines: Machines, part: str, change: dict[str, object], memory: str
+) -> tuple[dict[str, object], str]:
+    """(a change that remakes all layers with as few as fit, what the part then takes)."""
+    key = "training.gradient_checkpointing"
+    for layers in range(1, shape.layers if key in change else 1):
+        fewer = {**change, key: layers}
+        changed = with_values(config, fewer)
+        after, taken = ("", "") if changed is None else _after(changed, shape, machines, part)
+        if after is None:
+            return fewer, taken
+    return change, memory
 
 
 def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> tuple[str | None, str]:
@@ -200,9 +226,12 @@ def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) 
     learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
     if part == "generator":
         return engine_misfit(config, engine), f" ({gib(engine.memory.weights)} GiB of weights)"
+    host = host_misfit(config, shape, machines, engine, learner)
     if part == "learner":
-        return learner_misfit(config, shape, machines, learner), f" ({gib(learner.sum)} GiB)"
-    return host_misfit(config, machines, engine, learner), ""
+        # What leaves the GPU has to fit elsewhere.
+        why = learner_misfit(config, shape, machines, learner) or (host if config.training.offload else None)
+        return why, f" ({gib(learner.sum)} GiB)"
+    return host, ""
 
 
 def value_of(config: RunConfig, key: str) -> object:
@@ -229,6 +258,8 @@ def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | Non
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

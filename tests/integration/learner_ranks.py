@@ -50,11 +50,14 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     from rayalign.errors import GuardError
     from rayalign.records import TokenSequence
     from rayalign.store.folder import Folder
+    from tests.alive_bytes import AliveBytes
 
-    worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
+    with AliveBytes() as alive:
+        worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
     sequences = [TokenSequence(*row) for row in ROWS]
     folder = Folder(job["folder"])
-    found: dict[str, Any] = {"base": worker.logps(sequences, "base", None, None), "refused": []}
+    found: dict[str, Any] = {"peak": alive.peak, "refused": []}
+    found["base"] = worker.logps(sequences, "base", None, None)
     if config["training"]["learning_rate"] > 1:
         for _ in range(2):
             try:

@@ -34,6 +34,12 @@ SAME: dict[str, dict[str, Any]] = {
     "checkpointing": {"gradient_checkpointing": True, "zero_stage": 2},
     "checkpointing zero3": {"gradient_checkpointing": True, "zero_stage": 3},
     "paged": {"optimizer": "paged_adamw", "zero_stage": 2},
+    "two layers remade": {"gradient_checkpointing": 2},
+    "two layers remade zero3": {"gradient_checkpointing": 2, "zero_stage": 3},
+    "optimizer offloaded": {"offload": ["optimizer"]},
+    "optimizer offloaded zero2": {"offload": ["optimizer"], "zero_stage": 2},
+    "parameters offloaded": {"offload": ["parameters"], "zero_stage": 3},
+    "both offloaded": {"offload": ["optimizer", "parameters"], "zero_stage": 3},
 }
 FULL = {f"all weights zero{stage}": {"zero_stage": stage, "learning_rate": 1e-4} for stage in (1, 2)}
 GENERATOR = "reference from the generator"
@@ -88,7 +94,7 @@ def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory:
     logs = [(folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(len(ranks))]
     assert codes == [0] * len(ranks), "\n".join(logs)
     found = {name: pickle.loads((folder / f"{name}.pickle").read_bytes()) for name in job["variants"]}
-    return {"model": demo_folder, "folder": folder, "file": groups.files[0], **found}
+    return {"model": demo_folder, "folder": folder, "file": groups.files[0], "workers": len(ranks), **found}
 
 
 @pytest.mark.parametrize("name", SAME)
@@ -156,6 +162,20 @@ def test_log_probs_come_in_the_order_of_what_was_asked(results: Any, demo_folder
     assert [len(row) for row in found["base"]] == [3, 1, 3] and len(found["alone"]) == 1
     for row, other in zip([*found["base"], *found["alone"]], [*expected, expected[0]], strict=True):
         assert row == pytest.approx(other, abs=2e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, training in SAME.items() if training.get("zero_stage") == 3])
+def test_zero_3_never_holds_the_whole_base(results: Any, name: str) -> None:
+    """Until the learner is ready, beside what stage 1 has besides: a worker's part and one parameter."""
+    from safetensors.numpy import load_file
+
+    sizes = [tensor.nbytes for tensor in load_file(results["model"] / FULL_WEIGHTS).values()]
+    beside = results["zero1"]["peak"] - sum(sizes)
+    assert beside > 0
+    most = sum(sizes) / results["workers"] + max(sizes)
+    assert results[name]["peak"] - beside <= most
+    if results["workers"] > 1:
+        assert most < 0.8 * sum(sizes)
 
 
 def test_reference_from_the_generator(results: Any) -> None:

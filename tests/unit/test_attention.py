@@ -10,22 +10,36 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from peft import LoraConfig, get_peft_model
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
-from rayalign.learning import attention
+from rayalign.learning import attention, windows
 from rayalign.learning.attention import block_mask, make_layout, register, tree_attention, tree_mask, visible
 from rayalign.learning.model import Policy
 from rayalign.learning.packing import Row, Tree, collate_packed, collate_padded, packed_tokens
 from rayalign.learning.weights import AdapterWeights
+from rayalign.learning.windows import layer_windows
 from rayalign.losses.logprobs import token_logps
 
 torch.set_num_threads(1)
-VOCABULARY, WINDOW = 61, 24
+VOCABULARY, WINDOW, NARROW = 61, 24, 5
 FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
     "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": WINDOW}),
-}
+    "mistral narrow": (MistralConfig, MistralForCausalLM, {"sliding_window": NARROW}),
+    "qwen2 mixed": (
+        Qwen2Config, Qwen2ForCausalLM,
+        {"sliding_window": NARROW, "use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention"]},
+    ),
+}  # fmt: skip
 
 
 def make_policy(family: str, *, checkpointing: bool = False, **changes: Any) -> Policy:
@@ -82,8 +96,9 @@ def logps_and_gradients(policy: Policy, batch: Any) -> tuple[torch.Tensor, list[
 def test_packed_equals_padded(policy: Policy, monkeypatch: pytest.MonkeyPatch, small_tree: int, drawn: Any) -> None:
     """Both ways of computing a tree: one masked call, and one call per response."""
     monkeypatch.setattr(attention, "SMALL_TREE", small_tree)
+    monkeypatch.setattr(windows, "CHUNK", 3)
     rows = rows_of(drawn)
-    assert policy.shares_prompts
+    assert policy.shares_prompts and policy.collate([([1] * 99, [2])]).packed
     padded, wanted = logps_and_gradients(policy, collate_padded(rows))
     packed, found = logps_and_gradients(policy, collate_packed(rows))
     torch.testing.assert_close(packed, padded, rtol=1e-5, atol=2e-5)
@@ -93,19 +108,40 @@ def test_packed_equals_padded(policy: Policy, monkeypatch: pytest.MonkeyPatch, s
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * largest + 1e-6)
 
 
-def test_a_path_longer_than_the_window_is_padded() -> None:
-    """A window counts from the token itself: over the packed sequence it would cut the prompt of later responses."""
-    policy = make_policy("mistral")
+def test_a_layer_that_does_not_tell_its_window_is_padded_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed, it would see everything."""
+
+    def hides(*args: Any, sliding_window: int | None = None, **others: Any) -> Any:
+        return tree_attention(*args, **others)
+
     fits, too_long = [([1] * 20, [2] * 4), ([1] * 20, [3] * 4)], [([1] * 20, [2] * 4), ([1] * 20, [3] * 5)]
+    monkeypatch.setattr(attention, "tree_attention", hides)
+    try:
+        policy = make_policy("mistral")
+    finally:
+        monkeypatch.undo()
+        register()
+    assert policy.shares_prompts
     assert policy.collate(fits).packed
     assert not policy.collate(too_long).packed
     assert make_policy("mistral", sliding_window=None).collate(too_long).packed
 
 
+def test_which_layers_have_a_window() -> None:
+    mixed = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "chunked_attention"]}
+    assert layer_windows(MistralConfig(num_hidden_layers=2, sliding_window=7)) == [7, 7]
+    assert layer_windows(MistralConfig(num_hidden_layers=2, sliding_window=None)) == [None, None]
+    assert layer_windows(Qwen2Config(num_hidden_layers=2, sliding_window=7)) == [None, None]
+    assert layer_windows(PretrainedConfig(**mixed, sliding_window=7)) == [7, None, 7]
+    assert layer_windows(PretrainedConfig(**mixed, attention_chunk_size=9)) == [9, None, 9]
+    assert layer_windows(PretrainedConfig(**mixed, sliding_window=7, use_sliding_window=False)) == [None] * 3
+    assert layer_windows(LlamaConfig(num_hidden_layers=1)) == [None]
+
+
 def test_a_model_that_takes_no_layout_falls_back(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     """The check is on the model itself: attention that ignores the layout disagrees with padded rows."""
-    monkeypatch.setattr(attention, "make_layout", lambda trees, device: None)
-    monkeypatch.setattr("rayalign.learning.model.make_layout", lambda trees, device: None)
+    monkeypatch.setattr(attention, "make_layout", lambda *_: None)
+    monkeypatch.setattr("rayalign.learning.model.make_layout", lambda *_: None)
     policy = make_policy("llama")
     assert not policy.shares_prompts
     assert not policy.collate([([1], [2]), ([1], [3])]).packed
@@ -115,36 +151,42 @@ def test_a_model_that_takes_no_layout_falls_back(monkeypatch: pytest.MonkeyPatch
 TREES = (Tree(0, 3, (2, 1, 0)), Tree(6, 1, (4,)), Tree(11, 2, ()))
 
 
-def may_look(tree: Tree, q: int, k: int) -> bool:
-    """By hand: at the prompt up to oneself, or at one's own response up to oneself."""
+def may_look(tree: Tree, q: int, k: int, window: int = 99) -> bool:
+    """By hand: at the prompt up to oneself, or at one's own response up to oneself, and not further than the window."""
     ends = [tree.prompt, *(tree.prompt + total for total in itertools.accumulate(tree.branches))]
     part = [next(i for i, end in enumerate(ends) if position < end) for position in (q, k)]
-    return k <= q and (part[1] == 0 or part[0] == part[1])
+    depth = [p if not i else tree.prompt + p - ends[i - 1] for p, i in zip((q, k), part, strict=True)]
+    return k <= q and (part[1] == 0 or part[0] == part[1]) and depth[0] - depth[1] < window
 
 
 @pytest.mark.parametrize("tree", TREES)
 def test_tree_mask_by_hand(tree: Tree) -> None:
     expected = [[may_look(tree, q, k) for k in range(tree.tokens)] for q in range(tree.tokens)]
     assert tree_mask(tree).tolist() == expected
+    expected = [[may_look(tree, q, k, 3) for k in range(tree.tokens)] for q in range(tree.tokens)]
+    assert tree_mask(tree, 3).tolist() == expected
 
 
-def test_the_mask_of_flex_attention_is_the_same() -> None:
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_mask_of_flex_attention_is_the_same(window: int | None) -> None:
     total = sum(tree.tokens for tree in TREES)
-    see = visible(TREES, torch.device("cpu"))
-    expected = torch.block_diag(*[tree_mask(tree).int() for tree in TREES]).bool()
+    see = visible(TREES, torch.device("cpu"), window)
+    expected = torch.block_diag(*[tree_mask(tree, window).int() for tree in TREES]).bool()
     found = [[bool(see(0, 0, torch.tensor(q), torch.tensor(k))) for k in range(total)] for q in range(total)]
     assert found == expected.tolist()
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_flex_attention_gives_what_the_trees_give() -> None:
+@pytest.mark.parametrize("window", [None, 3])
+def test_flex_attention_gives_what_the_trees_give(window: int | None) -> None:
     """Its reference implementation, on CPU; compiled kernels are for CUDA."""
     torch.manual_seed(0)
     total = sum(tree.tokens for tree in TREES)
     query, key, value = torch.randn(1, 4, total, 8), torch.randn(1, 2, total, 8), torch.randn(1, 2, total, 8)
-    layout = make_layout(TREES, torch.device("cpu"))
-    ours, _ = tree_attention(torch.nn.Module(), query, key, value, None, scaling=0.3, layout=layout)
-    mask = block_mask(TREES, torch.device("cpu"))
+    layout = make_layout(TREES, torch.device("cpu"), [3])
+    options: Any = {"scaling": 0.3, "layout": layout, "sliding_window": window}
+    ours, _ = tree_attention(torch.nn.Module(), query, key, value, None, **options)
+    mask = block_mask(TREES, torch.device("cpu"), window)
     theirs: Any = flex_attention(query, key, value, block_mask=mask, scale=0.3, enable_gqa=True)
     torch.testing.assert_close(ours, theirs.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
@@ -168,9 +210,11 @@ def trees_of(*lengths: tuple[int, ...]) -> tuple[Tree, ...]:
     ],
     ids=["small", "ragged", "whole blocks", "a long prompt", "three"],
 )
-def test_the_blocks_are_those_of_a_mask_of_all_pairs(trees: tuple[Tree, ...]) -> None:
+@pytest.mark.parametrize("window", [None, 100, 300])
+def test_the_blocks_are_those_of_a_mask_of_all_pairs(trees: tuple[Tree, ...], window: int | None) -> None:
     total, device = sum(tree.tokens for tree in trees), torch.device("cpu")
-    ours, theirs = block_mask(trees, device), create_block_mask(visible(trees, device), None, None, total, total, "cpu")
+    ours = block_mask(trees, device, window)
+    theirs = create_block_mask(visible(trees, device, window), None, None, total, total, "cpu")
     assert ours.seq_lengths == theirs.seq_lengths and ours.BLOCK_SIZE == theirs.BLOCK_SIZE
     for name in ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices", "q_num_blocks", "q_indices"):
         mine, expected = getattr(ours, name), getattr(theirs, name)
@@ -227,19 +271,24 @@ def test_a_head_that_learns_gets_its_gradient() -> None:
     assert head.weight.grad is not None and bool(head.weight.grad.any())
 
 
+@pytest.mark.parametrize("window", [None, 1, 60])
 @pytest.mark.parametrize("value_width", [8, 6])
 @pytest.mark.parametrize("tree", [*TREES, Tree(0, 150, (40, 0, 70, 1))])
-def test_a_large_tree_is_the_masked_one(monkeypatch: pytest.MonkeyPatch, tree: Tree, value_width: int) -> None:
+def test_a_large_tree_is_the_masked_one(
+    monkeypatch: pytest.MonkeyPatch, tree: Tree, value_width: int, window: int | None
+) -> None:
     """Output and gradients; values of another width than keys are not for PyTorch's CPU kernel."""
     monkeypatch.setattr(attention, "SMALL_TREE", 0)
+    monkeypatch.setattr(windows, "CHUNK", 50)
     tree = Tree(0, tree.prompt, tree.branches)
     generator = torch.Generator().manual_seed(0)
     inputs = [
         torch.randn(1, 2, tree.tokens, width, generator=generator).requires_grad_() for width in (8, 8, value_width)
     ]
-    layout = make_layout([tree], torch.device("cpu"))
-    ours, _ = tree_attention(torch.nn.Module(), *inputs, None, layout=layout)
-    theirs = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=tree_mask(tree)).transpose(1, 2)
+    layout = make_layout([tree], torch.device("cpu"), [1, 60])
+    ours, _ = tree_attention(torch.nn.Module(), *inputs, None, layout=layout, sliding_window=window)
+    mask = tree_mask(tree, window)
+    theirs = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=mask).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     weights = torch.randn(ours.shape, generator=generator)
     found, wanted = (torch.autograd.grad((out * weights).sum(), inputs) for out in (ours, theirs))

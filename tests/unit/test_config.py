@@ -55,6 +55,33 @@ def test_quantised_weights_are_not_cut_up(minimal: Path, kind: str) -> None:
         load_config(minimal, [f"model.quantization={kind}", f"training.zero_stage={stage}"])
 
 
+def test_only_what_can_leave_a_gpu_is_offloaded(minimal: Path) -> None:
+    for stage in (1, 2):
+        said = message(minimal, "training.offload=[parameters]", f"training.zero_stage={stage}")
+        assert "training.offload parameters" in said and "set training.zero_stage to 3" in said
+    said = message(minimal, "training.offload=[optimizer]", "training.optimizer=paged_adamw")
+    assert "set training.optimizer to adamw" in said
+    assert "training.offload" in message(minimal, "training.offload=[gradients]")
+    for stage, parts in ((1, "[optimizer]"), (2, "[optimizer]"), (3, "[parameters]"), (3, "[optimizer, parameters]")):
+        load_config(minimal, [f"training.offload={parts}", f"training.zero_stage={stage}"])
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "remade"),
+    [("true", True, [2, 8]), ("false", False, [0, 0]), ("0", 0, [0, 0]), ("1", 1, [1, 1]), ("4", 4, [2, 4])],
+)
+def test_layers_are_checkpointed_by_number(minimal: Path, value: str, expected: bool | int, remade: list[int]) -> None:
+    training = load_config(minimal, [f"training.gradient_checkpointing={value}"]).training
+    assert training.gradient_checkpointing is expected
+    assert [training.remade(layers) for layers in (2, 8)] == remade
+
+
+@pytest.mark.parametrize("value", ["-1", "2.5", "some", "null"])
+def test_what_is_no_number_of_layers_is_refused(minimal: Path, value: str) -> None:
+    said = message(minimal, f"training.gradient_checkpointing={value}")
+    assert "training.gradient_checkpointing" in said and "found" in said and "true, false or a number of layers" in said
+
+
 @pytest.mark.parametrize(
     "objective", ["{type: nca, reference: base}", "{type: spin}", "{type: cut}", "[{type: nca}, {type: spin}]"]
 )

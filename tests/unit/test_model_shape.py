@@ -90,3 +90,11 @@ def test_of_a_hub_id_the_config_alone_is_fetched(tmp_path: Path, monkeypatch: py
     assert asked == [("some/model", "config.json")]
     # A folder that holds nothing else is a model's too.
     assert resolve_config(str(tmp_path)) == tmp_path
+
+
+def test_layers_with_a_sliding_window_are_counted(tmp_path: Path) -> None:
+    mistral = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 4096}
+    gemma = {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "head_dim": 16, "sliding_window": 512,
+             "num_hidden_layers": 12}  # fmt: skip
+    found = [shape_of(tmp_path / str(i), LLAMA | more) for i, more in enumerate((mistral, gemma, {}))]
+    assert [(shape.window, shape.windowed) for shape in found] == [(4096, 3), (512, 10), (None, 0)]

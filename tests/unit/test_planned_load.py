@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def policy_of(folder: Path, *, checkpointing: bool = False) -> Policy:
+def policy_of(folder: Path, *, checkpointing: bool | int = False) -> Policy:
     register()
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_config(load_config(folder))
@@ -72,7 +73,29 @@ def test_a_group_has_the_tokens_and_pairs_of_its_packed_sequence() -> None:
     batch = collate_packed(rows(1))
     assert GROUP.tokens == packed_tokens(rows(1)) == batch.tokens
     assert GROUP.targets == len(batch.targets_N)
-    assert GROUP.pairs == int(tree_mask(batch.trees[0]).sum())
+    assert GROUP.pairs() == int(tree_mask(batch.trees[0]).sum())
+
+
+@pytest.mark.parametrize("window", [1, 30, 45, 64])
+def test_a_window_leaves_the_pairs_of_its_mask(window: int) -> None:
+    """Within the prompt, over its end, and longer than every path."""
+    assert GROUP.pairs(window) == int(tree_mask(collate_packed(rows(1)).trees[0], window).sum())
+    assert (GROUP.pairs(window) < GROUP.pairs()) == (window < 64)
+
+
+def test_layers_with_a_window_are_counted_with_its_pairs() -> None:
+    shape = dataclasses.replace(_shape(), layers=6, heads=2, head_dim=8)
+    some = dataclasses.replace(shape, window=30, windowed=5)
+    saved = 4 * 2 * 8 * 5 * (GROUP.pairs() - GROUP.pairs(30))
+    assert forward_flops(shape, GROUP) - forward_flops(some, GROUP) == saved
+    assert training_flops(shape, GROUP, full=False) - training_flops(some, GROUP, full=False) == 3 * saved
+
+
+def test_remade_layers_go_forward_once_more() -> None:
+    shape = dataclasses.replace(_shape(), layers=4)
+    none, one, all_layers = (training_flops(shape, GROUP, full=False, remade=count) for count in (0, 1, 4))
+    assert all_layers - none == forward_flops(shape, GROUP) - 2 * GROUP.targets
+    assert 4 * (one - none) == all_layers - none
 
 
 @pytest.mark.parametrize(("workers", "budget", "epochs"), [(1, 300, 1), (2, 300, 2), (3, 1, 1), (1, 4096, 1)])
@@ -100,7 +123,7 @@ def test_flops_are_those_that_torch_counts(llama: Path) -> None:
     """Attention aside, which torch counts as if every token of a small tree saw every other."""
     shape = ModelShape.of(llama, ModelSection(base="x"))
     policy, batch = policy_of(llama), collate_packed(rows(2))
-    attention = 2 * 4 * GROUP.pairs * shape.heads * shape.head_dim * shape.layers
+    attention = 2 * 4 * GROUP.pairs() * shape.heads * shape.head_dim * shape.layers
     in_place = {torch.ops.aten.addmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * b[1]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter, torch.no_grad():
         policy(batch)
@@ -109,7 +132,7 @@ def test_flops_are_those_that_torch_counts(llama: Path) -> None:
     with FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         policy(batch).sum().backward()
     found = _products(counter)
-    planned = 2 * training_flops(shape, GROUP, full=False, checkpointing=False) - 3 * attention
+    planned = 2 * training_flops(shape, GROUP, full=False) - 3 * attention
     # The first layer's backward pass makes no gradient for the embedding, which is frozen.
     assert planned == pytest.approx(found, rel=0.06)
     assert planned > found
@@ -120,8 +143,8 @@ def _products(counter: FlopCounterMode) -> float:
     return sum(flops for op, flops in counts.items() if "mm" in str(op))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_those_that_autograd_keeps(llama: Path, checkpointing: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, 1, 2, True])
+def test_activations_are_those_that_autograd_keeps(llama: Path, checkpointing: bool | int) -> None:
     """All tensors that a forward pass leaves for the backward pass, but for weights and what the head keeps."""
     shape = ModelShape.of(llama, ModelSection(base="x"))
     policy, batch = policy_of(llama, checkpointing=checkpointing), collate_packed(rows(8))
@@ -143,7 +166,7 @@ def test_activations_are_those_that_autograd_keeps(llama: Path, checkpointing: b
     head = 8 * GROUP.targets * shape.hidden * 4
     backward = (2 * shape.heads * shape.head_dim + 3 * shape.feed_forward) * 4 * tokens
     planned = activation_bytes(config, shape, cpu_core(0), tokens, GROUP.tokens) - backward
-    if checkpointing:
+    if checkpointing is True:
         # One layer is made again at a time, in the backward pass.
         whole = activation_bytes(config_with(), shape, cpu_core(0), tokens, GROUP.tokens) - backward
         planned -= (whole - tokens * shape.hidden * 4) / shape.layers

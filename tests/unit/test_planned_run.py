@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine
 from rayalign.planning.devices import GIB, GPUS, cpu_core, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths
-from rayalign.planning.memory import generator_memory
+from rayalign.planning.memory import generator_memory, learner_memory, learner_weights
 from rayalign.planning.plan import CHANGES, Plan, make_plan, with_values
 from rayalign.planning.text import describe, duration, number
 from rayalign.records import EngineMeasured, LearnerMeasured
@@ -119,7 +120,8 @@ def test_sequences_that_are_too_long_for_the_cache_may_be_shorter() -> None:
 def test_where_nothing_helps_it_is_said() -> None:
     huge = dataclasses.replace(LLAMA_8B, total=10**12, linear=10**12, quantised=10**12)
     config = config_with()
-    plan = make_plan(config, huge, machines_with(GPUS["L4"], config), LENGTHS)
+    machines = dataclasses.replace(machines_with(GPUS["L4"], config), memory=1024 * GIB)
+    plan = make_plan(config, huge, machines, LENGTHS)
     assert all(remedy.startswith("no setting") for m in plan.misfits for remedy in m.remedies)
     assert len(plan.misfits) == 2
 
@@ -136,12 +138,48 @@ def test_too_few_gpus_and_too_little_main_memory() -> None:
     assert make_plan(on_cpu, LLAMA_8B, Machines("a server", None, 0, 8, 512 * GIB), LENGTHS).misfits == ()
 
 
-def test_zero_3_loads_the_whole_model_first() -> None:
-    """Shared out it would fit; what every rank has loaded before does not."""
+def test_zero_3_takes_its_part_and_what_is_whole_while_it_is_used() -> None:
+    """Of 8 billion float32 parameters 8 ranks have a billion each; a billion is whole at a time at most."""
     config = config_with(model__dtype="float32", training__zero_stage=3, training__workers=8)
     plan = plan_on("RTX-4090", config)
-    assert plan.learner.sum < GPUS["RTX-4090"].memory < LLAMA_8B.total * 4
-    assert any("while the model is loaded" in m.found for m in plan.misfits)
+    assert plan.learner.weights == pytest.approx(LLAMA_8B.total * 4 / 8 + 4e9)
+    assert not any("learner" in m.found for m in plan.misfits)
+    small = dataclasses.replace(LLAMA_8B, total=10**8)
+    assert learner_weights(config, small) == pytest.approx(4e8 / 8 + 4e8)
+    assert learner_weights(config_with(training__zero_stage=3), small) == 2e8, "one rank has nothing to gather"
+
+
+def test_what_is_offloaded_is_in_main_memory() -> None:
+    """On a GPU; on a CPU all is there already. Moments and a copy are 12 bytes per number of the adapter."""
+    zero3 = {"training__zero_stage": 3, "training__workers": 4}
+    before = plan_on("H100-80GB", config_with(**zero3))
+    after = plan_on("H100-80GB", config_with(**zero3, training__offload=["optimizer", "parameters"]))
+    assert after.learner.weights == pytest.approx(2e9)
+    assert before.learner.weights - after.learner.weights == pytest.approx(LLAMA_8B.total * 2 / 4)
+    assert before.learner.optimizer - after.learner.optimizer == pytest.approx(LLAMA_8B.lora * 12 / 4)
+    tight = plan_on("H100-80GB", config_with(**zero3, training__offload=["parameters"]), memory=16 * GIB)
+    assert any("main memory" in m.found for m in tight.misfits)
+    assert not plan_on("H100-80GB", config_with(**zero3), memory=16 * GIB).misfits
+    on_cpu = {"cluster__generators": {"gpus": 0}, "cluster__learner": {"gpus": 0}}
+    same = [
+        learner_memory(config_with(**zero3, **on_cpu, training__offload=offload), LLAMA_8B, cpu_core(GIB), LENGTHS)
+        for offload in ([], ["optimizer", "parameters"])
+    ]
+    assert same[0] == same[1]
+
+
+def test_no_more_layers_are_remade_than_it_takes() -> None:
+    config = config_with(training__gradient_checkpointing=False, training__tokens_per_micro_batch=1)
+    learner = next(m for m in plan_on("A10G", config).misfits if "learner" in m.found)
+    match = re.search(r"set training.gradient_checkpointing=(\d+) ", learner.remedies[0])
+    assert match is not None and 1 < (layers := int(match[1])) < 32
+
+    def fits(count: bool | int) -> bool:
+        changed = with_values(config, {"training.gradient_checkpointing": count})
+        assert changed is not None
+        return not any("learner" in m.found for m in plan_on("A10G", changed).misfits)
+
+    assert (fits(layers - 1), fits(layers), fits(True)) == (False, True, True)
 
 
 def test_changes_name_keys_of_the_config() -> None:

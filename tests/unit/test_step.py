@@ -16,7 +16,7 @@ from rayalign.config.objective import InfoNCAObjective, NCAObjective
 from rayalign.config.training import TrainingSection
 from rayalign.learning.model import Policy, build_policy
 from rayalign.learning.objective import count_units, objective_loss
-from rayalign.learning.packing import Batch
+from rayalign.learning.packing import Batch, collate_packed, collate_padded, packed_tokens, padded_tokens
 from rayalign.learning.step import (
     FiniteWatch,
     References,
@@ -273,6 +273,20 @@ def test_token_logps_fill_the_budget() -> None:
     policy = Bigrams()
     token_logps_of(policy, ROWS, "cpu", 14)
     assert policy.shapes == [(2, 3), (2, 7), (1, 7)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("budget", [1, 25, 90])
+def test_no_pass_of_the_reference_exceeds_the_budget(packed: bool, budget: int) -> None:
+    """However many groups there are: but for a row that is longer alone, or packed the answers to one prompt."""
+    rows = [([g % 16] * (1 + g % 7), [k] * (1 + (g + k) % 11)) for g in range(60) for k in range(4)]
+    pieces = [rows[i : i + 4] for i in range(0, len(rows), 4)] if packed else [[row] for row in rows]
+    count, collate = (packed_tokens, collate_packed) if packed else (padded_tokens, collate_padded)
+    policy = Bigrams()
+    assert len(token_logps_of(policy, rows, "cpu", budget, collate, packed=packed)) == 240
+    largest = max(count(piece) for piece in pieces)
+    assert max(height * width for height, width in policy.shapes) <= max(budget, largest)
+    assert len(policy.shapes) <= 2 * sum(map(count, pieces)) / budget + 1 or budget < largest
 
 
 def test_token_logps_of_a_real_model_do_not_depend_on_the_budget(llama_folder: Path) -> None:
