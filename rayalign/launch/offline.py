@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
+from rayalign.data.beside import beside_note
 from rayalign.data.loading import RowStream, iter_dataset_rows
 from rayalign.data.marks import MARKED, written_twice
 from rayalign.data.own_names import OwnNames
@@ -110,6 +111,8 @@ def _notices(section: SamplesSection, stream: RowStream, tokens: CompletionToken
     notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
     if stream.remedy:
         notices.append(f"rows of samples.source left out: {stream.remedy}")
+    if section.source != "demo" and (note := beside_note(stream.beside)):
+        notices.append(f"samples.source: {note}")
     if stream.duplicates:
         notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
     if tokens.without_thinking:
