@@ -81,7 +81,7 @@ def read_stage_inputs(
             why or "each part needs at least one",
             "look at those rows, or raise data.max_tokens",
         )
-    return StageInputs(base, hash_model(base), *parts, note)
+    return StageInputs(base, hash_model(base), *parts, note=note)
 
 
 def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], renderer: ChatRenderer) -> StageRows:
