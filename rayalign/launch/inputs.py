@@ -16,13 +16,14 @@ from rayalign.config.objective import TEMPLATE_TOKENS
 from rayalign.config.run import RunConfig
 from rayalign.data.beside import beside_note
 from rayalign.data.drawing import Split, hold_out, split_prompts
+from rayalign.data.loading import RowStream
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.launch.models import check_folder_named, find_base, read_scorers
-from rayalign.launch.offline import Offline, read_offline
+from rayalign.launch.offline import Offline, open_samples, read_offline
 from rayalign.launch.targets import check_targets, check_targets_follow
 from rayalign.records import Prompt
 from rayalign.rendering.renderer import ChatRenderer
@@ -85,6 +86,7 @@ def read_inputs(
         RayalignError: one of them cannot be used.
     """
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
+    samples = None if config.samples is None else open_samples(config.samples, config_dir)
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
     check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
@@ -103,12 +105,12 @@ def read_inputs(
     from rayalign.learning.folder_checks import check_policy
 
     check_policy(model, config.model, merges=config.merges, gpu=config.cluster.generators.gpus > 0)
-    if config.samples is None:
+    if samples is None:
         assert own is not None
         check_targets_follow(config, renderer)
         prompts = _read_online(config, own, console, logs)
     else:
-        prompts = _read_offline(config, own, renderer, config_dir, console, logs)
+        prompts = _read_offline(config, samples, own, renderer, console, logs)
     _say_split(config, console, prompts.split)
     check_targets(config, prompts.holdout, known=prompts.store.has_targets)
     train_N = prompts.split.train_N
@@ -135,18 +137,19 @@ def _read_online(config: RunConfig, own: _Own, console: Console, logs: Path) -> 
 
 def _read_offline(
     config: RunConfig,
+    samples: RowStream,
     own: _Own | None,
     renderer: ChatRenderer,
-    config_dir: Path,
     console: Console,
     logs: Path,
 ) -> _Prompts:
     """A dataset's prompts with their responses, and held-out prompts: some of these, or those of a source of their own.
 
     Args:
+        samples: the dataset.
         own: the held-out prompts' own source; None where they are some of the dataset's.
     """
-    offline = read_offline(config, renderer.behind_given(), config_dir)
+    offline = read_offline(config, samples, renderer.behind_given())
     held_out = None if own is None else _fitting(config, own, console, logs)
     _say_offline(console, offline, logs)
     if held_out is None:
