@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from rayalign.config.base import FieldName
+from rayalign.data.beside import beside_note
 from rayalign.data.loading import OnBadRows, iter_dataset_rows
 from rayalign.data.own_names import OwnNames
 from rayalign.data.writers import WRITERS
@@ -64,6 +65,8 @@ def convert(
         say(f"{len(names)} left out, {reason}: {'; '.join(names[:NAMED])}{more}")
     if stream.remedy:
         say(f"    remedy: {stream.remedy}")
+    if note := beside_note(stream.beside):
+        say(note)
     for what, count in lost.items():
         if count:
             say(f"lost, {what}: {count}")

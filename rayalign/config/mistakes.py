@@ -83,8 +83,9 @@ def explain(error: ValidationError, data: object, root: type[BaseModel] = RunCon
     other_arms: list[tuple[Path, str]] = []
     located = [(detail, *_locate(detail, data)) for detail in error.errors(include_url=False)]
     words = {path: _expected(detail) for detail, path, _ in located if detail["type"] == "literal_error"}
+    lists = {path for detail, path, _ in located if detail["type"] == "list_type"}
     for detail, path, fits in located:
-        line = _line(path, detail, data, root, words.get(path))
+        line = _line(path, detail, data, root, words.get(path), may_be_list=path in lists)
         if fits:
             kept.setdefault(path, line)
         else:
@@ -125,11 +126,14 @@ def _arm_fits(arm: str, value: object) -> bool:
     return True
 
 
-def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel], word: str | None) -> str:
+def _line(
+    path: Path, detail: ErrorDetails, data: object, root: type[BaseModel], word: str | None, *, may_be_list: bool
+) -> str:
     """One mistake in a line.
 
     Args:
         word: what else may stand there, written out, where the same value was also no such word.
+        may_be_list: whether a list may stand there as well.
     """
     kind, context, value = detail["type"], detail.get("ctx") or {}, detail["input"]
     key = ".".join(map(str, path)) or "config"
@@ -148,7 +152,8 @@ def _line(path: Path, detail: ErrorDetails, data: object, root: type[BaseModel],
     if kind == "value_error":
         return f"{key}: {context.get('error') or detail['msg']}"
     if kind == "literal_error":
-        return f"{found} use {_expected(detail)}{_close(value, context)}"
+        listed = f", or a list, as in [{value}]" if may_be_list and isinstance(value, str) else ""
+        return f"{found} use {_expected(detail)}{listed}{_close(value, context)}"
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
         return f"{found} it must be {words} {context[name]}; {_example(path, data, root)}"
@@ -208,6 +213,8 @@ def _example(path: Path, data: object, root: type[BaseModel]) -> str:
 def _suggestion(path: Path, data: object, root: type[BaseModel]) -> str:
     name, model = str(path[-1]), model_at(path[:-1], data, root)
     siblings = list(model.model_fields) if model else []
+    if types := [str(_tag(arm)) for arm in _arms(path[:-1], data, root) if _tag(arm) and name in arm.model_fields]:
+        return f"it is a key of another type there: type {' or '.join(types)}"
     near = difflib.get_close_matches(name, siblings, 1)
     if near:
         return f"did you mean {near[0]}?"
@@ -226,10 +233,16 @@ def _homes(model: type[BaseModel], prefix: tuple[str, ...]) -> Iterator[str]:
 
 
 def _tags(path: Path, data: object, root: type[BaseModel]) -> str:
-    parent, name = (path[:-1], path[-1]) if path and isinstance(path[-1], str) else (path[:-2], path[-2])
-    model = model_at(parent, data, root)
-    arms = _models(model.model_fields[str(name)].annotation) if model else []
-    return ", ".join(dict.fromkeys(str(_tag(arm)) for arm in arms))
+    return ", ".join(dict.fromkeys(str(_tag(arm)) for arm in _arms(path, data, root)))
+
+
+def _arms(path: Path, data: object, root: type[BaseModel]) -> list[type[BaseModel]]:
+    """The models of which one stands at `path`, by its type."""
+    while path and isinstance(path[-1], int):
+        path = path[:-1]
+    model = model_at(path[:-1], data, root) if path else None
+    field = model.model_fields.get(str(path[-1])) if model else None
+    return _models(field.annotation) if field else []
 
 
 def model_at(path: Path, data: object, root: type[BaseModel] = RunConfig) -> type[BaseModel] | None:

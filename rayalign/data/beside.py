@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
@@ -17,7 +18,22 @@ _PARTS = ("input", "passage", "guidance", "body")
 """Parts that may say again what is asked; what else they say must not be lost."""
 _LETTERED = re.compile(r"(?:option|choice|opt?)[a-h1-9]")
 """One choice in a field of its own: option_a."""
+_SENTENCE = 3
+"""Words of a text that is more than a name or a label."""
+_SHOWN = 6
 _LOST = "it may be a part of what was asked, which would be lost"
+
+
+def texts_beside(metadata: JsonObject) -> list[str]:
+    """Names of the metadata that are texts of several words, which a model may have been meant to see."""
+    return [name for name, value in metadata.items() if isinstance(value, str) and len(value.split()) >= _SENTENCE]
+
+
+def beside_note(counts: Counter[str]) -> str:
+    """What the user is told of such texts, by name and rows; empty where there is none."""
+    shown = ", ".join(f"{name} ({count} rows)" for name, count in counts.most_common(_SHOWN))
+    more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+    return f"texts kept as metadata, which no model is shown: {shown}{more}" if counts else ""
 
 
 def without_repetitions(record: Row, row: DatasetRow, messages: list[Message]) -> JsonObject:

@@ -45,6 +45,12 @@ def refuse_other_kinds(head: bytes, path: str, suffix: str) -> None:
             raise DataError(f"{path}: {kind}, and no {suffix.removeprefix('.') or 'data'} file", why, remedy)
 
 
+def as_text(content: bytes) -> str:
+    """A small text in the encoding that the mark at its head says, else UTF-8."""
+    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8-sig")
+    return content.decode(encoding, "replace")
+
+
 def as_utf8(stream: BinaryIO, head: bytes, path: str) -> BinaryIO:
     """The stream itself, or where its first bytes say that it is UTF-16 (Excel, PowerShell) the same text as UTF-8."""
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), None)

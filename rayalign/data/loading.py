@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rayalign.data.beside import texts_beside
 from rayalign.data.dataset import BadRow, DatasetRow
 from rayalign.data.fields import NO_FIELD
 from rayalign.data.formats import DETECT_ROWS, FORMATS, NO_NAMES, Format, choose_format, format_of, read_record
@@ -22,7 +24,7 @@ OnBadRows = Literal["skip", "fail"]
 
 @dataclass(slots=True)
 class RowStream:
-    """A dataset read row by row. `skipped`, `read` and `left_out` are complete when `rows` is exhausted."""
+    """A dataset read row by row. What else it has is complete when `rows` is exhausted."""
 
     rows: Iterator[DatasetRow]
     format: str
@@ -34,6 +36,8 @@ class RowStream:
     """Rows looked at, the skipped ones included."""
     duplicates: int = 0
     """Rows that `distinct` left out."""
+    beside: Counter[str] = field(default_factory=Counter)
+    """Rows in which a field of this name is a text and metadata."""
     remedy: str = ""
     """What can be done about the first rows left out for which something can."""
 
@@ -58,6 +62,8 @@ class DatasetRows:
     skipped: dict[str, list[str]]
     duplicates: int
     """Rows that are left out because an earlier one is the same, answers and metadata included."""
+    beside: Counter[str]
+    """As of `RowStream`."""
 
 
 def iter_dataset_rows(
@@ -105,6 +111,7 @@ def _rows(
                     raise BadRow(reason).error(f"{name}, {answers[0]}")
                 stream.skipped.setdefault(reason, []).extend(f"{name}, {answer}" for answer in answers)
             good += 1
+            stream.beside.update(texts_beside(row.metadata))
             yield row
     if not good:
         raise no_good_row(source, stream)
@@ -125,4 +132,4 @@ def load_dataset_rows(
     """`iter_dataset_rows` as a list, with identical rows once."""
     stream = iter_dataset_rows(source, format, on_bad_rows, own)
     rows = list(stream.distinct())
-    return DatasetRows(rows, stream.format, stream.reason, stream.skipped, stream.duplicates)
+    return DatasetRows(rows, stream.format, stream.reason, stream.skipped, stream.duplicates, stream.beside)

@@ -22,7 +22,8 @@ _OPENING = re.compile(rf"\s*(?:{_BOS}\s*)*(?:{_TURN}|\[INST\]\s*<<SYS>>)|\s*{_BO
 _CLOSING = re.compile(
     r"(?:<\|(?:im_end|im_sep|eot_id|eom_id|eot|end|end_of_text|end_of_turn|end_of_role|endoftext|end_header_id|return)\|>"
     rf"|(?:<\|im_start\|>|<start_of_turn>){_WHO}|<\|{_WHO}\|>|<end_of_turn>|<eos>|<\|END_OF_TURN_TOKEN\|>"
-    rf"|<{_BAR}(?:end.of.sentence|Assistant){_BAR}>)\s*\Z"
+    rf"|<{_BAR}(?:end.of.sentence|Assistant){_BAR}>|\[/INST\]|(?:^|\n)[^\S\n]*Assistant:|ASSISTANT:"
+    r"|(?:^|\n)[^\S\n]*#+ ?(?:Response|Assistant):?)\s*\Z"
 )
 MARKED = "holds the marks of a chat template"
 _TAIL = 60

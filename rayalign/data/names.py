@@ -26,6 +26,7 @@ _SPELLINGS: dict[Part, str] = {
     "input": "input",
     "holder": "metadata meta extra extrainfo info",
     "passage": "context contexts passage passages paragraph paragraphs article articles document documents knowledge "
+    "story stories body background premise sourcetext "
     "docs ctx ctxs excerpt excerpts retrievedcontext retrievedcontexts retrieveddocuments retrievedpassages",
     "guidance": "persona personas personality instructions preamble",
     "choices": "choices options answerchoices answeroptions possibleanswers",

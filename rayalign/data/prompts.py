@@ -9,9 +9,11 @@ looked for in the fields of `fields.PROMPT_FIELDS`, in their order, or in the fi
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from rayalign.data.beside import texts_beside
 from rayalign.data.dataset import BadRow, LeftOut
 from rayalign.data.fields import Row
 from rayalign.data.formats import (
@@ -45,7 +47,7 @@ class PromptRow:
 
 @dataclass(slots=True)
 class PromptRows:
-    """The prompts of a source, read row by row; `total` and `left_out` are complete when `rows` is exhausted."""
+    """The prompts of a source, read row by row; what else it has is complete when `rows` is exhausted."""
 
     rows: Iterator[PromptRow]
     """The prompts in the source's order; the same one may come again, then perhaps with a target."""
@@ -55,6 +57,8 @@ class PromptRows:
     """Rows without a usable prompt: names such as "line 7", "row 3"."""
     total: int = 0
     """Rows looked at."""
+    beside: Counter[str] = field(default_factory=Counter)
+    """Rows in which a field of this name is a text and metadata."""
 
 
 def load_prompt_rows(source: str, field: str = "auto", format: str = "auto") -> PromptRows:
@@ -101,6 +105,7 @@ def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format
                 prompts.left_out.add(row.reason, name.removeprefix(f"{where}, "), row.remedy)
                 continue
             good += 1
+            prompts.beside.update(texts_beside(row.metadata))
             yield PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata)
     if not good:
         counts = ", ".join(f"{reason}: {count}" for reason, count in prompts.left_out.counts.items())

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from rayalign.data.file_kinds import HEAD, as_utf8, refuse_other_kinds
+from rayalign.data.file_kinds import HEAD, as_text, as_utf8, refuse_other_kinds
 from rayalign.data.json_rows import IsRow, json_rows, jsonl_rows
 from rayalign.data.splits import choose, configs_in
 from rayalign.data.table_rows import BATCH_ROWS, batch_rows, csv_rows, parquet_rows
@@ -87,13 +87,13 @@ def _folder_parts(source: str) -> tuple[str, str | None, str | None]:
     path = expanded(place)
     if is_uri(source):
         return place, None, split
-    if not path.exists() and not _known(path.name) and path.name in configs_in(_readme(Folder(path.parent))):
+    if not path.exists() and not _known(path.name) and configs_in(_readme(Folder(path.parent))):
         return str(path.parent), path.name, split
     return (place, None, split) if path.is_dir() else (source, None, None)
 
 
 def _readme(folder: Folder) -> str:
-    return ((folder / "README.md").find_bytes() or b"").decode(errors="replace")
+    return as_text((folder / "README.md").find_bytes() or b"")
 
 
 def _is_there(source: str) -> bool:
@@ -250,7 +250,9 @@ def _hub(source: str) -> dict[str, str | None] | None:
     if match is None:
         return None
     parts = match.groupdict()
-    local = parts["marked"] is None and (_is_there(source) or _known(parts["config"] or parts["name"] or ""))
+    name, config = str(parts["name"]), parts["config"]
+    in_folder = config is not None and expanded(name).is_dir()
+    local = parts["marked"] is None and (in_folder or _is_there(source) or _known(config or name))
     return None if local else parts
 
 

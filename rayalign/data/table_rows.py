@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
@@ -28,52 +29,89 @@ NOT_TEXT_COLUMNS = {"score", "label", "kto_tag", "rank"}
 
 
 def csv_rows(stream: BinaryIO, path: str, between: str = ",") -> Iterator[tuple[str, object]]:
-    """(place, row) pairs: "line 7" where the row begins. The first line names the columns; an empty cell is null.
+    """(place, row) pairs: "line 7" where the row begins. The first line that is not blank names the columns.
 
-    Space around the names of columns is none of them; one behind each comma is no part of the cells either.
+    An empty cell is null. Space around the names of columns is none of them; one behind each comma, or before the
+    first quote, is no part of the cells either.
 
     Args:
         between: what stands between two cells.
 
     Raises:
-        DataError: no header, two columns of one name, or a file that is not CSV.
+        DataError: no header, two columns of one name, a tab behind each comma, or a file that is not CSV.
     """
     # The default of 128 KiB per cell is for the whole process, and too little for a long answer.
     csv.field_size_limit(MAX_CELL)
     # What is not UTF-8 is told row by row.
     lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
-        first = next(lines, "")
-        # `prompt, answer`: such a file is written with a space behind each comma.
-        spaced = any(name[:1] == " " for name in next(csv.reader([first], delimiter=between), [])[1:])
-        both = itertools.chain([first], lines)
+        head = _to_first_words(lines, between)
+        # `prompt, answer` and ` "prompt","answer"`: such a file is written with a space before the cells.
+        first, *others = next(csv.reader(head[-1:], delimiter=between), []) or [""]
+        spaced = any(name[:1] == " " for name in others) or re.match(' +"', first) is not None
+        if tabbed := next((name for name in others if re.match(r" *[^\S ]", name)), None):
+            found = f"{path}: a column called {tabbed!r}"
+            remedy = "write it with commas alone, or with tabs alone under a name that ends with .tsv"
+            raise DataError(found, "white space other than ' ' behind commas would be part of every cell", remedy)
+        both = itertools.chain(head, lines)
         yield from _csv_rows(csv.reader(both, delimiter=between, strict=True, skipinitialspace=spaced), path)
     finally:
         # The stream is the caller's to close.
         lines.detach()
 
 
+def _to_first_words(lines: Iterator[str], between: str) -> list[str]:
+    """The lines up to the first in which a cell is not blank, or all."""
+    head: list[str] = []
+    for line in lines:
+        head.append(line)
+        if line.replace(between, "").strip():
+            break
+    return head
+
+
 def _csv_rows(reader: Reader, path: str) -> Iterator[tuple[str, object]]:
-    columns = [name.strip() for name in next(reader, [])]
+    columns = _columns(reader, path)
+    last = reader.line_num
+    while (cells := _next_cells(reader, path)) is not None:
+        if cells:
+            yield f"line {last + 1}", _csv_row(columns, cells)
+        last = reader.line_num
+
+
+def _next_cells(reader: Reader, path: str) -> list[str] | None:
+    """The next row; empty for a blank line, None behind the last."""
+    line = reader.line_num + 1
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        why, remedy = "this is not CSV", "mend that line"
+        if "expected after" in str(error):
+            why = "behind the quote that closes a cell stands something else than the end of the cell"
+            remedy = "write quotes within a cell twice, and no space between a closing quote and a comma"
+        elif "unexpected end" in str(error):
+            why, remedy = "a quote that opens there is never closed", "close it; write quotes within a cell twice"
+        raise DataError(f"{path}, line {line}: {error}", why, remedy) from None
+
+
+def _columns(reader: Reader, path: str) -> list[str]:
+    """The names of the columns: the first row in which something stands."""
+    columns: list[str] = []
+    while not any(columns) and (cells := _next_cells(reader, path)) is not None:
+        columns = [name.strip() for name in cells]
     if not any(columns):
-        raise DataError(f"{path}: the file is empty", "the first line of a CSV file names its columns", "add it")
+        found = "no line in it names columns" if reader.line_num else "the file is empty"
+        raise DataError(f"{path}: {found}", "the first line of a CSV file names its columns", "add it")
+    if quoted := next((name for name in columns if name.startswith('"')), None):
+        why = "a quote that stands behind something else does not open a cell"
+        raise DataError(f"{path}: a column called {quoted}", why, "write no space before quotes")
     if len(columns) == 1 and (other := next((mark for mark in "\t;" if mark in columns[0]), None)):
         found = f"{path}: one column called {columns[0]!r}"
         remedy = "let its name end with .tsv" if other == "\t" else "write it with commas"
         raise DataError(found, f"{other!r} stands between its cells, and not a comma", remedy)
     if twins := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{path}: two columns are called {twins[0]}", "one would hide the other", "rename one")
-    last = reader.line_num
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise DataError(f"{path}, line {last + 1}: {error}", "this is not CSV", "mend that line") from None
-        if cells is None:
-            return
-        if cells:
-            yield f"line {last + 1}", _csv_row(columns, cells)
-        last = reader.line_num
+    return columns
 
 
 def _csv_row(columns: list[str], cells: list[str]) -> JsonObject | BadRow:

@@ -14,14 +14,17 @@ from rayalign.config.data import PromptsSection
 from rayalign.config.guidance import start_remarks
 from rayalign.config.objective import TEMPLATE_TOKENS
 from rayalign.config.run import RunConfig
+from rayalign.data.beside import beside_note
 from rayalign.data.drawing import Split, hold_out, split_prompts
+from rayalign.data.loading import RowStream
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_records
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
-from rayalign.errors import ConfigError, ModelError
+from rayalign.errors import ConfigError
 from rayalign.launch.models import check_folder_named, find_base, read_scorers
-from rayalign.launch.offline import Offline, read_offline
+from rayalign.launch.offline import Offline, open_samples, read_offline
+from rayalign.launch.targets import check_targets, check_targets_follow
 from rayalign.records import Prompt
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
@@ -83,6 +86,7 @@ def read_inputs(
         RayalignError: one of them cannot be used.
     """
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
+    samples = None if config.samples is None else open_samples(config.samples, config_dir)
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
     check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
@@ -99,14 +103,14 @@ def read_inputs(
     _check_context(config, model, renderer)
     own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
     _check_policy(config, model)
-    if config.samples is None:
+    if samples is None:
         assert own is not None
-        _check_targets_follow(config, renderer)
+        check_targets_follow(config, renderer)
         prompts = _read_online(config, own, console, logs)
     else:
-        prompts = _read_offline(config, own, renderer, config_dir, console, logs)
+        prompts = _read_offline(config, samples, own, renderer, console, logs)
     _say_split(config, console, prompts.split)
-    _check_targets(config, prompts.holdout)
+    check_targets(config, prompts.holdout, known=prompts.store.has_targets)
     train_N = prompts.split.train_N
     _say_remarks(config, console, parameters, len(train_N))
     return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
@@ -139,18 +143,19 @@ def _read_online(config: RunConfig, own: _Own, console: Console, logs: Path) -> 
 
 def _read_offline(
     config: RunConfig,
+    samples: RowStream,
     own: _Own | None,
     renderer: ChatRenderer,
-    config_dir: Path,
     console: Console,
     logs: Path,
 ) -> _Prompts:
     """A dataset's prompts with their responses, and held-out prompts: some of these, or those of a source of their own.
 
     Args:
+        samples: the dataset.
         own: the held-out prompts' own source; None where they are some of the dataset's.
     """
-    offline = read_offline(config, renderer.behind_given(), config_dir)
+    offline = read_offline(config, samples, renderer.behind_given())
     held_out = None if own is None else _fitting(config, own, console, logs)
     _say_offline(console, offline, logs)
     if held_out is None:
@@ -171,27 +176,6 @@ def _fitting(config: RunConfig, own: _Own, console: Console, logs: Path) -> Prom
     store.add(prompts)
     _say_rows(config, console, rows, store.duplicates, logs)
     return store
-
-
-def _check_targets_follow(config: RunConfig, renderer: ChatRenderer) -> None:
-    """Refuse objectives that put a reference answer where the template opens the model's thinking."""
-    learned = any("targets" in objective.needs for objective in config.objectives)
-    if learned and renderer.form.opened:
-        raise ModelError(
-            f"the chat template opens {renderer.form.opened.strip()} where the model answers, and not before an answer "
-            "that is given",
-            "the objective learns reference answers, which would stand inside the thinking",
-            "train on them offline (samples.source), set another objective.type, or name another prompts.template",
-        )
-
-
-def _check_targets(config: RunConfig, holdout: list[Prompt]) -> None:
-    if "target" in config.evaluation.baselines and all(prompt.target is None for prompt in holdout):
-        raise ConfigError(
-            "evaluation.baselines has target",
-            "no held-out prompt has a reference answer",
-            "give them in prompts.source, as target, output or a closing turn, or remove it",
-        )
 
 
 def _from_dataset(config: RunConfig) -> bool:
@@ -261,6 +245,8 @@ def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates:
         _say_left_out(console, f"prompts left out, {reason}", count, first, "more in logs/skipped_prompts.json")
     if rows.left_out.remedy:
         console.say(f"prompts left out: {rows.left_out.remedy}")
+    if note := beside_note(rows.beside):
+        console.say(f"prompts.source: {note}")
     write_json(logs / "skipped_prompts.json", rows.left_out.to_dict())
 
 

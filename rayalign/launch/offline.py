@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
+from rayalign.data.beside import beside_note
 from rayalign.data.loading import RowStream, iter_dataset_rows
 from rayalign.data.marks import MARKED, written_twice
 from rayalign.data.own_names import OwnNames
@@ -38,12 +39,12 @@ class Offline:
     """Lines for the user."""
 
 
-def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) -> Offline:
+def read_offline(config: RunConfig, stream: RowStream, renderer: ChatRenderer) -> Offline:
     """The dataset that `samples` names.
 
     Args:
         renderer: of prompts whose answers are given.
-        config_dir: where a relative path is looked up after the working directory.
+        stream: its rows (`open_samples`).
 
     Raises:
         DataError: it cannot be read, or holds nothing that the run's objectives learn from.
@@ -52,7 +53,6 @@ def read_offline(config: RunConfig, renderer: ChatRenderer, config_dir: Path) ->
     assert section is not None
     from rayalign.data.token_ids import tokenize_prompts
 
-    stream = _open(section, config_dir)
     prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
     limit, longest = config.prompts.max_tokens, config.max_response_tokens
     tokens, long_prompts = CompletionTokens(renderer, longest), {}
@@ -96,7 +96,15 @@ def _no_response(section: SamplesSection, rows: int, stream: RowStream, skipped:
     )
 
 
-def _open(section: SamplesSection, config_dir: Path) -> RowStream:
+def open_samples(section: SamplesSection, config_dir: Path) -> RowStream:
+    """The rows of the dataset that `samples` names, of which the first ones were looked at.
+
+    Args:
+        config_dir: where a relative path is looked up after the working directory.
+
+    Raises:
+        DataError: it cannot be opened, or its format cannot be told.
+    """
     if section.source == "demo":
         from rayalign.demo.datasets import demo_dataset
 
@@ -110,6 +118,8 @@ def _notices(section: SamplesSection, stream: RowStream, tokens: CompletionToken
     notices = [] if section.source == "demo" else [f"samples.format {stream.format}: {stream.reason}"]
     if stream.remedy:
         notices.append(f"rows of samples.source left out: {stream.remedy}")
+    if section.source != "demo" and (note := beside_note(stream.beside)):
+        notices.append(f"samples.source: {note}")
     if stream.duplicates:
         notices.append(f"{stream.duplicates} duplicate rows of samples.source left out")
     if tokens.without_thinking:

@@ -144,6 +144,8 @@ def say_rows(config: StageConfig, inputs: StageInputs, console: Console) -> Json
     skipped = {name: found.skipped for name, found in (("train", inputs.train), ("holdout", inputs.holdout))}
     rows, training = len(inputs.train.rows), config.training
     console.say(f"{rows} rows to train on, {len(inputs.holdout.rows)} held out")
+    if inputs.note:
+        console.say(f"data.source: {inputs.note}")
     for name, reasons in skipped.items():
         for reason, names in reasons.items():
             console.say(f"{len(names)} {name} rows left out, {reason} (all in logs/skipped_rows.json)")

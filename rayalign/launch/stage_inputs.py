@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rayalign.config.stages import StageConfig, StageKind
+from rayalign.data.beside import beside_note
 from rayalign.data.dataset import DatasetRow
 from rayalign.data.drawing import as_ids, mark_of, split_prompts
 from rayalign.data.loading import load_dataset_rows
@@ -34,6 +35,8 @@ class StageInputs:
     model_sha256: str
     train: StageRows
     holdout: StageRows
+    note: str = ""
+    """What the user is told of the rows."""
 
     def digests(self) -> JsonObject:
         """What a resumed stage must read again."""
@@ -57,7 +60,7 @@ def read_stage_inputs(
     from rayalign.learning.folder_checks import check_stage_base
     from rayalign.learning.folders import context_length, hash_model
 
-    train, holdout, unread = _dataset(kind, config, config_dir)
+    train, holdout, unread, note = _dataset(kind, config, config_dir)
     base = _base(kind, config, stage)
     lora = None if config.model.full else config.model.lora
     tokenizer = check_stage_base(base, lora, rewards=kind == "reward_model")
@@ -78,7 +81,7 @@ def read_stage_inputs(
             why or "each part needs at least one",
             "look at those rows, or raise data.max_tokens",
         )
-    return StageInputs(base, hash_model(base), *parts)
+    return StageInputs(base, hash_model(base), *parts, note=note)
 
 
 def _tokenize(kind: StageKind, config: StageConfig, rows: list[DatasetRow], renderer: ChatRenderer) -> StageRows:
@@ -105,15 +108,15 @@ def _base(kind: StageKind, config: StageConfig, stage: StageDir) -> Path:
 
 def _dataset(
     kind: StageKind, config: StageConfig, config_dir: Path
-) -> tuple[list[DatasetRow], list[DatasetRow], dict[str, list[str]]]:
-    """(rows to train on, held-out rows, what could not be read by reason)."""
+) -> tuple[list[DatasetRow], list[DatasetRow], dict[str, list[str]], str]:
+    """(rows to train on, held-out rows, what could not be read by reason, what the user is told of them)."""
     data, seed = config.data, config.run.seed
     if data.source == "demo":
         from rayalign.demo.training_rows import pair_dataset, sft_dataset
 
         if kind == "sft":
-            return sft_dataset(seed, data.rows), sft_dataset(seed + HOLDOUT_SEED, data.holdout), {}
-        return pair_dataset(seed, data.rows), pair_dataset(seed, data.holdout, "holdout"), {}
+            return sft_dataset(seed, data.rows), sft_dataset(seed + HOLDOUT_SEED, data.holdout), {}, ""
+        return pair_dataset(seed, data.rows), pair_dataset(seed, data.holdout, "holdout"), {}, ""
     own = OwnNames({**data.fields}, "data.fields")
     found = load_dataset_rows(locate(data.source, config_dir), data.format, own=own)
     ids = [prompt_id(row.messages) for row in found.rows]
@@ -124,7 +127,7 @@ def _dataset(
     train, holdout = [], []
     for identity, row in zip(ids, found.rows, strict=True):
         (holdout if identity in held else train).append(row)
-    return train[: data.rows], holdout, found.skipped
+    return train[: data.rows], holdout, found.skipped, beside_note(found.beside)
 
 
 def _digest(rows: StageRows) -> str:

@@ -29,7 +29,7 @@ _PLAIN_ROOT = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?:\(([^()]*)\)|\{([^{}]*)\})")
 _NO_MEANING = re.compile(
     r"\\(?:left|right|displaystyle|textstyle|limits|[bB]igg?[lr]?)(?![a-zA-Z])|\\!|\\(?:hspace|phantom)\{[^{}]*\}"
 )
-_SPACES = re.compile(r"\\[,;:> ]|\\(?:q?quad|thinspace|space)(?![a-zA-Z])|(?<=[\w.,:;)}\]$])~(?=\S)|\s+")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|\\(?:q?quad|thinspace|space)(?![a-zA-Z])|(?<=[\w.,:;)}\]$])~(?=\S)|\s+")
 _TEXT_COMMAND = r"\\(?:text|textbf|textit|textrm|textsf|textnormal|mathrm|mathbf|mathit|mathsf|mbox|operatorname)"
 _OF_ONE_WRITING = (
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
@@ -170,8 +170,8 @@ def without_thoughts(response: str) -> str:
 
 
 def compact(text: str) -> str:
-    """Without spaces but for those that keep two numbers apart."""
-    return re.sub(r"(?<![\d,]) | (?!\d)", "", text)
+    """Without spaces but for those that keep two numbers apart, or a comma from being a separator of thousands."""
+    return re.sub(r"(?<![\d,]) | (?!\d)|(?<=,) (?!\d{3}(?!\d))", "", text)
 
 
 def split_parts(text: str) -> tuple[str, list[str], str] | None:

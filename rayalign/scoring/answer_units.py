@@ -20,6 +20,8 @@ _ALIKE = {
     "cu": "cubic", "N": "newton newtons", "J": "joule joules", "W": "watt watts", "V": "volt volts",
     "K": "kelvin kelvins", "C": "celsius", "F": "fahrenheit", "am": "", "pm": "",
 }  # fmt: skip
+_POWERS = {"sq": "^2", "cu": "^3"}
+_SPEEDS = {"mi h": "mph", "km h": "kmh"}
 _ONE_FORM = {form.replace("_", " "): unit for unit, forms in _ALIKE.items() for form in [unit, *forms.split()]}
 _SYMBOLS = "$€£¢₹¥"
 _BASES = [
@@ -73,8 +75,9 @@ _CHANGE = frozenset(
     ninth ninths tenth tenths hundredth hundredths thousandth thousandths pi e i sqrt root roots squared cubed
     factorial mod modulo and or to of plus minus times over divided by than more less not no about approximately
     nearly almost least most between power if when where only log ln sin cos tan exp k bn mn tn double twice triple
-    approx approximate around roughly circa recurring repeating remainder choose base binary below under lakh lakhs
-    crore crores gross negative positive one two three four five six seven eight nine ten zero
+    approx approximate around roughly circa recurring repeating remainder choose base binary octal hex hexadecimal
+    below under lakh lakhs crore crores gross negative positive one two three four five six seven eight nine ten
+    zero
     """.split()  # noqa: SIM905 - a list of as many lines as words says no more
 )
 """Words after a number that make another number, several or none of it."""
@@ -83,6 +86,7 @@ _LETTERS = frozenset("mgshlLNJWVKCF")
 _MOST_WORDS = 5
 _WORD = re.compile(r"[A-Za-zµμΩ]+(?:['-][A-Za-z]+)*\.?")
 _AFTER = re.compile(r"(.*?[\d}])( ?)([A-Za-zµμΩ][A-Za-zµμΩ .'/-]*)(\^ ?\{?[23]\}?)?")
+_BRACKETED = re.compile(r"(.*[\d}]) \(([A-Za-z][A-Za-z .'/-]*)\)")
 _CURRENCY_BEFORE = re.compile(rf"([-+]?) ?([{_SYMBOLS}]|US\$|USD|EUR|GBP|INR|Rs\.?) ?([-+]?[\d.\\].*)")
 _SYMBOL_AFTER = re.compile(rf"(.*[\d}}]) ?([{_SYMBOLS}%]|\^\\circ)(?: ?([CF]))?")
 
@@ -101,6 +105,8 @@ def split_unit(text: str) -> tuple[str, str]:
         number, symbol, scale = found.groups()
         symbol = "deg" if symbol == r"^\circ" else symbol
         return number.strip(), f"{symbol}{scale or ''}"
+    if (found := _BRACKETED.fullmatch(text)) and (len(found.group(2)) > 2 or known(found.group(2))):
+        return (found.group(1), unit) if (unit := unit_of(found.group(2))) else (text, "")
     if (found := _AFTER.fullmatch(text)) and (unit := unit_of(found.group(3), attached=not found.group(2))):
         return found.group(1).strip(), unit + plain_power(found.group(4))
     return text, ""
@@ -126,8 +132,11 @@ def unit_of(text: str, *, attached: bool = False) -> str:
         return ""
     if any(word.lower() in _CHANGE or (len(word) == 1 and word not in _LETTERS) for word in words):
         return ""
-    words = [word for word in words if word.lower() != "per"]
-    return " ".join(map(_one_form, words))
+    forms = [_one_form(word) for word in words if word.lower() != "per"]
+    for place in range(len(forms) - 1, 0, -1):
+        if forms[place - 1] in _POWERS and known(forms[place]):
+            forms[place - 1 : place + 1] = [forms[place] + _POWERS[forms[place - 1]]]
+    return _SPEEDS.get(joined := " ".join(forms), joined)
 
 
 def _one_form(word: str) -> str:

@@ -267,6 +267,7 @@ MARKED = [
     "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>", "<|start|>user<|message|>Hi<|end|>",
     "<\uff5cbegin\u2581of\u2581sentence\uff5c><\uff5cUser\uff5c>Hi<\uff5cAssistant\uff5c>",
     "GPT4 Correct User: Hi<|end_of_turn|>GPT4 Correct Assistant:", "Cod.<|im_end|>\n", "Cod.</s>", "Cod.<|endoftext|>",
+    "[INST] Hi [/INST]", "USER: Hi ASSISTANT:", "Say hi.\nAssistant:", "### Instruction:\nHi\n\n### Response:\n",
 ]  # fmt: skip
 
 
@@ -285,7 +286,17 @@ def test_a_text_with_the_marks_of_a_template_is_counted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["What is <|im_end|>?", "<s>old</s>", "Say [INST] to me.", "<user> is a tag", "Print `</s>`.", "<|x|>"]
+    "text",
+    [
+        "What is <|im_end|>?",
+        "<s>old</s>",
+        "Who is the assistant:",
+        "### Response:\nCod.",
+        "Say [INST] to me.",
+        "<user> is a tag",
+        "Print `</s>`.",
+        "<|x|>",
+    ],
 )
 def test_a_text_about_marks_is_a_text(text: str) -> None:
     row = read({"prompt": FISH, "chosen": text, "rejected": CAR})

@@ -42,6 +42,9 @@ MISTAKES = {
     "missing source": Mistake(("prompts.source=no/such/prompts.jsonl",), ("no/such/prompts.jsonl'",)),
     "source of an unknown user": Mistake(("prompts.source=~nobody-here/x.jsonl",), ("'~nobody-here/x.jsonl'",)),
     "foreign files": Mistake((f"run.dir={PLACE}", "run.name=foreign"), ("holds thesis.txt",)),
+    "no reference answers": Mistake(
+        ("objective={type: spin}", f"prompts.source={PLACE}/plain.jsonl"), ("objective.type spin works",)
+    ),
     "own columns": Mistake((f"samples.source={PLACE}/pairs.jsonl",), ("samples.fields",), OFFLINE),
 }
 
@@ -52,6 +55,7 @@ def make_place(folder: Path) -> None:
     (folder / "classifier" / "config.json").write_text(json.dumps({"architectures": ["BertForSequenceClassification"]}))
     (folder / "text.jsonl").write_text('{"text": "Name animals."}\n{"text": "Name fruits."}\n')
     (folder / "own.jsonl").write_text('{"frage": "Name animals."}\n{"frage": "Name fruits."}\n')
+    (folder / "plain.jsonl").write_text("".join(f'{{"prompt": "Name w{i}."}}\n' for i in range(200)))
     (folder / "blank.txt").write_text("\n  \n\n")
     (folder / "foreign").mkdir()
     (folder / "foreign" / "thesis.txt").write_text("mine")

@@ -107,6 +107,9 @@ def test_a_source_that_is_not_there_is_named_as_typed() -> None:
         ("d.csv", 'prompt, output\nHi, A\n"a, b", "c, d"\n'),
         ("d.csv", '"prompt", "output"\n"Hi", "A"\n"a, b", "c, d"\n'),
         ("d.csv", ' prompt ,output\t\nHi,A\n"a, b","c, d"\n'),
+        ("d.csv", ' "prompt","output"\nHi,A\n "a, b","c, d"\n'),
+        ("d.csv", '\nprompt,output\nHi,A\n"a, b","c, d"\n'),
+        ("d.csv", ' \r\n,\r\nprompt, output\r\nHi, A\r\n"a, b", "c, d"\r\n'),
         ("d.tsv", "prompt\t output \nHi\tA\na, b\tc, d\n"),
     ],
 )
@@ -114,6 +117,29 @@ def test_space_around_the_names_of_columns(name: str, text: str, tmp_path: Path)
     (tmp_path / name).write_text(text)
     rows = load_prompt_rows(str(tmp_path / name)).rows
     assert [(row.messages[0]["content"], row.target) for row in rows] == [("Hi", "A"), ("a, b", "c, d")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "remedy"),
+    [
+        (' "prompt" , "output"\nHi,A\n', "d.csv, line 1: ',' expected", "no space between a closing quote and a comma"),
+        ('"prompt" ,"output"\nHi,A\n', "d.csv, line 1: ',' expected", "no space between a closing quote and a comma"),
+        ('\nprompt,output\n"Hi" ,A\n', "d.csv, line 3: ',' expected", "no space between a closing quote and a comma"),
+        ('"prompt,output\nHi,A\n', "d.csv, line 1: unexpected end", "close it"),
+        ('prompt,output\nHi,A\n"B,C\n', "d.csv, line 3: unexpected end", "close it"),
+        ('"prompt\n1", "output"\nHi, A\n', """d.csv: a column called \"output\"""", "no space before quotes"),
+        ("prompt,\toutput\nHi,\tA\n", r"a column called '\toutput'", "commas alone, or with tabs alone"),
+        ("prompt, \toutput\nHi, \tA\n", r"a column called ' \toutput'", "commas alone, or with tabs alone"),
+        ("", "d.csv: the file is empty", "add it"),
+        ("\n", "d.csv: no line in it names columns", "add it"),
+        ("\n \n,\n", "d.csv: no line in it names columns", "add it"),
+    ],
+)
+def test_headers_that_are_refused(text: str, found: str, remedy: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_prompt_rows(str(tmp_path / "d.csv"))
+    assert found in caught.value.found and caught.value.why and remedy in caught.value.remedy
 
 
 def test_space_in_cells_is_kept_where_the_header_has_none(tmp_path: Path) -> None:

@@ -31,3 +31,15 @@ def test_left_out_prompts_are_counted_and_the_first_ones_named(tmp_path: Path) -
     assert written["prompt is not text"] == {"count": 1, "first": ["line 2"]}
     assert written["blank prompt"]["count"] == total
     assert written["blank prompt"]["first"] == [f"line {3 + i}" for i in range(KEPT_NAMES)]
+
+
+def test_texts_that_no_model_is_shown_are_named(tmp_path: Path) -> None:
+    """A name or a number beside a prompt is a label; a text of several words may have been meant to be seen."""
+    source = tmp_path / "prompts.jsonl"
+    row = {"question": "How many?", "table": "a b c d", "grade": "two", "code": 7}
+    source.write_text(f"{json.dumps(row)}\n{json.dumps(row)}\n")
+    rows = load_prompt_rows(str(source))
+    assert len(list(rows.rows)) == 2
+    console = FakeReporter()
+    _say_rows(make_config(prompts={"source": str(source)}), console, rows, 0, tmp_path)  # type: ignore[arg-type]
+    assert console.said[1:] == ["prompts.source: texts kept as metadata, which no model is shown: table (2 rows)"]

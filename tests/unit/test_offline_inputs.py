@@ -12,7 +12,7 @@ from rayalign.config.run import RunConfig
 from rayalign.data.judged import JudgedStreams
 from rayalign.demo.language import build_tokenizer
 from rayalign.errors import DataError
-from rayalign.launch.offline import Offline, read_offline
+from rayalign.launch.offline import Offline, open_samples, read_offline
 from rayalign.records import Prompt
 from tests.fakes import make_config
 from tests.renderers import renderer
@@ -27,7 +27,9 @@ def config_of(source: Path | str, format: str = "auto", **changes: Any) -> RunCo
 
 
 def read(source: Path | str, format: str = "auto", **changes: Any) -> Offline:
-    return read_offline(config_of(source, format, **changes), renderer(TOKENIZER, given=True), Path())
+    config = config_of(source, format, **changes)
+    assert config.samples is not None
+    return read_offline(config, open_samples(config.samples, Path()), renderer(TOKENIZER, given=True))
 
 
 def read_prompts(found: Offline) -> list[Prompt]:

@@ -29,6 +29,8 @@ def read(record: dict[str, Any]) -> DatasetRow | BadRow:
     ("record", "messages", "metadata"),
     [
         ({"instruction": FISH, "context": "The cod swims.", "response": COD, "kind": "qa"}, [ASKED], {"kind": "qa"}),
+        ({"question": FISH, "body": "The cod swims.", "grade": "2"}, [ASKED], {"grade": "2"}),
+        ({"question": FISH, "story": "The cod swims."}, [ASKED], {}),
         ({"instruction": FISH, "context": "", "response": COD}, [user(FISH)], {}),
         ({"instruction": FISH, "input": "A.", "context": "B.", "output": COD}, [user(f"{FISH}\nA.\nB.")], {}),
         ({"question": FISH, "context": "The cod swims.", "answers": {"text": ["Cod"]}, "id": "5"}, [ASKED],

@@ -88,6 +88,15 @@ def test_configs_of_a_readme(behind: str, files: list[str], tmp_path: Path) -> N
         (["train.jsonl", "more.jsonl"], None, ["train.jsonl", "more.jsonl"]),
         (["more.jsonl", "test.jsonl"], None, ["more.jsonl"]),
         (["test.jsonl"], None, ["test.jsonl"]),
+        (["my_test_data.jsonl", "my_train_data.jsonl"], None, ["my_train_data.jsonl"]),
+        (["my_test_data.jsonl", "my_train_data.jsonl"], "test", ["my_test_data.jsonl"]),
+        (["my.test.jsonl.gz", "my.train.jsonl.gz"], None, ["my.train.jsonl.gz"]),
+        (["a-val2x/d.jsonl", "a/d.jsonl"], None, ["a/d.jsonl"]),
+        (["my-test-00000-of-00001.parquet", "my-train-00000-of-00001.parquet"], None,
+         ["my-train-00000-of-00001.parquet"]),
+        (["a-1-of-2.jsonl", "a-2-of-2.jsonl", "12-of-13/b.jsonl"], None,
+         ["a-1-of-2.jsonl", "a-2-of-2.jsonl", "12-of-13/b.jsonl"]),
+        (["train-00000-of-00001.parquet", "test-00000-of-00002.parquet"], None, ["train-00000-of-00001.parquet"]),
         (["test_1.jsonl", "test_2.jsonl"], None, ["test_1.jsonl", "test_2.jsonl"]),
         (["latest.jsonl", "contest.jsonl"], None, ["latest.jsonl", "contest.jsonl"]),
         (["data/sft-00000-of-00002.parquet", "data/sft-00001-of-00002.parquet"], None,
@@ -113,7 +122,20 @@ def test_splits_by_the_names_of_files(names: list[str], split: str | None, chose
         (FILES, README.replace("  default: true\n", ""), "", "4 configs, none of them the default"),
         (FILES, README.replace("  default: true\n", ""), "", "name one: {}/main"),
         (FILES, README, ":nope", "its files are of the splits train, test"),
-        (["z.jsonl", "w.jsonl"], README, "", "its files are of the splits none"),
+        (["z.jsonl", "w.jsonl"], README, "", "no file in it is of split train of config main"),
+        (["z.jsonl", "w.jsonl"], README, ":test", "match none of the files"),
+        (["z.jsonl", "main/test-1.jsonl"], README, "", "no file in it is of split train of config main"),
+        (["main/train-1.jsonl", "w.jsonl"], README, ":dev", "{}:train, or"),
+        (["z.jsonl", "w.jsonl"], README, "/placed", "of config placed"),
+        (FILES, README, "/fr", "the configs of its README.md are main, hard, plain, placed"),
+        (FILES, README, "/fr:test", "name one: {}/main"),
+        (FILES, README.replace("license: mit", "license: 'mit"), "", "is not YAML"),
+        (["train-00000-of-00003.jsonl", "train-00002-of-00003.jsonl"], "", "", "missing: train-00001-of-00003.jsonl"),
+        (["train-00000-of-00002.jsonl"], "", "", "missing: train-00001-of-00002.jsonl"),
+        (["d/my-train-00001-of-00002-0ab1.jsonl"], "", ":train", "missing: d/my-train-00000-of-00002.jsonl"),
+        (["part-1-of-3.jsonl", "part-3-of-3.jsonl"], "", "", "missing: part-2-of-3.jsonl"),
+        (["x_0000_of_0009.jsonl"], "", "", "x_0001_of_0009.jsonl, x_0002_of_0009.jsonl, x_0003_of_0009.jsonl and 5"),
+        (["main/train-00000-of-00002.jsonl", "w.jsonl"], README, "", "missing: main/train-00001-of-00002.jsonl"),
     ],
 )
 def test_a_split_that_cannot_be_told_is_refused(
@@ -124,6 +146,47 @@ def test_a_split_that_cannot_be_told_is_refused(
         prompts(source)
     assert words.format(tmp_path) in str(caught.value)
     assert all((caught.value.found, caught.value.why, caught.value.remedy))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "matched"),
+    [
+        ('"*.jsonl"', ["train.jsonl"]),
+        ("./train.jsonl", ["train.jsonl"]),
+        ('"**"', ["old/a/b.jsonl", "old/train.jsonl", "train.jsonl"]),
+        ('"**/train*"', ["old/train.jsonl", "train.jsonl"]),
+        ('"*/*.jsonl"', ["old/train.jsonl"]),
+        ('"o?d/*"', ["old/train.jsonl"]),
+        ("[old/, train.jsonl]", ["old/a/b.jsonl", "old/train.jsonl", "train.jsonl"]),
+        ("{train: ./old/a}", ["old/a/b.jsonl"]),
+        ("old/**/[ab].jsonl", ["old/a/b.jsonl"]),
+    ],
+)
+def test_patterns_of_a_readme(patterns: str, matched: list[str]) -> None:
+    names = ["old/a/b.jsonl", "old/train.jsonl", "train.jsonl"]
+    readme = f"---\nconfigs:\n- data_dir:\n  data_files: {patterns}\n---\n"
+    assert choose(names, readme, None, None, "here") == matched
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_readme_of_any_encoding(encoding: str, end: str, tmp_path: Path) -> None:
+    folder(tmp_path, *FILES)
+    (tmp_path / "README.md").write_bytes(README.replace("\n", end).encode(encoding))
+    assert prompts(str(tmp_path)) == FILES[:2]
+    assert prompts(f"{tmp_path}/hard:dev") == FILES[5:6]
+
+
+def test_what_is_not_in_a_folder_is_not_looked_up_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path / "a" / "b", *FILES, readme=README)
+    folder(tmp_path / "a" / "c", "train.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert [sources._hub(name) for name in ("a/b/fr", "a/b/fr:test", "a/c/fr", "a/c/fr:test")] == [None] * 4
+    assert sources._hub("hub:a/c/fr") is not None
+    with pytest.raises(DataError, match="no file or config fr"):
+        prompts("a/b/fr")
+    with pytest.raises(DataError, match="No such file"):
+        prompts("a/c/fr")
 
 
 def test_what_is_read_is_said(tmp_path: Path) -> None:
