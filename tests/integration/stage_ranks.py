@@ -17,6 +17,8 @@ from typing import Any
 def main() -> None:
     rank, world, rendezvous, job_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
     os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    # Accelerate asks for an address though the ranks have met already; nothing listens there.
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     import torch.distributed as dist
 
     from rayalign.actors.stage_trainer import train_rank
