@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from rayalign.data.dataset import BadRow
-from rayalign.records import Message
+from rayalign.data.dataset import BadRow, DatasetRow
+from rayalign.records import Message, prompt_id
 
 _WHO = "(?:system|user|assistant|human|gpt|model|bot|developer|tool)"
 _BAR = "[|\uff5c]"
@@ -43,6 +43,15 @@ def has_marks(text: str) -> bool:
 def written_twice(messages: Sequence[Message], *, templated: bool) -> bool:
     """Whether a turn has such marks and a template writes them again; without one (`none`) they are the turn's own."""
     return templated and any(has_marks(message["content"]) for message in messages)
+
+
+def unmarked(rows: Iterable[DatasetRow], skipped: dict[str, list[str]], *, templated: bool) -> Iterator[DatasetRow]:
+    """The rows but for those whose turns are `written_twice`; the prompt ids of these are added to `skipped`."""
+    for row in rows:
+        if written_twice(row.messages, templated=templated):
+            skipped.setdefault(f"the prompt {MARKED}", []).append(prompt_id(row.messages))
+        else:
+            yield row
 
 
 def refuse_templated(text: str) -> None:

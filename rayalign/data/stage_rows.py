@@ -7,11 +7,11 @@ DatasetRow ─► chosen tokens, rejected tokens    whole conversations, as the 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rayalign.data.dataset import Completion, DatasetRow
-from rayalign.data.marks import MARKED, written_twice
+from rayalign.data.marks import unmarked
 from rayalign.records import IGNORED, Message, prompt_id
 from rayalign.rendering.renderer import ChatRenderer
 
@@ -36,7 +36,7 @@ def answer_rows(rows: Sequence[DatasetRow], renderer: ChatRenderer, max_tokens: 
         DataError: the chat template refuses a conversation.
     """
     found = StageRows()
-    for row in _unmarked(rows, renderer, found):
+    for row in unmarked(rows, found.skipped, templated=renderer.template is not None):
         name, answer = prompt_id(row.messages), _answer(row)
         if answer is None:
             found.skipped["no answer"].append(name)
@@ -58,7 +58,7 @@ def pair_rows(rows: Sequence[DatasetRow], renderer: ChatRenderer, max_tokens: in
         DataError: the chat template refuses a conversation.
     """
     found = StageRows()
-    for row in _unmarked(rows, renderer, found):
+    for row in unmarked(rows, found.skipped, templated=renderer.template is not None):
         name, scored = prompt_id(row.messages), [c for c in row.completions if c.score is not None]
         if len(scored) < 2:
             found.skipped["fewer than two scored answers"].append(name)
@@ -73,14 +73,6 @@ def pair_rows(rows: Sequence[DatasetRow], renderer: ChatRenderer, max_tokens: in
         else:
             found.rows.append({"chosen_ids": chosen, "rejected_ids": rejected})
     return found
-
-
-def _unmarked(rows: Sequence[DatasetRow], renderer: ChatRenderer, found: StageRows) -> Iterator[DatasetRow]:
-    for row in rows:
-        if written_twice(row.messages, templated=renderer.template is not None):
-            found.skipped[f"the prompt {MARKED}"].append(prompt_id(row.messages))
-        else:
-            yield row
 
 
 def _answer(row: DatasetRow) -> str | None:

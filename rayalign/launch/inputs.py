@@ -106,14 +106,13 @@ def read_inputs(
     if samples is None:
         assert own is not None
         check_targets_follow(config, renderer)
-        prompts = _read_online(config, own, console, logs)
+        found = _read_online(config, own, console, logs)
     else:
-        prompts = _read_offline(config, samples, own, renderer, console, logs)
-    _say_split(config, console, prompts.split)
-    check_targets(config, prompts.holdout, known=prompts.store.has_targets)
-    train_N = prompts.split.train_N
-    _say_remarks(config, console, parameters, len(train_N))
-    return Inputs(model, hash_model(model), prompts.store, train_N, prompts.holdout, sources, prompts.responses)
+        found = _read_offline(config, samples, own, renderer, console, logs)
+    _say_split(config, console, found.split)
+    check_targets(config, found.holdout, known=found.store.has_targets)
+    _say_remarks(config, console, parameters, len(found.split.train_N))
+    return Inputs(model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses)
 
 
 def _check_policy(config: RunConfig, model: Path) -> None:

@@ -13,7 +13,7 @@ from rayalign.config.data import SamplesSection
 from rayalign.config.run import RunConfig
 from rayalign.data.beside import beside_note
 from rayalign.data.loading import RowStream, iter_dataset_rows
-from rayalign.data.marks import MARKED, written_twice
+from rayalign.data.marks import unmarked
 from rayalign.data.own_names import OwnNames
 from rayalign.data.prompt_store import PromptStore
 from rayalign.data.prompts import PromptRow
@@ -56,11 +56,10 @@ def read_offline(config: RunConfig, stream: RowStream, renderer: ChatRenderer) -
     prompts, responses, count = PromptStore(), Responses(f"dataset:{stream.format}"), 0
     limit, longest = config.prompts.max_tokens, config.max_response_tokens
     tokens, long_prompts = CompletionTokens(renderer, longest), {}
-    rows, marked, templated = stream.distinct(), list[str](), renderer.template is not None
+    rows = stream.distinct()
     while some := list(islice(rows, AT_ONCE)):
         count += len(some)
-        marked += [prompt_id(row.messages) for row in some if written_twice(row.messages, templated=templated)]
-        some = [row for row in some if not written_twice(row.messages, templated=templated)]
+        some = list(unmarked(some, stream.skipped, templated=renderer.template is not None))
         asked = [PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata) for row in some]
         fitting, too_long = tokenize_prompts(asked, renderer, limit)
         prompts.add(fitting)
@@ -71,7 +70,7 @@ def read_offline(config: RunConfig, stream: RowStream, renderer: ChatRenderer) -
             if prompt.id not in long_prompts
         )
     prompts.keep(responses.ids())
-    skipped = stream.skipped | ({f"the prompt {MARKED}": marked} if marked else {})
+    skipped = stream.skipped
     for what, key, names in (
         ("prompts", f"prompts.max_tokens = {limit}", list(long_prompts.items())),
         ("responses", f"samples.max_tokens = {longest}", tokens.too_long),

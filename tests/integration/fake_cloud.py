@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from tests.integration.ray_nodes import free_port
+from tests.processes import free_port
 from tests.terminal import command_line
 
 HEAD_ID = "f" * 51 + "00000"

@@ -1,6 +1,6 @@
 """One rank of a learner without Ray: `LearnerWorker` rounds over variants of a config, for `test_zero`.
 
-    python -m tests.integration.learner_ranks RANK WORLD PORT JOB.json
+    python -m tests.integration.learner_ranks RANK WORLD RENDEZVOUS JOB.json
 
 JOB: {"model": folder, "folder": of the group files, "files": [...], "reward_spread": of round 1, "variants": {name:
 config}, "out": folder}. Rank 0 writes what `rounds` found to `<out>/<name>.pickle`.
@@ -21,9 +21,8 @@ ROWS = [([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [11]), ([4, 5], [9, 9, 12])]
 
 
 def main() -> None:
-    rank, world, port, job_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-    os.environ |= {"DS_ACCELERATOR": "cpu", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
+    rank, world, rendezvous, job_file = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
     import torch
     import torch.distributed as dist
 
@@ -32,7 +31,7 @@ def main() -> None:
     # DeepSpeed collects garbage several times a round under ZeRO 3; what was imported is none.
     gc.freeze()
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world)
     job = json.loads(Path(job_file).read_text())
     for name, config in job["variants"].items():
         result = rounds(job, config, rank, world)

@@ -14,15 +14,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.processes import free_port
 from tests.terminal import command_line
 
 CPUS = 2
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class RayNodes:

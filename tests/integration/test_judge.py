@@ -20,7 +20,7 @@ from rayalign.scoring.service_scorers import build_service, check_services
 from rayalign.scoring.sources import ScorerSource
 from tests.integration.conftest import small_config
 from tests.integration.judge_server import KEY, MODEL, judge_server
-from tests.integration.ray_nodes import free_port
+from tests.processes import free_port
 from tests.unit.judge_cases import prompt, samples
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

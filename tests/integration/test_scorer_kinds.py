@@ -13,8 +13,8 @@ from rayalign.demo import world
 from rayalign.store.run_dir import RunDir
 from tests.integration.conftest import statuses
 from tests.integration.judge_server import KEY, MODEL, judge_server
-from tests.integration.ray_nodes import free_port
 from tests.integration.test_run import finish, start
+from tests.processes import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROUND = ("run.rounds=1", "prompts.per_round=24", "prompts.holdout=16", "evaluation.responses=1")

@@ -16,8 +16,8 @@ import pytest
 from rayalign.store.run_dir import RunDir
 from tests.integration.conftest import statuses
 from tests.integration.judge_server import KEY, MODEL, judge_server
-from tests.integration.ray_nodes import free_port
 from tests.integration.test_run import check_complete, finish, start
+from tests.processes import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

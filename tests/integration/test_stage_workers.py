@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,9 @@ from rayalign.launch.stage_inputs import read_stage_inputs
 from rayalign.rendering.template import UNDATED
 from rayalign.store.stage_dir import StageDir
 from rayalign.tracking.console import Console
-from tests.object_store import free_port
+from tests.processes import run_ranks
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 
 
 def train(kind: StageKind, root: Path, base: Path, workers: int) -> dict[str, Any]:
@@ -36,17 +33,7 @@ def train(kind: StageKind, root: Path, base: Path, workers: int) -> dict[str, An
     assert (counts["steps"], counts["repeated"]) == (5, 2)
     job = root / "job.json"
     job.write_text(json.dumps({"kind": kind, "config": config.to_dict(), "base": str(base), "root": str(root)}))
-    port = str(free_port())
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.stage_ranks", str(rank), str(workers), port, str(job)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(workers)
-    ]  # fmt: skip
-    for rank in ranks:
-        output, _ = rank.communicate(timeout=300)
-        assert rank.returncode == 0, output
+    run_ranks("tests.integration.stage_ranks", workers, job)
     facts = stage.finished()
     assert facts is not None and facts["steps"] == [1, 2, 3, 4, 5]
     return facts

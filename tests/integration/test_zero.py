@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from rayalign.store.folder import Folder
 from rayalign.store.tables import read_parquet
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 from tests.integration.learner_ranks import ROWS
-from tests.integration.ray_nodes import free_port
+from tests.processes import run_ranks
 
 pytestmark = pytest.mark.integration
 GROUPS = 14
@@ -78,23 +75,9 @@ def results(request: pytest.FixtureRequest, demo_folder: Path, tmp_path_factory:
            "reward_spread": ALPHA,
            "variants": {name: config.to_dict() for name, config in variants().items()}}  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
-    port = str(free_port())
-    command = [sys.executable, "-m", "tests.integration.learner_ranks"]
-    ranks = []
-    for rank in range(request.param):
-        with (folder / f"rank{rank}.log").open("w") as log:
-            arguments = [str(rank), str(request.param), port, str(folder / "job.json")]
-            ranks.append(subprocess.Popen([*command, *arguments], cwd=Path(__file__).parents[2], stdout=log,
-                                          stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"}))  # fmt: skip
-    try:
-        codes = [rank.wait(timeout=600) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    logs = [(folder / f"rank{rank}.log").read_text()[-3000:] for rank in range(len(ranks))]
-    assert codes == [0] * len(ranks), "\n".join(logs)
+    run_ranks("tests.integration.learner_ranks", request.param, folder / "job.json")
     found = {name: pickle.loads((folder / f"{name}.pickle").read_bytes()) for name in job["variants"]}
-    return {"model": demo_folder, "folder": folder, "file": groups.files[0], "workers": len(ranks), **found}
+    return {"model": demo_folder, "folder": folder, "file": groups.files[0], "workers": request.param, **found}
 
 
 @pytest.mark.parametrize("name", SAME)

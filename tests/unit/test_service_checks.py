@@ -17,7 +17,7 @@ from rayalign.scoring.services.cache import ScoreCache
 from rayalign.scoring.services.remote import RemoteScorer
 from rayalign.scoring.services.transport import Key
 from tests.http_server import Hang, Request, Reset, Respond, Server, completion
-from tests.integration.ray_nodes import free_port
+from tests.processes import free_port
 from tests.unit.service_cases import KEY, judge, rating, remote, results, rewards, score
 
 ONCE = CallLimits(retries=0)

@@ -15,7 +15,7 @@ from rayalign.records import Score
 from rayalign.scoring.judges.templates import make_template
 from rayalign.scoring.services.cache import ScoreCache
 from tests.http_server import Hang, Request, Reset, Respond, Server, completion
-from tests.integration.ray_nodes import free_port
+from tests.processes import free_port
 from tests.unit.service_cases import KEY, PATIENT, judge, rating, remote, results, rewards, score
 
 

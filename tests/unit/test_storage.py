@@ -14,7 +14,8 @@ import pytest
 from rayalign.errors import RunFolderError, StoreError
 from rayalign.store.folder import Folder
 from rayalign.store.object_store import is_uri
-from tests.object_store import ObjectStore, free_port, s3_uri
+from tests.object_store import ObjectStore, s3_uri
+from tests.processes import free_port
 
 
 def test_what_is_written_is_read(folder: Folder) -> None:

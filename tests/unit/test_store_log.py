@@ -18,7 +18,8 @@ from rayalign.store.event_log import EventLog, StoreEventLog, open_log
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
 from tests.fakes import make_config, make_run
-from tests.object_store import ObjectStore, free_port, s3_uri
+from tests.object_store import ObjectStore, s3_uri
+from tests.processes import free_port
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_lists_of_other_fields_too(field: str, text: str) -> None:
 TEXTS = [
     "[1, 2, 3] What is the sum?",
     "[]",
-    "[INST] Hi [/INST]",
+    "[INST] is a mark",
     "{'role': 'user'} is a dict of what size?",
     '{"name": "x", "messages": [{"role": "user", "content": "y"}]}',
     "[{'role': 'admin', 'id': 3}]",
