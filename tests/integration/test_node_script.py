@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import free_port
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 
 def test_a_run_on_two_nodes_that_come_and_go_with_it(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     plain = {key: value for key, value in os.environ.items() if not key.startswith("RAY")}
     environment = plain | {
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -38,7 +39,12 @@ def test_a_run_on_two_nodes_that_come_and_go_with_it(tmp_path: Path) -> None:
         command = ["cluster/node.sh", str(rank), "2", "127.0.0.1", "configs/quickstart.yaml", *settings]
         with output.open("wb") as file:
             nodes.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file))
-    codes = [node.wait(timeout=800) for node in nodes]
+    try:
+        codes = [node.wait(timeout=800) for node in nodes]
+    finally:
+        for node in nodes:
+            node.terminate()
+            node.wait()
     said = [output.read_text() for output in outputs]
     assert codes == [0, 0], "\n".join(said)
     assert said[0].startswith("2 nodes: 4 CPUs, 0 GPUs\n")
