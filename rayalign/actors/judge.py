@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, end, fetch, our_error, reason
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
+from rayalign.actors.process import cpus_of, describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.config.services import JudgeScoring
@@ -109,7 +109,7 @@ class Judges:
         gpus = config.cluster.judges.gpus
         self._start_timeout_s = config.limits.start_timeout_s
         actor = ray.remote(JudgeActor).options(
-            num_cpus=cpus * config.cluster.judges.tensor_parallel,
+            num_cpus=cpus_of(config.cluster.judges.tensor_parallel, cpus),
             num_gpus=gpus,
             max_restarts=MAX_RESTARTS,
             max_task_retries=-1,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster, Node
 from rayalign.actors.devices import check_devices, gpus_here
+from rayalign.actors.process import cpus_of
 from rayalign.config.cluster import EngineSection, ScorerPool
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
@@ -80,7 +81,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     # too, if it has two.
     share = min(1.0, (min((node.cpus for node in nodes), default=2) - 1) / actors)
     share = int(share * 100) / 100
-    shares = Placement(generator=split * share, scorer=share, learner=share)
+    shares = Placement(generator=cpus_of(split, share), scorer=share, learner=share)
     if any(node.role is not None for node in cluster.nodes):
         if pools.generators.max > pools.generators.min:
             # Nothing else runs on their nodes. Small shares would all fit on the first one, and no other would come.

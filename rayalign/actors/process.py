@@ -39,6 +39,12 @@ def runtime_env(threads: int, *, gpu: bool, devices: Sequence[str] = ()) -> dict
     return {"env_vars": env}
 
 
+def cpus_of(processes: int, each: float) -> float:
+    """Logical CPUs of an actor with so many processes. Ray takes parts of one CPU, and beyond it whole ones."""
+    cpus = processes * each
+    return cpus if cpus <= 1 else float(int(cpus))
+
+
 def check_torch(gpus: float, key: str) -> None:
     """Refuse a process that is to use a GPU and sees none, as under the CPU profile's torch.
 
