@@ -88,7 +88,7 @@ def test_replicas_that_may_join_later_have_their_share_from_the_start() -> None:
     assert place(config(generators={"min": 4, "max": 4}), labelled).generator < 1
 
 
-@pytest.mark.parametrize("cpus", [2, 3, 4, 5, 6, 7, 8, 16])
+@pytest.mark.parametrize("cpus", [3, 4, 5, 6, 7, 8, 16])
 def test_an_engine_in_several_processes_has_parts_of_one_cpu_or_whole_ones(cpus: int) -> None:
     """Ray refuses 1.2 CPUs."""
     found = place(config(generators={"tensor_parallel": 3}), cluster(cpus)).generator
