@@ -100,7 +100,7 @@ class RoundLoad:
     reference_flops: float
     """The pass for reference log-probabilities, before the first step."""
     kl_flops: float
-    """The passes of policy and base over the evaluation's answers, which every rank makes whole."""
+    """The passes of policy and base over the evaluation's answers, which the ranks share."""
 
     @property
     def trained_tokens(self) -> float:

@@ -81,7 +81,7 @@ def stage_times(
     train_s, held_out_s = (measured[0].answer_s, measured[0].held_out_s) if measured else (None, None)
     sample = sampling(load.sampled, config.sampling.responses, train_s)
     evaluate = sampling(load.evaluated, config.evaluation.responses, held_out_s)
-    return StageTimes(sample, update, evaluate, load.kl_flops / learner.forward_flops)
+    return StageTimes(sample, update, evaluate, load.kl_flops / workers / learner.forward_flops)
 
 
 def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:
