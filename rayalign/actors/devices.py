@@ -55,7 +55,9 @@ def wishes(config: RunConfig, *, least: bool = False) -> list[Wish]:
         least: only those without which a run does not begin.
     """
     pools, judges = config.cluster, judges_of(config.scoring)
-    generators, scorers = (pool.min if least else pool.max for pool in (pools.generators, pools.scorers))
+    generators, scorers, each = (
+        pool.min if least else pool.max for pool in (pools.generators, pools.scorers, pools.judges)
+    )
     engine, workers = pools.engine, range(config.training.workers)
     if pools.shares_gpus:
         ranks = [workers[i * engine.tensor_parallel :][: engine.tensor_parallel] for i in range(generators)]
@@ -64,10 +66,16 @@ def wishes(config: RunConfig, *, least: bool = False) -> list[Wish]:
     else:
         found = [(f"generator-{i}", engine.gpus, _memory(engine)) for i in range(generators)]
         found += [(f"learner-{i}", pools.learner.gpus, "") for i in workers]
-    found += [(f"judge-{i}", pools.judges.gpus, _memory(pools.judges)) for i in range(len(judges))]
+    names = [name for i in range(len(judges)) for name in judge_names(i, pools.judges.max)[:each]]
+    found += [(name, pools.judges.gpus, _memory(pools.judges)) for name in names]
     if config.scoring:
         found += [(f"scorer-{i}", pools.scorers.gpus, "") for i in range(scorers)]
     return [Wish(*one) for one in found]
+
+
+def judge_names(judge: int, replicas: int) -> list[str]:
+    """What the actors of a judge are called."""
+    return [f"judge-{judge}"] if replicas == 1 else [f"judge-{judge}-{i}" for i in range(replicas)]
 
 
 def _memory(devices: EngineSection) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rayalign.actors.cluster import ROLE_LABEL, Cluster, Node
 from rayalign.actors.devices import check_devices, gpus_here
 from rayalign.actors.process import cpus_of
-from rayalign.config.cluster import EngineSection, ScorerPool
+from rayalign.config.cluster import EngineSection, PoolSize
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
@@ -76,7 +76,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     # Each process of an engine counts as an actor.
     split = pools.generators.tensor_parallel
     actors = pools.generators.max * split + pools.scorers.max + config.training.workers
-    actors += judges * pools.judges.tensor_parallel
+    actors += judges * pools.judges.max * pools.judges.tensor_parallel
     # Even if all actors land on the smallest of these nodes, a whole CPU stays free there; on one that is still to come
     # too, if it has two.
     share = min(1.0, (min((node.cpus for node in nodes), default=2) - 1) / actors)
@@ -143,7 +143,8 @@ def describe_placement(config: RunConfig) -> str:
             f"  scorer     {_count(pools.scorers)} x {', '.join(s.name for s in config.scoring)}, "
             f"{pools.scorers.gpus:g} GPU each",
             *(
-                f"  judge      {judge.name}, vLLM{_split(pools.judges)}, {pools.judges.gpus:g} GPU"
+                f"  judge      {_count(pools.judges)} x {judge.name}, vLLM{_split(pools.judges)}, "
+                f"{pools.judges.gpus:g} GPU each"
                 for judge in judges_of(config.scoring)
             ),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
@@ -153,7 +154,7 @@ def describe_placement(config: RunConfig) -> str:
     )
 
 
-def _count(pool: ScorerPool) -> str:
+def _count(pool: PoolSize) -> str:
     return f"{pool.min}" if pool.min == pool.max else f"{pool.min} to {pool.max}"
 
 

@@ -57,7 +57,7 @@ class ScorerActor:
         models: list[ModelSource | None],
         log_folder: str,
         run_cache: RunCache | None = None,
-        judges: Mapping[str, JudgeHandle] | None = None,
+        judges: Mapping[str, Sequence[JudgeHandle]] | None = None,
     ) -> None:
         """Load everything.
 

@@ -89,19 +89,24 @@ class EngineSection(Section):
         return self.memory * (machine if self.memory <= 1 else GIB)
 
 
-class ScorerPool(Section):
+class PoolSize(Section):
+    """Replicas: all of `max` are asked for, and work begins with `min`."""
+
     min: Annotated[int, Field(ge=1)] = 1
     max: Annotated[int, Field(ge=1)] = 1
-    gpus: OneGpu = 0
-
-    idle_s: Positive | None = None
-    """Seconds without work after which those beyond `min` are sent away, until there is work again; null keeps them."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
         if self.max < self.min:
             raise ValueError(f"max ({self.max}) is below min ({self.min}): raise max")
         return self
+
+
+class ScorerPool(PoolSize):
+    gpus: OneGpu = 0
+
+    idle_s: Positive | None = None
+    """Seconds without work after which those beyond `min` are sent away, until there is work again; null keeps them."""
 
 
 class GeneratorPool(EngineSection, ScorerPool):
@@ -116,7 +121,7 @@ class LearnerPool(Section):
     gpus: OneGpu = 0
 
 
-class JudgePool(EngineSection):
+class JudgePool(EngineSection, PoolSize):
     """Of each judge of `transport: vllm`."""
 
 

@@ -116,9 +116,11 @@ class RunConfig(Section):
             least: with the replicas that a run begins with; else with all that may join.
         """
         pools = self.cluster
-        generators, scorers = (pool.min if least else pool.max for pool in (pools.generators, pools.scorers))
+        generators, scorers, judges = (
+            pool.min if least else pool.max for pool in (pools.generators, pools.scorers, pools.judges)
+        )
         sides = generators * pools.generators.gpus, self.training.workers * pools.learner.gpus
-        others = scorers * pools.scorers.gpus + len(judges_of(self.scoring)) * pools.judges.gpus
+        others = scorers * pools.scorers.gpus + len(judges_of(self.scoring)) * judges * pools.judges.gpus
         return others + (max(sides) if pools.shares_gpus else sum(sides))
 
     @property

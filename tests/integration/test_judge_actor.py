@@ -30,6 +30,7 @@ CONFIG = small_config(
         }
     ],
     limits={"score_timeout_s": 400},
+    cluster={"judges": {"min": 1, "max": 2}},
 )  # fmt: skip
 
 
@@ -41,7 +42,8 @@ def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPath
     sources = read_scorers(CONFIG.scoring, CONFIG, Path(), UNDATED)
     cluster = Cluster(nodes=(), shared=False)
     scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
-    assert [described["name"] for described in scorer.ready()] == ["judge-0", "scorer-0"]
+    judge, own = scorer.ready()
+    assert judge["name"] in ("judge-0-0", "judge-0-1") and own["name"] == "scorer-0"
     yield scorer
     scorer.close()
 
@@ -95,12 +97,20 @@ def test_every_reply_fits_the_schema_or_was_cut(scorer: Any, template: Any) -> N
 def test_a_judge_that_dies_is_started_again_and_no_answer_is_lost(scorer: Any) -> None:
     import ray
 
-    before = scorer.judges.ready()[0]["pid"]
+    actors = scorer.judges.actors["judge:rating:demo"]
+
+    def pids() -> list[int]:
+        return [described["pid"] for described in ray.get([actor.describe.remote() for actor in actors], timeout=400)]
+
+    before = pids()
     expected = [row.reward for row in scored(scorer, 48)]
     ref = scorer.pool.replicas[0].score.remote(*asked(48))
     time.sleep(0.3)  # so that questions are under way; nothing hangs on it
-    os.kill(before, signal.SIGKILL)
+    os.kill(before[0], signal.SIGKILL)
     rows = ray.get(ref, timeout=400)
-    assert scorer.judges.ready()[0]["pid"] != before
+    assert [now == then for now, then in zip(pids(), before, strict=True)] == [False, True]
     assert [row.scores[0].status for row in rows] == ["ok"] * 48
     assert [row.reward for row in rows] == expected
+    # For good: the other one answers all.
+    ray.kill(actors[0])
+    assert [row.reward for row in scored(scorer, 48)] == expected

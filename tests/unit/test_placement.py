@@ -110,7 +110,7 @@ def test_judges_that_the_run_holds_take_their_share() -> None:
 
 
 def test_judges_are_described() -> None:
-    assert "judge      judge:cut:judge-1, vLLM, 0.5 GPU" in describe_placement(with_judges(2, gpus=0.5))
+    assert "judge      1 x judge:cut:judge-1, vLLM, 0.5 GPU each" in describe_placement(with_judges(2, gpus=0.5))
     assert "judge" not in describe_placement(config())
 
 
