@@ -160,8 +160,10 @@ def test_doctor_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doctor_tells_an_engine_of_the_other_profile(
     monkeypatch: pytest.MonkeyPatch, engine: str, cuda: str | None, status: str, remedy: str
 ) -> None:
-    probe = types.SimpleNamespace(stdout=json.dumps(["2.13.0", cuda, 1 if cuda else 0]) + "\n", stderr="")
-    monkeypatch.setattr("rayalign.commands.doctor.subprocess.run", lambda *_, **__: probe)
+    gpus = [["NVIDIA L4", 24 * 2**30]] if cuda else []
+    probe = types.SimpleNamespace(stdout=json.dumps(["2.13.0", cuda, gpus]) + "\n", stderr="")
+    monkeypatch.setattr("rayalign.actors.devices.subprocess.run", lambda *_, **__: probe)
     monkeypatch.setattr("rayalign.commands.doctor._version", lambda package: "0.32.0" if package == engine else None)
-    check = _torch()
+    check, *devices = _torch()
     assert (check.status, remedy in check.remedy) == (status, True)
+    assert [device.found for device in devices] == (["NVIDIA L4, 24.0 GiB"] if cuda else [])
