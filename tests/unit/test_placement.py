@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayalign.actors.cluster import Cluster, Node
+from rayalign.actors.devices import wishes
 from rayalign.actors.placement import describe_placement, keep_off, place
 from rayalign.config.run import RunConfig
 from rayalign.errors import PlacementError
@@ -95,9 +96,9 @@ def test_an_engine_in_several_processes_has_parts_of_one_cpu_or_whole_ones(cpus:
     assert 0 < found <= 3 and (found <= 1 or found.is_integer())
 
 
-def with_judges(count: int, gpus: float = 0) -> RunConfig:
+def with_judges(count: int, gpus: float = 0, most: int = 1) -> RunConfig:
     held = [{"type": "judge", "transport": "vllm", "model": f"judge-{i}"} for i in range(count)]
-    wish = config(judges={"gpus": gpus}).model_dump(mode="json")
+    wish = config(judges={"gpus": gpus, "max": most}).model_dump(mode="json")
     return RunConfig.model_validate({**wish, "scoring": [*wish["scoring"], *held]})
 
 
@@ -109,8 +110,19 @@ def test_judges_that_the_run_holds_take_their_share() -> None:
     assert place(with_judges(2, gpus=0.5), cluster(8, gpus=1)).scorer == 1.0
 
 
+def test_actors_of_a_judge_that_may_join_later_have_their_share_from_the_start() -> None:
+    """Three actors, and two judges of three each; a run begins with one of each judge."""
+    several = with_judges(2, gpus=0.5, most=3)
+    assert place(several, cluster(2, gpus=1)).scorer == 0.11
+    assert (several.wanted_gpus(least=True), several.wanted_gpus()) == (1, 3)
+    asked = [wish.actor for wish in wishes(several) if wish.gpus]
+    assert asked == [f"judge-{judge}-{replica}" for judge in range(2) for replica in range(3)]
+    assert [wish.actor for wish in wishes(several, least=True) if wish.gpus] == ["judge-0-0", "judge-1-0"]
+
+
 def test_judges_are_described() -> None:
     assert "judge      1 x judge:cut:judge-1, vLLM, 0.5 GPU each" in describe_placement(with_judges(2, gpus=0.5))
+    assert "judge      1 to 3 x judge:cut:judge-0" in describe_placement(with_judges(1, most=3))
     assert "judge" not in describe_placement(config())
 
 
