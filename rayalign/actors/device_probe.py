@@ -50,7 +50,7 @@ def _matmul_rate(device: str, size: int, dtype: torch.dtype) -> float:
         settle(device)
         started = time.perf_counter()
         for _ in range(4):
-            matrix @ matrix
+            torch.mm(matrix, matrix)
         settle(device)
         best = max(best, 4 * 2 * size**3 / (time.perf_counter() - started))
     return best / 1e12
