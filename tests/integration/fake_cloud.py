@@ -38,6 +38,7 @@ class FakeCloud:
 
     def __init__(self, folder: Path, types: dict[str, dict[str, Any]], idle_s: float) -> None:
         self._folder, self._mark, self._gcs = folder, uuid.uuid4().hex, free_port()
+        self._head: subprocess.Popen[bytes] | None = None
         head = {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0}
         workers = {name: {"min_workers": 0, "node_config": {}, **kind} for name, kind in types.items()}
         provider = {"type": "external", "module": PROVIDER, "launch_multiple": True, "head_node_id": HEAD_ID}
@@ -72,10 +73,10 @@ class FakeCloud:
         command += [f"--autoscaling-config={file}", f"--dashboard-agent-listen-port={free_port()}"]
         env = {name: value for name, value in self.env.items() if name != "RAY_ADDRESS"} | cloud
         with (self._folder / "head.log").open("wb") as log:
-            head = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self._head = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120
         while b"Ray runtime started" not in (self._folder / "head.log").read_bytes():
-            assert head.poll() is None and time.monotonic() < deadline, (self._folder / "head.log").read_text()
+            assert self._head.poll() is None and time.monotonic() < deadline, (self._folder / "head.log").read_text()
             time.sleep(0.5)
 
     def nodes(self, kind: str) -> list[psutil.Process]:
@@ -92,6 +93,8 @@ class FakeCloud:
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        if self._head is not None:
+            self._head.wait(20)
 
     def _processes(self) -> list[psutil.Process]:
         found = []
