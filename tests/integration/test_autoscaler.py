@@ -7,17 +7,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rayalign.store.event_log import read_events
 from rayalign.store.run_dir import RunDir
-from rayalign.store.tables import read_parquet
 from tests.integration.fake_cloud import FakeCloud
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-PROMPTS, RESPONSES = 2560, 8
+PROMPTS, RESPONSES = 2160, 16
+"""All of the demo world's, and so many answers that a replacement comes before the last of them."""
 SETTINGS = [
     "run.rounds=1", f"prompts.per_round={PROMPTS}", "prompts.holdout=32", f"sampling.responses={RESPONSES}",
     "evaluation.responses=1", "cluster.generators.min=1", "cluster.generators.max=3", "cluster.generators.idle_s=3",
@@ -39,24 +40,28 @@ def cloud() -> Iterator[FakeCloud]:
             cloud.stop()
 
 
+def events(run_dir: RunDir, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(run_dir.root.local_path() / "metrics.jsonl") if event["event"] == kind]
+
+
 def test_grows_from_zero_loses_a_node_and_shrinks(
     cloud: FakeCloud, demo_folder: Path, tmp_path: Path, wait_for: Callable
 ) -> None:
     assert cloud.nodes("generator") == cloud.nodes("learner") == []
     command = [sys.executable, "-m", "rayalign", "run", str(QUICKSTART), "--set", f"run.dir={tmp_path}"]
     command += [word for setting in SETTINGS for word in ("--set", setting)]
+    run_dir = RunDir(tmp_path / "quickstart")
     with (tmp_path / "out").open("w+") as out:
         run = subprocess.Popen(command, env=cloud.env, stdout=out, stderr=subprocess.STDOUT, text=True)
         try:
 
-            def told(*words: str) -> bool:
-                assert run.poll() is None or run.returncode == 0, (tmp_path / "out").read_text()
-                return run.poll() is not None or all(word in (tmp_path / "out").read_text() for word in words)
+            def sampling_with_three() -> bool:
+                assert run.poll() is None, (tmp_path / "out").read_text()
+                last = {one["name"]: one["state"] for one in events(run_dir, "replica")}
+                ready = [name for name, state in last.items() if name.startswith("generator") and state == "joined"]
+                return len(ready) == 3 and len(run_dir.round(1).shards("train")) >= 4
 
-            wait_for(lambda: told("generator-1 joins") or told("generator-2 joins"), 600)
-            shards = tmp_path / "quickstart" / "rounds" / "0001" / "samples"
-            wait_for(lambda: len(list(shards.glob("train*"))) >= 4 or run.poll() is not None, 600)
-            assert len(cloud.nodes("generator")) == 3
+            wait_for(sampling_with_three, 600)
             cloud.kill(cloud.nodes("generator")[0])
             assert run.wait(900) == 0, (tmp_path / "out").read_text()
         finally:
@@ -64,15 +69,15 @@ def test_grows_from_zero_loses_a_node_and_shrinks(
     said = (tmp_path / "out").read_text()
     assert "waiting for nodes: the cluster was asked for" in said
     assert "died: starting it again" in said
-    rows = [row for file in sorted(shards.glob("train*")) for row in read_parquet(file)]
-    keys = [(row["prompt_id"], row["index"]) for row in rows]
+    sampled = run_dir.round(1)
+    rows = [row.sample for shard in sampled.shards("train") for row in sampled.read_shard("train", shard) or []]
+    keys = [(row.prompt_id, row.index) for row in rows]
     assert len(keys) == len(set(keys)) == PROMPTS * RESPONSES
-    assert {row["adapter_version"] for row in rows} == {0}
-    assert RunDir(tmp_path / "quickstart").round(1).finished
-    events = list(read_events(tmp_path / "quickstart" / "metrics.jsonl"))
-    sampled = [one for one in events if (one["event"], one.get("what")) == ("pool", "sample") and one["replicas"] == 3]
-    assert sampled and min(one["utilisation"] for one in sampled) >= 0.9
-    states = [one["state"] for one in events if one["event"] == "replica" and one["name"].startswith("generator")]
+    assert {row.adapter_version for row in rows} == {0}
+    assert sampled.finished
+    busy = [one for one in events(run_dir, "pool") if one["what"] == "sample" and one["replicas"] == 3]
+    assert busy and min(one["utilisation"] for one in busy) >= 0.9
+    states = [one["state"] for one in events(run_dir, "replica") if one["name"].startswith("generator")]
     assert states.count("joined") >= 4 and "lost" in states and "sent away" in states
     assert "Replicas, by seconds since the start" in (tmp_path / "quickstart" / "report.html").read_text()
     wait_for(lambda: not cloud.nodes("generator") and not cloud.nodes("learner"), 120)
