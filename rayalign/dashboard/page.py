@@ -25,8 +25,7 @@ def write_report(root: Place | str) -> Folder:
     run_dir, config = run.run_dir, run.config
     rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
     status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
-    log = run_dir.root / "metrics.jsonl"
-    events = [one for one in read_events(log.local_path()) if one.get("event") in SHOWN] if log.is_local else []
+    events = [one for one in read_events(run_dir.root / "metrics.jsonl") if one.get("event") in SHOWN]
     page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds, events))
     target = run_dir.root / "report.html"
     with explained(str(target), "{}", COPY):

@@ -122,22 +122,19 @@ def open_log(path: Folder) -> EventLog:
     return EventLog(path.local_path()) if path.is_local else StoreEventLog(path)
 
 
-def read_events(path: str | os.PathLike[str]) -> Iterator[JsonObject]:
+def read_events(path: str | os.PathLike[str] | Folder) -> Iterator[JsonObject]:
     """The events of a log, in order; none if there is no file.
 
     Lines that are not a JSON object are skipped: a killed run leaves its last line torn, and a resumed run goes on
     after it.
     """
-    if not Path(path).exists():
-        return
-    with Path(path).open("rb") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
+    for line in (Folder(path).find_bytes() or b"").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
 
 
 def _is_torn(path: Path) -> bool:

@@ -41,7 +41,7 @@ def cloud() -> Iterator[FakeCloud]:
 
 
 def events(run_dir: RunDir, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(run_dir.root.local_path() / "metrics.jsonl") if event["event"] == kind]
+    return [event for event in read_events(run_dir.root / "metrics.jsonl") if event["event"] == kind]
 
 
 def test_grows_from_zero_loses_a_node_and_shrinks(
