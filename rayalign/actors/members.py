@@ -225,8 +225,9 @@ class Members(Generic[H]):
             self._say(f"{self.name}-{member.index} joins from {where} after {took:.0f} s")
 
     def _gone(self, member: Member[H], death: RayError) -> None:
-        """A replica on its way in died."""
-        member.failures += 1
+        """A replica on its way in died. One that had been ready may have gone with its node, and the first in its place
+        too: until Ray has noticed, it starts actors there."""
+        member.failures += not member.doubted
         if member.failures < MAX_STARTS:
             self._say(f"{self.name}-{member.index} died: starting it again")
             self._start(member)

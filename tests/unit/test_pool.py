@@ -105,6 +105,15 @@ def test_a_start_that_fails_twice_ends_only_a_pool_that_needs_it(clock: Clock) -
         needed.ready()
 
 
+def test_a_node_that_takes_the_first_replacement_with_it_is_no_failed_start(clock: Clock) -> None:
+    """Ray starts it where the dead one was, as long as it takes the node for alive; the next one is elsewhere."""
+    comes = [(0, math.inf), (0, 5), (math.inf, 17), (30, math.inf)]
+    pool, made, said = make_pool(clock, lambda i, n: Replica(clock, i, *comes[n]), 1, 2)
+    assert sorted(answer for _, answer in pool.map("work", ask, range(60))) == list(range(60))
+    assert [replica.index for replica in made] == [0, 1, 1, 1] and made[3].begun
+    assert said[-1].startswith("fake-1 joins from node-1")
+
+
 def test_an_item_that_kills_its_replica_three_times_ends_the_run(clock: Clock) -> None:
     pool, _, _ = make_pool(clock, lambda i, _: Replica(clock, i, 0), 2)
 
