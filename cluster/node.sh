@@ -113,7 +113,7 @@ import sys, time
 import ray
 
 wanted, limit_s = int(sys.argv[1]), int(sys.argv[2])
-ray.init(log_to_driver=False)
+ray.init(log_to_driver=False, logging_level="WARNING")
 deadline = time.monotonic() + limit_s
 while (there := sum(node["Alive"] for node in ray.nodes())) < wanted:
     if time.monotonic() > deadline:
