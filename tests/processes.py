@@ -18,9 +18,6 @@ PORTS = range(20_000, 32_000)
 def free_port() -> int:
     for port in random.SystemRandom().sample(PORTS, 100):
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                continue
-        with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

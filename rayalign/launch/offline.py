@@ -70,23 +70,22 @@ def read_offline(config: RunConfig, stream: RowStream, renderer: ChatRenderer) -
             if prompt.id not in long_prompts
         )
     prompts.keep(responses.ids())
-    skipped = stream.skipped
     for what, key, names in (
         ("prompts", f"prompts.max_tokens = {limit}", list(long_prompts.items())),
         ("responses", f"samples.max_tokens = {longest}", tokens.too_long),
     ):
         if names:
-            skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
+            stream.skipped[f"{what} longer than {key}"] = [f"{name} ({length} tokens)" for name, length in names]
     if not len(prompts):
-        raise _no_response(section, count, stream, skipped)
+        raise _no_response(section, count, stream)
     needs = {need for objective in config.objectives for need in objective.needs}
     responses.check(needs, section.source, targets=prompts.has_targets)
     notices = [*_notices(section, stream, tokens), _summary(section, count, prompts, responses)]
-    return Offline(prompts, responses, skipped, notices)
+    return Offline(prompts, responses, stream.skipped, notices)
 
 
-def _no_response(section: SamplesSection, rows: int, stream: RowStream, skipped: dict[str, list[str]]) -> DataError:
-    reasons = "".join(f"; {reason}: {len(names)}" for reason, names in skipped.items())
+def _no_response(section: SamplesSection, rows: int, stream: RowStream) -> DataError:
+    reasons = "".join(f"; {reason}: {len(names)}" for reason, names in stream.skipped.items())
     return DataError(
         f"{section.source}: none of {rows} rows has a response to train on",
         f"they were read as {stream.format} ({stream.reason}){reasons}",

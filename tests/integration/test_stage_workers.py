@@ -33,7 +33,7 @@ def train(kind: StageKind, root: Path, base: Path, workers: int) -> dict[str, An
     assert (counts["steps"], counts["repeated"]) == (5, 2)
     job = root / "job.json"
     job.write_text(json.dumps({"kind": kind, "config": config.to_dict(), "base": str(base), "root": str(root)}))
-    run_ranks("tests.integration.stage_ranks", workers, job)
+    run_ranks("tests.integration.stage_ranks", workers, job, timeout_s=300)
     facts = stage.finished()
     assert facts is not None and facts["steps"] == [1, 2, 3, 4, 5]
     return facts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rayalign.commands.hub import push
 from rayalign.errors import ExportError
 from rayalign.records import ADAPTER_WEIGHTS
 from tests.hub_server import Hub
+from tests.processes import free_port
 from tests.tiny_run import make_base, make_saved_run
 
 # The client's own way to send a file, which its HTTP library calls old.
@@ -86,9 +86,7 @@ def test_upload_that_fails_half_way(hub: Hub, folder: Path) -> None:
 
 
 def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
     with pytest.raises(ExportError, match=rf"cannot reach http://127\.0\.0\.1:{port}(.|\n)*stays in(.|\n)*HF_ENDPOINT"):
         push_it(folder)
