@@ -169,7 +169,7 @@ def test_secrets_and_run_folders_stay_here(nodes: RayNodes, project: Path) -> No
 def test_gpus_that_no_node_type_has(asks_for_a_gpu: subprocess.Popen[str]) -> None:
     done = finish(asks_for_a_gpu)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert "asks for 1 GPUs" in done.stdout and "no node type" in done.stdout
+    assert "asks for 1 GPUs" in done.stdout and "no autoscaler" in done.stdout
     assert "Traceback" not in done.stdout
 
 
