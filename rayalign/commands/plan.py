@@ -10,6 +10,7 @@ from rayalign.config.file import load_config_of
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
+from rayalign.launch.base_checks import check_unread
 from rayalign.launch.models import MADE, find_base
 from rayalign.learning.folders import be_quiet, resolve_config
 from rayalign.learning.shape import ModelShape
@@ -43,12 +44,13 @@ def plan(
 
     Raises:
         ConfigError: the nodes file, the GPU's name, or GPUs that are asked for and not known.
-        ModelError: there is no config.json of such a model.
+        ModelError: there is no config.json of such a model, or it tells that a run would refuse the model.
     """
     machines = _machines(config, nodes, gpu)
     be_quiet()
     name = config.model.base
     folder = find_base(name) if name in MADE else resolve_config(name)
+    check_unread(config, folder)
     lengths = Lengths.longest(config) if tokens is None else Lengths(*tokens)
     made = make_plan(config, ModelShape.of(folder, config.model), machines, lengths)
     if calibrate:
