@@ -10,6 +10,7 @@ from rayalign.config.file import load_config_of
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PlacementError
+from rayalign.launch.base_checks import check_unread
 from rayalign.launch.models import MADE, find_base
 from rayalign.learning.folders import be_quiet, resolve_config
 from rayalign.learning.shape import ModelShape
@@ -44,13 +45,14 @@ def plan(
     Raises:
         ConfigError: the nodes file, the GPU's name, GPUs that are asked for and not known, or lengths beyond the
             config's.
-        ModelError: there is no config.json of such a model.
+        ModelError: there is no config.json of such a model, or it tells that a run would refuse the model.
     """
     machines, lengths = _machines(config, nodes, gpu), _lengths(config, tokens)
     config, misplaced = _placed(config, machines, shared=nodes is not None)
     be_quiet()
     name = config.model.base
     folder = find_base(name) if name in MADE else resolve_config(name)
+    check_unread(config, folder)
     made = make_plan(config, ModelShape.of(folder, config.model), machines, lengths)
     if calibrate:
         made = make_plan(config, made.shape, machines, lengths, _measured(made, folder))

@@ -22,6 +22,7 @@ from rayalign.data.prompts import PromptRows, load_prompt_rows, rows_from_record
 from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
+from rayalign.launch.base_checks import check_base
 from rayalign.launch.models import check_folder_named, find_base, read_scorers
 from rayalign.launch.offline import Offline, open_samples, read_offline
 from rayalign.launch.targets import check_targets, check_targets_follow
@@ -30,7 +31,7 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.files import write_json
-from rayalign.store.model_checks import check_causal, check_files, count_parameters
+from rayalign.store.model_checks import check_files, count_parameters
 from rayalign.store.model_files import left_out
 from rayalign.tracking.console import Console
 
@@ -97,10 +98,10 @@ def read_inputs(
     model = find_base(config.model.base)
     _say_origins(config, console, model, sources)
     parameters = count_parameters(check_files(model, "model.base").values())
-    check_causal(model, "model.base")
+    check_base(config, model)
     renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
     _say_left_out_files(console, model)
-    _check_context(config, model, renderer)
+    _check_templates(config, renderer)
     own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
     _check_policy(config, model)
     if samples is None:
@@ -116,11 +117,10 @@ def read_inputs(
 
 
 def _check_policy(config: RunConfig, model: Path) -> None:
-    from rayalign.learning.folder_checks import check_policy, check_split
+    from rayalign.learning.folder_checks import check_policy
 
-    engines, remade = config.cluster.generators, config.training.gradient_checkpointing
-    check_split(model, engines.tensor_parallel, "model.base", "cluster.generators")
-    check_policy(model, config.model, merges=config.merges, gpu=engines.gpus > 0, remade=remade)
+    gpu, remade = config.cluster.generators.gpus > 0, config.training.gradient_checkpointing
+    check_policy(model, config.model, merges=config.merges, gpu=gpu, remade=remade)
 
 
 def _say_origins(config: RunConfig, console: Console, model: Path, sources: list[ScorerSource]) -> None:
@@ -182,28 +182,9 @@ def _from_dataset(config: RunConfig) -> bool:
     return config.samples is not None and config.samples.source == config.prompts.source != "demo"
 
 
-def _check_context(config: RunConfig, model: Path, renderer: ChatRenderer) -> None:
+def _check_templates(config: RunConfig, renderer: ChatRenderer) -> None:
     from rayalign.data.judged import JudgedStreams
-    from rayalign.learning.folders import context_length, has_rotary_positions
 
-    length = config.model.context or context_length(model)
-    if config.model.context is not None and not has_rotary_positions(model):
-        raise ConfigError(
-            f"model.context {config.model.context}",
-            "the model learned a table of positions, which ends at its own context",
-            "remove model.context",
-        )
-    longest = max(config.max_sequence_tokens, config.max_judged_tokens)
-    answer = max(config.max_response_tokens, config.sampling.max_tokens)
-    judged = config.max_judged_tokens > config.prompts.max_tokens + answer
-    parts = "prompts.max_tokens + " + ("sampling" if answer == config.sampling.max_tokens else "samples")
-    parts += ".max_tokens" + (" + judgment and its template" if judged else "")
-    if length is not None and length < longest + 1:
-        raise ConfigError(
-            f"{parts} + 1 = {longest + 1}",
-            f"the model's context is {length} tokens",
-            "lower one of them" if judged else "lower one of the two",
-        )
     overhead = JudgedStreams(config.objectives, renderer).overhead()
     if overhead > TEMPLATE_TOKENS:
         raise ConfigError(

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 KEY = "model.base"
 HEAD = "lm_head"
+LOGIT_CHANGES = (
+    "final_logit_softcapping",
+    "logits_soft_cap",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
+"""What configs call a cap or a scale of the logits; None, 0 or 1 is none."""
 NEW_PARTS = (*HEADS, "pooler", "pre_classifier", "sequence_summary", "logits_proj")
 """What of a reward model its base need not have."""
 
@@ -40,14 +49,30 @@ def check_policy(
         remade: layers whose activations are remade in the backward pass, as the config says.
 
     Raises:
-        ModelError: it is no causal language model, is incomplete, quantised or of another tokenizer, or cannot be
-            trained as the config says.
+        ModelError: it is incomplete, quantised or of another tokenizer, or cannot be trained as the config says.
     """
     tensors = check_files(folder, KEY)
-    check_causal(folder, KEY, encoder_decoder=load_config(folder).is_encoder_decoder)
     model, tokenizer = _complete(AutoModelForCausalLM, folder), load_tokenizer(folder)
     check_vocabulary(tokenizer, embedding_rows(model), folder, KEY)
     _check_head(model, tensors, folder)
+    check_layers(model, folder, merges=merges, gpu=gpu, remade=remade)
+    if section.full:
+        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+        remedy = "save the base again with save_pretrained, or train an adapter"
+        check_fit(model, shapes, "the base's checkpoint", remedy)
+    else:
+        _check_adapter(model, tensors, section.lora, merges=merges)
+    return tokenizer
+
+
+def check_layers(model: PreTrainedModel, folder: Path, *, merges: bool, gpu: bool, remade: bool | int) -> None:
+    """Refuse a model whose layers cannot be trained and served as the config says; its weights are not looked at.
+
+    The other arguments are those of `check_policy`.
+
+    Raises:
+        ModelError: it has fewer layers than are to be remade, or experts where they cannot be served.
+    """
     check_count(remade, len(layers_of(model)))
     if (merges or not gpu) and (expert := first_expert(model)):
         raise ModelError(
@@ -56,13 +81,29 @@ def check_policy(
             "read wrongly",
             f"name a model without experts, or on GPUs set sync.mode: adapter and {TARGETS} to attention's modules",
         )
-    if section.full:
-        shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-        remedy = "save the base again with save_pretrained, or train an adapter"
-        check_fit(model, shapes, "the base's checkpoint", remedy)
-    else:
-        _check_adapter(model, tensors, section.lora, merges=merges)
-    return tokenizer
+
+
+def check_kind(folder: Path) -> None:
+    """Refuse a base by what its config.json says that it is.
+
+    Raises:
+        ModelError: it is no causal language model, or its logits are not just the head of its last hidden state.
+    """
+    config = load_config(folder)
+    check_causal(folder, KEY, encoder_decoder=config.is_encoder_decoder)
+    text = config.get_text_config()
+    for name in LOGIT_CHANGES:
+        # A config keeps whatever its file says; what its class does not know does nothing.
+        if hasattr(type(text), name) and (value := getattr(text, name)) not in (None, 0, 1):
+            raise logits_error(f"{(config.architectures or ['it'])[0]} ({name} {value})")
+
+
+def logits_error(model: str) -> ModelError:
+    return ModelError(
+        f"{KEY}: {model} changes its logits after the output head",
+        "log-probabilities from hidden states would be wrong",
+        "use a model without logit soft-capping or scaling",
+    )
 
 
 def check_split(folder: Path, processes: int, key: str, pool: str) -> None:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedMod
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError
 from rayalign.learning.attention import NAME as ATTENTION, make_layout, register
+from rayalign.learning.folder_checks import logits_error
 from rayalign.learning.folders import first_line, load_model
 from rayalign.learning.lora import fuse_lora
 from rayalign.learning.packing import Batch, Row, collate_packed, collate_padded
@@ -101,11 +102,7 @@ class Policy(torch.nn.Module):
         hidden = getattr(base, base.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
         ours, theirs = _output_head(base)(hidden), base(input_ids=ids, use_cache=False).logits
         if not torch.allclose(ours.float(), theirs.float(), rtol=1e-2, atol=1e-2):
-            raise ModelError(
-                f"{type(base).__name__} changes its logits after the output head",
-                "log-probabilities from hidden states would be wrong",
-                "use a model without logit soft-capping or scaling",
-            )
+            raise logits_error(type(base).__name__)
 
     @torch.no_grad()
     def _can_share(self) -> bool:

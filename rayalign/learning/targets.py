@@ -12,9 +12,10 @@ from transformers.pytorch_utils import Conv1D
 
 from rayalign.config.model import LoraSection
 from rayalign.errors import ModelError
-from rayalign.learning.folders import load_config
+from rayalign.learning.folders import first_line, load_config
 from rayalign.learning.merged import PEFT_PREFIX
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from rayalign.store.pretrained import load_pretrained
 
 KEY = "model.lora.targets"
 EXPERT_NAMES = {"gate", "gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3"}
@@ -34,7 +35,7 @@ def adapted_layers(model: PreTrainedModel, section: LoraSection) -> list[str]:
     """
     linear = linear_layers(model)
     experts = first_expert(model)
-    leaves = {_leaf(name) for name in linear if not _is_expert(name) and not (experts and _leaf(name) in EXPERT_NAMES)}
+    leaves = {_leaf(name) for name in linear if not is_expert(name) and not (experts and _leaf(name) in EXPERT_NAMES)}
     advice = f"set {KEY} to some of {', '.join(sorted(leaves))}" if leaves else "set model.full: true"
     _check_not_transposed(model, section)
     if section.targets == "all-linear":
@@ -47,7 +48,7 @@ def adapted_layers(model: PreTrainedModel, section: LoraSection) -> list[str]:
     if experts and (hit := sorted(set(section.targets) & EXPERT_NAMES)):
         raise _expert_error(", ".join(hit), experts, advice)
     chosen = [name for name in linear if _leaf(name) in section.targets]
-    if hit := [name for name in chosen if _is_expert(name)]:
+    if hit := [name for name in chosen if is_expert(name)]:
         raise _expert_error(", ".join(sorted({_leaf(name) for name in hit})), hit[0], advice)
     return chosen
 
@@ -71,9 +72,19 @@ def empty_adapter(folder: Path, section: LoraSection) -> dict[str, bytes]:
 
 
 def without_weights(folder: Path) -> PreTrainedModel:
-    """The causal language model of a folder's config, without memory for its weights."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(load_config(folder))
+    """The causal language model of a folder's config, without memory for its weights.
+
+    Raises:
+        ModelError: there is no config.json of such a model, or what it says makes none.
+    """
+    config = load_config(folder)
+
+    def build(_: Path, **options: bool) -> PreTrainedModel:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, **options)
+
+    remedy = "check what its config.json says of the model's sizes, or fetch it again"
+    return load_pretrained(build, folder, key="model.base", why=first_line, remedy=remedy)
 
 
 def adapted_modules(folder: Path, section: LoraSection) -> list[str]:
@@ -139,10 +150,11 @@ def _why_missing(model: PreTrainedModel, missing: list[str]) -> str:
 
 def first_expert(model: PreTrainedModel) -> str | None:
     """The first weight of an expert, where the model has experts."""
-    return next((name for name, _ in model.named_parameters() if _is_expert(name)), None)
+    return next((name for name, _ in model.named_parameters() if is_expert(name)), None)
 
 
-def _is_expert(name: str) -> bool:
+def is_expert(name: str) -> bool:
+    """Whether a weight or module is of routed experts; those that all tokens share are called otherwise."""
     return "experts" in name.split(".")
 
 

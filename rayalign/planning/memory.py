@@ -171,7 +171,8 @@ class EngineMemory:
     limit: float
     """Bytes that the engine may take."""
     cache_tokens: float
-    """Tokens that the key-value cache has room for; may be negative where nothing is left."""
+    """Tokens that the key-value cache has room for in sequences of the longest kind, or in short ones if no longest one
+    fits; may be negative where nothing is left."""
 
 
 def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> EngineMemory:
@@ -179,16 +180,28 @@ def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> En
     cache has a size of its own."""
     engine = config.cluster.engine
     size, parts = bytes_per_number(config.model.dtype), engine.tensor_parallel
-    per_token = shape.kv_elements * size / parts
     weights = shape.total * size / parts
     adapter = 0 if config.merges else shape.lora * size / parts
     if not device.gpu:
         limit = device.memory
         cache = engine.cache_bytes(device.memory)
         memory = Memory(CPU_COPIES * weights, adapter, cache=cache, process=GENERATOR_PROCESS)
-        return EngineMemory(memory, limit, cache / per_token)
+        return EngineMemory(memory, limit, _cache_tokens(config, shape, device, cache))
     limit = engine.gpu_bytes(device.memory) or UTILIZATION * device.memory
     peak = ENGINE_PEAK_TOKENS * (4 * shape.hidden + 2 * shape.feed_forward / parts) * size + 128 * shape.vocabulary * 8
     cache = limit - weights - adapter - peak - CUDA_CONTEXT
     memory = Memory(weights, adapter, activations=peak, cache=max(0, cache), process=CUDA_CONTEXT)
-    return EngineMemory(memory, limit, cache / per_token)
+    return EngineMemory(memory, limit, _cache_tokens(config, shape, device, cache))
+
+
+def sequence_bytes(config: RunConfig, shape: ModelShape, device: Device, tokens: float) -> float:
+    """Of the cache, what one sequence takes on each device of a replica."""
+    parts = min(config.cluster.engine.tensor_parallel, shape.cached_parts)
+    return shape.cached(tokens, gpu=device.gpu) * bytes_per_number(config.model.dtype) / parts
+
+
+def _cache_tokens(config: RunConfig, shape: ModelShape, device: Device, cache: float) -> float:
+    """Tokens that a cache of so many bytes has room for."""
+    longest = config.max_sequence_tokens + 1
+    needed = sequence_bytes(config, shape, device, longest)
+    return cache * longest / needed if cache >= needed else cache / sequence_bytes(config, shape, device, 1)

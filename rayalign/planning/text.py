@@ -128,7 +128,8 @@ def number(count: float) -> str:
         (1e6, "M"),
         (1e3, "k"),
     ):
-        if count >= size:
+        # What rounds up to the next prefix has that one.
+        if float(f"{count:.3g}") >= size:
             return f"{count / size:.3g} {prefix}"
     return f"{count:g}"
 

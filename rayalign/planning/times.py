@@ -8,7 +8,7 @@ from rayalign.config.run import RunConfig
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.devices import Device
 from rayalign.planning.load import Group, RoundLoad
-from rayalign.planning.memory import EngineMemory, bytes_per_number
+from rayalign.planning.memory import EngineMemory, bytes_per_number, sequence_bytes
 from rayalign.records import EngineMeasured, LearnerMeasured
 
 RUNNING = 128
@@ -69,7 +69,7 @@ def stage_times(
         if answer_s is not None:
             return each * answer_s
         group = Group(load.group.lengths, per_prompt)
-        running = min(each, running_sequences(group, engine))
+        running = min(each, running_sequences(config, shape, devices[0], group, engine))
         return each * answer_seconds(config, shape, group, devices[0], running)
 
     update = (
@@ -90,10 +90,12 @@ def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:
     return LearnerMeasured(MICRO_BATCH_S, flops, flops, OPTIMIZER_STEP_S, 0)
 
 
-def running_sequences(group: Group, engine: EngineMemory) -> float:
+def running_sequences(
+    config: RunConfig, shape: ModelShape, device: Device, group: Group, engine: EngineMemory
+) -> float:
     """Sequences that run at a time in one engine at most: its limit, and what the cache takes."""
-    room = engine.cache_tokens / (group.lengths.prompt + group.lengths.answer / 2)
-    return max(1.0, min(RUNNING, room))
+    one = sequence_bytes(config, shape, device, group.lengths.prompt + group.lengths.answer / 2)
+    return max(1.0, min(RUNNING, engine.memory.cache / one))
 
 
 def answer_seconds(config: RunConfig, shape: ModelShape, group: Group, device: Device, running: float) -> float:
@@ -101,15 +103,16 @@ def answer_seconds(config: RunConfig, shape: ModelShape, group: Group, device: D
 
     A step makes a token for each: it reads all weights and the cache of the running sequences (bytes over bandwidth),
     or takes 2 N FLOP for each, whichever is longer, and its overhead. A prompt's pass takes 2 N FLOP per token that is
-    not shared with an answer before. Tensor parallel divides all three; what its messages take is not counted.
+    not shared with an answer before. Tensor parallel divides all three, the cache by no more than its heads; what its
+    messages take is not counted.
     """
     size, parts = bytes_per_number(config.model.dtype), config.cluster.generators.tensor_parallel
     prompt, answer, answers = group.lengths.prompt, group.lengths.answer, group.answers
     rate = ENGINE_SHARE * device.flops(config.model.dtype) * parts
-    read = shape.total * size + running * shape.kv_elements * size * (prompt + answer / 2)
+    read = shape.total * size / parts + running * sequence_bytes(config, shape, device, prompt + answer / 2)
     products = 2 * (shape.linear + shape.head) * running / rate
     overhead = STEP_S + running * (SEQUENCE_S if device.gpu else CPU_SEQUENCE_S)
-    step = max(read / (BANDWIDTH_SHARE * device.bandwidth * parts), products) + overhead
+    step = max(read / (BANDWIDTH_SHARE * device.bandwidth), products) + overhead
     block = BLOCK if device.gpu else CPU_BLOCK
     own = max(1, prompt - (prompt - 1) // block * block)
     prefill = (prompt + (answers - 1) * own) / answers

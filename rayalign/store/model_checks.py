@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayalign.errors import ModelError
-from rayalign.records import JsonObject
 from rayalign.store.model_files import INDEX, SINGLE, check_fetched, model_files, read_config, weight_files
 
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json")
@@ -81,7 +80,7 @@ def check_files(folder: Path, key: str, *, quantised: bool = False) -> dict[str,
             "save the tokenizer into it (tokenizer.save_pretrained)",
         )
     if not quantised:
-        _check_quantisation(config, folder, key)
+        check_quantisation(folder, key)
     tensors: dict[str, Stored] = {}
     for path in weight_files(folder, key):
         for name, tensor in _header(path, key).items():
@@ -97,7 +96,13 @@ def check_files(folder: Path, key: str, *, quantised: bool = False) -> dict[str,
     return tensors
 
 
-def _check_quantisation(config: JsonObject, folder: Path, key: str) -> None:
+def check_quantisation(folder: Path, key: str) -> None:
+    """Refuse a model whose config.json says that its weights are quantised.
+
+    Raises:
+        ModelError: they are.
+    """
+    config = read_config(folder, key)
     for section in (config, *(part for part in config.values() if isinstance(part, dict))):
         found = section.get("quantization_config") or section.get("compression_config")
         if found:

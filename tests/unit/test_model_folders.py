@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -537,6 +539,21 @@ def test_experts_get_no_adapter_and_attention_does(base: Path, make: Callable[[P
     for changes in ({"model": attention}, {"model": attention, "sync": sync}, {"model": {"full": True}}):
         error = refusal(base, **changes)
         assert "has experts (model.layers.0.mlp.experts." in error.found and "sync.mode: adapter" in error.remedy
+
+
+@pytest.mark.parametrize("cap", [30.0, None])
+def test_logits_that_are_capped_are_refused_before_an_actor_starts(base: Path, cap: float | None) -> None:
+    config = Gemma2Config(
+        **SHAPE, vocab_size=64, num_key_value_heads=2, head_dim=8, max_position_embeddings=512,
+        final_logit_softcapping=cap,
+    )  # fmt: skip
+    of_kind(base, Gemma2ForCausalLM(config))
+    if cap is None:
+        assert read(base).model == base
+        return
+    error = refusal(base)
+    assert error.found.startswith("model.base: Gemma2ForCausalLM (final_logit_softcapping 30.0) changes its logits")
+    assert error.exit_code == 2 and error.remedy == "use a model without logit soft-capping or scaling"
 
 
 def test_what_peft_adapts_is_what_the_check_says(base: Path) -> None:

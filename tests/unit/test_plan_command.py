@@ -23,7 +23,7 @@ def written(folder: Path, config: RunConfig) -> str:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A folder with a config.json and nothing else."""
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8}
     folder = tmp_path / "model"
     folder.mkdir()
     kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128}
