@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from rayalign.actors.devices import gpus_here
 from rayalign.config.run import RunConfig
-from rayalign.errors import ConfigError, ModelError
+from rayalign.errors import ConfigError, ModelError, RayalignError
 from rayalign.records import EngineMeasured, JsonObject, LearnerMeasured
 from rayalign.stopping import call
 
@@ -53,10 +54,10 @@ class Task:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse what random weights cannot stand for.
+    """Refuse what cannot be measured here, or not with random weights.
 
     Raises:
-        ConfigError: weights of another kind are needed.
+        ConfigError: weights of another kind are needed, or GPUs where there are none.
     """
     key = "model.full" if config.model.full else "model.quantization" if config.model.quantization != "none" else None
     if key is not None:
@@ -64,6 +65,12 @@ def check(config: RunConfig) -> None:
             f"--calibrate with {key}",
             "it measures with random weights, and these are made of the model's own",
             "plan without --calibrate, or measure the same model with a LoRA adapter on weights as they are",
+        )
+    if config.wanted_gpus() and not gpus_here():
+        raise ConfigError(
+            "--calibrate with a config that asks for GPUs",
+            "rates are measured on this machine, which has none that torch sees",
+            "plan without --calibrate, or call it on a machine with such a GPU",
         )
 
 
@@ -92,7 +99,10 @@ def _in_process(task: Task) -> dict[str, float]:
             said,
             "plan without --calibrate, or free memory and cores",
         )
-    return json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
+    if "error" in result:
+        raise ModelError(*result["error"])
+    return result
 
 
 def main() -> None:
@@ -100,8 +110,11 @@ def main() -> None:
     given = json.load(sys.stdin)
     task = Task(**{**given, "largest": tuple(given["largest"]), "flops": tuple(given["flops"])})
     config = RunConfig.model_validate(task.config)
-    result = _engine(task, config) if task.what == "engine" else _learner(task, config)
-    print(f"\n{json.dumps(dataclasses.asdict(result))}", flush=True)
+    try:
+        result = dataclasses.asdict(_engine(task, config) if task.what == "engine" else _learner(task, config))
+    except RayalignError as error:
+        result = {"error": [error.found, error.why, error.remedy]}
+    print(f"\n{json.dumps(result)}", flush=True)
     # Libraries that wait for their threads at the end have nothing left to do here.
     os._exit(0)
 

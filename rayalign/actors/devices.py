@@ -24,6 +24,8 @@ import json, torch
 gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
 print(json.dumps([torch.__version__, torch.version.cuda, [[gpu.name, gpu.total_memory] for gpu in gpus]]))
 """
+SHOWN = 16
+"""Of actors that have no GPU here."""
 ROUNDING = 1e-4
 """What Ray does not tell apart in parts of a GPU."""
 
@@ -180,6 +182,8 @@ def describe_devices(asked: Sequence[Wish]) -> Iterator[str]:
         yield "devices of this machine (which of several equal ones it is, Ray decides):"
         for number, (name, users) in enumerate(zip(here, layout.nodes[0], strict=True)):
             yield f"  GPU {number}  {name}: {', '.join(map(str, users)) or 'nobody'}"
-        yield from (f"  not here: {_gpus(wish.gpus)} for {wish}" for wish in layout.unplaced)
+        yield from (f"  not here: {_gpus(wish.gpus)} for {wish}" for wish in layout.unplaced[:SHOWN])
+        if (more := len(layout.unplaced) - SHOWN) > 0:
+            yield f"  not here: GPUs for {more} more"
     if on_cpu:
         yield f"  CPU    {on_cpu}"

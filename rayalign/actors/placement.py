@@ -98,15 +98,24 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
 
 
 def _check_gpus(config: RunConfig, cluster: Cluster) -> None:
-    pools, wanted = config.cluster, config.wanted_gpus(least=True)
+    wanted = config.wanted_gpus(least=True)
     if wanted > cluster.gpus and not cluster.grows:
-        both = pools.generators.gpus > 0 and pools.learner.gpus > 0 and not pools.shares_gpus
         raise PlacementError(
             f"the config asks for {wanted:g} GPUs and the cluster has {cluster.gpus:g}, and no autoscaler",
             "generators, scorers, judges and learner workers would wait for ever",
-            ("let generators and learner take turns on the same GPUs (cluster.placement: colocated), " if both else "")
-            + "lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
+            f"{_in_turns(config, cluster)}lower cluster.*.gpus (0 runs on CPU), or add GPU nodes",
         )
+
+
+def _in_turns(config: RunConfig, cluster: Cluster) -> str:
+    """How generators and learner would have GPUs enough together, in words; empty where they would not."""
+    pools, workers = config.cluster, config.training.workers
+    engines, odd = divmod(workers, pools.generators.tensor_parallel)
+    alone = pools.shares_gpus or not (pools.generators.gpus and pools.learner.gpus)
+    if alone or odd or workers * pools.learner.gpus > cluster.gpus:
+        return ""
+    number = "" if pools.generators.max == engines else f" with cluster.generators.min and max {engines}"
+    return f"let generators and learner take turns on the same GPUs (cluster.placement: colocated{number}), "
 
 
 def _apart(config: RunConfig, cluster: Cluster, nodes: int) -> bool:

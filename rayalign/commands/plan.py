@@ -9,7 +9,7 @@ from pathlib import Path
 from rayalign.config.file import load_config_of
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
-from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK
+from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PlacementError
 from rayalign.launch.base_checks import check_unread
 from rayalign.launch.models import MADE, find_base
 from rayalign.learning.folders import be_quiet, resolve_config
@@ -18,7 +18,7 @@ from rayalign.planning.cluster import Machines, machines_of, machines_with, this
 from rayalign.planning.devices import Device, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths, forward_flops, training_flops
 from rayalign.planning.memory import micro_batch_tokens
-from rayalign.planning.plan import Plan, make_plan
+from rayalign.planning.plan import Misfit, Plan, make_plan, with_values
 from rayalign.planning.text import describe
 from rayalign.planning.times import Measured
 
@@ -43,26 +43,74 @@ def plan(
         calibrate: measure rates on this machine, with random weights of the model's sizes.
 
     Raises:
-        ConfigError: the nodes file, the GPU's name, or GPUs that are asked for and not known.
+        ConfigError: the nodes file, the GPU's name, GPUs that are asked for and not known, or lengths beyond the
+            config's.
         ModelError: there is no config.json of such a model, or it tells that a run would refuse the model.
     """
-    machines = _machines(config, nodes, gpu)
+    machines, lengths = _machines(config, nodes, gpu), _lengths(config, tokens)
+    config, misplaced = _placed(config, machines, shared=nodes is not None)
     be_quiet()
     name = config.model.base
     folder = find_base(name) if name in MADE else resolve_config(name)
     check_unread(config, folder)
-    lengths = Lengths.longest(config) if tokens is None else Lengths(*tokens)
     made = make_plan(config, ModelShape.of(folder, config.model), machines, lengths)
     if calibrate:
         made = make_plan(config, made.shape, machines, lengths, _measured(made, folder))
+    made = replace(made, misfits=(*misplaced, *made.misfits))
     for line in describe(made, assumed_lengths=tokens is None):
         say(line)
     return EXIT_BAD_INPUT if made.misfits else EXIT_OK
 
 
+def _lengths(config: RunConfig, tokens: tuple[float, float] | None) -> Lengths:
+    """The means, which are no longer than the longest."""
+    longest = Lengths.longest(config)
+    if tokens is None:
+        return longest
+    prompt, answer = tokens
+    # Not a number is in no range.
+    if not (1 <= prompt <= longest.prompt and 1 <= answer <= longest.answer):
+        raise ConfigError(
+            f"--tokens {prompt:g} {answer:g}",
+            f"they are means, and the config allows prompts of 1 to {longest.prompt:g} tokens, and answers of 1 to "
+            f"{longest.answer:g}",
+            "give the means of your texts, or raise prompts.max_tokens and sampling.max_tokens",
+        )
+    return Lengths(prompt, answer)
+
+
+def _placed(config: RunConfig, machines: Machines, *, shared: bool) -> tuple[RunConfig, list[Misfit]]:
+    """(the config with its placement settled, why the actors have no places), as the run itself would find, here with
+    all replicas that may join."""
+    from rayalign.actors.cluster import Cluster, Node
+    from rayalign.actors.placement import place, settled
+
+    kinds = enumerate(machines.kinds)
+    nodes = [Node(f"{k}-{i}", "", kind.cpus, kind.gpus) for k, kind in kinds for i in range(kind.count)]
+    cluster = Cluster(tuple(nodes), shared, grows=machines.grows)
+    config = settled(config, cluster)
+    sizes = {name: getattr(config.cluster, name).max for name in ("generators", "scorers", "judges")}
+    whole = with_values(config, {f"cluster.{name}.min": size for name, size in sizes.items()})
+    assert whole is not None
+    try:
+        place(whole, cluster)
+    except PlacementError as error:
+        return config, [Misfit(error.found, (error.remedy,))]
+    return config, []
+
+
 def _machines(config: RunConfig, nodes: str | None, gpu: str | None) -> Machines:
+    if nodes is not None and gpu is not None:
+        raise ConfigError(f"--nodes {nodes} and --gpu {gpu}", "each says what there is", "leave one of them out")
     if nodes is not None:
-        return machines_of(load_config_of(NodesConfig, nodes, start=NODES_START))
+        machines = machines_of(load_config_of(NodesConfig, nodes, start=NODES_START))
+        if machines.gpu is None and config.wanted_gpus():
+            raise ConfigError(
+                f"the config asks for {config.wanted_gpus():g} GPUs, and no node of {nodes} has one",
+                "memory and time follow from what kind they are",
+                "add nodes with gpu and gpus to the file, or set cluster.*.gpus to 0",
+            )
+        return machines
     if gpu is not None:
         return machines_with(gpu_named(gpu, "--gpu"), config)
     return this_machine(config, _gpus_here())

@@ -11,6 +11,10 @@ from rayalign.records import JsonObject
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_ACTORS = 4096
+"""Of one kind; a larger number is a slip of the finger."""
+Actors = Annotated[int, Field(ge=1, le=MOST_ACTORS)]
+"""How many of a kind there are."""
 
 DatasetFormat = Literal[
     "auto",

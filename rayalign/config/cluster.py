@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from rayalign.config.base import NotNegative, Positive, Probability, Section
+from rayalign.config.base import Actors, NotNegative, Positive, Probability, Section
 
 
 def _used(gpus: float) -> float:
@@ -25,16 +25,27 @@ TURNS_SHARE = 0.85
 """The same of an engine that takes turns with a learner: the learner's process leaves its CUDA context there."""
 CPU_CACHE_GIB = 1
 """Of the key-value cache of one process on CPU where the config does not say."""
-OneGpu = Annotated[NotNegative, AfterValidator(_used)]
+SMALLEST_PART = 0.01
+"""Of a GPU; Ray counts in ten-thousandths."""
+
+
+def _counted(gpus: float) -> float:
+    if 0 < gpus < SMALLEST_PART:
+        raise ValueError(f"{gpus:g} of a GPU is too little to be counted: set it to {SMALLEST_PART} or more, or to 0")
+    return gpus
+
+
+Gpus = Annotated[NotNegative, AfterValidator(_counted)]
+OneGpu = Annotated[Gpus, AfterValidator(_used)]
 """One GPU, a part of one, or none."""
 
 
 class EngineSection(Section):
     """The devices of one vLLM engine."""
 
-    gpus: NotNegative = 0
+    gpus: Gpus = 0
     """GPUs of each engine: 0 is CPU, below 1 a part of one, else one for each process of `tensor_parallel`."""
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    tensor_parallel: Actors = 1
     """Processes, all on one node, that share out every weight matrix of an engine among them."""
     memory: Positive | None = None
     """Memory of each GPU that the engine takes, weights included: up to 1 a share, above that GiB. On CPU: the
@@ -92,8 +103,8 @@ class EngineSection(Section):
 class PoolSize(Section):
     """Replicas: all of `max` are asked for, and work begins with `min`."""
 
-    min: Annotated[int, Field(ge=1)] = 1
-    max: Annotated[int, Field(ge=1)] = 1
+    min: Actors = 1
+    max: Actors = 1
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

@@ -6,14 +6,14 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from rayalign.config.base import NotNegative, Positive, Section
+from rayalign.config.base import MOST_ACTORS, Actors, NotNegative, Positive, Section
 
 
 class NodeSection(Section):
-    count: Annotated[int, Field(ge=1)] = 1
+    count: Actors = 1
     gpu: str | None = None
     """The GPU's name, in the table or under `devices`."""
-    gpus: Annotated[int, Field(ge=0)] = 0
+    gpus: Annotated[int, Field(ge=0, le=MOST_ACTORS)] = 0
     """Of one node."""
     cpus: Annotated[int, Field(ge=1)]
     memory_gib: Positive

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from rayalign.config.base import Positive, Scheduled, Section, value_at
+from rayalign.config.base import Actors, Positive, Scheduled, Section, value_at
 
 
 def _all_or_some(value: object, check: ValidatorFunctionWrapHandler) -> bool | int:
@@ -49,7 +49,7 @@ class TrainingSection(Section):
     about a third more work."""
     optimizer: Literal["adamw", "paged_adamw"] = "adamw"
     """`paged_adamw` is bitsandbytes' 32-bit AdamW, whose state may leave the GPU."""
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Actors = 1
     keep_optimizer: Literal[False] = False
 
     def most_steps(self, groups: int) -> int:

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from rayalign.config.nodes import NodesConfig
+from rayalign.config.nodes import NodesConfig, NodeSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
 from rayalign.planning.devices import GIB, GPUS, Device, cpu_core, gpu_named
+
+
+class Nodes(NamedTuple):
+    """Equal nodes."""
+
+    count: int
+    gpus: int
+    cpus: float
+    """Each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +29,25 @@ class Machines:
     name: str
     gpu: Device | None
     """Of several kinds the one with the least memory: an actor may land on it."""
-    gpus: float
-    cpus: float
+    kinds: tuple[Nodes, ...]
     memory: float
     """Main memory of the smallest node, bytes."""
-    nodes: int = 1
     usd_per_hour: float | None = None
     """Of all nodes; None where a price is not known."""
+    price_source: str = ""
+    grows: bool = False
+    """There are as many as a config asks for."""
+
+    @property
+    def nodes(self) -> int:
+        return sum(kind.count for kind in self.kinds)
+
+    def have(self, config: RunConfig) -> bool:
+        """Whether there are so many GPUs, and on one node so many as an engine has."""
+        engine = config.cluster.generators
+        most = max(kind.gpus for kind in self.kinds)
+        all_of_them = sum(kind.count * kind.gpus for kind in self.kinds)
+        return self.grows or (config.wanted_gpus() <= all_of_them and engine.gpus <= most)
 
     def device(self, gpus: float) -> Device:
         """What an actor with so many GPUs computes on."""
@@ -43,22 +65,24 @@ def machines_of(file: NodesConfig) -> Machines:
                      d.bandwidth_gbs * 1e9, d.usd_per_hour, "the nodes file", "the nodes file")
         for name, d in file.devices.items()
     }  # fmt: skip
-    kinds = [(node, gpu_named(node.gpu, "nodes.gpu", GPUS | own) if node.gpu else None) for node in file.nodes]
-    prices = []
-    for node, gpu in kinds:
-        listed = gpu.usd_per_hour * node.gpus if gpu and gpu.usd_per_hour is not None else None
-        each = node.usd_per_hour if node.usd_per_hour is not None else listed
-        prices.append(None if each is None else each * node.count)
-    known = [price for price in prices if price is not None]
+    known = [(node, gpu_named(node.gpu, "nodes.gpu", GPUS | own) if node.gpu else None) for node in file.nodes]
+    prices = [_price(node, gpu) for node, gpu in known]
+    listed = {gpu.price_source for node, gpu in known if gpu and node.usd_per_hour is None}
     return Machines(
-        name=", ".join(f"{n.count} x ({n.gpus} {g.name if g else 'GPUs'}, {n.cpus} CPUs)" for n, g in kinds),
-        gpu=min((g for _, g in kinds if g), key=lambda gpu: gpu.memory, default=None),
-        gpus=sum(node.count * node.gpus for node in file.nodes),
-        cpus=sum(node.count * node.cpus for node in file.nodes),
+        name=", ".join(f"{n.count} x ({n.gpus} {g.name if g else 'GPUs'}, {n.cpus} CPUs)" for n, g in known),
+        gpu=min((g for _, g in known if g), key=lambda gpu: gpu.memory, default=None),
+        kinds=tuple(Nodes(node.count, node.gpus, node.cpus) for node in file.nodes),
         memory=min(node.memory_gib for node in file.nodes) * GIB,
-        nodes=sum(node.count for node in file.nodes),
-        usd_per_hour=sum(known) if len(known) == len(prices) else None,
+        usd_per_hour=None if None in prices else sum(price or 0 for price in prices),
+        price_source="; ".join(sorted(listed)) or "the nodes file",
     )
+
+
+def _price(node: NodeSection, gpu: Device | None) -> float | None:
+    """Of all nodes of a kind, per hour: as the file says, else the table's price of their GPUs."""
+    listed = gpu.usd_per_hour * node.gpus if gpu and gpu.usd_per_hour is not None else None
+    each = listed if node.usd_per_hour is None else node.usd_per_hour
+    return None if each is None else each * node.count
 
 
 def machines_with(gpu: Device, config: RunConfig) -> Machines:
@@ -75,7 +99,8 @@ def machines_with(gpu: Device, config: RunConfig) -> Machines:
             "add --set cluster.generators.gpus=1 --set cluster.learner.gpus=1, or leave out --gpu",
         )
     price = None if gpu.usd_per_hour is None else gpu.usd_per_hour * gpus
-    return Machines(f"{gpus} x {gpu.name}", gpu, gpus, math.inf, math.inf, usd_per_hour=price)
+    there = (Nodes(1, gpus, math.inf),)
+    return Machines(f"{gpus} x {gpu.name}", gpu, there, math.inf, price, gpu.price_source, grows=True)
 
 
 def this_machine(config: RunConfig, here: tuple[Device, int] | None) -> Machines:
@@ -96,4 +121,4 @@ def this_machine(config: RunConfig, here: tuple[Device, int] | None) -> Machines
     cores = os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpu, count = here or (None, 0)
-    return Machines(f"this machine, {cores} cores, {memory / GIB:.0f} GiB", gpu, count, cores, memory)
+    return Machines(f"this machine, {cores} cores, {memory / GIB:.0f} GiB", gpu, (Nodes(1, count, cores),), memory)

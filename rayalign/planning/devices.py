@@ -75,8 +75,9 @@ def gpu_named(name: str, key: str, known: dict[str, Device] = GPUS) -> Device:
     """
     found = {_plain(one): device for one, device in known.items()}.get(_plain(name))
     if found is None:
+        meant = [one for one in known if _plain(one).startswith(_plain(name))]
         raise ConfigError(
-            f"{key}: {name}",
+            f"{key}: {name}" + (f" (did you mean {' or '.join(meant)}?)" if meant else ""),
             "there are no figures of such a GPU",
             f"use one of {', '.join(known)}, or give its figures under `devices` in a nodes file (docs/plan.md)",
         )

@@ -82,9 +82,6 @@ def make_plan(
 def _misfits(
     config: RunConfig, shape: ModelShape, machines: Machines, engine: EngineMemory, learner: Memory
 ) -> Iterator[Misfit]:
-    if (wanted := config.wanted_gpus()) > machines.gpus:
-        keys = "cluster.generators.max, training.workers or cluster.*.gpus"
-        yield Misfit(f"{wanted:g} GPUs are asked for and there are {machines.gpus:g}", (f"lower {keys}",))
     if (found := reserved_misfit(config, machines)) is not None:
         yield Misfit(found, ("lower cluster.generators.memory, or raise cluster.generators.gpus",))
     if (found := engine_misfit(config, engine)) is not None:
@@ -146,8 +143,10 @@ def host_misfit(
     return f"the processes need {needed}, and there are {gib(machines.memory)}"
 
 
+SHARED_OUT: dict[str, object] = {"training.zero_stage": 3, "model.dtype": "bfloat16"}
 CHANGES: dict[str, tuple[dict[str, object], ...]] = {
     "generator": (
+        {"cluster.generators.memory": None},
         {"model.dtype": "bfloat16"},
         *({"cluster.generators.tensor_parallel": n, "cluster.generators.gpus": n} for n in (2, 4, 8)),
         {"model.dtype": "bfloat16", "cluster.generators.tensor_parallel": 2, "cluster.generators.gpus": 2},
@@ -162,16 +161,9 @@ CHANGES: dict[str, tuple[dict[str, object], ...]] = {
         {"model.dtype": "bfloat16", "training.gradient_checkpointing": True},
         {"model.quantization": "nf4", "model.dtype": "bfloat16"},
         {"model.quantization": "nf4", "model.dtype": "bfloat16", "training.gradient_checkpointing": True},
-        *({"training.zero_stage": 3, "training.workers": n, "model.dtype": "bfloat16"} for n in (2, 4, 8)),
-        *(
-            {
-                "training.zero_stage": 3,
-                "training.workers": n,
-                "model.dtype": "bfloat16",
-                "training.offload": ["parameters"],
-            }
-            for n in (1, 2, 4, 8)
-        ),
+        *({**SHARED_OUT, "training.workers": n} for n in (2, 4, 8)),
+        *({**SHARED_OUT, "training.workers": n, "training.gradient_checkpointing": True} for n in (2, 4, 8)),
+        *({**SHARED_OUT, "training.workers": n, "training.offload": ["parameters"]} for n in (1, 2, 4, 8)),
     ),
     "host": (
         {"training.tokens_per_micro_batch": 1},
@@ -194,7 +186,7 @@ def _remedies(config: RunConfig, shape: ModelShape, machines: Machines, part: st
         change = {key: value for key, value in listed.items() if repr(value_of(config, key)) != repr(value)}
         known = any(one.items() <= change.items() for one in found)
         changed = None if known or not change else with_values(config, change)
-        if changed is None or len(found) == SHOWN:
+        if changed is None or len(found) == SHOWN or not machines.have(changed):
             continue
         after, memory = _after(changed, shape, machines, part)
         if after is None:
@@ -258,6 +250,8 @@ def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | Non
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "null"
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)

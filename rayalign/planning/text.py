@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from rayalign.config.scoring import judges_of
 from rayalign.planning.devices import Device
 from rayalign.planning.memory import Memory
 from rayalign.planning.plan import Plan
@@ -30,7 +31,8 @@ def describe(plan: Plan, *, assumed_lengths: bool) -> Iterator[str]:
     yield from _times(plan)
     yield ""
     if not plan.misfits:
-        yield "all of it fits"
+        judges = len(judges_of(plan.config.scoring))
+        yield "all of it fits" + (f"; judges were not counted: {judges} with a model of its own" if judges else "")
     for misfit in plan.misfits:
         yield f"does not fit: {misfit.found}"
         yield from (f"    remedy: {remedy}" for remedy in misfit.remedies)
@@ -109,8 +111,8 @@ def _usd(plan: Plan, seconds: float) -> str:
     usd = plan.usd(seconds)
     if usd is None:
         return ""
-    gpu = plan.machines.gpu
-    source = f" ({gpu.price_source})" if gpu and gpu.price_source and seconds == plan.run_seconds else ""
+    told = plan.machines.price_source
+    source = f" ({told})" if told and seconds == plan.run_seconds else ""
     return f", {usd:.2f} US dollars{source}"
 
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from rayalign import cli
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
 from rayalign.learning.shape import ModelShape
-from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine
+from rayalign.planning.cluster import Machines, Nodes, machines_of, machines_with, this_machine
 from rayalign.planning.devices import GIB, GPUS, cpu_core, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths
 from rayalign.planning.memory import generator_memory, learner_memory, learner_weights
 from rayalign.planning.plan import CHANGES, Plan, make_plan, with_values
 from rayalign.planning.text import describe, duration, number
 from rayalign.records import EngineMeasured, LearnerMeasured
+from tests.unit.planned import config_with
 
 LLAMA_8B = ModelShape(
     "LlamaForCausalLM", total=8_030_261_248, linear=6_979_321_856, quantised=6_979_321_856, head=525_336_576,
@@ -30,23 +28,6 @@ LLAMA_8B = ModelShape(
     head_dim=128, feed_forward=14_336, gated=True, vocabulary=128_256, window=None,
 )  # fmt: skip
 LENGTHS = Lengths(200, 300)
-
-
-def config_with(**changes: Any) -> RunConfig:
-    """`changes`: section__key=value."""
-    data: dict[str, Any] = {
-        "model": {"base": "x", "dtype": "bfloat16"},
-        "prompts": {"source": "demo"},
-        "sampling": {"max_tokens": 512},
-        "scoring": [{"type": "rule", "function": "demo"}],
-        "objective": {"type": "nca"},
-        "training": {"gradient_checkpointing": True},
-        "cluster": {"generators": {"gpus": 1}, "learner": {"gpus": 1}},
-    }
-    for key, value in changes.items():
-        section, _, name = key.partition("__")
-        data.setdefault(section, {})[name] = value
-    return RunConfig.model_validate(data)
 
 
 def plan_on(gpu: str, config: RunConfig, **changes: Any) -> Plan:
@@ -101,7 +82,7 @@ def test_every_remedy_mends_what_it_is_given_for(gpu: str, changes: dict[str, An
         values = yaml.safe_load("{" + remedy.removeprefix("set ").partition(" (")[0].replace("=", ": ") + "}")
         changed = with_values(config, values)
         assert changed is not None
-        after = make_plan(changed, LLAMA_8B, dataclasses.replace(plan.machines, gpus=100), LENGTHS)
+        after = make_plan(changed, LLAMA_8B, plan.machines, LENGTHS)
         assert not any(part in m.found for m in after.misfits), remedy
 
 
@@ -109,12 +90,31 @@ def test_sequences_that_are_too_long_for_the_cache_may_be_shorter() -> None:
     """On CPU the cache is 1 GiB: 4,096 tokens of this model in float32 (256 KiB each)."""
     on_cpu = config_with(model__dtype="float32", prompts__max_tokens=8000, sampling__max_tokens=500,
                          cluster__generators={"gpus": 0}, cluster__learner={"gpus": 0})  # fmt: skip
-    machines = Machines("a server", None, 0, 64, 2048 * GIB)
+    machines = Machines("a server", None, (Nodes(1, 0, 64),), 2048 * GIB)
     (misfit,) = make_plan(on_cpu, LLAMA_8B, machines, LENGTHS).misfits
     assert misfit.remedies[0] == "lower prompts.max_tokens and sampling.max_tokens to 4095 together"
     shorter = with_values(on_cpu, {"prompts.max_tokens": 3595})
     assert shorter is not None
     assert make_plan(shorter, LLAMA_8B, machines, LENGTHS).misfits == ()
+
+
+def test_remedies_are_those_of_the_machines_that_are_there() -> None:
+    """Two GPUs of 40 GiB: ZeRO-3 over them is one, over eight is none; where GPUs are as many as wanted, it is."""
+    large = dataclasses.replace(LLAMA_8B, total=70 * 10**9, linear=68 * 10**9, quantised=68 * 10**9, layers=80)
+    config = config_with(training__tokens_per_micro_batch=1)
+    said = {}
+    for grows in (False, True):
+        machines = dataclasses.replace(machines_with(GPUS["A100-40GB"], config), grows=grows, memory=2048 * GIB)
+        plan = make_plan(config, large, machines, LENGTHS)
+        said[grows] = " ".join(remedy for misfit in plan.misfits for remedy in misfit.remedies)
+    assert "workers=8" in said[True] and "training.zero_stage=3" in said[True]
+    assert "workers=8" not in said[False] and "tensor_parallel" not in said[False]
+
+
+def test_memory_that_a_config_holds_back_is_given_back() -> None:
+    plan = plan_on("H100-80GB", config_with(cluster__generators={"gpus": 1, "memory": 0.01}))
+    (misfit,) = plan.misfits
+    assert any(remedy.startswith("set cluster.generators.memory=null") for remedy in misfit.remedies)
 
 
 def test_where_nothing_helps_it_is_said() -> None:
@@ -126,16 +126,12 @@ def test_where_nothing_helps_it_is_said() -> None:
     assert len(plan.misfits) == 2
 
 
-def test_too_few_gpus_and_too_little_main_memory() -> None:
-    config = config_with(cluster__generators={"gpus": 1, "min": 3, "max": 3}, training__workers=2)
-    assert config.wanted_gpus() == 5
-    few = plan_on("H100-80GB", config, gpus=4)
-    assert [m.found for m in few.misfits] == ["5 GPUs are asked for and there are 4"]
+def test_too_little_main_memory() -> None:
     on_cpu = config_with(cluster__generators={"gpus": 0}, cluster__learner={"gpus": 0})
-    tight = make_plan(on_cpu, LLAMA_8B, Machines("a laptop", None, 0, 8, 16 * GIB), LENGTHS)
+    tight = make_plan(on_cpu, LLAMA_8B, Machines("a laptop", None, (Nodes(1, 0, 8),), 16 * GIB), LENGTHS)
     (misfit,) = tight.misfits
     assert "main memory" in misfit.found and misfit.remedies
-    assert make_plan(on_cpu, LLAMA_8B, Machines("a server", None, 0, 8, 512 * GIB), LENGTHS).misfits == ()
+    assert make_plan(on_cpu, LLAMA_8B, Machines("a server", None, (Nodes(1, 0, 8),), 512 * GIB), LENGTHS).misfits == ()
 
 
 def test_zero_3_takes_its_part_and_what_is_whole_while_it_is_used() -> None:
@@ -234,10 +230,10 @@ def test_a_nodes_file_is_a_cluster() -> None:
         }
     )  # fmt: skip
     machines = machines_of(file)
-    assert (machines.gpus, machines.cpus, machines.nodes, machines.memory) == (19, 216, 5, 64 * GIB)
+    assert (machines.kinds, machines.nodes, machines.memory) == ((Nodes(2, 8, 96), Nodes(3, 1, 8)), 5, 64 * GIB)
     # An actor may land on either kind: the smaller one must do.
     assert machines.gpu is not None and (machines.gpu.name, machines.gpu.memory) == ("mine", 32 * GIB)
-    assert machines.usd_per_hour == 2 * 40 + 3 * 1.5
+    assert (machines.usd_per_hour, machines.price_source) == (2 * 40 + 3 * 1.5, "the nodes file")
 
 
 def test_a_price_that_is_not_known_makes_the_whole_unknown() -> None:
@@ -282,63 +278,7 @@ def test_gpus_that_are_not_here_are_asked_about() -> None:
         this_machine(config_with(), None)
     assert "--gpu NAME" in caught.value.remedy
     here = this_machine(config_with(), (GPUS["L4"], 2))
-    assert (here.gpus, here.device(1), here.device(0).gpu) == (2, GPUS["L4"], False)
-
-
-def written(folder: Path, config: RunConfig) -> str:
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config.to_dict()))
-    return str(path)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A folder with a config.json and nothing else."""
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    folder = tmp_path / "model"
-    folder.mkdir()
-    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128}
-    (folder / "config.json").write_text(json.dumps(kind | sizes))
-    return folder
-
-
-def test_the_command_reads_config_json_alone(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = written(tmp_path, config_with(model__base=str(model)))
-    assert cli.exit_code(["plan", path, "--gpu", "L4", "--tokens", "20", "10"]) == 0
-    said = capsys.readouterr().out
-    assert "all of it fits" in said and "prompts of 20 and answers of 10 tokens" in said and "US dollars" in said
-    assert cli.exit_code(["plan", path, "--gpu", "L4", "--set", "cluster.generators.gpus=0"]) == 0
-    assert "at most, with all as long as the config allows" in capsys.readouterr().out
-    nodes = tmp_path / "nodes.yaml"
-    nodes.write_text("nodes: [{gpu: L4, gpus: 1, cpus: 8, memory_gib: 32}]")
-    assert cli.exit_code(["plan", path, "--nodes", str(nodes)]) == 2
-    assert "does not fit: 2 GPUs are asked for and there are 1" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--gpu", "T4"], "--gpu: T4"),
-        ([], "asks for 2 GPUs"),
-        (["--gpu", "L4", "--set", "cluster.generators.gpus=0", "--set", "cluster.learner.gpus=0"], "asks for no GPUs"),
-        (["--nodes", "missing.yaml"], "missing.yaml"),
-        (["--nodes", "NODES"], "gpu (its name) and gpus (how many) go together"),
-        (["--gpu", "L4", "--set", "model.base=no/such-model"], "no/such-model"),
-        (["--gpu", "L4", "--calibrate", "--set", "model.quantization=nf4"], "--calibrate with model.quantization"),
-    ],
-)
-def test_bad_input_ends_with_2_and_says_what_to_do(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    arguments: list[str], told: str,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    nodes = tmp_path / "nodes.yaml"
-    nodes.write_text("nodes: [{gpus: 1, cpus: 8, memory_gib: 32}]")
-    path = written(tmp_path, config_with(model__base=str(model)))
-    given = [str(nodes) if argument == "NODES" else argument for argument in arguments]
-    assert cli.exit_code(["plan", path, *given]) == 2
-    said = capsys.readouterr().err
-    assert told in said and ("remedy:" in said or "mistake" in said)
+    assert (here.kinds[0].gpus, here.device(1), here.device(0).gpu) == (2, GPUS["L4"], False)
 
 
 def test_published_figures_stay_within_reach() -> None:
