@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rayalign.config.run import RunConfig
 from rayalign.launch.models import read_scorers
 from rayalign.records import SampledShard, ScoredSample, Shard
 from rayalign.rendering.template import UNDATED
@@ -34,14 +35,17 @@ CONFIG = small_config(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def started(config: RunConfig, logs: Path) -> Any:
     from rayalign.actors.cluster import Cluster
     from rayalign.actors.scorer import RayScorer
 
-    sources = read_scorers(CONFIG.scoring, CONFIG, Path(), UNDATED)
-    cluster = Cluster(nodes=(), shared=False)
-    scorer = RayScorer(CONFIG, sources, str(tmp_path_factory.mktemp("logs")), cluster, None, cpus=0.3, say=print)
+    sources = read_scorers(config.scoring, config, Path(), UNDATED)
+    return RayScorer(config, sources, str(logs), Cluster(nodes=(), shared=False), None, cpus=0.3, say=print)
+
+
+@pytest.fixture(scope="module")
+def scorer(local_ray: None, demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    scorer = started(CONFIG, tmp_path_factory.mktemp("logs"))
     judge, own = scorer.ready()
     assert judge["name"] in ("judge-0-0", "judge-0-1") and own["name"] == "scorer-0"
     yield scorer
@@ -114,3 +118,17 @@ def test_a_judge_that_dies_is_started_again_and_no_answer_is_lost(scorer: Any) -
     # For good: the other one answers all.
     ray.kill(actors[0])
     assert [row.reward for row in scored(scorer, 48)] == expected
+
+
+def test_a_judge_in_two_processes_replies_as_one_in_one(scorer: Any, tmp_path: Path) -> None:
+    expected = [row.reward for row in scored(scorer, 24)]
+    scorer.close()
+    two = started(
+        RunConfig.model_validate({**CONFIG.to_dict(), "cluster": {"judges": {"tensor_parallel": 2}}}), tmp_path
+    )
+    try:
+        judge, _ = two.ready()
+        assert judge["name"] == "judge-0"
+        assert [row.reward for row in scored(two, 24)] == expected
+    finally:
+        two.close()
