@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-
 LOOKS = 20
 LOOK_S = 0.002
 """A communication's thread lets go of a tensor only when it gets Python's lock, which is free meanwhile."""
