@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from rayalign.errors import DataError
-from rayalign.records import SHARD_PROMPTS, JsonObject, Metric, ScoredSample
+from rayalign.records import SHARD_PROMPTS, JsonObject, Metric, ScoredPurpose, ScoredSample
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-Purpose = Literal["train", "evaluation", "greedy"]
 Rounds = int | Iterable[int] | None
 
 
@@ -53,7 +52,7 @@ def load_samples(
     run: str | os.PathLike[str],
     *,
     rounds: Rounds = None,
-    purposes: Purpose | Iterable[Purpose] = ("train", "evaluation"),
+    purposes: ScoredPurpose | Iterable[ScoredPurpose] = ("train", "evaluation"),
 ) -> pd.DataFrame:
     """The answers of finished rounds, one row each, with their scores.
 
@@ -73,8 +72,10 @@ def load_samples(
     import pyarrow as pa
 
     wanted = [purposes] if isinstance(purposes, str) else list(purposes)
-    if unknown := [one for one in wanted if one not in get_args(Purpose)]:
-        raise DataError(f"purposes: {unknown[0]!r}", "a run has no such answers", f"use {', '.join(get_args(Purpose))}")
+    if unknown := [one for one in wanted if one not in get_args(ScoredPurpose)]:
+        raise DataError(
+            f"purposes: {unknown[0]!r}", "a run has no such answers", f"use {', '.join(get_args(ScoredPurpose))}"
+        )
     opened = SavedRun.at(os.fspath(run))
     parts = [_sample_schema(()).empty_table()]
     for round_dir in _chosen(opened, rounds):

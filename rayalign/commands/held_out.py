@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 from pydantic import ValidationError
 
 from rayalign.config.run import RunConfig
 from rayalign.errors import DataError, RayalignError, RunFolderError
 from rayalign.launch.inputs import prompt_rows
-from rayalign.records import Prompt
+from rayalign.records import Prompt, ScoredPurpose
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 
-Purpose = Literal["train", "evaluation", "greedy"]
 """What answers of a round were sampled for."""
 
 
@@ -67,7 +66,7 @@ def known(saved: SavedRun, wanted: Collection[str]) -> dict[str, Prompt]:
     return found
 
 
-def nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> RunFolderError:
+def nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: ScoredPurpose) -> RunFolderError:
     """Why a round has no answers of this purpose."""
     rounds = run_dir.root / "rounds"
     if (number := round_dir.root.name) not in rounds.names():
@@ -75,7 +74,7 @@ def nothing_there(run_dir: RunDir, round_dir: RoundDir, purpose: Purpose) -> Run
         return RunFolderError(
             f"{run_dir.root} has no round {int(number)}", f"its rounds: {there}", "set --round to one"
         )
-    others = [other for other in ("train", "evaluation", "greedy") if round_dir.shards(other)]
+    others = [other for other in get_args(ScoredPurpose) if round_dir.shards(other)]
     remedy = f"add --samples {others[0]}" if others else "let the run go on until a shard is committed"
     return RunFolderError(
         f"round {int(number)} of {run_dir.root} has no {purpose} samples",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rayalign.commands.held_out import Purpose, config_of, held_out, nothing_there
+from rayalign.commands.held_out import config_of, held_out, nothing_there
 from rayalign.commands.score_table import agreement_rows, scorer_rows, show_scores
 from rayalign.config.file import redact
 from rayalign.config.rewards import ModelScoring, SimilarityScoring
@@ -26,7 +26,7 @@ from rayalign.evaluation.alarms import alarms
 from rayalign.evaluation.counts import ScoreCounter
 from rayalign.launch.models import read_scorers
 from rayalign.loop.guards import ScoreErrorGuard
-from rayalign.records import SCHEMA_VERSION, Prompt, ScoredSample
+from rayalign.records import SCHEMA_VERSION, Prompt, ScoredPurpose, ScoredSample
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.service_scorers import check_services
 from rayalign.scoring.sources import ScorerSource
@@ -63,7 +63,7 @@ def rescore(
     *,
     folder: Path,
     console: Console,
-    purpose: Purpose = "train",
+    purpose: ScoredPurpose = "train",
     name: str = "scorer",
 ) -> Folder:
     """Score all committed answers of a round, write the scores, and print how they agree with the stored ones.
@@ -116,7 +116,7 @@ def _alarms(rows: Sequence[ScoredSample], scorers: ScorerFile, seed: int) -> lis
     return alarms({"scorers": counter.facts(seed=seed)}, penalties)
 
 
-def _target(run_dir: RunDir, name: str, round_index: int, purpose: Purpose) -> Folder:
+def _target(run_dir: RunDir, name: str, round_index: int, purpose: ScoredPurpose) -> Folder:
     """The folder of the round's scores, which may be written to."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"--name {name!r}", "it names a folder", "use letters, digits, '.', '_' and '-' in --name")
@@ -139,7 +139,7 @@ def _sees_gpu() -> bool:
 
 
 def _answers(
-    run_dir: RunDir, round_dir: RoundDir, purpose: Purpose, read: Callable[[], Iterable[Prompt]], source: str
+    run_dir: RunDir, round_dir: RoundDir, purpose: ScoredPurpose, read: Callable[[], Iterable[Prompt]], source: str
 ) -> Answers:
     """A round's stored answers.
 

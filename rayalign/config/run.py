@@ -14,6 +14,7 @@ from rayalign.config.base import Section
 from rayalign.config.checks import CHECKS
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
+from rayalign.config.evaluation import EvaluationSection
 from rayalign.config.model import LoraSection as LoraSection, ModelSection
 from rayalign.config.objective import (
     TEMPLATE_TOKENS,
@@ -33,22 +34,6 @@ class RunSection(Section):
     dir: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     rounds: Annotated[int, Field(ge=1, le=9999)] = 5
-
-
-class EvaluationSection(Section):
-    every: Annotated[int, Field(ge=1)] = 1
-    baselines: list[Literal["round_0", "previous", "target"]] = Field(default=["round_0", "previous"])
-    responses: Annotated[int, Field(ge=1)] = 4
-    """Answers per held-out prompt."""
-    greedy: bool = False
-    """Also answer each held-out prompt once at temperature 0: `pass_rate/greedy`."""
-    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
-    canaries: Annotated[int, Field(ge=0)] = 8
-    """Held-out prompts to which every scorer also gets answers that deserve nothing; 0 is none."""
-    anchors: Annotated[int, Field(ge=0)] = 8
-    """Held-out prompts of which two answers of round 0 are scored again in every evaluation; 0 is none."""
-    gold: str | None = None
-    """Name of the scorer that says what is true; null: the demo world's rule where it is there, else none."""
 
 
 class TrackingSection(Section):

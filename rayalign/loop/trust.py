@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import get_args
 
 from rayalign.config.run import RunConfig
 from rayalign.display import Told
@@ -24,12 +25,12 @@ from rayalign.evaluation.gap import proxy_gap
 from rayalign.loop.anchors import Anchors
 from rayalign.loop.sampling import read_rows, score_shards
 from rayalign.parts import Reporter, Scorer
-from rayalign.records import JsonObject, Prompt, ScoredSample
+from rayalign.records import JsonObject, Prompt, ScoredPurpose, ScoredSample
 from rayalign.stopping import check
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
-PURPOSES = ("train", "evaluation", "greedy")
+PURPOSES = get_args(ScoredPurpose)
 """Stages whose answers are scored."""
 COMPARED_SHARDS = 64
 """Training shards whose answers are compared, evenly from all: a round may have more answers than memory holds, and

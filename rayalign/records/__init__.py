@@ -56,6 +56,7 @@ from rayalign.records.shards import (
     Purpose as Purpose,
     SampledShard as SampledShard,
     SamplingPlan as SamplingPlan,
+    ScoredPurpose as ScoredPurpose,
     ScoredShard as ScoredShard,
     Shard as Shard,
     Shards as Shards,

@@ -10,6 +10,8 @@ from rayalign.records.rows import Prompt, Sample, ScoredSample
 
 SHARD_PROMPTS = 32
 Purpose = Literal["train", "revision", "evaluation", "greedy", "target"]
+ScoredPurpose = Literal["train", "evaluation", "greedy"]
+"""What of a round is kept with scores."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 FLOORS = (
     ("cli", "__init__", "__main__"),
+    ("cli_view", "cli_results"),
     ("commands",),
     ("launch",),
     ("loop", "actors", "demo", "planning"),
@@ -42,7 +43,7 @@ LIBRARIES = {
 """Room, package or file -> the heavy libraries that it may import; what is not named here imports none."""
 IN_FUNCTIONS = {"evaluation": PACKAGES, "commands": {"torch"}}
 """The same, for imports inside functions."""
-LIGHT = ("cli", "__init__")
+LIGHT = ("cli", "cli_view", "cli_results", "__init__")
 """Their imports from above the foundation stand in functions, so that `--help` and `import rayalign` are quick."""
 
 
@@ -100,7 +101,7 @@ def _wrong_way(target: str, room: str, one: Import) -> str | None:
     if theirs >= mine:
         return f"imports rayalign.{target}"
     late = one.in_function or one.for_types
-    if room in LIGHT and not late and target not in ("errors", "records", "parts", "display", "stopping"):
+    if room in LIGHT and not late and target not in (*LIGHT, "errors", "records", "parts", "display", "stopping"):
         return f"imports rayalign.{target} outside a function"
     return None
 

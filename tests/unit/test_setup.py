@@ -64,7 +64,7 @@ def make_environment(root: Path, *, profile: str | None, stamp: bool) -> None:
 def test_the_gpu_profile_installs_its_lock_and_no_wheel_of_pips_folders(project: Path) -> None:
     done, calls = set_up(project, "gpu")
     assert done.returncode == 0, done.stderr
-    assert "282 packages" in done.stdout and "CUDA build" in done.stdout
+    assert "328 packages" in done.stdout and "CUDA build" in done.stdout
     (install,) = [line for line in calls.splitlines() if line.startswith("uv ")]
     assert "-r requirements/gpu.lock" in install and "[UV_FIND_LINKS=]" in install
     assert "torch==" not in calls and "+cpu" not in calls

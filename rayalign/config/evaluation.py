@@ -1,0 +1,25 @@
+"""The section `evaluation`: how a round is measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rayalign.config.base import Section
+
+
+class EvaluationSection(Section):
+    every: Annotated[int, Field(ge=1)] = 1
+    baselines: list[Literal["round_0", "previous", "target"]] = Field(default=["round_0", "previous"])
+    responses: Annotated[int, Field(ge=1)] = 4
+    """Answers per held-out prompt."""
+    greedy: bool = False
+    """Also answer each held-out prompt once at temperature 0: `pass_rate/greedy`."""
+    temperature: Annotated[float, Field(gt=0, le=10)] = 1.0
+    canaries: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts to which every scorer also gets answers that deserve nothing; 0 is none."""
+    anchors: Annotated[int, Field(ge=0)] = 8
+    """Held-out prompts of which two answers of round 0 are scored again in every evaluation; 0 is none."""
+    gold: str | None = None
+    """Name of the scorer that says what is true; null: the demo world's rule where it is there, else none."""
