@@ -6,11 +6,10 @@ import json
 from typing import TypedDict
 
 from rayalign.commands.answer_text import answer_lines, answer_row, mean_reward, prompt_lines, prompt_row, title
-from rayalign.commands.held_out import Purpose
 from rayalign.commands.show_held_out import compare_rounds, show_held_out
 from rayalign.display import format_value
 from rayalign.errors import ConfigError
-from rayalign.records import Prompt
+from rayalign.records import Prompt, ScoredPurpose
 from rayalign.store.files import json_value
 from rayalign.store.round_answers import RoundAnswers, find_id, read_round
 from rayalign.store.saved_run import SavedRun
@@ -27,7 +26,7 @@ def show(
     limit: int | None,
     *,
     as_json: bool,
-    samples: Purpose | None = None,
+    samples: ScoredPurpose | None = None,
     compare: int | None = None,
 ) -> str:
     """What the command prints.

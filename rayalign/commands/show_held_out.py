@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from rayalign.commands.answer_text import answer_lines, answer_row, mean_reward, prompt_lines, prompt_row, title
-from rayalign.commands.held_out import Purpose, known, nothing_there
+from rayalign.commands.held_out import known, nothing_there
 from rayalign.display import format_value
-from rayalign.records import JsonObject, Prompt, ScoredSample
+from rayalign.records import JsonObject, Prompt, ScoredPurpose, ScoredSample
 from rayalign.store.round_answers import find_id
 from rayalign.store.saved_run import SavedRun
 
@@ -18,7 +18,7 @@ Answers = Mapping[str, list[ScoredSample]]
 """By prompt id, in the order of the round."""
 
 
-def show_held_out(run: SavedRun, index: int, purpose: Purpose, prompt_id: str | None, limit: int | None) -> Shown:
+def show_held_out(run: SavedRun, index: int, purpose: ScoredPurpose, prompt_id: str | None, limit: int | None) -> Shown:
     """A round's held-out prompts with their mean rewards, or one of them with its answers.
 
     Args:
@@ -51,7 +51,7 @@ def show_held_out(run: SavedRun, index: int, purpose: Purpose, prompt_id: str | 
 
 
 def compare_rounds(
-    run: SavedRun, rounds: tuple[int, int], purpose: Purpose, prompt_id: str | None, limit: int | None
+    run: SavedRun, rounds: tuple[int, int], purpose: ScoredPurpose, prompt_id: str | None, limit: int | None
 ) -> Shown:
     """Gains and losses of a round against another one: per held-out prompt the difference of the mean rewards.
 
@@ -128,7 +128,7 @@ def _first_half(count: int) -> int:
 
 
 def _one(
-    run: SavedRun, rounds: Sequence[tuple[int, Answers]], purpose: Purpose, prompt_id: str, limit: int | None
+    run: SavedRun, rounds: Sequence[tuple[int, Answers]], purpose: ScoredPurpose, prompt_id: str, limit: int | None
 ) -> Shown:
     """One prompt's answers in each of the rounds."""
     index, answers = rounds[0]
@@ -149,7 +149,7 @@ def _one(
     return data, lines
 
 
-def _read(run: SavedRun, index: int, purpose: Purpose) -> dict[str, list[ScoredSample]]:
+def _read(run: SavedRun, index: int, purpose: ScoredPurpose) -> dict[str, list[ScoredSample]]:
     """All committed answers of a round to held-out prompts."""
     round_dir = run.run_dir.round(index)
     shards = round_dir.shards(purpose)
