@@ -11,7 +11,7 @@ import pytest
 
 from rayalign.config.rewards import ConstraintsScoring
 from rayalign.config.scoring import ScorerSettings
-from rayalign.data.prompts import PromptRow, load_prompt_rows
+from rayalign.data.prompts import PromptRow, load_prompt_rows, rows_from_records
 from rayalign.errors import DataError
 from rayalign.evaluation.benchmarks.instructions import CheckedAnswer, check_answers, instruction_metrics
 from rayalign.launch.constraints import check_constraints, with_constraints
@@ -92,7 +92,7 @@ def rows_of(tmp_path: Path, *records: dict[str, Any]) -> Iterator[PromptRow]:
     source = tmp_path / "prompts.jsonl"
     source.write_text("".join(f"{json.dumps({'prompt': f'Name fish {i}.', **one})}\n" for i, one in enumerate(records)))
     config = make_config(scoring=SCORING, prompts={"source": str(source)})
-    return with_constraints(config, load_prompt_rows(str(source)).rows)
+    return with_constraints(config, load_prompt_rows(str(source))).rows
 
 
 def test_a_row_whose_constraints_are_not_understood_is_named(tmp_path: Path) -> None:
@@ -123,8 +123,9 @@ def test_held_out_prompts_of_a_dataset_are_named_by_their_id() -> None:
 
 
 def test_without_such_a_scorer_nothing_is_looked_at() -> None:
-    row = PromptRow("r", [{"role": "user", "content": "Hi"}], metadata={"constraints": {"count": 3}})
-    assert list(with_constraints(make_config(), [row])) == [row]
+    rows = rows_from_records([{"prompt": "Hi", "constraints": {"count": 3}}], "here")
+    (row,) = with_constraints(make_config(), rows).rows
+    assert (row.metadata, row.where) == ({"constraints": {"count": 3}}, "here, row 1")
     check_constraints(make_config(), [prompt(constraints=7)])
 
 
