@@ -51,7 +51,21 @@ class RatingBenchmark(JudgedBenchmark):
     """What to judge by, in words or in a file; null: the judge's own."""
 
 
-BenchmarkConfig = Annotated[RatingBenchmark, Field(discriminator="type")]
+ALPACA_EVAL_SETS = {"gpt4_1106": "alpaca_eval_gpt4_baseline.json", "davinci003": "alpaca_eval.json"}
+"""Reference answers on the hub, in the data set `tatsu-lab/alpaca_eval`: of AlpacaEval 2 and 1."""
+
+
+class AlpacaEvalBenchmark(JudgedBenchmark):
+    """AlpacaEval by its own package: how often the judge prefers the answers to reference answers."""
+
+    type: Literal["alpaca_eval"]
+    reference: Annotated[str, Field(min_length=1)] = "gpt4_1106"
+    """JSON file in AlpacaEval's form with the instructions and the answers to compare with; or a set of the hub."""
+    template: Annotated[str, Field(min_length=1)] | None = None
+    """File with the judge's prompt in the package's own form; null: the one that comes with rayalign."""
+
+
+BenchmarkConfig = Annotated[RatingBenchmark | AlpacaEvalBenchmark, Field(discriminator="type")]
 
 
 class BenchmarkFile(Section):

@@ -11,10 +11,11 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from rayalign.config.benchmarks import BenchmarkConfig, JudgedBenchmark, RatingBenchmark, judge_of
+from rayalign.config.benchmarks import AlpacaEvalBenchmark, BenchmarkConfig, JudgedBenchmark, RatingBenchmark, judge_of
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import ScorerSettings
 from rayalign.config.services import JudgeScoring, RubricFile
@@ -22,8 +23,10 @@ from rayalign.data.prompts import PromptRow, load_prompt_rows
 from rayalign.data.sources import locate
 from rayalign.data.token_ids import tokenize_prompts
 from rayalign.errors import ConfigError
+from rayalign.evaluation.benchmarks.alpaca_eval import SCHEMA, AlpacaEval
 from rayalign.evaluation.benchmarks.base import Asked, Benchmark
 from rayalign.evaluation.benchmarks.rating import Rating
+from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
 from rayalign.launch.models import read_scorers
 from rayalign.loop.benchmarks import AskedRunner, Asker, Runner, Tokenize
 from rayalign.parts import Generator, Reporter
@@ -32,7 +35,8 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
 from rayalign.scoring.judges.rubrics import read_rubric
-from rayalign.scoring.service_scorers import build_service
+from rayalign.scoring.service_scorers import build_service, link_to_judge
+from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.transport import Transport
 from rayalign.scoring.sources import ScorerSource
 
@@ -52,6 +56,8 @@ class BenchmarkInputs:
     section: BenchmarkConfig
     benchmark: Benchmark
     judge: JudgeInputs | None
+    template: str | None = None
+    """The judge's prompt, where it is not one of the judge's own."""
 
 
 def read_benchmarks(
@@ -73,8 +79,9 @@ def read_benchmarks(
         if isinstance(section, JudgedBenchmark):
             judge = _judge_inputs(section, config, folder, date)
             if ask_services and judge.section.transport == "openai":
-                _check(judge, config, cache)
-        found.append(BenchmarkInputs(section, benchmark, judge))
+                _check(section, judge, config, cache)
+        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
+        found.append(BenchmarkInputs(section, benchmark, judge, template))
     return found
 
 
@@ -92,12 +99,25 @@ def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, dat
     return JudgeInputs(judge, source)
 
 
-def _check(judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
-    asking = question_judge(judge, config, cache)
+def _check(section: JudgedBenchmark, judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
+    """Have the judge say something, before anything is loaded."""
+    if isinstance(section, AlpacaEvalBenchmark):
+        asking = LoopThread("check")
+        try:
+            link = link_to_judge(judge.section, judge.source, _settings(config))
+            asking.run(link.check([{"role": "user", "content": 'Reply with {"best": "a"}.'}], SCHEMA))
+        finally:
+            asking.close()
+        return
+    questions = question_judge(judge, config, cache)
     try:
-        asking.check("rating")
+        questions.check("rating")
     finally:
-        asking.close()
+        questions.close()
+
+
+def _settings(config: RunConfig) -> ScorerSettings:
+    return ScorerSettings([], config.combine, config.run.seed)
 
 
 def question_judge(
@@ -107,7 +127,7 @@ def question_judge(
     Args:
         transport: to the judge's actors, where the run holds it.
     """
-    settings = ScorerSettings([], config.combine, config.run.seed)
+    settings = _settings(config)
     source = dataclasses.replace(judge.source, transport=transport)
 
     def make(asking: Asking) -> LLMJudge:
@@ -134,14 +154,37 @@ class BenchmarkParts:
     """Closes what is made."""
 
     def runner(self, inputs: BenchmarkInputs) -> Runner:
-        section, judge = inputs.section, None
+        section, asker, seed = inputs.section, self._asker(inputs.section), self.config.run.seed
+        if isinstance(inputs.benchmark, AlpacaEval):
+            return self._alpaca_eval(inputs, inputs.benchmark, asker)
+        judge = None
         if inputs.judge is not None:
-            name = inputs.judge.section.name
-            held = self.transports[name]() if name in self.transports else None
-            judge = question_judge(inputs.judge, self.config, self.cache, held)
+            judge = question_judge(inputs.judge, self.config, self.cache, self._held(inputs.judge))
             self.started.callback(judge.close)
-        asker, seed = self._asker(section), self.config.run.seed
         return AskedRunner(section.label, section.type, section.every, inputs.benchmark, asker, judge, seed)
+
+    def _alpaca_eval(self, inputs: BenchmarkInputs, benchmark: AlpacaEval, asker: Asker) -> Runner:
+        section, judge, config = inputs.section, inputs.judge, self.config
+        assert judge is not None and inputs.template is not None
+        source = dataclasses.replace(judge.source, transport=self._held(judge))
+        return AlpacaEvalRunner(
+            section.label,
+            section.every,
+            benchmark,
+            asker,
+            partial(link_to_judge, judge.section, source, _settings(config)),
+            inputs.template,
+            reply_tokens=judge.section.reply_tokens,
+            concurrency=judge.section.limits.concurrency,
+            cache=self.cache,
+            model=config.run.name,
+            seed=config.run.seed,
+        )
+
+    def _held(self, judge: JudgeInputs) -> Transport | None:
+        """The way to a judge that the run holds."""
+        make = self.transports.get(judge.section.name)
+        return None if make is None else make()
 
     def _asker(self, section: BenchmarkConfig) -> Asker:
         plan = SamplingPlan(
@@ -175,10 +218,19 @@ def fitting(renderer: ChatRenderer, max_tokens: int, name: str, reporter: Report
 
 
 def _read_rating(section: BenchmarkConfig, folder: Path) -> Benchmark:
+    assert isinstance(section, RatingBenchmark)
     rows = load_prompt_rows(locate(section.questions, folder)).rows
     every = {row.id: Asked(row.id, row.messages) for row in islice(rows, section.limit)}
     return Rating(list(every.values()))
 
 
-READERS: dict[str, Callable[[BenchmarkConfig, Path], Benchmark]] = {"rating": _read_rating}
+def _read_alpaca_eval(section: BenchmarkConfig, folder: Path) -> Benchmark:
+    assert isinstance(section, AlpacaEvalBenchmark)
+    return read_alpaca_eval(section, folder)
+
+
+READERS: dict[str, Callable[[BenchmarkConfig, Path], Benchmark]] = {
+    "alpaca_eval": _read_alpaca_eval,
+    "rating": _read_rating,
+}
 """By type: reads a benchmark's files."""
