@@ -67,7 +67,7 @@ def measure(
     """Serve one adapter after the other, each proven, and run all benchmarks on it.
 
     Args:
-        config: the run's, with these benchmarks and no scorers.
+        config: the run's, with these benchmarks; their judges are written out, not named.
         model: folder of the base.
         adapters: by round.
     """
@@ -75,7 +75,8 @@ def measure(
     inputs = _inputs(config, model, adapters, benchmarks)
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
-        config = settled(config, cluster)
+        # Placed as the run is, then without its scorers.
+        config = settled(config, cluster).model_copy(update={"scoring": []})
         site = Site(cluster, place(config, cluster), ModelSource.of(model, cluster), logs)
         actors = start_actors(config, run_dir, inputs, reporter, site, started)
         ready = runners(benchmarks, config, run_dir, model, actors, reporter, started)
