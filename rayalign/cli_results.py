@@ -77,6 +77,30 @@ def score(
     rescore(run_dir, round_index, scorers, folder=path.parent, console=console, purpose=samples, name=name or path.stem)
 
 
+def _rounds(value: str) -> int | str:
+    """A round's number, `best` or `all`."""
+    return value if value == "all" else _round(value)
+
+
+@click.command("eval")
+@click.argument("run_dir", metavar="RUN")
+@click.option("--round", "rounds", type=_rounds, metavar="N|best|all", help="0: the base; default: the last finished.")
+@click.option(
+    "--benchmark", required=True, metavar="NAME|FILE", help="One of the run's config, a type, or a YAML file."
+)
+@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Change one value of it (repeatable).")
+@_BASE
+@stoppable
+def evaluate(run_dir: str, rounds: Any, benchmark: str, overrides: tuple[str, ...], base: str | None) -> None:
+    """Run a benchmark on finished rounds of RUN, with the proof of a run that it is the round which is served.
+
+    What is measured goes to RUN/benchmarks and into the report. Interrupted, the same command goes on.
+    """
+    from rayalign.commands.evaluate import evaluate as run_benchmark
+
+    run_benchmark(run_dir, rounds, benchmark, overrides, base)
+
+
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.option("--to", required=True, metavar="FORMAT", help="Format to write.")
@@ -96,4 +120,4 @@ def convert(
     convert_dataset(source, to, target, click.echo, format=format, on_bad_rows=on_bad_rows, own=own)
 
 
-RESULT_COMMANDS = (export, chat, score, convert)
+RESULT_COMMANDS = (export, chat, score, evaluate, convert)

@@ -16,6 +16,8 @@ from rayalign.records import (
     Expected,
     Groups,
     JsonObject,
+    JudgeQuestion,
+    JudgeVerdict,
     ReplicaState,
     SampledShard,
     SamplingPlan,
@@ -110,6 +112,25 @@ class Evaluator(Protocol):
 
     def prompt_text(self, prompt_id: str) -> str:
         """What a held-out prompt asks, for display."""
+        ...
+
+
+class Benchmarks(Protocol):
+    def run(self, round_index: int, served: SavedAdapter) -> JsonObject:
+        """What the benchmarks that are due after a round measure on what is served, by name; for its report."""
+        ...
+
+
+class Judge(Protocol):
+    """Who answers what a benchmark asks of the model's answers."""
+
+    @property
+    def version(self) -> str:
+        """Hash of model, templates and sampling."""
+        ...
+
+    def judge(self, questions: Sequence[JudgeQuestion]) -> list[JudgeVerdict]:
+        """One verdict per question, in their order; one that failed says why."""
         ...
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def wishes(config: RunConfig, *, least: bool = False) -> list[Wish]:
     Args:
         least: only those without which a run does not begin.
     """
-    pools, judges = config.cluster, judges_of(config.scoring)
+    pools, judges = config.cluster, config.judges
     generators, scorers, each = (
         pool.min if least else pool.max for pool in (pools.generators, pools.scorers, pools.judges)
     )

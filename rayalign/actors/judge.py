@@ -22,7 +22,7 @@ from rayalign.actors.handles import Method, answer_of, end, first_done, reason
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import cpus_of, describe_process, die, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import judges_of
+from rayalign.config.scoring import Scoring, judges_of
 from rayalign.config.services import JudgeScoring
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject, Message
@@ -145,10 +145,24 @@ async def _reply(ref: ObjectRef[Reply]) -> Reply:
 
 class Judges:
     """The actors of the run's judges, those of `transport: vllm`, by the scorer's name: all that may join are asked for
-    at once."""
+    at once.
+
+    Args:
+        sections: the judges are among them.
+        sources: one per section.
+        first: number of the first judge, for the actors' names.
+    """
 
     def __init__(
-        self, config: RunConfig, sources: Sequence[ScorerSource], log_folder: str, cluster: Cluster, *, cpus: float
+        self,
+        config: RunConfig,
+        sections: Sequence[Scoring],
+        sources: Sequence[ScorerSource],
+        log_folder: str,
+        cluster: Cluster,
+        *,
+        cpus: float,
+        first: int = 0,
     ) -> None:
         pool = config.cluster.judges
         self._least, self._start_timeout_s = pool.min, config.limits.start_timeout_s
@@ -159,10 +173,10 @@ class Judges:
             max_task_retries=-1,
             runtime_env=runtime_env(1, gpu=pool.gpus > 0),
         )
-        by_name = {section.name: source for section, source in zip(config.scoring, sources, strict=True)}
+        by_name = {section.name: source for section, source in zip(sections, sources, strict=True)}
         self.actors: dict[str, list[JudgeHandle]] = {}
         self._logs: dict[str, str] = {}
-        for i, section in enumerate(judges_of(config.scoring)):
+        for i, section in enumerate(judges_of(sections), first):
             source, names = by_name[section.name], judge_names(i, pool.max)
             assert source.model is not None
             model = ModelSource.of(source.model, cluster)

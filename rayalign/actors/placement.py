@@ -11,7 +11,6 @@ from rayalign.actors.devices import check_devices, gpus_here
 from rayalign.actors.process import cpus_of
 from rayalign.config.cluster import EngineSection, PoolSize
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import judges_of
 from rayalign.errors import PlacementError
 
 NODE_ID_LABEL = "ray.io/node-id"
@@ -72,7 +71,7 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
             "the actors of a node need one and Ray Data and Ray Train need another",
             "use machines with two cores, or start Ray with --num-cpus=2",
         )
-    pools, judges = config.cluster, len(judges_of(config.scoring))
+    pools, judges = config.cluster, len(config.judges)
     # Each process of an engine counts as an actor.
     split = pools.generators.tensor_parallel
     actors = pools.generators.max * split + pools.scorers.max + config.training.workers
@@ -154,7 +153,7 @@ def describe_placement(config: RunConfig) -> str:
             *(
                 f"  judge      {_count(pools.judges)} x {judge.name}, vLLM{_split(pools.judges)}, "
                 f"{pools.judges.gpus:g} GPU each"
-                for judge in judges_of(config.scoring)
+                for judge in config.judges
             ),
             f"  learner    {config.training.workers} x DeepSpeed ZeRO-{config.training.zero_stage}, "
             f"{pools.learner.gpus:g} GPU each",

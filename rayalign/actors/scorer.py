@@ -128,7 +128,7 @@ class RayScorer:
         note: Note = ignore,
     ) -> None:
         self._limits = config.limits
-        self.judges = Judges(config, sources, log_folder, cluster, cpus=cpus)
+        self.judges = Judges(config, config.scoring, sources, log_folder, cluster, cpus=cpus)
         judges = self.judges.actors
         models = [
             ModelSource.of(source.model, cluster) if source.model and section.name not in judges else None

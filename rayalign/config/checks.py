@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rayalign.config.benchmarks import held_judges
 from rayalign.config.data import SamplingSection
 from rayalign.config.objective import (
     KWayObjective,
@@ -31,6 +32,10 @@ def gold_is_a_scorer(config: RunConfig) -> None:
             f"evaluation.gold {config.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
             "add it to scoring with weight: 0"
         )
+
+
+def benchmarks_have_judges(config: RunConfig) -> None:
+    held_judges(config.evaluation.benchmarks, config.scoring)
 
 
 def objectives_fit(config: RunConfig) -> None:
@@ -197,6 +202,7 @@ def all_weights_can_be_served(config: RunConfig) -> None:
 CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     scorers_fit,
     gold_is_a_scorer,
+    benchmarks_have_judges,
     objectives_fit,
     negatives_can_be_found,
     sampled_or_read,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
+from rayalign.config.benchmarks import BenchmarkConfig
 
 
 class EvaluationSection(Section):
@@ -23,3 +24,12 @@ class EvaluationSection(Section):
     """Held-out prompts of which two answers of round 0 are scored again in every evaluation; 0 is none."""
     gold: str | None = None
     """Name of the scorer that says what is true; null: the demo world's rule where it is there, else none."""
+    benchmarks: list[BenchmarkConfig] = Field(default=[])
+    """Run on the adapter of a round, beside the evaluation."""
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Self:
+        labels = [one.label for one in self.benchmarks]
+        if twins := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(f"two benchmarks are called {twins[0]}, which would mix their results; give one a name")
+        return self

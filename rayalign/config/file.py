@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from rayalign.config.base import Section
+from rayalign.config.benchmarks import BenchmarkConfig, BenchmarkFile
 from rayalign.config.mistakes import SECRET, explain, is_secret, show
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import ScorerFile
@@ -84,15 +85,40 @@ def load_scorers(path: Path | str, overrides: Sequence[str] = ()) -> ScorerFile:
     return _validated(ScorerFile, data, path, overrides)
 
 
+def load_benchmark(path: Path | str, overrides: Sequence[str] = ()) -> BenchmarkConfig:
+    """The benchmark in a YAML file, whose keys stand there as in an entry of `evaluation.benchmarks`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    start = "write it as in type: rating"
+    data = _mapping(path, overrides, "it needs type", "a benchmark file is a mapping with a type", start)
+    return benchmark_from(data, path, overrides)
+
+
+def benchmark_from(data: JsonObject, source: Path | str, overrides: Sequence[str] = ()) -> BenchmarkConfig:
+    """A benchmark from its keys. Arguments and errors as of `load_benchmark`, where the keys may stand in no file."""
+    return _validated(BenchmarkFile, {"benchmark": data}, source, overrides).benchmark
+
+
+def overridden(data: JsonObject, overrides: Sequence[str]) -> JsonObject:
+    """A copy of `data` with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: an override cannot be.
+    """
+    for override in overrides:
+        data = _apply(data, override)
+    return data
+
+
 def _mapping(path: Path | str, overrides: Sequence[str], needs: str, form: str, start: str) -> JsonObject:
     data = _parse(_read(path, start), str(path))
     if data is None:
         raise ConfigError(f"{path}: the file is empty", needs, start)
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level is {show(data)}", form, start)
-    for override in overrides:
-        data = _apply(data, override)
-    return data
+    return overridden(data, overrides)
 
 
 def _validated(model: type[T], data: JsonObject, path: Path | str, overrides: Sequence[str]) -> T:

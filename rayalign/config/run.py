@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
+from rayalign.config.benchmarks import held_judges
 from rayalign.config.checks import CHECKS
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
@@ -26,6 +27,7 @@ from rayalign.config.objective import (
 )
 from rayalign.config.rewards import RuleScoring
 from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring, judges_of
+from rayalign.config.services import JudgeScoring
 from rayalign.config.training import LoopSection, SyncSection, TrainingSection
 
 
@@ -94,6 +96,11 @@ class RunConfig(Section):
         named = next((o.similarity for o in self.objectives if isinstance(o, SelfContrastObjective)), None)
         return named or next((section.name for section in self.scoring if section.type == "similarity"), None)
 
+    @property
+    def judges(self) -> list[JudgeScoring]:
+        """The judges whose models the run holds in actors: of its scorers, then of its benchmarks alone."""
+        return [*judges_of(self.scoring), *held_judges(self.evaluation.benchmarks, self.scoring)]
+
     def wanted_gpus(self, *, least: bool = False) -> float:
         """GPUs that all actors ask for; those that generators and learner share count once.
 
@@ -105,7 +112,7 @@ class RunConfig(Section):
             pool.min if least else pool.max for pool in (pools.generators, pools.scorers, pools.judges)
         )
         sides = generators * pools.generators.gpus, self.training.workers * pools.learner.gpus
-        others = scorers * pools.scorers.gpus + len(judges_of(self.scoring)) * judges * pools.judges.gpus
+        others = scorers * pools.scorers.gpus + len(self.judges) * judges * pools.judges.gpus
         return others + (max(sides) if pools.shares_gpus else sum(sides))
 
     @property
@@ -120,7 +127,12 @@ class RunConfig(Section):
         """Longest prompt plus longest response that the generator gets."""
         plain = self.prompts.max_tokens + self.sampling.max_tokens
         revises = any(isinstance(objective, RevisionObjective) for objective in self.objectives)
-        return self.max_judged_tokens + self.sampling.max_tokens if revises else plain
+        trained = self.max_judged_tokens + self.sampling.max_tokens if revises else plain
+        asked = [
+            (one.prompt_tokens or self.prompts.max_tokens) + (one.max_tokens or self.sampling.max_tokens)
+            for one in self.evaluation.benchmarks
+        ]
+        return max([trained, *asked])
 
     @property
     def max_response_tokens(self) -> int:

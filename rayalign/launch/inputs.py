@@ -23,6 +23,7 @@ from rayalign.data.responses import Responses
 from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.launch.base_checks import check_base
+from rayalign.launch.benchmarks import BenchmarkInputs, read_benchmarks
 from rayalign.launch.models import check_folder_named, find_base, read_scorers
 from rayalign.launch.offline import Offline, open_samples, read_offline
 from rayalign.launch.targets import check_targets, check_targets_follow
@@ -53,6 +54,7 @@ class Inputs:
     scorer_sources: list[ScorerSource]
     responses: Responses | None = None
     """Offline: those of the training prompts."""
+    benchmarks: list[BenchmarkInputs] = dataclasses.field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def read_inputs(
     check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
     check_services(config.scorer_settings, sources, run_cache, ask=ask_services)
+    benchmarks = read_benchmarks(config, config_dir, date, run_cache, ask_services=ask_services)
     from rayalign.data.token_ids import fitting_prompts
     from rayalign.learning.folders import hash_model, load_tokenizer
 
@@ -100,7 +103,6 @@ def read_inputs(
     parameters = count_parameters(check_files(model, "model.base").values())
     check_base(config, model)
     renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
-    _say_left_out_files(console, model)
     _check_templates(config, renderer)
     own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
     _check_policy(config, model)
@@ -113,7 +115,9 @@ def read_inputs(
     _say_split(config, console, found.split)
     check_targets(config, found.holdout, known=found.store.has_targets)
     _say_remarks(config, console, parameters, len(found.split.train_N))
-    return Inputs(model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses)
+    return Inputs(
+        model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses, benchmarks
+    )
 
 
 def _check_policy(config: RunConfig, model: Path) -> None:
@@ -131,6 +135,8 @@ def _say_origins(config: RunConfig, console: Console, model: Path, sources: list
     for name, folder in ((f"model.base {config.model.base}", model), *scorers):
         for notice in notices(folder, name) if folder is not None else ():
             console.say(notice)
+    if beside := left_out(model):
+        console.say(f"model.base: {', '.join(beside)} beside the model left out")
 
 
 def _read_online(config: RunConfig, own: _Own, console: Console, logs: Path) -> _Prompts:
@@ -208,11 +214,6 @@ def prompt_rows(section: PromptsSection, config_dir: Path, *, targets: bool) -> 
         records = prompts_with_targets() if targets else world.prompts()
         return rows_from_records(records, "the demo world", "messages")
     return load_prompt_rows(locate(section.source, config_dir), section.field, section.format)
-
-
-def _say_left_out_files(console: Console, model: Path) -> None:
-    if beside := left_out(model):
-        console.say(f"model.base: {', '.join(beside)} beside the model left out")
 
 
 def _say_rows(config: RunConfig, console: Console, rows: PromptRows, duplicates: int, logs: Path) -> None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rayalign.actors.autoscaler import told_of_demand
 from rayalign.actors.cluster import Cluster, check_nodes, connected
 from rayalign.actors.generator import RayGenerator
 from rayalign.actors.groups import RayGroupBuilder
+from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.learner import RayLearner
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.placement import Placement, keep_off, place, settled
@@ -24,14 +27,18 @@ from rayalign.actors.scorer import RayScorer
 from rayalign.actors.seats import seats_of
 from rayalign.actors.turns import TurnGenerator, TurnLearner, Turns
 from rayalign.config.run import RunConfig
+from rayalign.config.scoring import judges_of
+from rayalign.launch.benchmarks import BenchmarkInputs, BenchmarkParts
 from rayalign.launch.inputs import Inputs
 from rayalign.launch.session import package_versions, tries_scorers
+from rayalign.loop.benchmarks import RoundBenchmarks, Runner
 from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Parts, Run
 from rayalign.loop.run import run_rounds
 from rayalign.loop.sampling import Given, Unscored
 from rayalign.parts import Generator, Learner, Scorer
 from rayalign.records import JsonObject
+from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.reporter import RunReporter
 
@@ -58,6 +65,8 @@ class Actors:
     """What each actor says of itself: where it runs, with which versions."""
     turns: Turns | None
     """Whose turn it is; null where each side has its devices for itself."""
+    judges: dict[str, list[JudgeHandle]]
+    """The actors of every judge that the run holds, by name."""
 
 
 def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, logs: Path) -> None:
@@ -73,14 +82,19 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
         if config is not asked:
             reporter.say("there are not GPUs enough for each side: generators and learner take turns on the same ones")
         site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
-        actors = _start(config, run_dir, inputs, reporter, site, started)
+        actors = start_actors(config, run_dir, inputs, reporter, site, started)
         nodes = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
         attempt |= {"actors": actors.described, "nodes": nodes}
         run_dir.update_info(attempts=[*run_dir.info["attempts"], attempt])
-        run_rounds(_run_of(config, run_dir, inputs, reporter, actors, site.model))
+        run = _run_of(config, run_dir, inputs, reporter, actors, site.model)
+        if inputs.benchmarks:
+            found = runners(inputs.benchmarks, config, run_dir, inputs.model, actors, reporter, started)
+            benchmarks = RoundBenchmarks(config, run_dir, found, reporter)
+            run = replace(run, parts=replace(run.parts, benchmarks=benchmarks))
+        run_rounds(run)
 
 
-def _start(
+def start_actors(
     config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, site: Site, started: ExitStack
 ) -> Actors:
     """Start all actors and wait for all; `started` ends them, the last one first."""
@@ -105,6 +119,7 @@ def _start(
             started.callback(scorer.close)
         generator = _generator(config, reporter, site, learner)
         started.callback(generator.pool.close)
+        own = _benchmark_judges(config, inputs, site, started)
         described: list[JsonObject] = []
         for part in (scorer, generator.pool, learner):
             if not isinstance(part, Unscored):
@@ -112,10 +127,45 @@ def _start(
                 progress.advance(1)
             if isinstance(part, RayScorer) and tries_scorers(config, run_dir):
                 part.try_out(inputs.holdout)
+        judges = dict(scorer.judges.actors) if isinstance(scorer, RayScorer) else {}
+        if own is not None:
+            described += own.ready()
+            judges |= own.actors
     if not config.cluster.takes_turns:
-        return Actors(generator, scorer, learner, described, None)
+        return Actors(generator, scorer, learner, described, None, judges)
     turns = Turns({"generators": generator, "learner": learner}, reporter.event)
-    return Actors(TurnGenerator(generator, turns), scorer, TurnLearner(learner, turns), described, turns)
+    return Actors(TurnGenerator(generator, turns), scorer, TurnLearner(learner, turns), described, turns, judges)
+
+
+def _benchmark_judges(config: RunConfig, inputs: Inputs, site: Site, started: ExitStack) -> Judges | None:
+    """The judges that only benchmarks ask; they count as scorers."""
+    others = len(judges_of(config.scoring))
+    sources = {one.judge.section.name: one.judge.source for one in inputs.benchmarks if one.judge is not None}
+    sections = config.judges[others:]
+    if not sections:
+        return None
+    cpus, found = site.placement.scorer, [sources[one.name] for one in sections]
+    judges = Judges(config, sections, found, str(site.logs), site.cluster, cpus=cpus, first=others)
+    started.callback(judges.close)
+    return judges
+
+
+def runners(
+    benchmarks: Sequence[BenchmarkInputs],
+    config: RunConfig,
+    run_dir: RunDir,
+    model: Path,
+    actors: Actors,
+    reporter: RunReporter,
+    started: ExitStack,
+) -> list[Runner]:
+    """The benchmarks of a run, ready to be run on what its generators serve; `started` closes what they open."""
+    from rayalign.learning.folders import load_tokenizer
+
+    renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, run_dir.date)
+    transports = {name: partial(ActorTransport, handles) for name, handles in actors.judges.items()}
+    parts = BenchmarkParts(config, actors.generator, reporter, renderer, run_dir.cache, transports, started)
+    return [parts.runner(one) for one in benchmarks]
 
 
 def _generator(config: RunConfig, reporter: RunReporter, site: Site, learner: RayLearner) -> RayGenerator:

@@ -12,6 +12,7 @@ Who takes part (`Parts`), and the rule that each keeps:
     group builder  makes groups of committed shards; a group that is left out is counted under a reason
     learner        trains on the sampled token ids, from the adapter that sampled them
     AdapterSync    the only one who changes what is served; it counts as served when it is proven
+    benchmarks     ask the same generator; what answers they got is committed like any other
     evaluator      measures on prompts that are never trained on, from what is committed alone
     run folder     keeps the truth: every arrow above ends in a commit, and a killed round goes on after the last one
 
@@ -34,7 +35,7 @@ from rayalign.loop.adapter_sync import AdapterSync, SyncProof
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
-from rayalign.parts import Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer, Turns
+from rayalign.parts import Benchmarks, Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer, Turns
 from rayalign.records import Adapter, EvalReport, Groups, JsonObject, SavedAdapter, Shards
 from rayalign.store.round_dir import REFUSED, RoundDir
 from rayalign.store.run_dir import RunDir
@@ -51,6 +52,7 @@ class Parts:
     evaluator: Evaluator
     reporter: Reporter
     turns: Turns | None = None
+    benchmarks: Benchmarks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: Syn
     # After the evaluation, whose scores it looks at too.
     trust = evaluator.trust(round_dir.index)
     facts = round_facts(round_dir, evaluator, run.prompts, config.evaluation.responses)
+    if run.parts.benchmarks is not None and (found := run.parts.benchmarks.run(round_dir.index, served)):
+        facts["benchmarks"] = found
     if run.parts.turns is not None:
         facts["turns"] = run.parts.turns.facts(round_dir.index)
     content = {**report.to_dict(), "sync": dataclasses.asdict(proof), "trust": trust, **facts}

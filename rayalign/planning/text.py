@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from rayalign.config.scoring import judges_of
 from rayalign.planning.devices import Device
 from rayalign.planning.memory import Memory
 from rayalign.planning.plan import Plan
@@ -31,7 +30,7 @@ def describe(plan: Plan, *, assumed_lengths: bool) -> Iterator[str]:
     yield from _times(plan)
     yield ""
     if not plan.misfits:
-        judges = len(judges_of(plan.config.scoring))
+        judges = len(plan.config.judges)
         yield "all of it fits" + (f"; judges were not counted: {judges} with a model of its own" if judges else "")
     for misfit in plan.misfits:
         yield f"does not fit: {misfit.found}"

@@ -5,7 +5,7 @@
 `rows`: what is stored row by row. `group`: a prompt with its answers, ready to train on. `shards`: a slice of a round
 on its way. `adapter`: what a round made, and what travels to and from the learner. `proof`: what a replica has to show
 before it serves. `report`: what a round measured.
-`measured`: how fast a machine is.
+`measured`: how fast a machine is. `benchmark`: what a benchmark asks a judge.
 """
 
 from rayalign.records.adapter import (
@@ -22,6 +22,7 @@ from rayalign.records.adapter import (
     Which as Which,
     weights_file as weights_file,
 )
+from rayalign.records.benchmark import JudgeQuestion as JudgeQuestion, JudgeVerdict as JudgeVerdict
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
 from rayalign.records.measured import EngineMeasured as EngineMeasured, LearnerMeasured as LearnerMeasured

@@ -9,7 +9,7 @@ from typing import Literal
 from rayalign.records.rows import Prompt, Sample, ScoredSample
 
 SHARD_PROMPTS = 32
-Purpose = Literal["train", "revision", "evaluation", "greedy", "target"]
+Purpose = Literal["train", "revision", "evaluation", "greedy", "target", "benchmark"]
 ScoredPurpose = Literal["train", "evaluation", "greedy"]
 """What of a round is kept with scores."""
 

@@ -12,8 +12,9 @@ from collections.abc import Collection, Mapping
 
 from rayalign.records import JsonObject
 
-FREE = ("cluster.", "tracking.", "limits.", "run.dir", "run.name", "sync.tolerance")
-"""Settings that nothing committed depends on (a folder may be moved); `run.rounds` may also grow."""
+FREE = ("cluster.", "tracking.", "limits.", "run.dir", "run.name", "sync.tolerance", "evaluation.benchmarks")
+"""Settings that nothing committed depends on (a folder may be moved; a benchmark's results say what they hang on);
+`run.rounds` may also grow."""
 DEPENDENTS = {
     "training.": {"adapter"},
     "objective": {"revision", "adapter"},

@@ -146,6 +146,10 @@ class LLMJudge:
                 scores[position] = score
         return [scores[position] for position in range(len(items))]
 
+    def judged(self, questions: Sequence[Question], within_s: float | None = None) -> list[Judged]:
+        """What comes of each question, in their order."""
+        return self._calls.answers(questions, within_s)
+
     def _single(self, judged: Judged) -> Score:
         reading = judged.reading or Reading()
         return Score(

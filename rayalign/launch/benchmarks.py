@@ -1,0 +1,184 @@
+"""Benchmarks of a config: their files read and their judges checked before an actor starts, then put together.
+
+section ─► read_benchmarks ─► BenchmarkInputs ─► BenchmarkParts.runner ─► Runner (loop/benchmarks.py)
+           files, judge       by value           generator, judge's actors
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rayalign.config.benchmarks import BenchmarkConfig, JudgedBenchmark, RatingBenchmark, judge_of
+from rayalign.config.run import RunConfig
+from rayalign.config.scoring import ScorerSettings
+from rayalign.config.services import JudgeScoring, RubricFile
+from rayalign.data.prompts import PromptRow, load_prompt_rows
+from rayalign.data.sources import locate
+from rayalign.data.token_ids import tokenize_prompts
+from rayalign.errors import ConfigError
+from rayalign.evaluation.benchmarks.base import Asked, Benchmark
+from rayalign.evaluation.benchmarks.rating import Rating
+from rayalign.launch.models import read_scorers
+from rayalign.loop.benchmarks import AskedRunner, Asker, Runner, Tokenize
+from rayalign.parts import Generator, Reporter
+from rayalign.records import Prompt, SamplingPlan
+from rayalign.rendering.renderer import ChatRenderer
+from rayalign.scoring.judges.llm_judge import LLMJudge
+from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
+from rayalign.scoring.judges.rubrics import read_rubric
+from rayalign.scoring.service_scorers import build_service
+from rayalign.scoring.services.transport import Transport
+from rayalign.scoring.sources import ScorerSource
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeInputs:
+    """A benchmark's judge, found and checked."""
+
+    section: JudgeScoring
+    source: ScorerSource
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkInputs:
+    """One benchmark with its questions."""
+
+    section: BenchmarkConfig
+    benchmark: Benchmark
+    judge: JudgeInputs | None
+
+
+def read_benchmarks(
+    config: RunConfig, folder: Path, date: datetime.date, cache: Path | None = None, *, ask_services: bool = True
+) -> list[BenchmarkInputs]:
+    """All benchmarks of a config; each judge that is a service is asked for a verdict.
+
+    Args:
+        folder: where relative paths are looked up after the working directory.
+        date: of the run, for a judge's chat template.
+        cache: folder for what services answer.
+
+    Raises:
+        RayalignError: a file or a judge cannot be used.
+    """
+    found = []
+    for section in config.evaluation.benchmarks:
+        benchmark, judge = READERS[section.type](section, folder), None
+        if isinstance(section, JudgedBenchmark):
+            judge = _judge_inputs(section, config, folder, date)
+            if ask_services and judge.section.transport == "openai":
+                _check(judge, config, cache)
+        found.append(BenchmarkInputs(section, benchmark, judge))
+    return found
+
+
+def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, date: datetime.date) -> JudgeInputs:
+    try:
+        judge = judge_of(section, config.scoring)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    [source] = read_scorers([judge], config, folder, date)
+    if isinstance(section, RatingBenchmark) and section.rubric is not None:
+        judge, rubric = judge.model_copy(update={"rubric": section.rubric}), None
+        if isinstance(section.rubric, RubricFile):
+            rubric = read_rubric(judge, folder)
+        source = dataclasses.replace(source, rubric=rubric)
+    return JudgeInputs(judge, source)
+
+
+def _check(judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
+    asking = question_judge(judge, config, cache)
+    try:
+        asking.check("rating")
+    finally:
+        asking.close()
+
+
+def question_judge(
+    judge: JudgeInputs, config: RunConfig, cache: Path | None, transport: Transport | None = None
+) -> QuestionJudge:
+    """
+    Args:
+        transport: to the judge's actors, where the run holds it.
+    """
+    settings = ScorerSettings([], config.combine, config.run.seed)
+    source = dataclasses.replace(judge.source, transport=transport)
+
+    def make(asking: Asking) -> LLMJudge:
+        section = judge.section.model_copy(update={"template": asking, "weight": 1.0})
+        made = build_service(section, source, settings, cache)
+        assert isinstance(made, LLMJudge)
+        return made
+
+    return QuestionJudge(make)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkParts:
+    """What benchmarks run with."""
+
+    config: RunConfig
+    generator: Generator
+    reporter: Reporter
+    renderer: ChatRenderer
+    cache: Path | None
+    transports: Mapping[str, Callable[[], Transport]]
+    """To the judges that the run holds, by name."""
+    started: ExitStack
+    """Closes what is made."""
+
+    def runner(self, inputs: BenchmarkInputs) -> Runner:
+        section, judge = inputs.section, None
+        if inputs.judge is not None:
+            name = inputs.judge.section.name
+            held = self.transports[name]() if name in self.transports else None
+            judge = question_judge(inputs.judge, self.config, self.cache, held)
+            self.started.callback(judge.close)
+        asker, seed = self._asker(section), self.config.run.seed
+        return AskedRunner(section.label, section.type, section.every, inputs.benchmark, asker, judge, seed)
+
+    def _asker(self, section: BenchmarkConfig) -> Asker:
+        plan = SamplingPlan(
+            round_index=0,
+            purpose="benchmark",
+            seed=self.config.run.seed,
+            responses=1,
+            temperature=section.temperature,
+            top_p=1.0,
+            max_tokens=section.max_tokens or self.config.sampling.max_tokens,
+        )
+        longest = section.prompt_tokens or self.config.prompts.max_tokens
+        return Asker(self.generator, self.reporter, fitting(self.renderer, longest, section.label, self.reporter), plan)
+
+
+def fitting(renderer: ChatRenderer, max_tokens: int, name: str, reporter: Reporter) -> Tokenize:
+    """Makes prompts of conversations; says how many are too long."""
+
+    def tokenize(asked: Sequence[Asked]) -> list[Prompt]:
+        rows = [PromptRow(one.id, one.messages) for one in asked]
+        prompts, too_long = tokenize_prompts(rows, renderer, max_tokens)
+        if too_long:
+            longest = max(tokens for _, tokens in too_long)
+            reporter.say(
+                f"{name}: {len(too_long)} of {len(asked)} questions left out, longer than {max_tokens} tokens (the "
+                f"longest has {longest}; prompt_tokens takes more)"
+            )
+        return prompts
+
+    return tokenize
+
+
+def _read_rating(section: BenchmarkConfig, folder: Path) -> Benchmark:
+    rows = load_prompt_rows(locate(section.questions, folder)).rows
+    every = {row.id: Asked(row.id, row.messages) for row in islice(rows, section.limit)}
+    return Rating(list(every.values()))
+
+
+READERS: dict[str, Callable[[BenchmarkConfig, Path], Benchmark]] = {"rating": _read_rating}
+"""By type: reads a benchmark's files."""
