@@ -1,4 +1,4 @@
-"""Scorers that give rewards on the spot: rules, answers, unit tests, reward models, similarity."""
+"""Scorers that give rewards on the spot: rules, answers, constraints, unit tests, reward models, similarity."""
 
 from __future__ import annotations
 
@@ -73,6 +73,22 @@ class AnswerScoring(RewardScoring):
     @property
     def name(self) -> str:
         return f"answer:{self.field}"
+
+
+class ConstraintsScoring(RewardScoring):
+    """The share of the constraints in the prompt's metadata that the response keeps."""
+
+    type: Literal["constraints"]
+    field: FieldName = "constraints"
+    """Field of the prompt's metadata that holds a list of constraints; IFEval's own fields are read too."""
+    all: bool = False
+    """1.0 only where all are kept, else 0.0."""
+    loose: bool = False
+    """Forgive a first and a last line, and asterisks, as IFEval's loose accuracy does."""
+
+    @property
+    def name(self) -> str:
+        return f"constraints:{self.field}"
 
 
 class UnitTestScoring(RewardScoring):

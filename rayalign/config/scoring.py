@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from rayalign.config.base import NotNegative, Section
 from rayalign.config.rewards import (
     AnswerScoring,
+    ConstraintsScoring,
     ModelScoring,
     RewardModelScoring,
     RuleScoring,
@@ -22,6 +23,7 @@ from rayalign.config.services import JudgeScoring, RemoteScoring
 Scoring = Annotated[
     RuleScoring
     | AnswerScoring
+    | ConstraintsScoring
     | UnitTestScoring
     | RewardModelScoring
     | SimilarityScoring

@@ -40,7 +40,7 @@ from rayalign.records import (
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
-VERIFIERS = ("rule", "answer", "unit_test")
+VERIFIERS = ("rule", "answer", "constraints", "unit_test")
 """Scorers whose score of 1 says that an answer is right."""
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from rayalign.config.rewards import AnswerScoring
 from rayalign.records import Prompt, Sample, Score
+from rayalign.rendering import thoughts
+from rayalign.rendering.thoughts import without_thoughts
 from rayalign.scoring import answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context
 from rayalign.scoring.answer_beside import other_unit
 from rayalign.scoring.answer_choices import choice_in, read_choice, same_choice
@@ -26,7 +28,6 @@ from rayalign.scoring.answer_text import (
     split_parts,
     split_text_unit,
     without_text_commands,
-    without_thoughts,
 )
 from rayalign.scoring.answer_units import plain_power, split_unit, unit_of
 from rayalign.scoring.definitions import definitions_digest
@@ -258,7 +259,7 @@ class AnswerScorer:
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        parts = (answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context)
+        parts = (answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context, thoughts)
         code = definitions_digest(Path(__file__), *parts)
         text = f"{section.field} {section.extract} {section.match}\n{code}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ from typing import Any
 
 from rayalign.config.rewards import (
     AnswerScoring,
+    ConstraintsScoring,
     FittedCalibration,
     RewardModelScoring,
     RuleScoring,
@@ -27,6 +28,7 @@ from rayalign.scoring.asking import ask_backend
 from rayalign.scoring.backend import Backend
 from rayalign.scoring.calibration import calibrate
 from rayalign.scoring.combine import Rewards, combine, combine_asking, undecided
+from rayalign.scoring.constraints import ConstraintsScorer
 from rayalign.scoring.judges.function_judge import FunctionJudge
 from rayalign.scoring.rules.file import RuleSource, compile_rule
 from rayalign.scoring.rules.scorer import IsolatedRuleScorer, RuleScorer
@@ -52,6 +54,8 @@ def build_backend(
             return _rule(section, source.rule)
         case AnswerScoring():
             return AnswerScorer(section)
+        case ConstraintsScoring():
+            return ConstraintsScorer(section)
         case UnitTestScoring():
             from rayalign.scoring.sandbox.unit_test import UnitTestScorer
 

@@ -18,7 +18,7 @@ FLOORS = (
     ("launch",),
     ("loop", "actors", "demo", "planning"),
     ("data", "scoring", "learning", "evaluation", "tracking", "dashboard"),
-    ("config", "store", "losses", "rendering"),
+    ("config", "store", "losses", "rendering", "constraints"),
     ("parts",),
     ("records", "display", "stopping"),
     ("errors",),

@@ -1,0 +1,46 @@
+"""Sentences in the languages that constraints can tell: what a model might answer, of everyday content."""
+
+# ruff: noqa: RUF001 - letters of all scripts
+
+from __future__ import annotations
+
+SENTENCES = {
+    "ar": ("ذهبت إلى السوق في الصباح واشتريت الخبز من البائع.", "هذا الكتاب مفيد جدا لكل من يريد أن يتعلم."),
+    "bg": ("Вчера ходихме на разходка и видяхме много птици в парка.", "Това е най-добрата книга, която съм чел."),
+    "bn": ("আমি প্রতিদিন সকালে চা পান করি।", "এই বইটি খুব ভালো।"),
+    "cs": ("Včera jsme šli do kina, ale film se mi nelíbil.", "Tato kniha je velmi dobrá a rád ji doporučím."),
+    "de": ("Gestern sind wir mit dem Zug nach Hamburg gefahren.", "Das Buch ist sehr gut, aber es ist auch lang."),
+    "el": ("Χθες πήγαμε στη θάλασσα με τους φίλους μας.", "Αυτό το βιβλίο είναι πολύ καλό."),
+    "en": ("Yesterday we went to the market and bought some bread.", "This book is very good, but it is long."),
+    "es": ("Ayer fuimos al mercado y compramos pan para la cena.", "Este libro es muy bueno, pero también es largo."),
+    "fa": ("دیروز به بازار رفتیم و نان خریدیم.", "این کتاب بسیار خوب است و باید آن را بخوانید."),
+    "fi": ("Eilen kävimme torilla ja ostimme leipää.", "Tämä kirja on hyvin hyvä, mutta se on myös pitkä."),
+    "fr": ("Hier nous sommes allés au marché pour acheter du pain.", "Ce livre est très bon, mais il est aussi long."),
+    "gu": ("હું દરરોજ સવારે ચા પીઉં છું.", "આ પુસ્તક ખૂબ સારું છે."),
+    "he": ("אתמול הלכנו לשוק וקנינו לחם.", "הספר הזה טוב מאוד."),
+    "hi": ("मैं हर सुबह चाय पीता हूँ और अखबार पढ़ता हूँ।", "यह किताब बहुत अच्छी है।"),
+    "hu": ("Tegnap elmentünk a piacra, és vettünk egy kenyeret.", "Ez a könyv nagyon jó, de hosszú is."),
+    "it": ("Ieri siamo andati al mercato e abbiamo comprato il pane.", "Questo libro è molto bello, ma anche lungo."),
+    "ja": ("昨日は市場へ行ってパンを買いました。", "この本はとても面白いです。"),
+    "kn": ("ನಾನು ಪ್ರತಿದಿನ ಬೆಳಿಗ್ಗೆ ಚಹಾ ಕುಡಿಯುತ್ತೇನೆ.", "ಈ ಪುಸ್ತಕ ತುಂಬಾ ಚೆನ್ನಾಗಿದೆ."),
+    "ko": ("어제 우리는 시장에 가서 빵을 샀습니다.", "이 책은 아주 좋습니다."),
+    "ml": ("ഞാൻ എല്ലാ ദിവസവും രാവിലെ ചായ കുടിക്കുന്നു.", "ഈ പുസ്തകം വളരെ നല്ലതാണ്."),
+    "mr": ("मी दररोज सकाळी चहा पितो आणि वर्तमानपत्र वाचतो.", "हे पुस्तक खूप चांगले आहे."),
+    "ne": ("म हरेक बिहान चिया खान्छु र पत्रिका पढ्छु।", "यो किताब धेरै राम्रो छ।"),
+    "nl": ("Gisteren zijn we naar de markt gegaan om brood te kopen.", "Dit boek is zeer goed, maar het is ook lang."),
+    "pa": ("ਮੈਂ ਹਰ ਰੋਜ਼ ਸਵੇਰੇ ਚਾਹ ਪੀਂਦਾ ਹਾਂ।", "ਇਹ ਕਿਤਾਬ ਬਹੁਤ ਚੰਗੀ ਹੈ।"),
+    "pl": ("Wczoraj poszliśmy na targ i kupiliśmy chleb.", "Ta książka jest bardzo dobra, ale też długa."),
+    "pt": ("Ontem fomos ao mercado e compramos pão para o jantar.", "Este livro é muito bom, mas também é longo."),
+    "ro": ("Ieri am fost la piață și am cumpărat pâine.", "Această carte este foarte bună, dar este și lungă."),
+    "ru": ("Вчера мы ходили на рынок и купили хлеб.", "Эта книга очень хорошая, но она длинная."),
+    "sv": ("Igår gick vi till marknaden och köpte bröd.", "Den här boken är mycket bra, men den är också lång."),
+    "sw": ("Jana tulikwenda sokoni na kununua mkate.", "Kitabu hiki ni kizuri sana lakini ni kirefu."),
+    "ta": ("நான் தினமும் காலையில் தேநீர் குடிக்கிறேன்.", "இந்த புத்தகம் மிகவும் நல்லது."),
+    "te": ("నేను ప్రతిరోజూ ఉదయం టీ తాగుతాను.", "ఈ పుస్తకం చాలా బాగుంది."),
+    "th": ("เมื่อวานเราไปตลาดและซื้อขนมปัง", "หนังสือเล่มนี้ดีมาก"),
+    "tr": ("Dün pazara gittik ve ekmek aldık.", "Bu kitap çok güzel ama biraz uzun."),
+    "uk": ("Вчора ми ходили на ринок і купили хліб.", "Ця книга дуже добра, але вона довга."),
+    "ur": ("کل ہم بازار گئے اور روٹی خریدی۔", "یہ کتاب بہت اچھی ہے۔"),
+    "vi": ("Hôm qua chúng tôi đi chợ và mua bánh mì.", "Cuốn sách này rất hay nhưng hơi dài."),
+    "zh": ("昨天我们去市场买了面包。", "这本书很好看,我推荐你读一读。"),
+}
