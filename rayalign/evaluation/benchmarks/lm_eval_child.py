@@ -38,7 +38,7 @@ class Settings(TypedDict):
     shots: int | None
     batch_size: int
     device: str
-    """`auto`, `cpu` or `cuda`."""
+    """`cpu` or `cuda`; what is neither is a GPU where there is one."""
     dtype: str
     chat_template: bool
     seed: int
@@ -91,7 +91,7 @@ def _run(settings: Settings, manager: Any) -> dict[str, Any]:
             tasks=list(settings["tasks"]),
             num_fewshot=settings["shots"],
             batch_size=settings["batch_size"],
-            device=_device(settings["device"]),
+            device=settings["device"],
             limit=settings["limit"],
             log_samples=False,
             apply_chat_template=settings["chat_template"],
@@ -111,12 +111,6 @@ def _run(settings: Settings, manager: Any) -> dict[str, Any]:
 def _model_arguments(settings: Settings) -> dict[str, Any]:
     arguments = {"pretrained": settings["base"], "dtype": settings["dtype"]}
     return arguments if settings["adapter"] is None else {**arguments, "peft": settings["adapter"]}
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
 
 
 def hub_answers() -> bool:
