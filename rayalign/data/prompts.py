@@ -43,6 +43,8 @@ class PromptRow:
     """The conversation up to the turn that the model answers."""
     target: str | None = None
     metadata: JsonObject = field(default_factory=dict)
+    where: str = field(default="", compare=False)
+    """The source and its row, for errors; empty where there is none."""
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ def _read(named: Iterable[tuple[str, object]], prompts: PromptRows, form: Format
                 continue
             good += 1
             prompts.beside.update(texts_beside(row.metadata))
-            yield PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata)
+            yield PromptRow(prompt_id(row.messages), row.messages, row.target, row.metadata, name)
     if not good:
         counts = ", ".join(f"{reason}: {count}" for reason, count in prompts.left_out.counts.items())
         remedy = prompts.left_out.remedy or "fill in the prompts"

@@ -24,6 +24,7 @@ from rayalign.data.sources import locate
 from rayalign.errors import ConfigError
 from rayalign.launch.base_checks import check_base
 from rayalign.launch.benchmarks import BenchmarkInputs, read_benchmarks
+from rayalign.launch.constraints import check_constraints, with_constraints
 from rayalign.launch.models import check_folder_named, find_base, read_scorers
 from rayalign.launch.offline import Offline, open_samples, read_offline
 from rayalign.launch.targets import check_targets, check_targets_follow
@@ -91,6 +92,8 @@ def read_inputs(
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     samples = None if config.samples is None else open_samples(config.samples, config_dir)
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
+    if rows is not None:
+        rows.rows = with_constraints(config, rows.rows)
     check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
     check_services(config.scorer_settings, sources, run_cache, ask=ask_services)
@@ -114,6 +117,8 @@ def read_inputs(
         found = _read_offline(config, samples, own, renderer, console, logs)
     _say_split(config, console, found.split)
     check_targets(config, found.holdout, known=found.store.has_targets)
+    if own is None:
+        check_constraints(config, found.holdout)
     _say_remarks(config, console, parameters, len(found.split.train_N))
     return Inputs(
         model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses, benchmarks

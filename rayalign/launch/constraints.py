@@ -1,0 +1,60 @@
+"""Whether the constraints that a scorer checks are understood, before anything is loaded or sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rayalign.config.rewards import ConstraintsScoring
+from rayalign.config.run import RunConfig
+from rayalign.constraints.reading import INSTRUCTIONS, read_constraints
+from rayalign.data.prompts import PromptRow
+from rayalign.errors import DataError
+from rayalign.records import JsonObject, Prompt
+
+
+def with_constraints(config: RunConfig, rows: Iterable[PromptRow]) -> Iterator[PromptRow]:
+    """The prompts of a source as they are read, each looked at.
+
+    Raises:
+        DataError: a constraint of one is not understood (the row is named), or no prompt has any.
+    """
+    found = _fields(config)
+    for row in rows:
+        for field in found:
+            found[field] |= _has(row.metadata, row.messages[-1]["content"], field, row.where or f"prompt {row.id}")
+        yield row
+    _check_found(found)
+
+
+def check_constraints(config: RunConfig, prompts: Iterable[Prompt]) -> None:
+    """The same of prompts that were read: the held-out ones of a dataset of answers.
+
+    Raises:
+        DataError: as `with_constraints`; a prompt is named by its id.
+    """
+    found = _fields(config)
+    for prompt in prompts if found else ():
+        for field in found:
+            found[field] |= _has(prompt.metadata, prompt.text, field, f"prompt {prompt.id}")
+    _check_found(found)
+
+
+def _fields(config: RunConfig) -> dict[str, bool]:
+    """The fields of metadata that scorers read constraints from, none of them found yet."""
+    return {section.field: False for section in config.scoring if isinstance(section, ConstraintsScoring)}
+
+
+def _has(metadata: JsonObject, text: str, field: str, where: str) -> bool:
+    try:
+        return bool(read_constraints(metadata, text, field))
+    except DataError as error:
+        raise DataError(f"{where}: {error.found}", error.why, error.remedy) from None
+
+
+def _check_found(found: dict[str, bool]) -> None:
+    if missing := [field for field, there in found.items() if not there]:
+        raise DataError(
+            f"the scorer constraints:{missing[0]} works with constraints, and no prompt has one",
+            "it would abstain of every answer",
+            f"give them in prompts.source as {missing[0]}, or as IFEval's {INSTRUCTIONS}, or remove the scorer",
+        )
