@@ -51,7 +51,7 @@ class RatingBenchmark(JudgedBenchmark):
     """A file of prompts, in any format that `prompts.source` takes."""
     rubric: Annotated[str, Field(min_length=1)] | RubricFile | None = None
     """What to judge by, in words or in a file; null: the judge's own."""
-    scale: tuple[Annotated[int, Field(ge=0, le=999)], Annotated[int, Field(ge=0, le=999)]] | None = None
+    scale: Annotated[list[Annotated[int, Field(ge=0, le=999)]], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest rating; null: the first scale that the rubric names, as in "1 to 5", else 1 and 10."""
 
     @model_validator(mode="after")
@@ -59,6 +59,20 @@ class RatingBenchmark(JudgedBenchmark):
         if self.scale is not None and self.scale[0] >= self.scale[1]:
             raise ValueError(f"scale goes from {self.scale[0]} to {self.scale[1]}: write the lowest rating first")
         return self
+
+
+ALPACA_EVAL_SETS = {"gpt4_1106": "alpaca_eval_gpt4_baseline.json", "davinci003": "alpaca_eval.json"}
+"""Reference answers on the hub, in the data set `tatsu-lab/alpaca_eval`: of AlpacaEval 2 and 1."""
+
+
+class AlpacaEvalBenchmark(JudgedBenchmark):
+    """AlpacaEval by its own package: how often the judge prefers the answers to reference answers."""
+
+    type: Literal["alpaca_eval"]
+    reference: Annotated[str, Field(min_length=1)] = "gpt4_1106"
+    """JSON file in AlpacaEval's form with the instructions and the answers to compare with; or a set of the hub."""
+    template: Annotated[str, Field(min_length=1)] | None = None
+    """File with the judge's prompt in the package's own form; null: the one that comes with rayalign."""
 
 
 Baseline = Annotated[int, Field(ge=0)] | Annotated[str, Field(min_length=1)]
@@ -146,7 +160,7 @@ class LMEvalBenchmark(BenchmarkSection):
 
 
 BenchmarkConfig = Annotated[
-    RatingBenchmark | MTBenchmark | ArenaBenchmark | InstructionsBenchmark | LMEvalBenchmark,
+    AlpacaEvalBenchmark | RatingBenchmark | MTBenchmark | ArenaBenchmark | InstructionsBenchmark | LMEvalBenchmark,
     Field(discriminator="type"),
 ]
 

@@ -11,9 +11,11 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rayalign.config.benchmarks import (
+    AlpacaEvalBenchmark,
     ArenaBenchmark,
     BenchmarkConfig,
     ComparedBenchmark,
@@ -30,9 +32,11 @@ from rayalign.config.services import JudgeScoring
 from rayalign.data.prompts import PromptRow
 from rayalign.data.token_ids import tokenize_prompts
 from rayalign.errors import ConfigError
+from rayalign.evaluation.benchmarks.alpaca_eval import SCHEMA, AlpacaEval
 from rayalign.evaluation.benchmarks.arena import Arena
 from rayalign.evaluation.benchmarks.base import Asked, Benchmark
 from rayalign.evaluation.benchmarks.mt_bench import MTBench
+from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
 from rayalign.launch.judged_benchmarks import read_arena, read_instructions, read_mt_bench, read_rating
 from rayalign.launch.lm_eval import Harness, HarnessRunner, read_lm_eval
 from rayalign.launch.models import read_scorers
@@ -43,7 +47,8 @@ from rayalign.records import JudgeTask, Prompt, SamplingPlan
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
-from rayalign.scoring.service_scorers import build_service
+from rayalign.scoring.service_scorers import build_service, link_to_judge
+from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.transport import Transport
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.run_dir import RunDir
@@ -64,6 +69,8 @@ class BenchmarkInputs:
     section: BenchmarkConfig
     benchmark: Benchmark | Harness
     judge: JudgeInputs | None
+    template: str | None = None
+    """The judge's prompt, where it is not one of the judge's own."""
 
 
 def read_benchmarks(
@@ -85,8 +92,9 @@ def read_benchmarks(
         if isinstance(section, JudgedBenchmark):
             judge = _judge_inputs(section, config, folder, date)
             if ask_services and judge.section.transport == "openai":
-                _check(judge, config, cache)
-        found.append(BenchmarkInputs(section, benchmark, judge))
+                _check(section, judge, config, cache)
+        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
+        found.append(BenchmarkInputs(section, benchmark, judge, template))
     return found
 
 
@@ -99,12 +107,25 @@ def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, dat
     return JudgeInputs(judge, source)
 
 
-def _check(judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
-    asking = question_judge(judge, config, cache)
+def _check(section: JudgedBenchmark, judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
+    """Have the judge say something, before anything is loaded."""
+    if isinstance(section, AlpacaEvalBenchmark):
+        asking = LoopThread("check")
+        try:
+            link = link_to_judge(judge.section, judge.source, _settings(config))
+            asking.run(link.check([{"role": "user", "content": 'Reply with {"best": "a"}.'}], SCHEMA))
+        finally:
+            asking.close()
+        return
+    questions = question_judge(judge, config, cache)
     try:
-        asking.check("rating")
+        questions.check("rating")
     finally:
-        asking.close()
+        questions.close()
+
+
+def _settings(config: RunConfig) -> ScorerSettings:
+    return ScorerSettings([], config.combine, config.run.seed)
 
 
 def question_judge(
@@ -114,7 +135,7 @@ def question_judge(
     Args:
         transport: to the judge's actors, where the run holds it.
     """
-    settings = ScorerSettings([], config.combine, config.run.seed)
+    settings = _settings(config)
     source = dataclasses.replace(judge.source, transport=transport)
 
     def make(asking: Asking) -> LLMJudge:
@@ -149,16 +170,39 @@ class BenchmarkParts:
         section, benchmark, judge = inputs.section, inputs.benchmark, None
         if isinstance(benchmark, Harness):
             return HarnessRunner(section.label, section.every, benchmark, self.model, self.reporter)
+        asker = self._asker(section)
+        if isinstance(benchmark, AlpacaEval):
+            return self._alpaca_eval(inputs, benchmark, asker)
         if inputs.judge is not None:
-            name = inputs.judge.section.name
-            held = self.transports[name]() if name in self.transports else None
-            judge = question_judge(inputs.judge, self.config, self.cache, held)
+            judge = question_judge(inputs.judge, self.config, self.cache, self._held(inputs.judge))
             self.started.callback(judge.close)
-        asker, seed = self._asker(section), self.config.run.seed
-        asked = AskedRunner(section.label, section.type, section.every, benchmark, asker, judge, seed)
+        asked = AskedRunner(section.label, section.type, section.every, benchmark, asker, judge, self.config.run.seed)
         if isinstance(section, ComparedBenchmark) and isinstance(benchmark, Arena | MTBench):
             return AgainstRounds(asked, benchmark, section.rounds, self.run_dir)
         return asked
+
+    def _alpaca_eval(self, inputs: BenchmarkInputs, benchmark: AlpacaEval, asker: Asker) -> Runner:
+        section, judge, config = inputs.section, inputs.judge, self.config
+        assert judge is not None and inputs.template is not None
+        source = dataclasses.replace(judge.source, transport=self._held(judge))
+        return AlpacaEvalRunner(
+            section.label,
+            section.every,
+            benchmark,
+            asker,
+            partial(link_to_judge, judge.section, source, _settings(config)),
+            inputs.template,
+            reply_tokens=judge.section.reply_tokens,
+            concurrency=judge.section.limits.concurrency,
+            cache=self.cache,
+            model=config.run.name,
+            seed=config.run.seed,
+        )
+
+    def _held(self, judge: JudgeInputs) -> Transport | None:
+        """The way to a judge that the run holds."""
+        make = self.transports.get(judge.section.name)
+        return None if make is None else make()
 
     def _asker(self, section: BenchmarkConfig) -> Asker:
         plan = SamplingPlan(
@@ -194,6 +238,8 @@ def fitting(renderer: ChatRenderer, max_tokens: int, name: str, reporter: Report
 def _read(section: BenchmarkConfig, folder: Path) -> Benchmark | Harness:
     """A benchmark with what its files hold."""
     match section:
+        case AlpacaEvalBenchmark():
+            return read_alpaca_eval(section, folder)
         case RatingBenchmark():
             return read_rating(section, folder)
         case MTBenchmark():

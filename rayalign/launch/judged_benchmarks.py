@@ -48,8 +48,8 @@ def read_rating(section: RatingBenchmark, folder: Path) -> Rating:
     rubric = _rubric(section.label, section.rubric, folder)
     if rubric is None and section.scale is None:
         return Rating(items)
-    scale = section.scale or scale_in(rubric or "") or SCALE
-    return Rating(items, rating_task(rubric or "How good the answer is, all in all.", scale))
+    lowest, highest = section.scale or scale_in(rubric or "") or SCALE
+    return Rating(items, rating_task(rubric or "How good the answer is, all in all.", (lowest, highest)))
 
 
 def read_mt_bench(section: MTBenchmark, folder: Path) -> MTBench:

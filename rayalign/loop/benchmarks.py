@@ -74,7 +74,7 @@ class Asker:
         """Hash of what is asked, how, and who answers."""
         plan = dataclasses.asdict(self._plan(round_index))
         adapter = [served.record.base_model_sha256, served.record.sha256]
-        return _hash([benchmark.version, plan, adapter])
+        return digest([benchmark.version, plan, adapter])
 
     def answers(self, benchmark: Benchmark, place: BenchmarkDir, served: SavedAdapter) -> Answers:
         """All turns of all items, as far as they could be asked."""
@@ -123,7 +123,7 @@ class AskedRunner:
 
     def marks(self, round_index: int, served: SavedAdapter) -> Marks:
         answers = self.asker.identity(self.benchmark, round_index, served)
-        return Marks(answers, _hash([answers, self.judge and self.judge.version, self.seed]))
+        return Marks(answers, digest([answers, self.judge and self.judge.version, self.seed]))
 
     def run(self, place: BenchmarkDir, served: SavedAdapter) -> Result:
         answers = self.asker.answers(self.benchmark, place, served)
@@ -190,5 +190,6 @@ def _check_aligned(prompts: Sequence[Prompt], samples: Sequence[Sample]) -> None
         raise AssertionError(f"answers to {found[:3]}... are not those to {expected[:3]}...")
 
 
-def _hash(value: object) -> str:
+def digest(value: object) -> str:
+    """Hash of JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

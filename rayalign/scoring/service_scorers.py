@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.errors import ConfigError
-from rayalign.records import JsonObject, JudgeTask
+from rayalign.records import JsonObject, JudgeTask, Message
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.rubrics import rubric_text
 from rayalign.scoring.judges.task_template import task_template
 from rayalign.scoring.judges.templates import Template, make_template
 from rayalign.scoring.services.cache import ScoreCache
-from rayalign.scoring.services.calls import Caller
+from rayalign.scoring.services.calls import Caller, Failure
 from rayalign.scoring.services.openai_transport import OpenAITransport
 from rayalign.scoring.services.remote import RemoteScorer
-from rayalign.scoring.services.transport import Key, Transport
+from rayalign.scoring.services.transport import Key, Transport, judge_refusal
 from rayalign.scoring.sources import ScorerSource
 
 _log = logging.getLogger(__name__)
 Service = LLMJudge | RemoteScorer
+CHECK_PATIENCE_S = 600.0
 
 
 def calls_a_service(section: Scoring) -> bool:
@@ -74,6 +77,44 @@ def build_service(
 def _template(section: JudgeScoring, source: ScorerSource) -> Template:
     rubric = rubric_text(section, source.rubric)
     return make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeLink:
+    """How a judge is asked anything, within its limits."""
+
+    transport: Transport
+    caller: Caller
+    identity: str
+    """What decides its reply to a question: endpoint, model, sampling."""
+
+    async def check(self, messages: Sequence[Message], schema: JsonObject) -> None:
+        """See that it replies to a question.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        doubt = await self.transport.check()
+        try:
+            deadline = asyncio.get_running_loop().time() + CHECK_PATIENCE_S
+            await self.caller.run(lambda: self.transport.complete(messages, schema, 0), deadline)
+        except Failure as failure:
+            raise judge_refusal(self.transport.name, failure.reason, failure, doubt) from None
+        finally:
+            await self.transport.close()
+
+
+def link_to_judge(section: JudgeScoring, source: ScorerSource, settings: ScorerSettings) -> JudgeLink:
+    """A judge for who has templates and a cache of its own.
+
+    Raises:
+        ConfigError: its key's variable is not set, or no actor holds it here.
+    """
+    asking: dict[str, Any] = {"temperature": section.temperature, "max_tokens": section.max_tokens}
+    asking["structured"] = section.structured
+    transport, model = _transport(section, source, Key(section.api_key_env), asking)
+    caller = Caller(section.limits.share(settings.sharers), settings.seed)
+    return JudgeLink(transport, caller, json.dumps([*model, asking, *_other_request(section)]))
 
 
 def _other_request(section: JudgeScoring) -> list[JsonObject]:

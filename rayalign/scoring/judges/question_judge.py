@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from rayalign.records import FROM_DATASET, JudgeQuestion, JudgeTask, JudgeVerdict, Prompt, Sample
+from rayalign.scoring.failures import without_surrogates
 from rayalign.scoring.judges.llm_judge import Judged, LLMJudge, Question
 
 Asking = Literal["rating", "pairwise"] | JudgeTask
@@ -76,4 +77,5 @@ def _verdict(name: str, judged: Judged) -> JudgeVerdict:
     verdict = JudgeVerdict(name, judged.status, reason=judged.reason, cost=judged.cost, cached=judged.cached)
     if (reading := judged.reading) is None:
         return verdict
-    return dataclasses.replace(verdict, rating=reading.reward, choice=reading.choice, judgment=reading.judgment)
+    judgment = None if reading.judgment is None else without_surrogates(reading.judgment)
+    return dataclasses.replace(verdict, rating=reading.reward, choice=reading.choice, judgment=judgment)
