@@ -1,4 +1,4 @@
-"""MT-Bench, arena, rating and instructions in a real run and by hand: real generators, a hand-written judge over HTTP."""
+"""MT-Bench, arena, rating and instructions in a real run and by hand, with a hand-written judge behind HTTP."""
 
 from __future__ import annotations
 
