@@ -218,6 +218,7 @@ def run(tmp_path: Path, runner: AlpacaEvalRunner, folder: str) -> dict[str, Any]
     return {**found, "rows": rows, "folder": place.round_dir.root}
 
 
+@pytest.mark.slow
 def test_the_package_annotates_and_takes_the_same_from_its_cache(tmp_path: Path, judge: Server) -> None:
     """Six answers of which two won, one equals its reference (a tie that nobody is asked about), and three on which the
     judge says nothing of use: these alone are asked again by a second run."""
@@ -243,6 +244,7 @@ def test_the_package_annotates_and_takes_the_same_from_its_cache(tmp_path: Path,
     assert len(judge.requests) == asked
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_what_they_are(tmp_path: Path, judge: Server) -> None:
     """Whatever stands in instructions and answers: the judge gets one system and one user message, each text once and
     in its place."""
@@ -260,6 +262,7 @@ def test_hostile_texts_stay_what_they_are(tmp_path: Path, judge: Server) -> None
     assert stored[0]["output"] == HOSTILE[0]
 
 
+@pytest.mark.slow
 def test_a_judge_that_fails_leaves_verdicts_missing(tmp_path: Path, judge: Server) -> None:
     judge.behave = lambda request: Respond({"error": {"message": "broken"}}, status=400)
     found = run(tmp_path, make_runner(judge, None, ["a", "b"]), "run")
@@ -295,6 +298,7 @@ def test_the_package_gets_no_secrets(tmp_path: Path, judge: Server, monkeypatch:
         assert loopback.token not in found.values()
 
 
+@pytest.mark.slow
 def test_a_package_that_breaks_is_said(tmp_path: Path, judge: Server) -> None:
     runner = make_runner(judge, tmp_path / "cache", ["a", "b"])
     folder = tmp_path / "cache" / "alpaca_eval" / runner.annotator

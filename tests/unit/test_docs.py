@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
-PATH = re.compile(r"\b((?:rayalign|tests|configs|benchmarks|examples|cluster)/[\w./-]*\w)")
+PATH = re.compile(r"(?<![\w/])((?:rayalign|tests|configs|benchmarks|examples|cluster)/[\w./-]*\w)")
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 MISSING = -1
@@ -30,7 +30,7 @@ def main(job_file: str) -> None:
         name=job["name"],
         output_path=None,
         precomputed_leaderboard=None,
-        fn_metric="get_winrate",
+        fn_metric=winrate,
         sort_by="win_rate",
         is_return_instead_of_print=True,
         caching_path=str(cache),
@@ -40,6 +40,14 @@ def main(job_file: str) -> None:
     rows = [{name: _json(row.get(name)) for name in kept} for row in annotations]
     told = {"board": {name: _json(value) for name, value in board.iloc[0].to_dict().items()}, "annotations": rows}
     Path(job["result"]).write_text(json.dumps(told))
+
+
+def winrate(annotations: Sequence[Mapping[str, object]]) -> dict[str, float]:
+    """The package's `get_winrate` of what has a preference; it breaks where nothing has."""
+    from alpaca_eval.metrics import get_winrate
+
+    given = [row for row in annotations if _json(row.get("preference")) is not None]
+    return get_winrate(given) if given else {"win_rate": float("nan")}
 
 
 def forget_missing(cache: Path) -> None:
