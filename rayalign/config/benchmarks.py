@@ -115,9 +115,14 @@ class ArenaBenchmark(ComparedBenchmark):
     """Answers compared with those of baselines, with Bradley-Terry strengths."""
 
     type: Literal["arena"]
-    baselines: Annotated[list[Baseline], Field(min_length=1)]
     rubric: Annotated[str, Field(min_length=1)] | RubricFile | None = None
     """What to judge by beside the usual, in words or in a file."""
+
+    @model_validator(mode="after")
+    def _has_opponents(self) -> Self:
+        if not self.baselines:
+            raise ValueError("type: arena needs baselines: name rounds, previous, or files of answers")
+        return self
 
 
 class InstructionsBenchmark(BenchmarkSection):

@@ -11,7 +11,7 @@ from rayalign.errors import DataError
 from rayalign.records import JudgeQuestion, JudgeTask, JudgeVerdict, Message, Prompt
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
-from rayalign.scoring.judges.task_template import TaskTemplate, task_template
+from rayalign.scoring.judges.task_template import ComparingTask, RatingTask, task_template
 from rayalign.scoring.judges.template_version import template_version
 from rayalign.scoring.services.transport import Reply
 from tests.unit.judge_cases import judge, shown
@@ -21,7 +21,7 @@ COMPARE = JudgeTask("pairwise", "Which is better?")
 NONCE = "00ff00ff00ff00ff"
 
 
-def template(task: JudgeTask, structured: bool = True) -> TaskTemplate:
+def template(task: JudgeTask, structured: bool = True) -> RatingTask | ComparingTask:
     return task_template(task, structured=structured)
 
 

@@ -100,5 +100,6 @@ def _interval(won_CPP: FloatArray, value_P: FloatArray, seed: int, resamples: in
         return np.stack([value_P, value_P])
     rng = np.random.default_rng(seed)
     drawn_RC = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
-    points_RP = _points(fit(np.tensordot(drawn_RC.astype(np.float64), won_CPP, axes=1)))
+    drawn_RPP: FloatArray = np.tensordot(drawn_RC, won_CPP, axes=1).astype(np.float64)
+    points_RP = _points(fit(drawn_RPP))
     return np.quantile(points_RP, [0.025, 0.975], axis=0)

@@ -47,8 +47,8 @@ class Duel:
         """What the two verdicts come to."""
         if self._same:
             return same_text(self.question.id, self.opponent)
-        forth, back = (verdicts[one.id].choice for one in self.asked())
-        return compared(self.question.id, self.opponent, forth, back)
+        forth, back = self.asked()
+        return compared(self.question.id, self.opponent, verdicts[forth.id].choice, verdicts[back.id].choice)
 
     @property
     def _same(self) -> bool:

@@ -47,15 +47,15 @@ def _measured(found: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]
     measured = {}
     for key, value in found.items():
         name, _, filtered = key.partition(",")
-        if name.endswith(STDERR) or isinstance(value, bool) or not isinstance(value, int | float) or not filtered:
+        if name.endswith(STDERR) or not filtered or (known := _finite(value)) is None:
             continue
-        if not math.isfinite(value):
-            continue
-        error = found.get(f"{name}{STDERR},{filtered}")
-        known = isinstance(error, int | float) and math.isfinite(error)
         label = name if filtered == "none" else f"{name}/{filtered}"
-        measured[label] = (float(value), float(error) if known else None)
+        measured[label] = (known, _finite(found.get(f"{name}{STDERR},{filtered}")))
     return measured
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _questions(reply: Mapping[str, Any], task: str) -> int:

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rayalign.display import excerpt
 from rayalign.errors import DataError
@@ -34,16 +34,12 @@ _DATA = (
 
 @dataclass(frozen=True, slots=True)
 class TaskTemplate:
-    """`Template` of one task; its `repr` is what a judge's version says of it."""
+    """What a `Template` of one task does; its `repr` is what a judge's version says of it."""
 
     task: JudgeTask
     structured: bool
     code: str
     """Digest of how it asks and reads."""
-
-    @property
-    def name(self) -> TemplateName:
-        return self.task.kind
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -110,6 +106,20 @@ class TaskTemplate:
         return float(mark)
 
 
+@dataclass(frozen=True, slots=True)
+class RatingTask(TaskTemplate):
+    """A number on the task's scale."""
+
+    name: ClassVar[TemplateName] = "rating"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparingTask(TaskTemplate):
+    """Which of two is better, or a tie; to be asked in both orders."""
+
+    name: ClassVar[TemplateName] = "pairwise"
+
+
 def _marked(text: str, nonce: str) -> tuple[str, str]:
     """(what stands between the brackets of a reply's last line, what stands before that line)."""
     reasons, _, last = text.rstrip().rpartition("\n")
@@ -119,10 +129,11 @@ def _marked(text: str, nonce: str) -> tuple[str, str]:
     return found[1], reasons.strip()
 
 
-def task_template(task: JudgeTask, *, structured: bool) -> TaskTemplate:
+def task_template(task: JudgeTask, *, structured: bool) -> RatingTask | ComparingTask:
     """The template of a task.
 
     Args:
         structured: the endpoint constrains replies to the schema.
     """
-    return TaskTemplate(task, structured, definitions_digest(sys.modules[__name__])[:16])
+    kind = RatingTask if task.kind == "rating" else ComparingTask
+    return kind(task, structured, definitions_digest(sys.modules[__name__])[:16])
