@@ -66,7 +66,7 @@ def test_the_published_questions_are_read() -> None:
     assert len(bench.items) == 80
     assert {len(one.turns) for one in bench.items} == {2}
     shown = [one for one in bench.items if by_reference(one)]
-    assert {one.category for one in shown} == {"math", "reasoning", "coding"} and len(shown) == 30
+    assert {one.category for one in shown} == {"math", "reasoning", "coding"} and len(shown) == 29
 
 
 def test_files_that_cannot_be_used_say_where(tmp_path: Path) -> None:
