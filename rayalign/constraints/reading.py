@@ -38,8 +38,8 @@ def read_constraints(metadata: JsonObject, prompt: str, field: str = FIELD) -> l
         if len(settings) != len(names):
             found = f"{INSTRUCTIONS} of {len(names)}, {SETTINGS} of {len(settings)}"
             raise DataError(found, "each instruction has settings of its own", "give one object per instruction")
-        places = [f"{INSTRUCTIONS}.{i}" for i in range(len(names))]
-        given += [(at, translated(*one, at)) for at, *one in zip(places, names, settings, strict=True)]
+        for i, (name, kwargs) in enumerate(zip(names, settings, strict=True)):
+            given.append((at := f"{INSTRUCTIONS}.{i}", translated(name, kwargs, at)))
     return [make_constraint(one, at) for at, one in given]
 
 

@@ -9,7 +9,7 @@ without a space.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 WORD = re.compile(r"\w+")
 _JOINED_WORD = re.compile(r"\w+(?:[-.'’]\w+)*")
@@ -18,14 +18,18 @@ _BEFORE = re.compile(r"(?:^|[\s(\[\"'“‘*_])([\w.]+)\Z")
 _ORDINAL = re.compile(r"(?:\A|\n)[ \t]*\d{1,4}\Z")
 _DOTTED = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")
 _LOOK_BACK = 24
-_NEVER_LAST = (
-    "mr mrs ms dr prof st rev hon gen col sgt capt lt cpt gov sen rep vs no nos fig figs vol ed eds pp cf ca approx "
-    "e.g i.e viz"
-)
+_NEVER_LAST = "mr mrs ms dr prof st rev hon capt lt gov vs cf approx viz e.g i.e"
 """Abbreviations that something follows."""
-_PERHAPS_LAST = "etc inc ltd co corp jr sr a.m p.m ph.d al dept est"
-"""Abbreviations that end a sentence where a capital letter follows."""
-_ABBREVIATIONS = dict.fromkeys(_NEVER_LAST.split(), False) | dict.fromkeys(_PERHAPS_LAST.split(), True)
+_BEFORE_NUMBERS = "no nos fig figs vol pp"
+"""Those that a number follows; else they are words."""
+_PERHAPS_LAST = "etc inc ltd co corp jr sr a.m p.m ph.d al dept"
+"""Those that end a sentence where a capital letter follows."""
+_ENDS_BEFORE: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys(_NEVER_LAST.split(), lambda character: False),
+    **dict.fromkeys(_BEFORE_NUMBERS.split(), lambda character: not character.isdigit()),
+    **dict.fromkeys(_PERHAPS_LAST.split(), str.isupper),
+}
+"""Abbreviation -> whether it ends a sentence before a character."""
 
 
 def words(text: str) -> Iterator[str]:
@@ -63,11 +67,13 @@ def _ends(text: str, found: re.Match[str]) -> bool:
     if last is None:
         return True
     word = last.group(1)
-    perhaps = _ABBREVIATIONS.get(word.lower())
-    if not follows or perhaps:
-        return not follows or follows.isupper()
+    ends_before = _ENDS_BEFORE.get(word.lower())
+    if not follows:
+        return True
+    if ends_before is not None:
+        return ends_before(follows)
     initial = len(word) == 1 and word.isupper() and word != "I"
-    return perhaps is None and not initial and not _DOTTED.fullmatch(word)
+    return not initial and not _DOTTED.fullmatch(word)
 
 
 def lines(text: str) -> list[str]:

@@ -7,18 +7,22 @@ from collections.abc import Iterable, Iterator
 from rayalign.config.rewards import ConstraintsScoring
 from rayalign.config.run import RunConfig
 from rayalign.constraints.reading import INSTRUCTIONS, read_constraints
-from rayalign.data.prompts import PromptRow
+from rayalign.data.prompts import PromptRow, PromptRows
 from rayalign.errors import DataError
 from rayalign.records import JsonObject, Prompt
 
 
-def with_constraints(config: RunConfig, rows: Iterable[PromptRow]) -> Iterator[PromptRow]:
-    """The prompts of a source as they are read, each looked at.
+def with_constraints(config: RunConfig, prompts: PromptRows) -> PromptRows:
+    """The prompts of a source, each looked at when it is read.
 
     Raises:
-        DataError: a constraint of one is not understood (the row is named), or no prompt has any.
+        DataError: from `rows`: a constraint of one is not understood (its row is named), or no prompt has any.
     """
-    found = _fields(config)
+    prompts.rows = _checked(_fields(config), prompts.rows)
+    return prompts
+
+
+def _checked(found: dict[str, bool], rows: Iterable[PromptRow]) -> Iterator[PromptRow]:
     for row in rows:
         for field in found:
             found[field] |= _has(row.metadata, row.messages[-1]["content"], field, row.where or f"prompt {row.id}")

@@ -92,8 +92,6 @@ def read_inputs(
     # Opened first, read last: a missing file ends the run before a service is called or a model is looked for.
     samples = None if config.samples is None else open_samples(config.samples, config_dir)
     rows = None if _from_dataset(config) else prompt_rows(config.prompts, config_dir, targets=config.reads_targets)
-    if rows is not None:
-        rows.rows = with_constraints(config, rows.rows)
     check_folder_named(config.model.base)
     sources = read_scorers(config.scoring, config, config_dir, date)
     check_services(config.scorer_settings, sources, run_cache, ask=ask_services)
@@ -107,7 +105,8 @@ def read_inputs(
     check_base(config, model)
     renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, date)
     _check_templates(config, renderer)
-    own = None if rows is None else (rows, fitting_prompts(rows, renderer, config.prompts.max_tokens))
+    most = config.prompts.max_tokens
+    own = None if rows is None else (rows, fitting_prompts(with_constraints(config, rows), renderer, most))
     _check_policy(config, model)
     if samples is None:
         assert own is not None
@@ -117,8 +116,6 @@ def read_inputs(
         found = _read_offline(config, samples, own, renderer, console, logs)
     _say_split(config, console, found.split)
     check_targets(config, found.holdout, known=found.store.has_targets)
-    if own is None:
-        check_constraints(config, found.holdout)
     _say_remarks(config, console, parameters, len(found.split.train_N))
     return Inputs(
         model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses, benchmarks
@@ -173,6 +170,8 @@ def _read_offline(
     else:
         split, held = hold_out(*held_out.ids(), config.prompts.holdout, offline.prompts.ids()[0]), held_out
     holdout = held.take(split.holdout_N)
+    if held_out is None:
+        check_constraints(config, holdout)
     if held_out is None and renderer.form.opened:
         # These are sampled from, unlike those that are trained on.
         holdout = [dataclasses.replace(p, token_ids=renderer.prompt(p.messages, f"prompt {p.id}")) for p in holdout]

@@ -14,12 +14,31 @@ CASES: dict[str, list[Case]] = {
         ({"at_least": 2, "at_most": 3}, ["a b", "a b c"], ["a", "a b c d"]),
     ],
     "sentences": [
-        ({"exactly": 1}, ["Hello", "Dr. Smith came.", "It costs 3.50 now.", "J. Smith wrote it.", "Wait... what?"],
-         ["", "One. Two.", "Really? Yes!", "..."]),
-        ({"exactly": 2}, ["It rains. It pours.", '"Go home." So they went', "in lower case. like this.",
-                          "See e.g. this one. And that.", "Eggs, milk, etc. Then bread.", "雨です。行きません。", "So...\n\nNow?!"],
-         ["It rains", "One. Two. Three.", "Mr. and Mrs. Bell came at 5 p.m. today."]),
-        ({"exactly": 3}, ["1. Wash it.\n2. Dry it.\n3. Fold it.", '"Go!" he said. So they went', "It was I. She saw. I fled."], ["1. Wash it.\n2. Dry it."]),
+        (
+            {"exactly": 1},
+            ["Hello", "Dr. Smith came.", "It costs 3.50 now.", "J. Smith wrote it.", "Wait... what?"],
+            ["", "One. Two.", "Really? Yes!", "..."],
+        ),
+        (
+            {"exactly": 2},
+            [
+                "It rains. It pours.",
+                '"Go home." So they went',
+                "in lower case. like this.",
+                "See e.g. this one. And that.",
+                "My answer is no. It is in vol. 3 of No. 7.",
+                "Bell Inc. sells bells to Mr. Smith. He pays.",
+                "Eggs, milk, etc. Then bread.",
+                "雨です。行きません。",
+                "So...\n\nNow?!",
+            ],
+            ["It rains", "One. Two. Three.", "Mr. and Mrs. Bell came at 5 p.m. today."],
+        ),
+        (
+            {"exactly": 3},
+            ["1. Wash it.\n2. Dry it.\n3. Fold it.", '"Go!" he said. So they went', "It was I. She saw. I fled."],
+            ["1. Wash it.\n2. Dry it."],
+        ),
         ({"at_most": 2}, ["", "a. b."], ["a thing. b thing. c thing."]),
     ],
     "sentence_words": [
@@ -28,15 +47,24 @@ CASES: dict[str, list[Case]] = {
     ],
     "paragraphs": [
         ({"exactly": 2}, ["one\n\ntwo", "\n\none\nstill one\n \n\n\ntwo\n"], ["one", "one\ntwo", "a\n\nb\n\nc", ""]),
-        ({"exactly": 2, "divider": "***"}, ["one *** two", "***\none\n***\ntwo\n***", "one\n\nstill\n***\ntwo"],
-         ["one\n\ntwo", "one", "one *** *** two", "a***b***c", ""]),
+        (
+            {"exactly": 2, "divider": "***"},
+            ["one *** two", "***\none\n***\ntwo\n***", "one\n\nstill\n***\ntwo"],
+            ["one\n\ntwo", "one", "one *** *** two", "a***b***c", ""],
+        ),
         ({"at_least": 2, "divider": "***"}, ["a***b***c"], ["a", "a *** *** b"]),
     ],
     "paragraph_first_word": [
-        ({"paragraph": 2, "word": "two"}, ["one\n\ntwo things", "one\n\nTwo, three", 'a\n\n"two" is', "a\n\n'two"],
-         ["two", "one\n\nthree two", "one\ntwo", "one\n\ntwofold", ""]),
-        ({"paragraph": 1, "word": "One", "paragraphs": 2}, ["one\n\ntwo", "one's\n\ntwo"],
-         ["one", "one\n\ntwo\n\nthree", "two\n\none"]),
+        (
+            {"paragraph": 2, "word": "two"},
+            ["one\n\ntwo things", "one\n\nTwo, three", 'a\n\n"two" is', "a\n\n'two"],
+            ["two", "one\n\nthree two", "one\ntwo", "one\n\ntwofold", ""],
+        ),
+        (
+            {"paragraph": 1, "word": "One", "paragraphs": 2},
+            ["one\n\ntwo", "one's\n\ntwo"],
+            ["one", "one\n\ntwo\n\nthree", "two\n\none"],
+        ),
         ({"paragraph": 2, "word": "two", "paragraphs": 2}, ["one\n\ntwo\n\n"], ["one\n\n\n\ntwo"]),
     ],
     "lines": [
@@ -80,7 +108,11 @@ CASES: dict[str, list[Case]] = {
         ({"phrase": "The end."}, ["So. The end.", "the end.\n", 'He said "The END."'], ["The end", "The end. Bye", ""]),
     ],
     "repeat_prompt": [
-        ({"text": "Name a fish."}, ["Name a fish. Cod.", "\n name a FISH.\nCod"], ["Cod.", "Name a  fish.", '"Name a fish.', ""]),
+        (
+            {"text": "Name a fish."},
+            ["Name a fish. Cod.", "\n name a FISH.\nCod"],
+            ["Cod.", "Name a  fish.", '"Name a fish.', ""],
+        ),
     ],
     "choice": [
         ({"options": ["Yes.", "No."]}, ["Yes.", "I say No. Never."], ["yes.", "No", ""]),
@@ -92,26 +124,43 @@ CASES: dict[str, list[Case]] = {
         ({"pattern": "(?m)^end$"}, ["a\nend", "end\nb"], ["the end"]),
     ],
     "bullets": [
-        ({"exactly": 2}, ["* a\n* b", "- a\n  - b", "text\n*a\n\n-b\nmore", "-\n--"],
-         ["* a", "** a\n** b", "a * b\n* c", "*\n*a", "1. a\n2. b", ""]),
+        (
+            {"exactly": 2},
+            ["* a\n* b", "- a\n  - b", "text\n*a\n\n-b\nmore", "-\n--"],
+            ["* a", "** a\n** b", "a * b\n* c", "*\n*a", "1. a\n2. b", ""],
+        ),
         ({"at_least": 3}, ["- a\n- b\n* c\n* d"], ["- a\n- b"]),
     ],
     "numbered_items": [
-        ({"exactly": 2}, ["1. a\n2. b", "So:\n 1) a\n 2) b\nDone."],
-         ["1. a", "1. a\n3. b", "2. a\n3. b", "1. a\n1. b", "1.a\n2.b", "1. a\n2. b\n3. c", ""]),
+        (
+            {"exactly": 2},
+            ["1. a\n2. b", "So:\n 1) a\n 2) b\nDone."],
+            ["1. a", "1. a\n3. b", "2. a\n3. b", "1. a\n1. b", "1.a\n2.b", "1. a\n2. b\n3. c", ""],
+        ),
         ({"at_least": 1}, ["1. a", "1. a\n2. b\n3. c"], ["- a", "0. a", "", "1. "]),
     ],
     "highlights": [
-        ({"at_least": 2}, ["*a* and *b*", "**bold**\n*b* x", "* one* two*three*"], ["*a*", "**", "* *\n* *", "*a\nb* *", ""]),
+        (
+            {"at_least": 2},
+            ["*a* and *b*", "**bold**\n*b* x", "* one* two*three*"],
+            ["*a*", "**", "* *\n* *", "*a\nb* *", ""],
+        ),
         ({"exactly": 1}, ["only *this* one", "**bold**"], ["none", "*a* *b*"]),
     ],
     "placeholders": [
-        ({"at_least": 2}, ["[name], [address]", "[a][b]", "[] []", "[x [y] [z]"], ["[name]", "[a", "a]b[", "[a\nb] [c]", ""]),
+        (
+            {"at_least": 2},
+            ["[name], [address]", "[a][b]", "[] []", "[x [y] [z]"],
+            ["[name]", "[a", "a]b[", "[a\nb] [c]", ""],
+        ),
         ({"exactly": 1}, ["[[a]]", "see [1]"], ["[a] [b]", "none"]),
     ],
     "sections": [
-        ({"heading": "Section", "at_least": 2}, ["Section 1\na\nSection 2\nb", "Section1Section2", "The Section 1, Section 9"],
-         ["Section 1\na", "SECTION 1\nSECTION 2", "Section one, Section two", ""]),
+        (
+            {"heading": "Section", "at_least": 2},
+            ["Section 1\na\nSection 2\nb", "Section1Section2", "The Section 1, Section 9"],
+            ["Section 1\na", "SECTION 1\nSECTION 2", "Section one, Section two", ""],
+        ),
         ({"heading": "PART", "exactly": 1}, ["PART 1\nx"], ["Part 1", "PART 1 PART 2"]),
     ],
     "headings": [
@@ -119,16 +168,30 @@ CASES: dict[str, list[Case]] = {
         ({"at_most": 0}, ["no heading #1", ""], ["# one"]),
     ],
     "code_blocks": [
-        ({"exactly": 1}, ["```\nx\n```", "Do:\n```python\nx\n```\nDone."], ["```\nx", "x", "```\na\n```\n```\nb\n```", ""]),
-        ({"exactly": 1, "language": "Python"}, ["```python\nx\n```", "```python\n```\n```js\n```"], ["```\nx\n```", "```py\nx\n```"]),
+        (
+            {"exactly": 1},
+            ["```\nx\n```", "Do:\n```python\nx\n```\nDone."],
+            ["```\nx", "x", "```\na\n```\n```\nb\n```", ""],
+        ),
+        (
+            {"exactly": 1, "language": "Python"},
+            ["```python\nx\n```", "```python\n```\n```js\n```"],
+            ["```\nx\n```", "```py\nx\n```"],
+        ),
     ],
     "title": [
-        ({}, ["<<Joy>>\nA poem", "A <<title here>> inside", "<<< a >>>"],
-         ["<Joy>", "<<>>", "<<  >>", "<<a\nb>>", ">>a<<", "<<<>>>", "", "<<a"]),
+        (
+            {},
+            ["<<Joy>>\nA poem", "A <<title here>> inside", "<<< a >>>"],
+            ["<Joy>", "<<>>", "<<  >>", "<<a\nb>>", ">>a<<", "<<<>>>", "", "<<a"],
+        ),
     ],
     "json": [
-        ({}, ['{"a": 1}', " [1, 2]\n", '```json\n{"a": []}\n```', "```\n3\n```", '"text"', "null", "9" * 5000],
-         ["{'a': 1}", 'Here: {"a": 1}', '{"a": 1} done', "{", "", "```json\n```", "[" * 100_000]),
+        (
+            {},
+            ['{"a": 1}', " [1, 2]\n", '```json\n{"a": []}\n```', "```\n3\n```", '"text"', "null", "9" * 5000],
+            ["{'a': 1}", 'Here: {"a": 1}', '{"a": 1} done', "{", "", "```json\n```", "[" * 100_000],
+        ),
         ({"keys": ["a", "b"]}, ['{"b": 1, "a": 2, "c": 3}'], ['{"a": 1}', '["a", "b"]', "{}", "1"]),
     ],
     "postscript": [
@@ -137,14 +200,37 @@ CASES: dict[str, list[Case]] = {
         ({"marker": "N.B."}, ["see n.b. this"], ["P.S. this", "NXBX"]),
     ],
     "two_responses": [
-        ({}, ["one\n******\ntwo", "******\none ****** two\n******"],
-         ["one", "one ****** one", "one ****** \n one\n", "a ****** b ****** c", "a ****** ****** b", "a *** b", "******", ""]),
+        (
+            {},
+            ["one\n******\ntwo", "******\none ****** two\n******"],
+            [
+                "one",
+                "one ****** one",
+                "one ****** \n one\n",
+                "a ****** b ****** c",
+                "a ****** ****** b",
+                "a *** b",
+                "******",
+                "",
+            ],
+        ),
     ],
     "quoted": [({}, ['"all of it"', ' "so"\n', '""'], ['"', 'a "word"', '"a" b', "'a'", "“a”", ""])],
     "language": [
-        ({"language": "en"}, ["The cat is on the mat and it sleeps.", "OK!", "42", "Cat, dog."],
-         ["Die Katze liegt auf der Matte und schläft.", "Кошка спит на коврике.", "lorem ipsum dolor amet consectetur elit sed eiusmod"]),
-        ({"language": "zh-CN"}, ["我喜欢读书,因为书很有意思。"], ["本が好きです。とても面白いから。", "I like to read books."]),
+        (
+            {"language": "en"},
+            ["The cat is on the mat and it sleeps.", "OK!", "42", "Cat, dog."],
+            [
+                "Die Katze liegt auf der Matte und schläft.",
+                "Кошка спит на коврике.",
+                "lorem ipsum dolor amet consectetur elit sed eiusmod",
+            ],
+        ),
+        (
+            {"language": "zh-CN"},
+            ["我喜欢读书,因为书很有意思。"],
+            ["本が好きです。とても面白いから。", "I like to read books."],
+        ),
         ({"language": "hi"}, ["यह किताब बहुत अच्छी है।"], ["हे पुस्तक खूप चांगले आहे आणि मी ते वाचतो."]),
     ],
     "script": [
@@ -153,20 +239,32 @@ CASES: dict[str, list[Case]] = {
     ],
     "uppercase": [
         ({}, ["ALL OF IT, 42!", "ÄÖ", "A"], ["Not all", "aLL", "42", ""]),
-        ({"language": "en"}, ["THE CAT IS ON THE MAT AND IT SLEEPS."], ["DIE KATZE LIEGT AUF DER MATTE UND SIE IST MÜDE.", "The cat"]),
+        (
+            {"language": "en"},
+            ["THE CAT IS ON THE MAT AND IT SLEEPS."],
+            ["DIE KATZE LIEGT AUF DER MATTE UND SIE IST MÜDE.", "The cat"],
+        ),
     ],
     "lowercase": [
         ({}, ["all of it, 42!", "äö"], ["Not", "aLL", "42", ""]),
-        ({"language": "en"}, ["the cat is on the mat and it sleeps."], ["die katze liegt auf der matte und sie ist müde.", "The cat"]),
+        (
+            {"language": "en"},
+            ["the cat is on the mat and it sleeps."],
+            ["die katze liegt auf der matte und sie ist müde.", "The cat"],
+        ),
     ],
     "title_case": [
-        ({}, ["The Old Man And The Sea", "Well-known Facts, 2nd Ed.", "ALL CAPS"], ["The old Man", "the Old", "", "42"]),
+        (
+            {},
+            ["The Old Man And The Sea", "Well-known Facts, 2nd Ed.", "ALL CAPS"],
+            ["The old Man", "the Old", "", "42"],
+        ),
     ],
     "capital_words": [
         ({"at_least": 2}, ["NASA and ESA", "A B", "WELL-KNOWN and U.S."], ["NASA and Esa", "42 43", "WELL-KNOWN", ""]),
         ({"at_most": 1}, ["", "The NASA", "DON'T go", "iPhone 4S"], ["NASA ESA"]),
     ],
-}  # fmt: skip
+}
 
 REFERENCE: list[tuple[str, dict[str, Any], str, bool, bool]] = [
     # instruction, settings, answer, kept strictly, kept loosely
@@ -184,17 +282,53 @@ REFERENCE: list[tuple[str, dict[str, Any], str, bool, bool]] = [
     ("language:response_language", {"language": "de"}, "Das ist nicht mein Hund.", True, True),
     ("language:response_language", {"language": "de"}, "This is not my dog.", False, False),
     ("language:response_language", {"language": "de"}, "Here is what you and I want:\nDas ist sehr gut.", False, True),
-    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "One is. Two are.", True, True),
-    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "less than"}, "One is. Two are.", False, False),
+    (
+        "length_constraints:number_sentences",
+        {"num_sentences": 2, "relation": "at least"},
+        "One is. Two are.",
+        True,
+        True,
+    ),
+    (
+        "length_constraints:number_sentences",
+        {"num_sentences": 2, "relation": "less than"},
+        "One is. Two are.",
+        False,
+        False,
+    ),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "one\n***\ntwo", True, True),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "one\n\ntwo", False, False),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 1}, "Sure!\n***\none", False, True),
     ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "one two", True, True),
     ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "one two three", False, False),
-    ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "Of course I can:\ntwo words", False, True),
-    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "two"}, "one\n\nTwo", True, True),
-    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "two"}, "one\n\nTwo", False, False),
-    ("length_constraints:nth_paragraph_first_word", {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "two"}, "one\n\nTwo", False, True),
+    (
+        "length_constraints:number_words",
+        {"num_words": 3, "relation": "less than"},
+        "Of course I can:\ntwo words",
+        False,
+        True,
+    ),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "two"},
+        "one\n\nTwo",
+        True,
+        True,
+    ),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 1, "first_word": "two"},
+        "one\n\nTwo",
+        False,
+        False,
+    ),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 1, "nth_paragraph": 1, "first_word": "two"},
+        "one\n\nTwo",
+        False,
+        True,
+    ),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[name] of [town]", True, True),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[name]", False, False),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Hi\np.s. more", True, True),
@@ -208,8 +342,20 @@ REFERENCE: list[tuple[str, dict[str, Any], str, bool, bool]] = [
     ("detectable_format:constrained_response", {}, "My answer is **no**.", False, True),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 1}, "so *this* is", True, True),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "so *this* is", False, False),
-    ("detectable_format:multiple_sections", {"section_spliter": "Section", "num_sections": 2}, "Section 1 a Section 2 b", True, True),
-    ("detectable_format:multiple_sections", {"section_spliter": "SECTION", "num_sections": 1}, "Section 1 a", False, False),
+    (
+        "detectable_format:multiple_sections",
+        {"section_spliter": "Section", "num_sections": 2},
+        "Section 1 a Section 2 b",
+        True,
+        True,
+    ),
+    (
+        "detectable_format:multiple_sections",
+        {"section_spliter": "SECTION", "num_sections": 1},
+        "Section 1 a",
+        False,
+        False,
+    ),
     ("detectable_format:json_format", {}, '```json\n{"a": 1}\n```', True, True),
     ("detectable_format:json_format", {}, "{a: 1}", False, False),
     ("detectable_format:json_format", {}, 'Here it is:\n{"a": 1}', False, True),
@@ -226,8 +372,20 @@ REFERENCE: list[tuple[str, dict[str, Any], str, bool, bool]] = [
     ("startend:quotation", {}, '"Rain."', True, True),
     ("startend:quotation", {}, 'It says "Rain."', False, False),
     ("startend:quotation", {}, 'It says:\n"Rain."', False, True),
-    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "GO AWAY now", True, True),
-    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "less than"}, "GO AWAY now", False, False),
+    (
+        "change_case:capital_word_frequency",
+        {"capital_frequency": 2, "capital_relation": "at least"},
+        "GO AWAY now",
+        True,
+        True,
+    ),
+    (
+        "change_case:capital_word_frequency",
+        {"capital_frequency": 2, "capital_relation": "less than"},
+        "GO AWAY now",
+        False,
+        False,
+    ),
     ("change_case:english_capital", {}, "THE RAIN IS IN SPAIN.", True, True),
     ("change_case:english_capital", {}, "The rain is in Spain.", False, False),
     ("change_case:english_capital", {}, "Sure:\nTHE RAIN IS IN SPAIN.", False, True),
@@ -237,4 +395,4 @@ REFERENCE: list[tuple[str, dict[str, Any], str, bool, bool]] = [
     ("punctuation:no_comma", {}, "rain, sun", False, False),
     ("punctuation:no_comma", {}, "rain\nsun, perhaps", False, True),
     ("punctuation:no_comma", {}, " \n ", False, False),
-]  # fmt: skip
+]

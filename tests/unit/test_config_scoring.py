@@ -47,13 +47,16 @@ def test_every_type_has_a_name_of_its_own(tmp_path: Path) -> None:
         RULE,
         {"type": "answer"},
         {"type": "answer", "field": "gold"},
+        {"type": "constraints"},
         {"type": "unit_test"},
         {"type": "reward_model", "model": "org/some-rm"},
         {"type": "judge", "transport": "demo"},
     ]
     names = [section.name for section in load(tmp_path, *scoring).scoring]
-    expected = ["rule:demo", "answer:answer", "answer:gold", "unit_test:tests", "reward_model:some-rm", "judge:demo"]
-    assert names == expected
+    assert names == [
+        "rule:demo", "answer:answer", "answer:gold", "constraints:constraints", "unit_test:tests",
+        "reward_model:some-rm", "judge:demo",
+    ]  # fmt: skip
 
 
 def test_calibrations(tmp_path: Path) -> None:
@@ -73,6 +76,7 @@ def test_calibrations(tmp_path: Path) -> None:
         ({"type": "unit_test", "memory_mb": 1}, "scoring.0.memory_mb: found 1; it must be at least 64"),
         ({"type": "reward_model"}, "scoring.0.model: missing"),
         ({"type": "reward_model", "model": "demo", "dtype": "int8"}, "scoring.0.dtype: found 'int8'; use float32 or"),
+        ({"type": "constraints", "all": "no"}, "scoring.0.all"),
         ({"type": "answer", "feild": "x"}, "scoring.0.feild: unknown key (found 'x'); did you mean field?"),
         ({"type": "reward"}, "scoring.0.type: found 'reward'; use one of"),
     ],

@@ -45,6 +45,13 @@ MISTAKES = {
     "no reference answers": Mistake(
         ("objective={type: spin}", f"prompts.source={PLACE}/plain.jsonl"), ("objective.type spin works",)
     ),
+    "a kind of constraint that is not there": Mistake(
+        ("scoring=[{type: constraints}]", f"prompts.source={PLACE}/wanted.jsonl"),
+        ("wanted.jsonl, line 2: constraints.0.kind is 'wordz'", "did you mean words?"),
+    ),
+    "no constraints": Mistake(
+        ("scoring=[{type: constraints}]", f"prompts.source={PLACE}/plain.jsonl"), ("and no prompt has one",)
+    ),
     "own columns": Mistake((f"samples.source={PLACE}/pairs.jsonl",), ("samples.fields",), OFFLINE),
 }
 
@@ -56,6 +63,8 @@ def make_place(folder: Path) -> None:
     (folder / "text.jsonl").write_text('{"text": "Name animals."}\n{"text": "Name fruits."}\n')
     (folder / "own.jsonl").write_text('{"frage": "Name animals."}\n{"frage": "Name fruits."}\n')
     (folder / "plain.jsonl").write_text("".join(f'{{"prompt": "Name w{i}."}}\n' for i in range(200)))
+    wanted = [{"prompt": f"Name {k}.", "constraints": [{"kind": k, "at_most": 3}]} for k in ("words", "wordz")]
+    (folder / "wanted.jsonl").write_text("\n".join(map(json.dumps, wanted)))
     (folder / "blank.txt").write_text("\n  \n\n")
     (folder / "foreign").mkdir()
     (folder / "foreign" / "thesis.txt").write_text("mine")

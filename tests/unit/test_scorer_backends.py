@@ -41,7 +41,12 @@ def actor_of(tmp_path: Path, scoring: list[dict[str, Any]], **sections: Any) -> 
 
 def score(tmp_path: Path, scoring: list[dict[str, Any]], texts: list[str], **sections: Any) -> list[ScoredSample]:
     """Scores of answers to two prompts in turn."""
-    metadata = {**PROMPT["metadata"], "answer": "cat", "tests": ["assert True"]}
+    metadata = {
+        **PROMPT["metadata"],
+        "answer": "cat",
+        "tests": ["assert True"],
+        "wanted": [{"kind": "words", "exactly": 2}],
+    }
     prompts = [Prompt(name, PROMPT["messages"], [1], metadata=metadata) for name in ("even", "odd")]
     samples = [Sample(("even", "odd")[i % 2], i // 2, text, [5], [-1.0], "stop", 0, 0) for i, text in enumerate(texts)]
     (rows,) = [actor.score(prompts, samples) for actor in actor_of(tmp_path, scoring, **sections)]
@@ -53,13 +58,15 @@ def test_every_local_type_is_wired(tmp_path: Path, rule: dict[str, Any]) -> None
         DEMO,
         {**rule, "timeout_s": 120.0},
         {"type": "answer", "weight": 2.0},
+        {"type": "constraints", "field": "wanted"},
         {"type": "unit_test", "network": "host", "timeout_s": 120},
         {"type": "judge", "transport": "demo"},
     ]
     (row,) = score(tmp_path, scoring, ["cat"])
-    demo, isolated, answer, tests, judge = row.scores
+    demo, isolated, answer, constraints, tests, judge = row.scores
     assert demo.reward == world.score(PROMPT["messages"][0]["content"], "cat", PROMPT["metadata"])
     assert (isolated.reward, answer.reward, judge.verdict) == (3.0, 0.0, "flawed")
+    assert constraints.reward == 0.0 and constraints.aspects == {"constraints": 1.0, "broken/words": 1.0}
     assert (tests.status, tests.reward) == ("ok", 0.0)
     assert row.reward == pytest.approx((demo.reward or 0.0) + 3.0)
 
