@@ -12,33 +12,46 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
-from rayalign.config.benchmarks import AlpacaEvalBenchmark, BenchmarkConfig, JudgedBenchmark, RatingBenchmark, judge_of
+from rayalign.config.benchmarks import (
+    AlpacaEvalBenchmark,
+    ArenaBenchmark,
+    BenchmarkConfig,
+    ComparedBenchmark,
+    InstructionsBenchmark,
+    JudgedBenchmark,
+    LMEvalBenchmark,
+    MTBenchmark,
+    RatingBenchmark,
+    judge_of,
+)
 from rayalign.config.run import RunConfig
 from rayalign.config.scoring import ScorerSettings
-from rayalign.config.services import JudgeScoring, RubricFile
-from rayalign.data.prompts import PromptRow, load_prompt_rows
-from rayalign.data.sources import locate
+from rayalign.config.services import JudgeScoring
+from rayalign.data.prompts import PromptRow
 from rayalign.data.token_ids import tokenize_prompts
 from rayalign.errors import ConfigError
 from rayalign.evaluation.benchmarks.alpaca_eval import SCHEMA, AlpacaEval
+from rayalign.evaluation.benchmarks.arena import Arena
 from rayalign.evaluation.benchmarks.base import Asked, Benchmark
-from rayalign.evaluation.benchmarks.rating import Rating
+from rayalign.evaluation.benchmarks.mt_bench import MTBench
 from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
+from rayalign.launch.judged_benchmarks import read_arena, read_instructions, read_mt_bench, read_rating
+from rayalign.launch.lm_eval import Harness, HarnessRunner, read_lm_eval
 from rayalign.launch.models import read_scorers
 from rayalign.loop.benchmarks import AskedRunner, Asker, Runner, Tokenize
+from rayalign.loop.opponents import AgainstRounds
 from rayalign.parts import Generator, Reporter
-from rayalign.records import Prompt, SamplingPlan
+from rayalign.records import JudgeTask, Prompt, SamplingPlan
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
-from rayalign.scoring.judges.rubrics import read_rubric
 from rayalign.scoring.service_scorers import build_service, link_to_judge
 from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.transport import Transport
 from rayalign.scoring.sources import ScorerSource
+from rayalign.store.run_dir import RunDir
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class BenchmarkInputs:
     """One benchmark with its questions."""
 
     section: BenchmarkConfig
-    benchmark: Benchmark
+    benchmark: Benchmark | Harness
     judge: JudgeInputs | None
     template: str | None = None
     """The judge's prompt, where it is not one of the judge's own."""
@@ -75,7 +88,7 @@ def read_benchmarks(
     """
     found = []
     for section in config.evaluation.benchmarks:
-        benchmark, judge = READERS[section.type](section, folder), None
+        benchmark, judge = _read(section, folder), None
         if isinstance(section, JudgedBenchmark):
             judge = _judge_inputs(section, config, folder, date)
             if ask_services and judge.section.transport == "openai":
@@ -91,11 +104,6 @@ def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, dat
     except ValueError as error:
         raise ConfigError(str(error)) from None
     [source] = read_scorers([judge], config, folder, date)
-    if isinstance(section, RatingBenchmark) and section.rubric is not None:
-        judge, rubric = judge.model_copy(update={"rubric": section.rubric}), None
-        if isinstance(section.rubric, RubricFile):
-            rubric = read_rubric(judge, folder)
-        source = dataclasses.replace(source, rubric=rubric)
     return JudgeInputs(judge, source)
 
 
@@ -131,8 +139,10 @@ def question_judge(
     source = dataclasses.replace(judge.source, transport=transport)
 
     def make(asking: Asking) -> LLMJudge:
-        section = judge.section.model_copy(update={"template": asking, "weight": 1.0})
-        made = build_service(section, source, settings, cache)
+        task = asking if isinstance(asking, JudgeTask) else None
+        template = asking if task is None else task.kind
+        section = judge.section.model_copy(update={"template": template, "weight": 1.0})
+        made = build_service(section, source, settings, cache, task)
         assert isinstance(made, LLMJudge)
         return made
 
@@ -144,6 +154,9 @@ class BenchmarkParts:
     """What benchmarks run with."""
 
     config: RunConfig
+    run_dir: RunDir
+    model: Path
+    """Folder of the base."""
     generator: Generator
     reporter: Reporter
     renderer: ChatRenderer
@@ -154,14 +167,19 @@ class BenchmarkParts:
     """Closes what is made."""
 
     def runner(self, inputs: BenchmarkInputs) -> Runner:
-        section, asker, seed = inputs.section, self._asker(inputs.section), self.config.run.seed
-        if isinstance(inputs.benchmark, AlpacaEval):
-            return self._alpaca_eval(inputs, inputs.benchmark, asker)
-        judge = None
+        section, benchmark, judge = inputs.section, inputs.benchmark, None
+        if isinstance(benchmark, Harness):
+            return HarnessRunner(section.label, section.every, benchmark, self.model, self.reporter)
+        asker = self._asker(section)
+        if isinstance(benchmark, AlpacaEval):
+            return self._alpaca_eval(inputs, benchmark, asker)
         if inputs.judge is not None:
             judge = question_judge(inputs.judge, self.config, self.cache, self._held(inputs.judge))
             self.started.callback(judge.close)
-        return AskedRunner(section.label, section.type, section.every, inputs.benchmark, asker, judge, seed)
+        asked = AskedRunner(section.label, section.type, section.every, benchmark, asker, judge, self.config.run.seed)
+        if isinstance(section, ComparedBenchmark) and isinstance(benchmark, Arena | MTBench):
+            return AgainstRounds(asked, benchmark, section.rounds, self.run_dir)
+        return asked
 
     def _alpaca_eval(self, inputs: BenchmarkInputs, benchmark: AlpacaEval, asker: Asker) -> Runner:
         section, judge, config = inputs.section, inputs.judge, self.config
@@ -217,20 +235,18 @@ def fitting(renderer: ChatRenderer, max_tokens: int, name: str, reporter: Report
     return tokenize
 
 
-def _read_rating(section: BenchmarkConfig, folder: Path) -> Benchmark:
-    assert isinstance(section, RatingBenchmark)
-    rows = load_prompt_rows(locate(section.questions, folder)).rows
-    every = {row.id: Asked(row.id, row.messages) for row in islice(rows, section.limit)}
-    return Rating(list(every.values()))
-
-
-def _read_alpaca_eval(section: BenchmarkConfig, folder: Path) -> Benchmark:
-    assert isinstance(section, AlpacaEvalBenchmark)
-    return read_alpaca_eval(section, folder)
-
-
-READERS: dict[str, Callable[[BenchmarkConfig, Path], Benchmark]] = {
-    "alpaca_eval": _read_alpaca_eval,
-    "rating": _read_rating,
-}
-"""By type: reads a benchmark's files."""
+def _read(section: BenchmarkConfig, folder: Path) -> Benchmark | Harness:
+    """A benchmark with what its files hold."""
+    match section:
+        case AlpacaEvalBenchmark():
+            return read_alpaca_eval(section, folder)
+        case RatingBenchmark():
+            return read_rating(section, folder)
+        case MTBenchmark():
+            return read_mt_bench(section, folder)
+        case ArenaBenchmark():
+            return read_arena(section, folder)
+        case InstructionsBenchmark():
+            return read_instructions(section, folder)
+        case LMEvalBenchmark():
+            return read_lm_eval(section, folder)

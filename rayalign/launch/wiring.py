@@ -164,7 +164,9 @@ def runners(
 
     renderer = ChatRenderer(load_tokenizer(model), config.prompts.template, run_dir.date)
     transports = {name: partial(ActorTransport, handles) for name, handles in actors.judges.items()}
-    parts = BenchmarkParts(config, actors.generator, reporter, renderer, run_dir.cache, transports, started)
+    parts = BenchmarkParts(
+        config, run_dir, model, actors.generator, reporter, renderer, run_dir.cache, transports, started
+    )
     return [parts.runner(one) for one in benchmarks]
 
 

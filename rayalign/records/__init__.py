@@ -22,7 +22,11 @@ from rayalign.records.adapter import (
     Which as Which,
     weights_file as weights_file,
 )
-from rayalign.records.benchmark import JudgeQuestion as JudgeQuestion, JudgeVerdict as JudgeVerdict
+from rayalign.records.benchmark import (
+    JudgeQuestion as JudgeQuestion,
+    JudgeTask as JudgeTask,
+    JudgeVerdict as JudgeVerdict,
+)
 from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGroup
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
 from rayalign.records.measured import EngineMeasured as EngineMeasured, LearnerMeasured as LearnerMeasured

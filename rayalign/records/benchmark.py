@@ -14,6 +14,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeTask:
+    """What a judge is told to do in a benchmark's own words.
+
+    Example:
+        >>> JudgeTask("rating", "Rate the answer's politeness.", lowest=1, highest=5).highest
+        5
+    """
+
+    kind: Literal["rating", "pairwise"]
+    text: str
+    """The instructions, without any text that is to be judged."""
+    rubric: str | None = None
+    """What to judge by, of a user's own."""
+    lowest: int = 1
+    highest: int = 10
+    """The ends of a rating's scale."""
+
+
+@dataclass(frozen=True, slots=True)
 class JudgeQuestion:
     """One answer to be rated, or two to be compared in this order.
 
@@ -24,13 +43,17 @@ class JudgeQuestion:
 
     id: str
     """Unique in the benchmark; the same in every round."""
-    messages: list[Message]
+    messages: list[Message] = field(default_factory=list)
     """The conversation up to the turn that is answered."""
-    answers: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    task: JudgeTask | None = None
+    """In place of the judge's usual instructions; then `shown` stands in place of messages and answers."""
+    shown: tuple[tuple[str, str], ...] = ()
+    """(what it is, text from outside), in the order in which the judge reads them."""
 
     @property
     def compares(self) -> bool:
-        return len(self.answers) == 2
+        return len(self.answers) == 2 if self.task is None else self.task.kind == "pairwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +70,7 @@ class JudgeVerdict:
     """The question's."""
     status: ScoreStatus
     rating: float | None = None
-    """Of one answer, 1 to 10."""
+    """Of one answer, on the scale that was asked for."""
     choice: Literal["first", "second", "tie"] | None = None
     """Of two answers."""
     judgment: str | None = None

@@ -28,6 +28,19 @@ def find_file(key: str, name: Path, folder: Path) -> Path:
     )
 
 
+def find_folder(key: str, name: Path, folder: Path) -> Path:
+    """The folder `name`. Arguments and errors as of `find_file`."""
+    candidates = list(dict.fromkeys([name, folder / name]))
+    for path in candidates:
+        if path.is_dir():
+            return path
+    raise DataError(
+        f"{key}: {name}",
+        f"there is no such folder: neither {' nor '.join(map(str, candidates))}",
+        "name a folder by its path from the working directory or from the config's folder",
+    )
+
+
 def read_text(key: str, path: Path) -> str:
     """The text of a file.
 

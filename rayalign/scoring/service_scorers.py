@@ -13,10 +13,11 @@ from typing import Any
 from rayalign.config.scoring import ScorerSettings, Scoring
 from rayalign.config.services import JudgeScoring, RemoteScoring
 from rayalign.errors import ConfigError
-from rayalign.records import JsonObject, Message
+from rayalign.records import JsonObject, JudgeTask, Message
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.rubrics import rubric_text
-from rayalign.scoring.judges.templates import make_template
+from rayalign.scoring.judges.task_template import task_template
+from rayalign.scoring.judges.templates import Template, make_template
 from rayalign.scoring.services.cache import ScoreCache
 from rayalign.scoring.services.calls import Caller, Failure
 from rayalign.scoring.services.openai_transport import OpenAITransport
@@ -34,13 +35,18 @@ def calls_a_service(section: Scoring) -> bool:
 
 
 def build_service(
-    section: Scoring, source: ScorerSource, settings: ScorerSettings, run_cache: Path | None = None
+    section: Scoring,
+    source: ScorerSource,
+    settings: ScorerSettings,
+    run_cache: Path | None = None,
+    task: JudgeTask | None = None,
 ) -> Service:
     """The scorer of a section for which `calls_a_service`, or of a judge in an actor, with this actor's share of its
     limits.
 
     Args:
         run_cache: folder for its results where the section names none; null for no cache.
+        task: what a judge is asked in place of its template.
 
     Raises:
         ConfigError: its key's variable is not set, or the cache that it names cannot be used.
@@ -56,12 +62,7 @@ def build_service(
     transport, model = _transport(section, source, key, asking)
     return LLMJudge(
         section.name,
-        make_template(
-            section.template,
-            rubric_text(section, source.rubric),
-            reasons=section.reasons,
-            structured=section.structured,
-        ),
+        _template(section, source) if task is None else task_template(task, structured=section.structured),
         transport,
         caller,
         identity=json.dumps([*model, asking, section.opponents, *_other_request(section)]),
@@ -71,6 +72,11 @@ def build_service(
         opponents=section.opponents,
         cache=cache,
     )
+
+
+def _template(section: JudgeScoring, source: ScorerSource) -> Template:
+    rubric = rubric_text(section, source.rubric)
+    return make_template(section.template, rubric, reasons=section.reasons, structured=section.structured)
 
 
 @dataclass(frozen=True, slots=True)

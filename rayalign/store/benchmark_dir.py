@@ -132,3 +132,13 @@ def benchmark_results(run_dir: RunDir) -> dict[int, JsonObject]:
             if text is not None and number.isdecimal():
                 found.setdefault(int(number), {})[name] = json.loads(text)
     return {index: results for index, results in sorted(found.items()) if results}
+
+
+def benchmark_rows(run_dir: RunDir, index: int, name: str) -> list[JsonObject] | None:
+    """The rows of a benchmark's result on a round, those made afterwards if there are some; None where it has none."""
+    beside = run_dir.root / FOLDER / name / f"round-{index:04d}"
+    for round_dir, prefix in ((RoundDir(beside, index), ""), (run_dir.round(index), f"{FOLDER}/{name}/")):
+        if round_dir.committed(f"benchmark-{name}-result") is not None:
+            lines = (round_dir.root / f"{prefix}rows.jsonl").read_text().split("\n")
+            return [json.loads(line) for line in lines if line]
+    return None

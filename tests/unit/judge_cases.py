@@ -9,7 +9,7 @@ from typing import Any
 from rayalign.config.services import CallLimits, Prices
 from rayalign.records import Message, Prompt, Sample
 from rayalign.scoring.judges.llm_judge import LLMJudge
-from rayalign.scoring.judges.templates import TemplateName, make_template
+from rayalign.scoring.judges.templates import Template, TemplateName, make_template
 from rayalign.scoring.services.calls import Caller
 from rayalign.scoring.services.transport import Reply
 
@@ -54,12 +54,13 @@ def judge(
     structured: bool = True,
     seed: int = 0,
     opponents: int = 0,
+    own: Template | None = None,
     **others: Any,
 ) -> tuple[LLMJudge, FakeTransport]:
     transport = FakeTransport(answer)
     made = LLMJudge(
         f"judge:{template}:fake",
-        make_template(template, rubric, reasons=reasons, structured=structured),
+        own or make_template(template, rubric, reasons=reasons, structured=structured),
         transport,
         Caller(CallLimits(retries=0)),
         **{"identity": "fake", "max_tokens": 64, "prices": Prices(input=1.0, output=10.0), **others},

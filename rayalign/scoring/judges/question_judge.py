@@ -8,18 +8,19 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from rayalign.records import FROM_DATASET, JudgeQuestion, JudgeVerdict, Prompt, Sample
+from rayalign.records import FROM_DATASET, JudgeQuestion, JudgeTask, JudgeVerdict, Prompt, Sample
 from rayalign.scoring.failures import without_surrogates
 from rayalign.scoring.judges.llm_judge import Judged, LLMJudge, Question
 
-Asking = Literal["rating", "pairwise"]
+Asking = Literal["rating", "pairwise"] | JudgeTask
+"""With a template of every judge that scores, or in a benchmark's own words."""
 
 
 class QuestionJudge:
     """`Judge` in parts: rates single answers, and compares two in the order in which they come.
 
     Args:
-        make: an `LLMJudge` with one of the templates; called when the first question of that kind comes.
+        make: an `LLMJudge` that asks in one way; called when the first question of that kind comes.
     """
 
     def __init__(self, make: Callable[[Asking], LLMJudge]) -> None:
@@ -43,13 +44,12 @@ class QuestionJudge:
     def judge(self, questions: Sequence[JudgeQuestion]) -> list[JudgeVerdict]:
         """One verdict per question, in their order; one that failed says why."""
         verdicts: dict[str, JudgeVerdict] = {}
-        kinds: dict[Asking, list[JudgeQuestion]] = {"rating": [], "pairwise": []}
+        kinds: dict[Asking, list[JudgeQuestion]] = {}
         for question in questions:
-            kinds["pairwise" if question.compares else "rating"].append(question)
+            kinds.setdefault(question.task or ("pairwise" if question.compares else "rating"), []).append(question)
         for asking, some in kinds.items():
-            if some:
-                judged = self._judge(asking).judged([_question(one) for one in some])
-                verdicts |= {one.id: _verdict(one.id, what) for one, what in zip(some, judged, strict=True)}
+            judged = self._judge(asking).judged([_question(one) for one in some])
+            verdicts |= {one.id: _verdict(one.id, what) for one, what in zip(some, judged, strict=True)}
         return [verdicts[question.id] for question in questions]
 
     def close(self) -> None:
@@ -63,6 +63,10 @@ class QuestionJudge:
 
 
 def _question(question: JudgeQuestion) -> Question:
+    if question.task is not None:
+        # The names stand in place of roles; a `TaskTemplate` reads them so.
+        shown = [{"role": name, "content": text} for name, text in question.shown]
+        return Question(Prompt(question.id, shown, []), ())
     samples = [
         Sample(question.id, index, text, [], [], "stop", FROM_DATASET, 0) for index, text in enumerate(question.answers)
     ]
