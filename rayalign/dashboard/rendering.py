@@ -41,7 +41,7 @@ def render_page(browser: Report | None, **content: object) -> str:
             browser=None if browser is None else clean_report(browser),
             csp=policy(scripts, connect=serve),
             scripts=scripts,
-            style=Markup(front.style),  # noqa: S704
+            style=Markup(front.style),
             **content,
         )
     )

@@ -23,8 +23,8 @@ from rayalign.dashboard.readings import (
     reading,
     section,
 )
-from rayalign.dashboard.replicas import replica_tables
 from rayalign.dashboard.rendering import render_page
+from rayalign.dashboard.replicas import replica_tables
 from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.dashboard.training import Chart, flagged_answers, training_charts

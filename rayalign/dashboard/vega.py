@@ -12,7 +12,7 @@ from rayalign.store.cache import cache_folder, made_once
 
 @cache
 def bundle() -> str:
-    """The script that defines `vegaEmbed`. Bundling takes seconds: it is done once per version and kept in the cache."""
+    """The script that defines `vegaEmbed`. Made once per version, for that takes seconds."""
     try:
         folder = cache_folder() / f"vega-{version('vl-convert-python')}"
         return (made_once(folder, _make) / "vega.js").read_text("utf-8")
