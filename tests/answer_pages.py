@@ -67,7 +67,9 @@ def _view(prompt: str, seed: int, flagged: bool = False) -> dict[str, Any]:
 def _answers(index: int, seed: int, draw: random.Random, flagged: bool) -> list[dict[str, Any]]:
     trend = (seed % 7 - 2) * 0.04
     equal = seed % 9 == 0
-    rewards = [0.5 if equal else min(1.0, max(0.0, 0.4 + trend * index + draw.uniform(-0.2, 0.2))) for _ in range(ANSWERS)]
+    rewards = [
+        0.5 if equal else min(1.0, max(0.0, 0.4 + trend * index + draw.uniform(-0.2, 0.2))) for _ in range(ANSWERS)
+    ]
     answers = [_answer(i, index, reward, draw, flagged) for i, reward in enumerate(rewards)]
     if seed % 11 == 3:
         answers[0] |= {"reward": None}

@@ -28,8 +28,9 @@ function shadeLegend(shade) {
     "p",
     { class: "legend" },
     "Log-ratio to the reference in nats: ",
-    sample("less4", "≤ −2"), sample("less3", "−1"), sample("less2", "−0.5"), sample("less1", "−0.1"), " less likely, underlined · more likely ",
-    sample("more1", "+0.1"), sample("more2", "+0.5"), sample("more3", "+1"), sample("more4", "≥ +2"),
+    ["≤ −2", "−1", "−0.5", "−0.1"].map((label, at) => [sample(`less${4 - at}`, label), " "]),
+    "less likely, underlined · more likely ",
+    ["+0.1", "+0.5", "+1", "≥ +2"].map((label, at) => [sample(`more${at + 1}`, label), " "]),
   );
 }
 
@@ -55,18 +56,18 @@ function answerText(answer, { shade, inline, against }) {
 function scoreChips(scores) {
   return Object.entries(scores).map(([scorer, score]) => {
     const value = score.status === "ok" ? figure(score.reward) : score.status;
-    return h("li", { class: `score ${score.status}` }, h("span", {}, scorer), " ", h("b", {}, value));
+    return h("li", { class: `score ${score.status}` }, h("span", {}, scorer), " ", h("b", {}, value), score.verdict ? h("span", { class: `chip ${score.verdict}` }, score.verdict) : null);
   });
 }
 
 /** What the scorers say in words: judgments, and why a score is missing. */
 function judgments(scores) {
-  const said = Object.entries(scores).filter(([, score]) => score.text || score.reason || score.verdict);
+  const said = Object.entries(scores).filter(([, score]) => score.text || score.reason);
   return said.map(([scorer, score]) =>
     h(
       "div",
       { class: `judgment ${score.status}` },
-      h("p", { class: "who" }, scorer, score.verdict ? h("span", { class: `chip ${score.verdict}` }, score.verdict) : null, score.status === "ok" ? null : h("span", { class: `chip ${score.status}` }, score.status)),
+      h("p", { class: "who" }, scorer, score.status === "ok" ? null : h("span", { class: `chip ${score.status}` }, score.status)),
       score.reason ? h("p", { class: "reason", dir: "auto" }, score.reason) : null,
       score.text ? longText(score.text, plainText, null) : null,
     ),
@@ -109,7 +110,7 @@ function drawAnswer(answer, context) {
     h(
       "header",
       {},
-      h("span", { class: "reward" }, unseen("reward "), figure(answer.reward)),
+      h("span", { class: "mean" }, unseen("reward "), figure(answer.reward)),
       delta === undefined ? null : deltaMark(delta),
       h("span", { class: "who" }, `round ${answer.round} · answer ${answer.index}`),
       finishChip(answer),

@@ -11,7 +11,9 @@ function go(change, { replace = false } = {}) {
   else location.hash = hash;
 }
 
-function say(text) {
+/** Tells a screen reader, and unless the page shows the same anyway, everyone. */
+function say(text, { seen = true } = {}) {
+  part.status.classList.toggle("unseen", !seen);
   part.status.textContent = shown(text);
 }
 
@@ -181,7 +183,8 @@ async function render() {
     draw();
     drawDialog();
     settle(before);
-    say(state.prompt ? `Prompt ${placeText()}` : listSummary(page, query));
+    if (state.prompt) say(`Prompt ${placeText()}`, { seen: false });
+    else say(listSummary(page, query));
   } catch (error) {
     if (ticket === app.ticket) showError(error);
   }

@@ -15,7 +15,7 @@ function heading([column, title], query, go) {
   const sort = sortOfColumn(column, query.sort);
   const mine = column === "delta" ? ["regression", "gain"].includes(query.sort) : query.sort === SORT_OF[column];
   const rising = ["regression", "prompt"].includes(query.sort);
-  const attributes = { scope: "col", class: column, "aria-sort": mine ? (rising ? "ascending" : "descending") : null };
+  const attributes = { scope: "col", class: `col-${column}`, "aria-sort": mine ? (rising ? "ascending" : "descending") : null };
   if (!sort) return h("th", attributes, title);
   const label = [title, mine ? h("span", { "aria-hidden": "true" }, rising ? " ↑" : " ↓") : null];
   const pick = () => go({ sort, page: 0 });
@@ -52,14 +52,14 @@ function listRow(row, at, scale, context) {
   return h(
     "tr",
     { class: at === chosen ? "chosen" : null, onclick: (event) => openRow(event, link) },
-    h("th", { scope: "row", class: "prompt" }, link),
-    h("td", { class: "reward" }, figure(row.reward)),
-    h("td", { class: "baseline" }, figure(row.baseline)),
-    h("td", { class: "delta" }, deltaMark(row.delta)),
-    h("td", { class: "spread" }, spreadMark(row, scale)),
-    h("td", { class: "disagreement" }, figure(row.disagreement)),
-    h("td", { class: "length" }, whole(row.length)),
-    h("td", { class: "answers" }, whole(row.answers), troubles(row.statuses)),
+    h("th", { scope: "row", class: "col-prompt" }, link),
+    h("td", { class: "col-reward" }, figure(row.reward)),
+    h("td", { class: "col-baseline" }, figure(row.baseline)),
+    h("td", { class: "col-delta" }, deltaMark(row.delta)),
+    h("td", { class: "col-spread" }, spreadMark(row, scale)),
+    h("td", { class: "col-disagreement" }, figure(row.disagreement)),
+    h("td", { class: "col-length" }, whole(row.length)),
+    h("td", { class: "col-answers" }, troubles(row.statuses), whole(row.answers)),
   );
 }
 
