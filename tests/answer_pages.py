@@ -10,7 +10,8 @@ from rayalign.dashboard.report import ReportData, render_report
 
 ROUNDS = 6
 ANSWERS = 4
-WORDS = "a small red boat sails past the quiet harbour while two old friends drink tea and talk of rain".split()
+SENTENCE = "a small red boat sails past the quiet harbour while two old friends drink tea and talk of rain"
+WORDS = SENTENCE.split()
 TOPICS = ("food", "travel", "letters")
 HOSTILE = {
     "<script>window.hit = 1</script>": '<img src=x onerror="window.hit = 1"><script>window.hit = 1</script>',

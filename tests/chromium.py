@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync") + (
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-sync",
     "--disable-background-networking",
     "--disable-component-update",
-)
+]
 
 
 @contextmanager
@@ -26,7 +30,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip(f"{CHROMIUM} is not there")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=list(QUIET))
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
         try:
             yield browser
         finally:

@@ -1,4 +1,4 @@
-"""The sample browser's script and style: plain files of `front/`, put into the page as they are, without a build step."""
+"""The sample browser's script and style: plain files of `front/`, put into the page as they are, not built."""
 
 from __future__ import annotations
 

@@ -228,9 +228,9 @@ function mount() {
   const section = document.getElementById("browser");
   document.querySelector("body > header")?.append(themeButton());
   if (!data || !section) return;
-  for (const name of ["notes", "toolbar", "status", "news", "content"]) part[name] = section.querySelector(`[data-part=${name}]`);
+  for (const name of ["head", "notes", "toolbar", "status", "news", "content"]) part[name] = section.querySelector(`[data-part=${name}]`);
   section.querySelector("[data-part=app]").hidden = false;
-  section.querySelector("[data-part=help]").addEventListener("click", () => openHelp(() => {}));
+  part.head.append(helpButton());
   app.source = openSource(data);
   app.source.onChange(refresh);
   addEventListener("hashchange", render);

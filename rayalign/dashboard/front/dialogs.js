@@ -6,6 +6,7 @@ const KEYS = [
   ["a", "all rounds side by side, or fewer"], ["s", "next shading"], ["t", "light or dark"], ["?", "this list"],
 ];
 
+/** A dialog that is taken away, and tells `onClose`, when it is closed. */
 function openDialog(title, onClose, ...content) {
   const close = h("button", { type: "button", class: "close" }, "Close");
   const dialog = h("dialog", { class: "browser-dialog", "aria-labelledby": "dialog-title" }, h("div", { class: "dialog-head" }, h("h3", { id: "dialog-title" }, title), close), content);
@@ -19,12 +20,16 @@ function openDialog(title, onClose, ...content) {
   return dialog;
 }
 
-function openHelp(onClose) {
+function helpButton() {
+  return h("button", { type: "button", class: "small", "data-key": "help", "aria-keyshortcuts": "?", onclick: openHelp }, "Keys ", h("kbd", {}, "?"));
+}
+
+function openHelp() {
   const rows = KEYS.map(([key, meaning]) => h("tr", {}, h("th", { scope: "row" }, h("kbd", {}, key)), h("td", {}, meaning)));
   const box = h("input", { type: "checkbox", id: "single-keys" });
   box.checked = remembered("keys") !== "off";
   box.addEventListener("change", () => remember("keys", box.checked ? "on" : "off"));
-  return openDialog("Keys", onClose, h("table", { class: "keys" }, h("tbody", {}, rows)), h("p", {}, h("label", {}, box, " single keys are on")));
+  return openDialog("Keys", () => {}, h("table", { class: "keys" }, h("tbody", {}, rows)), h("p", {}, h("label", {}, box, " single keys are on")));
 }
 
 function findAnswer(view, pair) {

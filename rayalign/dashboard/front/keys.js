@@ -39,7 +39,7 @@ function listenToKeys(app) {
     n: () => press("page-on"),
     p: () => press("page-back"),
     "/": () => app.search(),
-    "?": () => openHelp(() => {}),
+    "?": openHelp,
     b: () => byKey("baseline")?.focus(),
     d: () => press("inline"),
     a: () => press("show-all"),

@@ -7,7 +7,8 @@ function conversation(view) {
   const target = view.target ? h("div", { class: "turn target" }, h("p", { class: "who" }, "target"), longText(view.target, plainText, "more-target")) : null;
   const facts = Object.entries(view.metadata ?? {});
   const metadata = facts.length ? h("ul", { class: "facts" }, facts.map(([key, value]) => h("li", {}, `${key} `, h("b", { dir: "auto" }, firstOf(asText(value), 200))))) : null;
-  return h("div", { class: "conversation" }, turns, target, metadata);
+  const none = turns.length ? null : h("p", { class: "cut" }, "The run folder does not hold the text of this prompt.");
+  return h("div", { class: "conversation" }, none, turns, target, metadata);
 }
 
 /** The rounds shown side by side: those that the address names, else the baseline and the list's round. */
@@ -120,6 +121,7 @@ function drawView(context) {
     "div",
     { class: "view" },
     viewHead(context),
+    view.cut ? h("p", { class: "cut" }, "Long texts, or some rounds and answers, are left out of this file; rayalign serve shows all.") : null,
     conversation(view),
     viewOptions(full),
     state.inline ? h("p", { class: "legend" }, h("del", {}, "gone"), " and ", h("ins", {}, "new"), ` words, against the answer of the same place in round ${query.baseline}.`) : shade === "off" ? null : shadeLegend(shade),
