@@ -87,8 +87,9 @@ STATUSES = """
 SELECT prompt_id, status, sum(n)::BIGINT AS n FROM scored
 WHERE purpose = $purpose AND round = $round AND list_contains($ids::TEXT[], prompt_id) GROUP BY ALL ORDER BY ALL
 """
-SHARDS_OF_PROMPT = """
-SELECT DISTINCT round, shard FROM answered WHERE purpose = $purpose AND prompt_id = $id ORDER BY round, shard
+SHARDS_OF_PROMPTS = """
+SELECT DISTINCT round, shard FROM answered
+WHERE purpose = $purpose AND list_contains($ids::TEXT[], prompt_id) ORDER BY round, shard
 """
 SCORERS = "SELECT DISTINCT scorer FROM scored ORDER BY scorer"
 FACTS = """
