@@ -1,4 +1,4 @@
-"""The run's report: one self-contained HTML page that opens from a file, without scripts and without network.
+"""The run's report: one self-contained HTML page that opens from a file, without network, and readable without scripts.
 
 Everything in it may come from a model or a user. Jinja escapes all text, a content security policy forbids whatever
 would get past that, and what cannot stand in HTML (NUL, lone surrogates, control codes) is made visible first.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import jinja2
 
 from rayalign.dashboard.charts import Point, Series, line_chart, stacked_bars
 from rayalign.dashboard.headline import headline
@@ -25,6 +23,7 @@ from rayalign.dashboard.readings import (
     reading,
     section,
 )
+from rayalign.dashboard.rendering import render_page
 from rayalign.dashboard.replicas import replica_tables
 from rayalign.dashboard.scores import score_alarms, score_charts, score_tables
 from rayalign.dashboard.tables import Cell, Rows, Table
@@ -53,6 +52,8 @@ class ReportData:
     sync, scores, trust, answers."""
     events: Sequence[Report] = ()
     """The events of `metrics.jsonl`."""
+    browser: Report | None = None
+    """What the browser of answers is fed with (`mode`: `file` or `serve`); None leaves it out."""
 
 
 CHARTS: tuple[tuple[str, tuple[str, ...], float | None, str], ...] = (
@@ -79,14 +80,8 @@ def render_report(data: ReportData) -> str:
     # A round without metrics was not evaluated (evaluation.every): no row, and no gap in a curve.
     readings = [(index, metrics) for index, one in rounds if (metrics := _readings(one))]
     config, info = clean_report(data.config), clean_report(data.info)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rayalign.dashboard", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        data.browser,
         name=clean_text(data.name),
         status=clean_text(data.status),
         subtitle=_subtitle(config),
