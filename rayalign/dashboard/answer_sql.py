@@ -96,6 +96,10 @@ FACTS = """
 SELECT key, text FROM (SELECT DISTINCT key, text FROM facts)
 QUALIFY row_number() OVER (PARTITION BY key ORDER BY text) <= 50 ORDER BY key, text
 """
+REWARDS = """
+SELECT prompt_id, reward FROM answered
+WHERE purpose = $purpose AND round = $round AND reward IS NOT NULL ORDER BY prompt_id
+"""
 PROMPTS_ANSWERED = "SELECT count(*) AS n FROM answered WHERE purpose = $purpose AND round = $round"
 
 

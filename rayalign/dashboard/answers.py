@@ -131,6 +131,12 @@ class AnswerStore:
         for row in rows:
             row["statuses"] = by_id[row["id"]]
 
+    def mean_rewards(self, purpose: str, round_index: int) -> dict[str, float]:
+        """Of each prompt that a round answered, the mean reward, of those that have one."""
+        self._index.ensure(purpose, round_index)
+        rows = self._index.rows(sql.REWARDS, {"purpose": purpose, "round": round_index})
+        return {row["prompt_id"]: row["reward"] for row in rows}
+
     def view(self, prompt_id: str, purpose: str = "evaluation") -> JsonObject | None:
         """All answers to one prompt over the rounds, each round's best first; None where there are none."""
         return next(iter(self.views([plain(prompt_id)], purpose)), None)

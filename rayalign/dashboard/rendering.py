@@ -45,3 +45,8 @@ def render_page(browser: Report | None, **content: object) -> str:
             **content,
         )
     )
+
+
+def render_static(template: str, **content: object) -> str:
+    """Another template, of a page without scripts, with `content`; texts in it must be clean."""
+    return _environment().get_template(template).render(csp=policy([]), style="", **content)

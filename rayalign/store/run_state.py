@@ -94,7 +94,10 @@ def _kinds(commits: Sequence[str]) -> dict[str, int]:
     kinds: dict[str, int] = {}
     for name in commits:
         kind, _, number = name.partition("-")
-        kinds[kind if number.isdigit() else name] = kinds.get(kind if number.isdigit() else name, 0) + 1
+        if number.isdigit():
+            kinds[kind] = kinds.get(kind, 0) + 1
+        else:
+            kinds.setdefault(name, 1)
     return kinds
 
 
