@@ -165,9 +165,8 @@ def comparison_tables(found: Comparison) -> list[Table]:
     """The comparison as tables."""
     names = [run["name"] for run in found["runs"]]
     tables = [_paired_table(found["paired"])] if found["paired"] else []
-    tables.append(
-        _config_table(found["config"], list(found["config"][next(iter(found["config"]))]) if found["config"] else names)
-    )
+    if found["config"]:
+        tables.append(_config_table(found["config"], names))
     return [*tables, *(_curve_table(name, by_run) for name, by_run in found["curves"].items())]
 
 
@@ -212,15 +211,15 @@ def _lines(found: Comparison) -> list[str]:
     lines = [f"{run['name']}: {run['rounds']} rounds, {run['headline'] or 'not evaluated'}" for run in found["runs"]]
     for table in comparison_tables(found):
         lines += ["", table.title]
-        cells = [
-            [table.heading, *table.columns],
-            *([str(head), *(_plain(c) for c in some)] for head, some in table.rows),
-        ]
-        widths = [max(len(row[place]) for row in cells) for place in range(len(cells[0]))]
-        lines += [
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
-        ]
+        lines += _aligned([table.heading, *table.columns], table.rows)
     return [*lines, *([""] if found["notes"] else []), *found["notes"]]
+
+
+def _aligned(head: list[str], rows: Rows) -> list[str]:
+    """A table's columns under each other."""
+    cells = [head, *([str(name), *(_plain(cell) for cell in some)] for name, some in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def _plain(cell: Cell) -> str:
