@@ -27,9 +27,10 @@ from rayalign.commands.serving.events import Listeners
 from rayalign.commands.serving.guard import Door, Guard
 from rayalign.commands.serving.runs import Runs
 from rayalign.dashboard.answer_query import Query
-from rayalign.dashboard.page import run_page
+from rayalign.dashboard.page import report_data
 from rayalign.dashboard.readings import clean_text
 from rayalign.dashboard.rendering import render_static
+from rayalign.dashboard.report import render_report
 from rayalign.errors import ConfigError, DataError, RayalignError, RunFolderError
 from rayalign.records import JsonObject
 
@@ -80,7 +81,8 @@ def _add_pages(app: FastAPI, runs: Runs, title: str) -> None:
 def _page_of(runs: Runs, name: str) -> str:
     """A run's page, whose browser asks for answers relative to where the page is."""
     browser: JsonObject = {"mode": "serve", "run": name, "api": f"../api/runs/{quote(name, safe='')}"}
-    return run_page(runs.run(name), browser, runs.state(name).state)
+    data = report_data(runs.run(name), browser)
+    return render_report(dataclasses.replace(data, status=runs.state(name).state))
 
 
 def _add_answers(app: FastAPI, runs: Runs, listeners: Listeners) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from rayalign.dashboard.alarms import page_alarms
 from rayalign.dashboard.answers import AnswerStore
-from rayalign.dashboard.readings import Report, clean_report, clean_text, number, reading, section
-from rayalign.dashboard.scores import score_alarms
-from rayalign.display import display, format_value, headline_metric
+from rayalign.dashboard.readings import Reading, Report, clean_report, clean_text, reading, section
+from rayalign.dashboard.verdicts import verdict
+from rayalign.display import display, format_value
 from rayalign.errors import RayalignError, RunFolderError
 from rayalign.records import JsonObject
 from rayalign.store.folder import Folder
@@ -156,10 +157,19 @@ def _is_run(place: Folder) -> bool:
 
 
 def _summary(run: SavedRun, state: RunState) -> Summary:
+    """Without the answers, which are much to read for a line: the verdict is the one of the reports."""
     reports = [(r.index, clean_report(report)) for r in run.run_dir.rounds() if (report := _report(r)) is not None]
-    alarms = [f"round {one.round}: {one.text}" for one in score_alarms(reports)]
+    readings = [(index, metrics) for index, report in reports if (metrics := _readings(report))]
+    found = verdict(reports, readings, (), clean_report(run.config))
+    alarms = [f"{one.kind.title} (round {one.seen[0][0]})" for one in page_alarms(reports, readings, found)]
+    headline = ""
+    if found is not None:
+        shown = display(found.metric)
+        ends = dict.fromkeys((found.first, found.last))
+        values = " → ".join(format_value(value.value, shown.style) for _, value in ends)
+        headline = f"{shown.label} {values}"
     done = max(0, len(state.finished) - 1)
-    return Summary(clean_text(run.name), state.state, done, state.rounds, _headline(reports), alarms)
+    return Summary(clean_text(run.name), state.state, done, state.rounds, headline, alarms)
 
 
 def _report(round_dir: RoundDir) -> JsonObject | None:
@@ -169,16 +179,6 @@ def _report(round_dir: RoundDir) -> JsonObject | None:
         return None
 
 
-def _headline(reports: Sequence[tuple[int, Report]]) -> str:
-    """The measure that the page begins with, from the first round to the last one that has it."""
-    values = [
-        {name: one.value for name, metric in section(report.get("metrics")).items() if (one := reading(metric))}
-        for _, report in reports
-    ]
-    name = headline_metric(values)
-    found = [metrics[name] for metrics in values if name in metrics] if name else []
-    if name is None or not found:
-        return ""
-    shown = display(name)
-    ends = [format_value(number(value), shown.style) for value in (found[0], found[-1])]
-    return f"{shown.label} {' → '.join(ends if len(found) > 1 else ends[:1])}"
+def _readings(report: Report) -> dict[str, Reading]:
+    metrics = section(report.get("metrics")).items()
+    return {name: found for name, metric in metrics if (found := reading(metric)) is not None}
