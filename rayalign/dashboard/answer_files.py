@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,13 @@ def read_shard(run_dir: RunDir, shard: Shard, kind: str, columns: list[str]) -> 
     return found
 
 
-def read_prompts(run_dir: RunDir, kind: str, round_index: int) -> list[JsonObject] | None:
+def read_prompts(
+    run_dir: RunDir, kind: str, round_index: int, only: Collection[str] | None = None
+) -> list[JsonObject] | None:
     """The prompts of a round (`kind` train) or the held-out ones, metadata as an object; None where none are kept.
+
+    Args:
+        only: ids of those that are wanted; null wants all.
 
     Raises:
         Damage: the file is damaged.
@@ -78,9 +84,18 @@ def read_prompts(run_dir: RunDir, kind: str, round_index: int) -> list[JsonObjec
     if table is None:
         return None
     try:
-        return [{**row, "metadata": json.loads(row["metadata"] or "{}")} for row in table.to_pylist()]
+        rows = table.to_pylist() if only is None else rows_of(table, "id", only)
+        return [{**row, "metadata": json.loads(row["metadata"] or "{}")} for row in rows]
     except (ValueError, TypeError) as error:
         raise Damage(f"{name}: {_words(error)}") from error
+
+
+def rows_of(table: pa.Table, column: str, values: Collection[str]) -> list[JsonObject]:
+    """The rows of a table whose column has one of these texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return table.filter(pc.is_in(table[column], pa.array(list(values), pa.string()))).to_pylist()
 
 
 def _read(place: Folder, columns: list[str], name: str) -> pa.Table | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-MEMORY = "160MB"
+MEMORY = "100MB"
 THREADS = 2
 EXCERPT = 160
 KEYS = ["prompt_id", "index"]

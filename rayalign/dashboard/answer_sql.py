@@ -87,13 +87,18 @@ STATUSES = """
 SELECT prompt_id, status, sum(n)::BIGINT AS n FROM scored
 WHERE purpose = $purpose AND round = $round AND list_contains($ids::TEXT[], prompt_id) GROUP BY ALL ORDER BY ALL
 """
-SHARDS_OF_PROMPT = """
-SELECT DISTINCT round, shard FROM answered WHERE purpose = $purpose AND prompt_id = $id ORDER BY round, shard
+SHARDS_OF_PROMPTS = """
+SELECT DISTINCT round, shard FROM answered
+WHERE purpose = $purpose AND list_contains($ids::TEXT[], prompt_id) ORDER BY round, shard
 """
 SCORERS = "SELECT DISTINCT scorer FROM scored ORDER BY scorer"
 FACTS = """
 SELECT key, text FROM (SELECT DISTINCT key, text FROM facts)
 QUALIFY row_number() OVER (PARTITION BY key ORDER BY text) <= 50 ORDER BY key, text
+"""
+REWARDS = """
+SELECT prompt_id, reward FROM answered
+WHERE purpose = $purpose AND round = $round AND reward IS NOT NULL ORDER BY prompt_id
 """
 PROMPTS_ANSWERED = "SELECT count(*) AS n FROM answered WHERE purpose = $purpose AND round = $round"
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
 
-from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard
+from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard, rows_of
 from rayalign.dashboard.answer_index import AnswerIndex
-from rayalign.dashboard.answer_sql import SHARDS_OF_PROMPT
+from rayalign.dashboard.answer_sql import SHARDS_OF_PROMPTS
 from rayalign.dashboard.readings import clean, items, section
 from rayalign.records import JsonObject
 from rayalign.store.round_dir import RoundDir
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 SHOWN = ["prompt_id", "index", "text", "token_ids", "finish_reason", "adapter_version"]
+SCORED = ["prompt_id", "index", "reward", "scores"]
+UNKNOWN: JsonObject = {"messages": [], "target": None, "metadata": {}}
+"""What is shown of a prompt whose text is not kept."""
 
 
 class PromptView:
@@ -26,49 +25,64 @@ class PromptView:
     def __init__(self, index: AnswerIndex) -> None:
         self._index = index
 
-    def of(self, prompt_id: str, purpose: str) -> JsonObject | None:
-        """The view; None where no round has an answer of this purpose to the prompt."""
-        places = self._index.rows(SHARDS_OF_PROMPT, {"purpose": purpose, "id": prompt_id})
-        shards = [Shard(purpose, row["round"], row["shard"]) for row in places]
-        rounds = [{"round": one.round, "answers": self._answers(one, prompt_id)} for one in shards]
-        rounds = [one for one in rounds if one["answers"]]
-        if not rounds:
-            return None
-        asked = self._prompt(prompt_id, purpose, [one.round for one in shards])
-        return section(clean({"id": prompt_id, **asked, "rounds": rounds}))
+    def of(self, prompt_ids: Collection[str], purpose: str) -> list[JsonObject]:
+        """The views of prompts, in their order, without those that no round has an answer to.
 
-    def _prompt(self, prompt_id: str, purpose: str, rounds: Iterable[int]) -> JsonObject:
-        kind, places = ("train", rounds) if purpose == "train" else ("held out", [0])
+        The rounds must be in the index. Every file is read once, whatever the number of prompts.
+        """
+        places = self._index.rows(SHARDS_OF_PROMPTS, {"purpose": purpose, "ids": list(prompt_ids)})
+        shards = [Shard(purpose, row["round"], row["shard"]) for row in places]
+        rounds: dict[str, dict[int, list[JsonObject]]] = {one: {} for one in prompt_ids}
+        for shard in shards:
+            for one, answers in self._answers(shard, prompt_ids).items():
+                rounds[one].setdefault(shard.round, []).extend(answers)
+        asked = self._prompts(purpose, {one: set(found) for one, found in rounds.items()})
+        return [
+            section(clean({"id": one, **asked.get(one, UNKNOWN), "rounds": _in_order(found)}))
+            for one, found in rounds.items()
+            if found
+        ]
+
+    def _prompts(self, purpose: str, rounds: Mapping[str, Collection[int]]) -> dict[str, JsonObject]:
+        """Messages, target and metadata by id, of those of the prompts that the folder holds."""
+        kind = "train" if purpose == "train" else "held out"
+        places = sorted({min(found) for found in rounds.values() if found}) if kind == "train" else [0]
+        asked: dict[str, JsonObject] = {}
         for index in places:
             try:
-                found = read_prompts(self._index.run.run_dir, kind, index) or []
+                found = read_prompts(self._index.run.run_dir, kind, index, rounds) or []
             except Damage:
                 continue  # The index names it among its problems.
-            for row in found:
-                if row["id"] == prompt_id:
-                    return {name: row[name] for name in ("messages", "target", "metadata")}
-        return {"messages": [], "target": None, "metadata": {}}
+            asked |= {row["id"]: {name: row[name] for name in UNKNOWN} for row in found}
+        return asked
 
-    def _answers(self, shard: Shard, prompt_id: str) -> list[JsonObject]:
-        """The answers in a shard to one prompt, best to worst, those without a reward last."""
+    def _answers(self, shard: Shard, prompt_ids: Collection[str]) -> dict[str, list[JsonObject]]:
+        """The answers in a shard to some prompts, by prompt."""
         run_dir = self._index.run.run_dir
         try:
             samples, scores = (
-                _rows_of(read_shard(run_dir, shard, kind, columns), prompt_id)
-                for kind, columns in (("samples", SHOWN), ("scores", ["prompt_id", "index", "reward", "scores"]))
+                rows_of(read_shard(run_dir, shard, kind, columns), "prompt_id", prompt_ids)
+                for kind, columns in (("samples", SHOWN), ("scores", SCORED))
             )
         except Damage:
-            return []  # The same.
-        flags = _flags(run_dir.round(shard.round), prompt_id) if shard.purpose == "train" else []
-        by_index = {row["index"]: row for row in scores}
-        found = [_answer(row, by_index.get(row["index"], {}), flags) for row in samples]
-        return sorted(found, key=lambda one: (one["reward"] is None, -(one["reward"] or 0.0), one["index"]))
+            return {}  # The same.
+        flagged = _flagged(run_dir.round(shard.round)) if shard.purpose == "train" else []
+        by_key = {(row["prompt_id"], row["index"]): row for row in scores}
+        found: dict[str, list[JsonObject]] = {}
+        for row in samples:
+            scored = by_key.get((row["prompt_id"], row["index"]), {})
+            examples = [one for one in flagged if one["prompt_id"] == row["prompt_id"]]
+            found.setdefault(row["prompt_id"], []).append(_answer(row, scored, examples))
+        return found
 
 
-def _rows_of(table: pa.Table, prompt_id: str) -> list[JsonObject]:
-    import pyarrow.compute as pc
+def _in_order(rounds: Mapping[int, list[JsonObject]]) -> list[JsonObject]:
+    """Rounds upwards, the answers of each best to worst, those without a reward last."""
 
-    return table.filter(pc.equal(table["prompt_id"], prompt_id)).to_pylist()
+    def rank(one: JsonObject) -> tuple[bool, float, int]:
+        return one["reward"] is None, -(one["reward"] or 0.0), one["index"]
+
+    return [{"round": index, "answers": sorted(rounds[index], key=rank)} for index in sorted(rounds)]
 
 
 def _answer(sample: JsonObject, scored: JsonObject, flagged: list[JsonObject]) -> JsonObject:
@@ -109,14 +123,14 @@ def _number(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _flags(round_dir: RoundDir, prompt_id: str) -> list[JsonObject]:
-    """What CUT flagged in a round's answers to a prompt; nothing where the report is missing or damaged."""
+def _flagged(round_dir: RoundDir) -> list[JsonObject]:
+    """What CUT flagged in a round's answers; nothing where the report is missing or damaged."""
     try:
         report = section(round_dir.report())
     except ValueError:
         return []
     examples = [section(one) for one in items(report.get("flagged"))]
-    return [one for one in examples if one.get("prompt_id") == prompt_id and _has_tokens(one)]
+    return [one for one in examples if "prompt_id" in one and _has_tokens(one)]
 
 
 def _has_tokens(example: JsonObject) -> bool:

@@ -8,6 +8,7 @@ Works on running, crashed and damaged runs: it reads committed files only, and n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypedDict, get_args
 
 from rayalign.dashboard import answer_sql as sql
@@ -130,13 +131,18 @@ class AnswerStore:
         for row in rows:
             row["statuses"] = by_id[row["id"]]
 
+    def mean_rewards(self, purpose: str, round_index: int) -> dict[str, float]:
+        """Of each prompt that a round answered, the mean reward, of those that have one."""
+        self._index.ensure(purpose, round_index)
+        rows = self._index.rows(sql.REWARDS, {"purpose": purpose, "round": round_index})
+        return {row["prompt_id"]: row["reward"] for row in rows}
+
     def view(self, prompt_id: str, purpose: str = "evaluation") -> JsonObject | None:
         """All answers to one prompt over the rounds, each round's best first; None where there are none."""
-        rounds = self.rounds().get(purpose, [])
-        for index in rounds:
-            self._index.ensure(purpose, index)
-        return self._view.of(plain(prompt_id), purpose)
+        return next(iter(self.views([plain(prompt_id)], purpose)), None)
 
-    def views(self, prompt_ids: list[str], purpose: str) -> list[JsonObject]:
-        """`view` of several prompts, of those that have answers."""
-        return [found for one in prompt_ids if (found := self.view(one, purpose)) is not None]
+    def views(self, prompt_ids: Sequence[str], purpose: str) -> Sequence[JsonObject]:
+        """`view` of several prompts, of those that have answers; every file is read once."""
+        for index in self.rounds().get(purpose, []):
+            self._index.ensure(purpose, index)
+        return self._view.of(prompt_ids, purpose)

@@ -89,7 +89,7 @@ class RunDir:
         return self.root.local_path() / "cache" if self.root.is_local else None
 
     def saved_config(self) -> JsonObject | None:
-        return self._object("config.yaml", yaml.safe_load) or None
+        return self._object("config.yaml", _yaml) or None
 
     def _object(self, name: str, parse: Callable[[str], object]) -> JsonObject:
         """What stands in a file of the run; empty where there is none.
@@ -279,3 +279,8 @@ class RunDir:
     def _check_lease(self) -> None:
         if self._lease is not None:
             self._lease.check()
+
+
+def _yaml(text: str) -> object:
+    """What `yaml.safe_load` gives, ten times as fast where libyaml is there."""
+    return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
