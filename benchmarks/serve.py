@@ -33,40 +33,14 @@ from rayalign.store.run_dir import RunDir
 
 ROUNDS, RESPONSES, TOKENS = 5, 4, 60
 """Of each run: rounds after round 0, answers to a prompt, tokens of an answer."""
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "is",
-    "you",
-    "that",
-    "it",
-    "he",
-    "was",
-    "for",
-    "on",
-    "are",
-    "as",
-    "with",
-    "his",
-    "they",
-    "at",
-    "be",
-    "this",
-    "have",
-    "from",
-    "or",
-    "one",
-    "had",
-    "by",
-]
+WORDS = tuple(
+    f"{first}{last}" for first in ("the", "of", "to", "in", "it", "he") for last in ("", "m", "se", "at", "y")
+)
 QUERIES: dict[str, dict[str, str]] = {
     "regressions": {"sort": "regression"},
     "filtered and sorted": {"sort": "gain", "min": "0.2", "max": "0.9", "scorer": "judge", "status": "ok"},
     "by metadata, page 2": {"sort": "spread", "meta": "topic=3", "page": "1", "size": "20"},
-    "searched": {"q": "they at be", "sort": "length"},
+    "searched": {"q": "they inat", "sort": "length"},
 }
 
 

