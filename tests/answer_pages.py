@@ -21,10 +21,10 @@ HOSTILE = {
 }
 
 
-def page_data(prompts: int = 60) -> dict[str, Any]:
-    """What a file's page embeds: `prompts` prompts, and the hostile ones."""
+def page_data(prompts: int = 64, hostile: bool = False) -> dict[str, Any]:
+    """What a file's page embeds: `prompts` prompts, and on demand the hostile ones."""
     evaluation = [_view(f"Tell me about {WORDS[i % 19]} number {i}.", i) for i in range(prompts)]
-    evaluation += [_hostile(i, prompt, answer) for i, (prompt, answer) in enumerate(HOSTILE.items())]
+    evaluation += [_hostile(i, prompt, answer) for i, (prompt, answer) in enumerate(HOSTILE.items()) if hostile]
     train = [_view(f"Write about {WORDS[i % 19]}, take {i}.", i + 1000, flagged=True) for i in range(prompts // 4)]
     facets = {
         "run": "harbour",

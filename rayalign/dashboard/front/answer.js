@@ -12,7 +12,7 @@ function flagNodes(flags) {
   return flags.map(([token, flag]) => (flag ? h("mark", {}, token) : document.createTextNode(shown(token))));
 }
 
-/** Tokens shaded by the log-ratio of the trained model to the reference, in nats. */
+/** Tokens shaded by log p(token | judgment) - log p(token), in nats; null is no number. */
 function ratioNodes(ratios) {
   return ratios.map(([token, ratio]) => {
     const step = RATIO_STEPS.filter((least) => Math.abs(ratio) >= least).length;
@@ -27,9 +27,9 @@ function shadeLegend(shade) {
   return h(
     "p",
     { class: "legend" },
-    "Log-ratio to the reference in nats: ",
+    "Log-ratio in nats, with the judgment against without it: ",
     ["≤ −2", "−1", "−0.5", "−0.1"].map((label, at) => [sample(`less${4 - at}`, label), " "]),
-    "less likely, underlined · more likely ",
+    "less likely · more likely, so to blame (underlined) ",
     ["+0.1", "+0.5", "+1", "≥ +2"].map((label, at) => [sample(`more${at + 1}`, label), " "]),
   );
 }
