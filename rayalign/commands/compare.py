@@ -6,8 +6,8 @@ last rounds: the same prompts, so what is easy or hard about them cancels out.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypedDict
@@ -17,6 +17,7 @@ from rayalign.dashboard.readings import Reading, clean, clean_report, clean_text
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.display import MISSING, display, display_order, format_interval, format_value, headline_metric
 from rayalign.errors import ConfigError
+from rayalign.evaluation import paired
 from rayalign.records import JsonObject
 from rayalign.store.changes import flatten
 from rayalign.store.files import json_value
@@ -26,6 +27,14 @@ from rayalign.tracking.console import terminal_text
 SAME_SETTING = ("run.name", "run.dir")
 """Settings that differ between any two runs."""
 LONGEST_VALUE = 120
+ENOUGH_PROMPTS = 30
+"""On fewer prompts that two runs share there is no verdict."""
+VERDICTS = {
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "none": "no clear difference",
+    "few": f"none on fewer than {ENOUGH_PROMPTS} prompts",
+}
 
 
 class Comparison(TypedDict):
@@ -142,18 +151,22 @@ def _paired(names: tuple[str, str], stores: Mapping[str, AnswerStore]) -> list[J
     before, after = (
         store.mean_rewards("evaluation", indices[-1]) for store, indices in zip((first, second), rounds, strict=True)
     )
-    shared = sorted(before.keys() & after.keys())
-    if not shared:
+    found = paired.compare(after, before, seed=0)
+    if found is None:
         return []
-    differences = [after[one] - before[one] for one in shared]
+    differences = [after[one] - before[one] for one in before.keys() & after.keys()]
+    enough = len(differences) >= ENOUGH_PROMPTS
     return [
         {
             "runs": [clean_text(name) for name in names],
             "rounds": [indices[-1] for indices in rounds],
-            "n": len(shared),
-            "difference": statistics.fmean(differences),
+            "n": len(differences),
+            "difference": dataclasses.asdict(found.difference),
             "better": sum(one > 0 for one in differences),
             "worse": sum(one < 0 for one in differences),
+            "p": found.p,
+            "test": found.test,
+            "verdict": paired.verdict(found.difference.value, found.p) if enough else "few",
         }
     ]
 
@@ -170,13 +183,16 @@ def comparison_tables(found: Comparison) -> list[Table]:
     return [*tables, *(_curve_table(name, by_run) for name, by_run in found["curves"].items())]
 
 
-def _paired_table(paired: Sequence[JsonObject]) -> Table:
+def _paired_table(found: Sequence[JsonObject]) -> Table:
     rows: Rows = []
-    for one in paired:
+    for one in found:
         a, b = (f"{name} (round {index})" for name, index in zip(one["runs"], one["rounds"], strict=True))
+        difference = one["difference"]
         counts = [(str(one[key]), "") for key in ("n", "better", "worse")]
-        rows.append((f"{b} against {a}", [(_signed(one["difference"]), ""), *counts]))
-    columns = ["mean difference of rewards", "prompts", "better", "worse"]
+        said = VERDICTS[one["verdict"]], f"p {one['p']:.3g}, {one['test']} test"
+        measured = _signed(difference["value"]), format_interval(*difference["ci95"])
+        rows.append((f"{b} against {a}", [measured, *counts, said]))
+    columns = ["mean difference of rewards", "prompts", "higher", "lower", "verdict"]
     return Table("On the held-out prompts that two runs share", columns, rows, "runs")
 
 

@@ -63,13 +63,14 @@ def _address(listening: socket.socket, host: str, token: str | None) -> str:
 
 @contextlib.contextmanager
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket at the address, taken before anything else begins."""
+    """A socket at the address, which takes connections from now on; they wait until the server is up."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind)
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             found.bind(address)
+            found.listen()
         except BaseException:
             found.close()
             raise

@@ -120,7 +120,8 @@ def _cookie(headers: Headers) -> str | None:
 def _name(host: str) -> str:
     """The name in a Host header, without port."""
     if host.startswith("["):
-        return host[1:].partition("]")[0]
+        name, closed, _ = host[1:].partition("]")
+        return name if closed else ""
     return host.rpartition(":")[0] if ":" in host else host
 
 
