@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.answer_pages import page_data, write_page
-from tests.chromium import Opened, chromium
+from tests.chromium import Opened, chromium, serious
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -74,7 +74,7 @@ def test_list_is_sorted_by_regression(open_page: Open) -> None:
 def test_choices_and_filters(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("Answers for").select_option("train")
-    expect(page.locator(ROW)).to_have_count(15)
+    expect(page.locator(ROW)).to_have_count(16)
     page.get_by_label("Round").select_option("2")
     page.get_by_text("Filters").click()
     page.get_by_label("Metadata").select_option("topic=food")
@@ -304,15 +304,12 @@ def test_without_scripts_the_page_says_so(open_page: Open) -> None:
 )
 @pytest.mark.parametrize("scheme", ["light", "dark", "phone"])
 def test_axe_finds_nothing_serious(open_page: Open, hash: str, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe_playwright_python is not installed")
     look = {"viewport": {"width": 375, "height": 700}} if scheme == "phone" else {"color_scheme": scheme}
     page = open_page(hash if hash != "?" else "", **look)
     page.wait_for_selector("#browser [data-part=content] > *")
     if hash == "?":
         page.keyboard.press("?")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert serious(page) == []
 
 
 def test_print_shows_the_answers_without_the_tools(open_page: Open) -> None:

@@ -6,18 +6,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rayalign.dashboard.page import write_report
-from tests.chromium import Opened, chromium
+from tests.chromium import Opened, chromium, serious
 from tests.five_rounds import HELD_OUT, make_five_rounds, make_run, write_round
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+PHONE = {"width": 375, "height": 700}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,19 @@ def test_the_report_from_disk(opened: Opened, tmp_path: Path) -> None:
     page.goto(link)
     page.wait_for_selector("table.answers ins")
     assert "number 17 " in page.locator(".conversation").inner_text()
+
+
+@pytest.mark.parametrize(
+    "look", [{"color_scheme": "light"}, {"color_scheme": "dark", "viewport": PHONE}], ids=["light", "dark phone"]
+)
+def test_axe_finds_nothing_serious_on_the_whole_page(browser: Browser, tmp_path: Path, look: dict[str, Any]) -> None:
+    make_five_rounds(tmp_path / "five")
+    one = Opened(browser, **look)
+    one.page.goto(Path(str(write_report(tmp_path / "five"))).as_uri())
+    rows(one.page, HELD_OUT)
+    assert serious(one.page) == []
+    assert one.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    one.close()
 
 
 def test_what_judgments_blame(opened: Opened, tmp_path: Path) -> None:
