@@ -1,33 +1,48 @@
-"""Charts as inline SVG: curves with shaded 95 % intervals, and stacked bars. Colours come from the page's CSS.
+"""Charts as Vega-Lite specifications, plain dictionaries: the browser draws them, vl-convert makes their SVG.
 
-Every text goes through `Markup.format`, which escapes it: labels may hold names that users or models chose.
+Colours are the page's CSS variables, so one drawing serves light and dark. No text of a user or a model stands in a
+drawing: names are in the legend beside it, in the tooltips and in the alternative text, all of which are escaped.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from markupsafe import Markup
-
 from rayalign.display import format_interval, format_value
+from rayalign.records import JsonObject
 
 Style = Literal["percent", "number"]
 
-WIDTH, HEIGHT = 420, 220
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 34
 COLOURS = 6
 MAX_DOTS = 40
-"""With more rounds than this, dots run into each other and gaps between bars flicker: neither is drawn."""
+"""With more rounds than this dots run into each other: they are then seen under the pointer only."""
+UNDER_POINTER = "pointer"
+"""Name of the layer that only answers a pointer."""
+MANY, TOO_MANY = 1e4, 1e15
+"""Between these sizes an axis says 20k rather than 20000 or 2e4."""
+WIDEST_BAR = 40
+"""Pixels."""
+ZOOM: JsonObject = {
+    "name": "zoom",
+    "select": {"type": "interval", "zoom": "wheel![event.ctrlKey || event.metaKey]"},
+    "bind": "scales",
+}
+
+BAND: JsonObject = {"type": "area", "opacity": 0.16, "line": False, "clip": True}
+LINE: JsonObject = {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round", "strokeCap": "round", "clip": True}
+WHISKER: JsonObject = {"type": "rule", "opacity": 0.55, "strokeWidth": 1.4, "clip": True}
+DOT: JsonObject = {"type": "point", "fill": "var(--card)", "strokeWidth": 2, "size": 34, "opacity": 1, "clip": True}
+TARGET: JsonObject = {"type": "point", "filled": True, "size": 420, "opacity": 0, "clip": True}
+RULE: JsonObject = {"type": "rule", "strokeDash": [4, 4], "color": "var(--soft)", "clip": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One round's value with its 95 % interval, if it has one."""
+    """One value with its 95 % interval, if it has one; `x` is its round, or another number."""
 
-    x: int
+    x: float
     y: float
     interval: tuple[float, float] | None = None
 
@@ -45,110 +60,141 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """Maps data to the drawing area."""
+class Chart:
+    """A drawing and what stands around it."""
 
-    x_range: tuple[float, float]
-    ticks: tuple[float, ...]
-
-    def x(self, value: float) -> float:
-        low, high = self.x_range
-        share = 0.5 if high == low else (value - low) / (high - low)
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        low, high = self.ticks[0], self.ticks[-1]
-        share = (min(max(value, low), high) - low) / (high - low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+    title: str
+    spec: JsonObject
+    """Without size and config, which `vega.py` adds."""
+    alt: str
+    """What it shows, in words."""
+    note: str = ""
+    legend: tuple[str, ...] = ()
+    """One name per colour, in their order."""
+    latest: str = ""
+    """The latest value, beside the title."""
+    interval: str = ""
 
 
 def line_chart(
-    chart_id: str, title: str, series: Sequence[Series], style: Style = "number", reference: float | None = None
-) -> Markup:
-    """Curves over rounds, with a dashed line at `reference`.
+    title: str,
+    series: Sequence[Series],
+    style: Style = "number",
+    *,
+    note: str = "",
+    reference: float | None = None,
+    shown: int = 0,
+    axis: str = "round",
+) -> Chart | None:
+    """Curves with their intervals as bands, and a dashed line at `reference`; None where no series has a point.
 
-    Raises:
-        ValueError: no series has a point.
+    Args:
+        shown: which series' latest value stands beside the title.
+        axis: what the numbers from left to right are.
     """
-    points = [point for one in series for point in one.present]
-    if not points:
-        raise ValueError(f"chart {title!r} has no points: leave it out")
-    values = [value for point in points for value in (point.y, *(point.interval or ()))]
-    values += [] if reference is None else [reference]
-    rounds = [point.x for point in points]
-    frame = Frame((min(rounds), max(rounds)), ticks(min(values), max(values), share=style == "percent"))
-    parts = [_axes(frame, rounds, lambda value: format_tick(value, frame.ticks, style))]
+    series = [one for one in series if one.present]
+    if not series:
+        return None
+    latest = series[min(shown, len(series) - 1)].present[-1]
+    values = [row for one in series for row in _rows(one, style)]
+    shared = {"x": _rounds_x(axis), "color": _colour("s", [one.label for one in series])}
+    y = _value_y(style, max(abs(point.y) for one in series for point in one.present))
+    layers = _line_layers(series, shared, y, axis)
     if reference is not None:
-        line = '<line class="reference" x1="{}" x2="{}" y1="{y}" y2="{y}"/>'
-        parts.append(Markup(line).format(LEFT, WIDTH - RIGHT, y=f"{frame.y(reference):.1f}"))
-    parts += [_bands(frame, one, index % COLOURS) for index, one in enumerate(series)]
-    parts += [_curve(frame, one, index % COLOURS, style) for index, one in enumerate(series)]
-    return _svg(chart_id, title, " ".join(_describe(one, style) for one in series if one.present), parts)
+        layers.insert(0, _reference(reference, y))
+    spec: JsonObject = {"data": {"values": values}, "layer": layers}
+    return Chart(
+        title,
+        spec,
+        " ".join(_describe(one, style, axis) for one in series),
+        note,
+        tuple(one.label for one in series) if len(series) > 1 else (),
+        format_value(latest.y, style),
+        format_interval(*latest.interval, style) if latest.interval else "",
+    )
+
+
+def _rows(series: Series, style: Style) -> list[JsonObject]:
+    """One row per point; between two points a gap is a row without a value, at which the curve breaks."""
+    rows: list[JsonObject] = []
+    gap = False
+    for point in series.points:
+        if point is None:
+            gap = True
+            continue
+        if gap and rows:
+            rows.append({"s": series.label, "x": (rows[-1]["x"] + point.x) / 2, "y": None})
+        gap = False
+        between = f" {format_interval(*point.interval, style)}" if point.interval else ""
+        row = {"s": series.label, "x": point.x, "y": point.y, "t": format_value(point.y, style) + between}
+        rows.append(row | ({"lo": point.interval[0], "hi": point.interval[1]} if point.interval else {}))
+    return rows
+
+
+def _line_layers(series: Sequence[Series], shared: JsonObject, y: JsonObject, axis: str) -> list[JsonObject]:
+    """From the bottom: bands, lines, and with few rounds whiskers and dots; on top what answers a pointer."""
+    value, between = {"y": {"field": "y", **y}}, {"y": {"field": "lo", **y}, "y2": {"field": "hi"}}
+    there = [{"filter": "isValid(datum.y)"}]
+    bounded = any(point.interval for one in series for point in one.present)
+    dotted = max(len(one.present) for one in series) <= MAX_DOTS
+    layers: list[JsonObject] = [{"mark": LINE, "encoding": {**shared, **value}, "params": [ZOOM]}]
+    if bounded:
+        layers.insert(0, {"mark": BAND, "encoding": {**shared, **between}})
+    if bounded and dotted:
+        some = [{"filter": "isValid(datum.lo)"}]
+        layers.append({"mark": WHISKER, "encoding": {**shared, **between}, "transform": some})
+    if dotted:
+        layers.append({"mark": DOT, "encoding": {**shared, **value}, "transform": there})
+    tips = [_tip("s", "", "nominal"), _tip("x", axis, "quantitative"), _tip("t", "value", "nominal")]
+    pointed = {**shared, **value, "tooltip": tips}
+    return [*layers, {"name": UNDER_POINTER, "mark": TARGET, "encoding": pointed, "transform": there}]
+
+
+def _reference(value: float, y: JsonObject) -> JsonObject:
+    return {"mark": RULE, "encoding": {"y": {"datum": value, **y}}}
 
 
 def stacked_bars(
-    chart_id: str, title: str, names: Sequence[str], rows: Sequence[tuple[int, Sequence[float]]], unit: str
-) -> Markup:
-    """A bar per round, made of one part per name.
-
-    Raises:
-        ValueError: no rows.
-    """
-    if not rows:
-        raise ValueError(f"chart {title!r} has no rows: leave it out")
-    rounds = [round_index for round_index, _ in rows]
-    highest = max(sum(values) for _, values in rows)
-    frame = Frame((min(rounds) - 0.5, max(rounds) + 0.5), ticks(0.0, highest))
-    slots = max(rounds) - min(rounds) + 1
-    bar = min(36.0, (0.72 if slots <= MAX_DOTS else 1.05) * (WIDTH - LEFT - RIGHT) / slots)
-    parts = [_axes(frame, rounds, lambda value: format_tick(value, frame.ticks, "number"))]
-    rect = Markup(
-        '<rect class="f{}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:.1f}">'
-        "<title>round {} · {}: {:.1f} {}</title></rect>"
-    )
-    for round_index, values in rows:
-        base = 0.0
-        for index, (name, value) in enumerate(zip(names, values, strict=True)):
-            top, bottom = frame.y(base + value), frame.y(base)
-            x = frame.x(round_index) - bar / 2
-            parts.append(rect.format(index % COLOURS, x, top, bar, bottom - top, round_index, name, value, unit))
-            base += value
-    last = f"Round {rows[-1][0]}: {sum(rows[-1][1]):.1f} {unit}. Parts: {', '.join(names)}."
-    return _svg(chart_id, title, last, parts)
-
-
-def ticks(low: float, high: float, *, share: bool = False) -> tuple[float, ...]:
-    """About five round numbers that enclose [low, high]; within [0, 1] for a share.
-
-    >>> ticks(0.38, 0.71, share=True)
-    (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-    >>> ticks(0.0, 7.0)
-    (0.0, 2.0, 4.0, 6.0, 8.0)
-    """
-    share = share and low >= 0 and high <= 1
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = 0.05 if share else abs(high) * 0.1 or 0.5
-        low, high = (max(0.0, low - pad) if low >= 0 else low - pad), high + pad
-        if share:
-            high = min(1.0, high)
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next((factor * power for factor in (1, 2, 2.5, 5) if factor * power >= rough * 0.8), 10 * power)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    values = (
-        round(position * step, 12) if abs(step) > 1e-9 else position * step for position in range(first, last + 1)
-    )
-    return tuple(value for value in values if not share or -1e-9 <= value <= 1 + 1e-9)
-
-
-def format_tick(value: float, all_ticks: Sequence[float], style: Style) -> str:
-    """As few digits as tell neighbouring ticks apart."""
-    factor = 100.0 if style == "percent" else 1.0
-    step = factor * (all_ticks[1] - all_ticks[0])
-    if step < 1e-4 or max(abs(tick) for tick in all_ticks) >= 1e5:
-        return f"{factor * value:.2g}"
-    digits = next((digits for digits in range(5) if abs(round(step, digits) - step) < 1e-6 * step), 5)
-    return f"{factor * value:.{digits}f}{'%' if style == 'percent' else ''}"
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[tuple[int, Sequence[float]]],
+    *,
+    unit: str = "",
+    note: str = "",
+    latest: str = "",
+) -> Chart | None:
+    """A bar per round, made of one part per name, the first at the bottom; None where all is 0. More than six names
+    make the last part `other`."""
+    if not any(value > 0 for _, values in rows for value in values):
+        return None
+    if len(names) > COLOURS:
+        rows = [(index, [*values[: COLOURS - 1], sum(values[COLOURS - 1 :])]) for index, values in rows]
+        names = [*names[: COLOURS - 1], "other"]
+    data = [
+        {"x": index, "s": name, "y": value, "o": place, "t": f"{format_value(value)} {unit}".strip()}
+        for index, values in rows
+        for place, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    ticks, highest = round_ticks([index for index, _ in rows]), max(sum(values) for _, values in rows)
+    tips = [_tip("s", "", "nominal"), _tip("x", "round", "ordinal"), _tip("t", "value", "nominal")]
+    spec: JsonObject = {
+        "data": {"values": data},
+        "mark": {"type": "bar", "width": min(WIDEST_BAR, max(1, 300 // len(rows))), "stroke": "var(--card)"},
+        "encoding": {
+            "x": {
+                "field": "x",
+                "type": "ordinal",
+                "axis": {"title": "round", "values": ticks, "labelAngle": 0},
+            },
+            "y": {"field": "y", "type": "quantitative", "stack": "zero", "axis": value_axis(highest)},
+            "order": {"field": "o", "type": "quantitative"},
+            "color": _colour("s", names),
+            "tooltip": tips,
+        },
+    }
+    last, values = rows[-1]
+    alt = f"Round {last}: {format_value(sum(values))} {unit}".rstrip() + f". Parts: {', '.join(names)}."
+    return Chart(title, spec, alt, note, tuple(names), latest)
 
 
 def round_ticks(rounds: Sequence[int]) -> list[int]:
@@ -159,76 +205,43 @@ def round_ticks(rounds: Sequence[int]) -> list[int]:
     return [value for value in range(low, high + 1) if value % step == 0] or [low]
 
 
-def _axes(frame: Frame, rounds: Sequence[int], label: Callable[[float], str]) -> Markup:
-    parts = []
-    horizontal = Markup(
-        '<line class="grid" x1="{}" x2="{}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        '<text class="tick" x="{}" y="{text_y:.1f}" text-anchor="end">{}</text>'
-    )
-    for tick in frame.ticks:
-        y = frame.y(tick)
-        parts.append(horizontal.format(LEFT, WIDTH - RIGHT, LEFT - 7, label(tick), y=y, text_y=y + 3.5))
-    below = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
-    parts += [below.format(frame.x(value), HEIGHT - BOTTOM + 15, value) for value in round_ticks(rounds)]
-    parts.append(below.format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 3, "round"))
-    return Markup("").join(parts)
+def colours(count: int) -> list[str]:
+    """The page's colours of curves, as CSS."""
+    return [f"var(--c{index % COLOURS})" for index in range(count)]
 
 
-def _runs(points: Sequence[Point | None]) -> list[list[Point]]:
-    """Stretches of points without a gap."""
-    runs: list[list[Point]] = [[]]
-    for point in points:
-        if point is None:
-            runs.append([])
-        else:
-            runs[-1].append(point)
-    return [run for run in runs if run]
+def _rounds_x(axis: str) -> JsonObject:
+    whole = {"format": "d", "tickMinStep": 1} if axis == "round" else {}
+    return {
+        "field": "x",
+        "type": "quantitative",
+        "scale": {"zero": False, "nice": False, "padding": 10},
+        "axis": {"title": axis, **whole},
+    }
 
 
-def _bands(frame: Frame, series: Series, colour: int) -> Markup:
-    parts = []
-    gaps = [point if point is not None and point.interval else None for point in series.points]
-    for run in _runs(gaps):
-        upper = [(frame.x(point.x), frame.y(point.interval[1])) for point in run if point.interval]
-        lower = [(frame.x(point.x), frame.y(point.interval[0])) for point in run if point.interval]
-        if len(run) == 1:
-            line = '<line class="whisker s{}" x1="{x:.1f}" x2="{x:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
-            parts.append(Markup(line).format(colour, upper[0][1], lower[0][1], x=upper[0][0]))
-        else:
-            outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*upper, *reversed(lower)])
-            parts.append(Markup('<polygon class="band f{}" points="{}"/>').format(colour, outline))
-    return Markup("").join(parts)
+def _value_y(style: Style, largest: float) -> JsonObject:
+    return {"type": "quantitative", "scale": {"zero": False, "nice": True}, "axis": value_axis(largest, style)}
 
 
-def _curve(frame: Frame, series: Series, colour: int, style: Style) -> Markup:
-    parts = []
-    for run in _runs(series.points):
-        if len(run) > 1:
-            path = " ".join(f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}" for point in run)
-            parts.append(Markup('<polyline class="curve s{}" points="{}"/>').format(colour, path))
-    dot = Markup(
-        '<g class="dot s{}"><circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="{}"/>'
-        '<circle class="target" cx="{x:.1f}" cy="{y:.1f}" r="9"/><title>{}</title></g>'
-    )
-    present = series.present
-    for point in present:
-        radius = 3.2 if len(present) <= MAX_DOTS or point is present[-1] else 0
-        interval = f" {format_interval(*point.interval, style)}" if point.interval else ""
-        tip = f"{series.label}, round {point.x}: {format_value(point.y, style)}{interval}"
-        parts.append(dot.format(colour, radius, tip, x=frame.x(point.x), y=frame.y(point.y)))
-    return Markup("").join(parts)
+def value_axis(largest: float, style: Style = "number", title: str | None = None) -> JsonObject:
+    """An axis of values whose size is at most `largest`."""
+    number = ".3~s" if MANY <= largest < TOO_MANY else ".4~g"
+    return {"title": title, "format": ".3~p" if style == "percent" else number}
 
 
-def _describe(series: Series, style: Style) -> str:
+def _colour(field: str, names: Sequence[str]) -> JsonObject:
+    scale = {"domain": list(names), "range": colours(len(names))}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": None}
+
+
+def _tip(field: str, title: str, kind: str) -> JsonObject:
+    return {"field": field, "type": kind, "title": title}
+
+
+def _describe(series: Series, style: Style, axis: str) -> str:
     first, last = series.present[0], series.present[-1]
-    text = f"{series.label}: {format_value(first.y, style)} in round {first.x}"
+    text = f"{series.label}: {format_value(first.y, style)} in {axis} {first.x:g}"
     if last.x != first.x:
-        text += f", {format_value(last.y, style)} in round {last.x}"
+        text += f", {format_value(last.y, style)} in {axis} {last.x:g}"
     return text + "."
-
-
-def _svg(chart_id: str, title: str, description: str, parts: Sequence[Markup]) -> Markup:
-    return Markup(
-        '<svg viewBox="0 0 {} {}" role="img" aria-labelledby="{id}-title {id}-desc" class="chart">'
-        '<title id="{id}-title">{}</title><desc id="{id}-desc">{}</desc>{}</svg>'
-    ).format(WIDTH, HEIGHT, title, description, Markup("").join(parts), id=chart_id)

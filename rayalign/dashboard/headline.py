@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rayalign.dashboard.readings import Reading, Report, number
-from rayalign.display import Display, display, format_interval, format_value, headline_metric
+from rayalign.dashboard.curves import Readings
+from rayalign.dashboard.readings import Reading, Report, number, section
+from rayalign.dashboard.verdicts import ENOUGH_PROMPTS, Verdict, Word, best_round
+from rayalign.display import Display, display, format_interval, format_value
 
 Tone = Literal["good", "bad", "plain"]
-Readings = Sequence[tuple[int, Mapping[str, Reading]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,43 @@ class Tile:
     tone: Tone = "plain"
     lead: bool = False
     bars: tuple[Bar, ...] = ()
+    how: str = ""
+    """How the verdict was found."""
 
 
-def headline(readings: Readings, reports: Sequence[Report]) -> list[Tile]:
-    """The main measure first, then win rate, KL, length and time, as far as known."""
-    main = headline_metric([{name: one.value for name, one in metrics.items()} for _, metrics in readings])
-    tiles = (_main_tile(main, readings) if main else []) + _win_tiles(readings)
+def headline(verdict: Verdict | None, readings: Readings, reports: Sequence[Report]) -> list[Tile]:
+    """The main measure first, then win rate, best round, KL, length, the gate and time, as far as known."""
+    tiles = (_main_tile(verdict) if verdict else []) + _win_tiles(readings, verdict)
+    tiles += _best_tile(verdict, readings) if verdict else []
     for name in ("kl_base", "length_tokens"):
         tiles += _plain_tile(name, readings)
-    return tiles + _time_tile(reports)
+    return tiles + _gate_tile(reports) + _time_tile(reports)
+
+
+def summary(verdict: Verdict | None) -> str:
+    """The verdict as a sentence; empty where there is nothing to compare."""
+    if verdict is None or not verdict.rounds_differ:
+        return ""
+    shown = display(verdict.metric)
+    before, now = (format_value(one.value, shown.style) for one in (verdict.first[1], verdict.last[1]))
+    what = f"{shown.label} {before} in round {verdict.first[0]}, {now} in round {verdict.last[0]}"
+    return f"{_SENTENCES[verdict.word].format(verdict.prompts, ENOUGH_PROMPTS)}: {what}."
+
+
+_SENTENCES: dict[Word, str] = {
+    "better": "The model got better",
+    "worse": "The model got worse than the base",
+    "none": "No clear change",
+    "few": "No verdict, {} held-out prompts are fewer than {}",
+    "unknown": "Not tested",
+}
+_CHIPS: dict[Word, tuple[str, Tone]] = {
+    "better": ("significantly better", "good"),
+    "worse": ("significantly worse", "bad"),
+    "none": ("no clear difference", "plain"),
+    "few": ("too few prompts for a verdict", "plain"),
+    "unknown": ("", "plain"),
+}
 
 
 def _ends(name: str, readings: Readings) -> tuple[tuple[int, Reading], tuple[int, Reading]] | None:
@@ -52,38 +81,32 @@ def _ends(name: str, readings: Readings) -> tuple[tuple[int, Reading], tuple[int
     return (found[0], found[-1]) if found else None
 
 
-def _main_tile(name: str, readings: Readings) -> list[Tile]:
-    ends = _ends(name, readings)
-    if ends is None:
-        return []
-    (first_round, first), (last_round, last) = ends
-    shown = display(name)
+def _main_tile(verdict: Verdict) -> list[Tile]:
+    shown, (last_round, last) = display(verdict.metric), verdict.last
     value = format_value(last.value, shown.style)
-    bars = _bars(ends, shown) if shown.style == "percent" else ()
-    if first_round == last_round:
+    bars = _bars((verdict.first, verdict.last), shown) if shown.style == "percent" else ()
+    if not verdict.rounds_differ:
         detail = "" if bars else _interval(last, shown)
         return [Tile(f"{shown.label} in round {last_round}", value, detail=detail, lead=True, bars=bars)]
-    verdict, tone = _compare(first, last)
-    detail = f"{_change(first, last, shown)} from round {first_round} to round {last_round}"
-    before = format_value(first.value, shown.style)
-    return [Tile(f"{shown.label} on held-out prompts", value, before, detail, verdict, tone, True, bars)]
+    between = f" {_points(verdict.interval, shown)}" if verdict.interval else ""
+    detail = f"{_change(verdict.difference, shown)}{between} from round {verdict.first[0]} to round {last_round}"
+    on = "held-out prompts" if verdict.prompts is None else f"{verdict.prompts} held-out prompts"
+    before = format_value(verdict.first[1].value, shown.style)
+    chip, tone = _CHIPS[verdict.word]
+    return [Tile(f"{shown.label} on {on}", value, before, detail, chip, tone, True, bars, verdict.how)]
 
 
-def _compare(first: Reading, last: Reading) -> tuple[str, Tone]:
-    if first.ci95 is None or last.ci95 is None:
-        return "", "plain"
-    if last.ci95[0] > first.ci95[1]:
-        return "intervals do not overlap", "good"
-    if last.ci95[1] < first.ci95[0]:
-        return "intervals do not overlap", "bad"
-    return "intervals overlap", "plain"
-
-
-def _change(first: Reading, last: Reading, shown: Display) -> str:
-    change = last.value - first.value
+def _change(change: float, shown: Display) -> str:
     if shown.style == "percent":
         return f"{100 * change:+.1f} points"
     return f"{'+' if change >= 0 else ''}{format_value(change)}"
+
+
+def _points(interval: tuple[float, float], shown: Display) -> str:
+    """An interval of a difference: of shares in points."""
+    if shown.style == "percent":
+        return f"[{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+    return format_interval(*interval)
 
 
 def _bars(ends: tuple[tuple[int, Reading], tuple[int, Reading]], shown: Display) -> tuple[Bar, ...]:
@@ -96,15 +119,40 @@ def _bars(ends: tuple[tuple[int, Reading], tuple[int, Reading]], shown: Display)
     return tuple(bars)
 
 
-def _win_tiles(readings: Readings) -> list[Tile]:
+def _win_tiles(readings: Readings, verdict: Verdict | None) -> list[Tile]:
     ends = _ends("win_rate/round_0", readings)
     if ends is None:
         return []
     index, last = ends[1]
     shown = display("win_rate/round_0")
-    verdict, tone = _against_tie(last)
+    few = verdict is not None and verdict.word == "few"
+    chip, tone = _CHIPS["few"] if few else _against_tie(last)
     detail = f"{_interval(last, shown)} round {index}".strip()
-    return [Tile(shown.label, format_value(last.value, shown.style), detail=detail, verdict=verdict, tone=tone)]
+    return [Tile(shown.label, format_value(last.value, shown.style), detail=detail, verdict=chip, tone=tone)]
+
+
+def _best_tile(verdict: Verdict, readings: Readings) -> list[Tile]:
+    if not verdict.rounds_differ:
+        return []
+    index, best = best_round(verdict, readings)
+    shown = display(verdict.metric)
+    detail = f"{shown.label} {format_value(best.value, shown.style)} {_interval(best, shown)}".strip()
+    said = "the base model" if index == 0 else "the latest" if index == verdict.last[0] else ""
+    return [Tile("best round", str(index), detail=detail, verdict=said)]
+
+
+def _gate_tile(reports: Sequence[Report]) -> list[Tile]:
+    """How often the publish gate let a round pass, and what it did last where it did not."""
+    gates = [(one.get("round"), gate) for one in reports if (gate := section(one.get("gate"))).get("did")]
+    if not gates:
+        return []
+    held = [(index, gate) for index, gate in gates if gate["did"] != "kept"]
+    detail = f"by {gates[-1][1].get('metric')}, action {gates[-1][1].get('action')}"
+    if held:
+        detail += f"; round {held[-1][0]}: {held[-1][1]['did']}, best {held[-1][1].get('best_round')}"
+    tone: Tone = "bad" if held else "good"
+    chip = "a round was held back" if held else "every round passed"
+    return [Tile("publish gate", f"{len(gates) - len(held)} of {len(gates)}", detail=detail, verdict=chip, tone=tone)]
 
 
 def _against_tie(last: Reading) -> tuple[str, Tone]:

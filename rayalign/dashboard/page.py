@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from rayalign.store.event_log import read_events
+from typing import TYPE_CHECKING
+
 from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 from rayalign.store.saved_run import SavedRun
 from rayalign.store.writable import COPY, explained
 
-SHOWN = ("start", "replica", "pool")
-"""The events that the page needs."""
+if TYPE_CHECKING:
+    from rayalign.dashboard.report import ReportData
+    from rayalign.records import JsonObject
 
 
 def write_report(root: Place | str) -> Folder:
@@ -18,16 +20,37 @@ def write_report(root: Place | str) -> Folder:
     Raises:
         RunFolderError: the folder holds no run, or one of another schema version, or cannot be written to.
     """
-    from rayalign.dashboard.report import ReportData, render_report
+    from rayalign.dashboard.report import render_report
+    from rayalign.dashboard.selection import embedded
     from rayalign.store.files import write_file
 
     run = SavedRun.at(root)
-    run_dir, config = run.run_dir, run.config
-    rounds = [report for r in run_dir.rounds() if (report := r.report()) is not None]
-    status = f"{max(0, len(rounds) - 1)} of {config['run']['rounds']} rounds"
-    events = [one for one in read_events(run_dir.root / "metrics.jsonl") if one.get("event") in SHOWN]
-    page = render_report(ReportData(config["run"]["name"], status, config, run_dir.info, rounds, events))
-    target = run_dir.root / "report.html"
+    page = render_report(report_data(run, embedded(run)))
+    target = run.run_dir.root / "report.html"
     with explained(str(target), "{}", COPY):
         write_file(target, page.encode("utf-8", "replace"))
     return target
+
+
+def report_data(run: SavedRun, browser: JsonObject | None = None) -> ReportData:
+    """What the page says of a run, read from its folder.
+
+    Args:
+        browser: what the browser of answers is fed with.
+    """
+    from rayalign.dashboard.readings import section
+    from rayalign.dashboard.report import ReportData
+    from rayalign.dashboard.run_files import read_run
+
+    found, asked = read_run(run.run_dir), section(run.config.get("run"))
+    return ReportData(
+        str(asked.get("name", run.name)),
+        f"{max(0, len(found.reports) - 1)} of {asked.get('rounds', '?')} rounds",
+        run.config,
+        run.run_dir.info,
+        found.reports,
+        found.events,
+        found.held_out,
+        found.problems,
+        browser,
+    )

@@ -11,6 +11,8 @@ from rayalign.store.files import json_value
 NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LARGEST = 1e100
 """Beyond this a number says nothing to a reader, and differences of such numbers overflow."""
+LONGEST_TEXT = 4000
+"""Characters of one text that the page shows."""
 
 
 Report = Mapping[str, object]
@@ -57,23 +59,34 @@ def items(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def clean_report(data: Report) -> Report:
-    """The file as JSON that HTML can hold."""
-    return section(clean(json_value(dict(data))))
+def clean_report(data: Report, longest: int | None = LONGEST_TEXT) -> Report:
+    """The file as JSON that HTML can hold, with texts of at most `longest` characters."""
+    return section(clean(json_value(dict(data)), longest))
 
 
-def clean_text(text: str) -> str:
-    """A text fit for HTML: control codes as their pictures, lone surrogates as U+FFFD."""
-    return NOT_TEXT.sub(_picture, text.replace("\r\n", "\n"))
+def clean_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
+    """A text fit for HTML: control codes as their pictures, lone surrogates as U+FFFD; cut where it is longer."""
+    return NOT_TEXT.sub(_picture, cut(text, longest).replace("\r\n", "\n"))
 
 
-def clean(value: object) -> object:
+def cut(text: str, longest: int | None = LONGEST_TEXT) -> str:
+    """The text, or as much of it as may be shown, and how much is left out.
+
+    >>> cut("abcdef", 4)
+    'abcd … (2 more characters)'
+    """
+    if longest is None or len(text) <= longest:
+        return text
+    return f"{text[:longest]} … ({len(text) - longest} more characters)"
+
+
+def clean(value: object, longest: int | None = LONGEST_TEXT) -> object:
     """A JSON value with every text in it as `clean_text` makes it."""
     if isinstance(value, str):
-        return clean_text(value)
+        return clean_text(value, longest)
     if isinstance(value, dict):
-        return {clean(key): clean(item) for key, item in value.items()}
-    return [clean(item) for item in value] if isinstance(value, list) else value
+        return {clean(key, longest): clean(item, longest) for key, item in value.items()}
+    return [clean(item, longest) for item in value] if isinstance(value, list) else value
 
 
 def _picture(match: re.Match[str]) -> str:

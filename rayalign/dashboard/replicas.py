@@ -15,11 +15,11 @@ MOST_TIMES = 8
 
 def replica_tables(events: Sequence[Report]) -> list[Table]:
     """What the log of a run says of pools that changed, or have several replicas; nothing where none did or has."""
-    began = next((when for event in events if (when := _when(event)) is not None), 0.0)
+    began = next((when for event in events if (when := moment(event)) is not None), 0.0)
     times: dict[str, dict[str, list[float]]] = {}
     use: dict[str, list[tuple[int, float]]] = {}
     for event in events:
-        name, when, share = str(event.get("name")), _when(event), number(event.get("utilisation"))
+        name, when, share = str(event.get("name")), moment(event), number(event.get("utilisation"))
         if event.get("event") == "replica" and event.get("state") in STATES and when is not None:
             times.setdefault(name, {state: [] for state in STATES})[str(event["state"])].append(when - began)
         if event.get("event") == "pool" and share is not None:
@@ -41,7 +41,8 @@ def _changed(times: dict[str, dict[str, list[float]]]) -> bool:
     return any(len(seen["joined"]) > 1 or seen["lost"] or seen["sent away"] for seen in times.values())
 
 
-def _when(event: Report) -> float | None:
+def moment(event: Report) -> float | None:
+    """When it was, in seconds; None where it does not say so."""
     try:
         return datetime.datetime.fromisoformat(str(event.get("time"))).timestamp()
     except ValueError:

@@ -1,60 +1,75 @@
-"""How far the scores can be trusted, for the page: alarms, tables of the latest round, and curves over rounds."""
+"""How far the scores can be trusted, for the page: tables of the latest round, and curves over rounds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-from rayalign.dashboard.charts import Point, Series, Style, line_chart
+from rayalign.dashboard.charts import Chart, Point, Series, Style, line_chart, stacked_bars
 from rayalign.dashboard.readings import Report, Rounds, items, number, reading, section
 from rayalign.dashboard.tables import Cell, Rows, Table
-from rayalign.dashboard.training import Chart
-from rayalign.display import MISSING, Told, format_interval, format_value
+from rayalign.display import MISSING, format_interval, format_value
 
 MOST_SERIES = 6
-MOST_ALARMS = 12
 STATUSES = ("ok", "abstain", "error", "timeout", "unscored")
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """What a round's trust section says that a person must look at."""
-
-    round: int
-    text: str
-
-
-def score_alarms(rounds: Rounds) -> list[Alarm]:
-    """The alarms of the latest rounds that have any, newest first; what older rounds say too is there in a word."""
-    told = Told()
-    found = [
-        Alarm(index, told.text(text))
-        for index, one in reversed(rounds)
-        for text in items(_trust(one).get("alarms"))
-        if isinstance(text, str)
-    ]
-    return found[:MOST_ALARMS]
-
-
 def score_charts(rounds: Rounds) -> list[Chart]:
-    """What is trained on against what is true, and the correlation of reward and length."""
-    charts = []
-    proxies = sorted({name for _, one in rounds for name in section(_trust(one).get("gap"))})
-    for place, proxy in enumerate(proxies[:MOST_SERIES]):
-        names = {"proxy": proxy, "gold": "truth", "gap": "gap"}
+    """What is trained on against what is true, how scorers agree, reward and length, and scores that are missing."""
+    charts: list[Chart | None] = []
+    for proxy in _named(rounds, _gaps)[:MOST_SERIES]:
+        kinds = {"proxy": proxy, "gold": "truth", "gap": "gap"}
         series = [
-            _series(label, rounds, lambda trust, k=kind, p=proxy: section(section(trust.get("gap")).get(p)).get(k))
-            for kind, label in names.items()
+            _series(label, rounds, lambda trust, k=kind, p=proxy: section(_gaps(trust).get(p)).get(k))
+            for kind, label in kinds.items()
         ]
         note = "gain since round 0, in standard deviations of its answers; a gap that opens is reward hacking"
-        charts += _chart(f"chart-gap-{place}", "Reward against truth", series, note, shown=2)
-    scorers = sorted({name for _, one in rounds for name in section(_comparison(one).get("length"))})
-    lengths = [
-        _series(name, rounds, lambda trust, n=name: section(section(trust.get("agreement")).get("length")).get(n))
-        for name in scorers[:MOST_SERIES]
-    ]
+        charts.append(line_chart("Reward against truth", series, note=note, reference=0.0, shown=2))
+    pairs = _named(rounds, _pair_values)[:MOST_SERIES]
+    alike = [_series(name, rounds, lambda trust, n=name: _pair_values(trust).get(n)) for name in pairs]
+    note = "pairs of answers that two scorers put in the same order"
+    charts.append(line_chart("Agreement of scorers", alike, "percent", note=note, reference=0.5))
+    gold = _compared(rounds, "gold", lambda one: section(one).get("accuracy"))
+    note = "pairs of answers that a scorer puts in the order of the truth"
+    charts.append(line_chart("Scorers against truth", gold, "percent", note=note, reference=0.5))
     note = "rank correlation of reward and length within a prompt"
-    return charts + _chart("chart-length-reward", "Reward and length", lengths, note)
+    lengths = _compared(rounds, "length", lambda one: one)
+    charts.append(line_chart("Reward and length", lengths, note=note, reference=0.0))
+    return [chart for chart in (*charts, _missing(rounds)) if chart]
+
+
+def _gaps(trust: Report) -> dict[str, object]:
+    return section(trust.get("gap"))
+
+
+def _pair_values(trust: Report) -> dict[str, object]:
+    """How often two scorers order a pair alike, by the names of both."""
+    pairs = [pair for pair in items(section(trust.get("agreement")).get("pairs")) if isinstance(pair, dict)]
+    return {f"{pair.get('a')} and {pair.get('b')}": pair.get("alike") for pair in pairs}
+
+
+def _compared(rounds: Rounds, key: str, find: Callable[[object], object]) -> list[Series]:
+    """A curve per scorer of a part of `agreement`."""
+
+    def part(trust: Report) -> dict[str, object]:
+        return section(section(trust.get("agreement")).get(key))
+
+    names = _named(rounds, part)[:MOST_SERIES]
+    return [_series(name, rounds, lambda trust, n=name: find(part(trust).get(n))) for name in names]
+
+
+def _missing(rounds: Rounds) -> Chart | None:
+    """Scores that are not there, by scorer and status; nothing where all are."""
+    found = [(index, _trust(one)) for index, one in rounds if _trust(one)]
+    counts = [
+        (index, {
+            f"{name}: {status}": number(section(one.get("status")).get(status)) or 0.0
+            for name, one in _sections(trust.get("scorers")) for status in STATUSES[1:]
+        })
+        for index, trust in found
+    ]  # fmt: skip
+    names = list(dict.fromkeys(name for _, one in counts for name, count in one.items() if count > 0))
+    rows = [(index, [max(0.0, one.get(name, 0.0)) for name in names]) for index, one in counts]
+    return stacked_bars("Answers without a score", names, rows, note="by scorer and why") if names else None
 
 
 def score_tables(rounds: Rounds) -> list[Table]:
@@ -147,15 +162,9 @@ def _latest(found: Sequence[tuple[int, Report]], key: str) -> tuple[int, dict[st
     return next(((index, part) for index, trust in reversed(found) if (part := section(trust.get(key)))), None)
 
 
-def _chart(chart_id: str, title: str, series: Sequence[Series], note: str, shown: int = 0) -> list[Chart]:
-    """`shown`: which series' latest value stands beside the title."""
-    series = [one for one in series if one.present]
-    if not series:
-        return []
-    latest = series[min(shown, len(series) - 1)].present[-1]
-    interval = format_interval(*latest.interval) if latest.interval else ""
-    svg = line_chart(chart_id, title, series, reference=0.0)
-    return [Chart(title, svg, [one.label for one in series], format_value(latest.y), interval, note)]
+def _named(rounds: Rounds, find: Callable[[Report], Mapping[str, object]]) -> list[str]:
+    """The names that any round's trust section has there."""
+    return sorted({name for _, one in rounds for name in find(_trust(one))})
 
 
 def _series(label: str, rounds: Rounds, find: Callable[[Report], object]) -> Series:
@@ -182,7 +191,3 @@ def _sections(value: object) -> list[tuple[str, dict[str, object]]]:
 
 def _trust(one: Report) -> dict[str, object]:
     return section(one.get("trust"))
-
-
-def _comparison(one: Report) -> dict[str, object]:
-    return section(_trust(one).get("agreement"))

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TypeGuard
 
-from markupsafe import Markup
-
-from rayalign.dashboard.charts import Point, Series, line_chart
-from rayalign.dashboard.readings import Report, Rounds, items, number
-from rayalign.display import format_value
+from rayalign.dashboard.charts import Chart, Point, Series, line_chart, stacked_bars
+from rayalign.dashboard.readings import Report, Rounds, items, number, section
 
 TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Training loss", ("loss",), "mean over the round's steps"),
@@ -19,7 +15,8 @@ TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("logratio/best", "logratio/worst", "logratio/chosen", "logratio/rejected"),
         "nats per answer, mean over the round's steps",
     ),
-    ("Implicit reward margin", ("implicit_reward/margin",), "best minus worst, beta times the log-ratios"),
+    ("Implicit rewards", ("implicit_reward/best", "implicit_reward/worst"), "beta times the log-ratios"),
+    ("Implicit reward margin", ("implicit_reward/margin",), "best minus worst"),
     ("Implicit reward accuracy", ("implicit_reward/accuracy",), "how often the better answer has the larger log-ratio"),
     (
         "Reference log-probabilities from the generator",
@@ -32,33 +29,36 @@ TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 FLAGGED_SHOWN = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
-    title: str
-    svg: Markup
-    legend: list[str] = field(default_factory=list)
-    latest: str = ""
-    interval: str = ""
-    note: str = ""
-
-
 def training_charts(rounds: Rounds) -> list[Chart]:
-    """One chart for each group of training metrics that any round has."""
+    """One chart for each group of training metrics that any round has, and one of what became of the prompts."""
     trained = [(index, training) for index, one in rounds if isinstance(training := one.get("training"), dict)]
-    charts = []
-    for title, names, note in TRAINING_CHARTS:
-        series = [one for name in names if (one := _series(name, trained)).present]
-        if series:
-            svg = line_chart(f"chart-training-{len(charts)}", title, series)
-            legend = [one.label for one in series] if len(series) > 1 else []
-            charts.append(Chart(title, svg, legend, format_value(series[0].present[-1].y), note=note))
-    return charts
+    charts = [
+        line_chart(title, [_series(name, trained) for name in names], note=note)
+        for title, names, note in TRAINING_CHARTS
+    ]
+    return [chart for chart in (*charts, _groups(rounds)) if chart]
 
 
 def _series(name: str, trained: Sequence[tuple[int, Report]]) -> Series:
     values = [(index, number(training.get(name))) for index, training in trained]
     points = tuple(None if value is None else Point(index, value) for index, value in values)
     return Series(name.rpartition("/")[2], points)
+
+
+def _groups(rounds: Rounds) -> Chart | None:
+    """Prompts that became training groups, and the reasons of those that did not."""
+    found = [(index, groups) for index, one in rounds if (groups := section(one.get("groups")))]
+    reasons = list(dict.fromkeys(name for _, groups in found for name in section(groups.get("dropped"))))
+    rows = [
+        (index, [_count(groups.get("kept")), *(_count(section(groups.get("dropped")).get(name)) for name in reasons)])
+        for index, groups in found
+    ]
+    names = ["trained on", *(f"dropped: {name.replace('_', ' ')}" for name in reasons)]
+    return stacked_bars("What became of the prompts", names, rows, note="prompts of each round") if rows else None
+
+
+def _count(value: object) -> float:
+    return max(0.0, number(value) or 0.0)
 
 
 def flagged_answers(rounds: Rounds) -> list[dict[str, object]]:

@@ -1,74 +1,120 @@
-"""The SVG charts: coordinates derived by hand, and axes for odd ranges."""
+"""The charts' specifications: valid by Altair's schema, drawn by vl-convert, with the data that they were given."""
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
+import altair
 import pytest
 
-from rayalign.dashboard.charts import Point, Series, format_tick, line_chart, round_ticks, stacked_bars, ticks
+from rayalign.dashboard.charts import (
+    COLOURS,
+    MAX_DOTS,
+    UNDER_POINTER,
+    Chart,
+    Point,
+    Series,
+    line_chart,
+    round_ticks,
+    stacked_bars,
+)
+from rayalign.dashboard.vega import HEIGHT, bundle, sized, svg
 
 
-def svg(markup: str) -> ElementTree.Element:
-    return ElementTree.fromstring(str(markup))
+def there(chart: Chart | None) -> Chart:
+    """The chart, which is one that a browser and vl-convert can draw."""
+    assert chart is not None
+    altair.Chart.from_dict({**sized(chart.spec), "width": 300})
+    drawn = svg(chart.spec)
+    assert drawn.startswith("<svg ") and f'height="{HEIGHT}"' in drawn and "id=" not in drawn and "href" not in drawn
+    assert "var(--c0)" in drawn, "colours are the page's"
+    return chart
 
 
-def test_line_chart_puts_points_where_they_belong() -> None:
-    """Ticks of [0, 8] are 0, 2 .. 8; the drawing area is x 48..406, y 186 (0) .. 12 (8).
-
-    Rounds 0, 1, 2 stand at x 48, 227, 406; values 0, 4, 8 at y 186, 99, 12.
-    """
-    points = (Point(0, 0.0), Point(1, 4.0, (2.0, 6.0)), Point(2, 8.0, (8.0, 8.0)))
-    drawn = svg(line_chart("c", "A & B", [Series("<s>", points)], reference=4.0))
-    assert drawn.find("title").text == "A & B"  # type: ignore[union-attr]
-    assert drawn.find("desc").text == "<s>: 0.000 in round 0, 8.000 in round 2."  # type: ignore[union-attr]
-    assert drawn.find("polyline").get("points") == "48.0,186.0 227.0,99.0 406.0,12.0"  # type: ignore[union-attr]
-    assert drawn.find("polygon").get("points") == "227.0,55.5 406.0,12.0 406.0,12.0 227.0,142.5"  # type: ignore[union-attr]
-    reference = next(line for line in drawn.iter("line") if line.get("class") == "reference")
-    assert (reference.get("y1"), reference.get("y2")) == ("99.0", "99.0")
-    assert [title.text for title in drawn.findall("g/title")][1] == "<s>, round 1: 4.000 [2.000, 6.000]"
+def marks(chart: Chart) -> list[str]:
+    return [layer["mark"]["type"] for layer in chart.spec["layer"]]
 
 
-def test_reference_is_inside_the_frame() -> None:
-    """One value 1.0 and the reference 0.0: ticks 0 .. 1, so the reference lies at the bottom, the value on top."""
-    drawn = svg(line_chart("c", "t", [Series("s", (Point(0, 1.0),))], reference=0.0))
-    assert [line.get("y1") for line in drawn.iter("line") if line.get("class") == "reference"] == ["186.0"]
-    assert next(drawn.iter("circle")).get("cy") == "12.0"
+def test_line_chart_has_every_value_and_its_interval() -> None:
+    points = (Point(0, 0.25), Point(1, 0.5, (0.4, 0.6)), Point(2, 0.75, (0.7, 0.8)))
+    chart = there(line_chart("Pass rate", [Series("a", points)], "percent", reference=0.5))
+    assert chart.spec["data"]["values"] == [
+        {"s": "a", "x": 0, "y": 0.25, "t": "25.0%"},
+        {"s": "a", "x": 1, "y": 0.5, "t": "50.0% [40.0, 60.0]", "lo": 0.4, "hi": 0.6},
+        {"s": "a", "x": 2, "y": 0.75, "t": "75.0% [70.0, 80.0]", "lo": 0.7, "hi": 0.8},
+    ]
+    assert marks(chart) == ["rule", "area", "line", "rule", "point", "point"]
+    assert chart.spec["layer"][0]["encoding"]["y"]["datum"] == 0.5
+    assert chart.spec["layer"][-1]["name"] == UNDER_POINTER
+    assert (chart.latest, chart.interval, chart.legend) == ("75.0%", "[70.0, 80.0]", ())
+    assert chart.alt == "a: 25.0% in round 0, 75.0% in round 2."
 
 
-def test_stacked_bars_stack() -> None:
-    """Round 1 takes 2 + 6 = 8 s: the first part fills y 186..142.5, the second 142.5..12."""
-    drawn = svg(stacked_bars("c", "Time", ["a", "b"], [(1, [2.0, 6.0])], "s"))
-    bars = [(bar.get("y"), bar.get("height"), bar.find("title").text) for bar in drawn.iter("rect")]  # type: ignore[union-attr]
-    assert bars == [("142.5", "43.5", "round 1 · a: 2.0 s"), ("12.0", "130.5", "round 1 · b: 6.0 s")]
+def test_curves_without_intervals_have_no_band() -> None:
+    chart = there(line_chart("Loss", [Series("loss", (Point(1, 2.0), Point(2, 1.0)))]))
+    assert marks(chart) == ["line", "point", "point"]
 
 
-def test_charts_of_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="no points"):
-        line_chart("c", "t", [Series("s", (None,))])
-    with pytest.raises(ValueError, match="no rows"):
-        stacked_bars("c", "t", ["a"], [], "s")
+def test_a_gap_breaks_the_curve_and_is_no_value() -> None:
+    """The row without a value lies between its neighbours, so that sorting by round keeps it there."""
+    points = (None, Point(1, 1.0), None, Point(4, 2.0), None)
+    chart = there(line_chart("t", [Series("s", points)]))
+    assert [(row["x"], row["y"]) for row in chart.spec["data"]["values"]] == [(1, 1.0), (2.5, None), (4, 2.0)]
+
+
+def test_several_curves_have_a_legend_in_the_order_of_their_colours() -> None:
+    series = [Series("a", (Point(0, 1.0),)), Series("none", (None,)), Series("b", (Point(0, 2.0),))]
+    chart = there(line_chart("t", series, shown=1))
+    colour = chart.spec["layer"][0]["encoding"]["color"]["scale"]
+    assert colour == {"domain": ["a", "b"], "range": ["var(--c0)", "var(--c1)"]}
+    assert chart.legend == ("a", "b") and chart.latest == "2.000"
+
+
+def test_many_rounds_have_neither_dots_nor_whiskers() -> None:
+    points = tuple(Point(index, 0.5, (0.4, 0.6)) for index in range(MAX_DOTS + 1))
+    assert marks(there(line_chart("t", [Series("s", points)]))) == ["area", "line", "point"]
+
+
+def test_charts_of_nothing_are_not_there() -> None:
+    assert line_chart("t", [Series("s", (None,))]) is None and line_chart("t", []) is None
+    assert stacked_bars("t", ["a"], []) is None and stacked_bars("t", ["a"], [(0, [0.0])]) is None
+
+
+def test_stacked_bars_stack_in_the_order_of_their_names() -> None:
+    chart = there(stacked_bars("Time", ["b", "a"], [(1, [2.0, 6.0]), (2, [3.0, 1.0])], unit="s"))
+    assert [(row["x"], row["s"], row["y"], row["o"]) for row in chart.spec["data"]["values"]] == [
+        (1, "b", 2.0, 0), (1, "a", 6.0, 1), (2, "b", 3.0, 0), (2, "a", 1.0, 1)
+    ]  # fmt: skip
+    assert chart.spec["encoding"]["y"]["stack"] == "zero" and chart.legend == ("b", "a")
+    assert chart.alt == "Round 2: 4.000 s. Parts: b, a."
+
+
+def test_parts_beyond_the_colours_are_one() -> None:
+    names = [f"p{index}" for index in range(COLOURS + 2)]
+    chart = there(stacked_bars("t", names, [(0, [1.0] * len(names))]))
+    assert chart.legend == (*names[: COLOURS - 1], "other")
+    assert [row["y"] for row in chart.spec["data"]["values"]] == [1.0] * (COLOURS - 1) + [3.0]
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-9, 1e90, 123456.0])
+def test_odd_values_are_drawn(value: float) -> None:
+    there(line_chart("t", [Series("s", (Point(0, value), Point(1, value)))], reference=0.0))
+
+
+def test_no_name_stands_in_a_drawing() -> None:
+    chart = there(line_chart("<title>", [Series("<script>", (Point(0, 1.0),)), Series("b", (Point(0, 1.0),))]))
+    drawn = svg(chart.spec)
+    assert "<script" not in drawn and "&lt;" not in drawn and "<title" not in drawn
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "share"),
-    [(0.38, 0.71, True), (0, 0, True), (1, 1, True), (0.99, 1, True), (0, 0, False), (-3, 2, False), (5, 5, False),
-     (1e90, 2e90, False), (-9e99, 9e99, False), (0, 1e-9, False), (0.5, 0.5 + 1e-13, False), (-7.0, 9.0, True)],
-)  # fmt: skip
-def test_ticks_enclose_the_data_and_are_few_and_distinct(low: float, high: float, share: bool) -> None:
-    found = ticks(low, high, share=share)
-    span = found[-1] - found[0]
-    assert found[0] <= low + 1e-9 * span and found[-1] >= high - 1e-9 * span
-    assert 3 <= len(found) <= 8
-    labels = [format_tick(value, found, "percent" if share else "number") for value in found]
-    assert len(set(labels)) == len(labels)
-    if share and high <= 1:
-        assert found[0] >= 0 and found[-1] <= 1
+    ("rounds", "shown"),
+    [([0], [0]), ([7], [7]), (list(range(11)), list(range(11))), (list(range(12)), [0, 2, 4, 6, 8, 10])],
+)
+def test_rounds_are_whole_numbers(rounds: list[int], shown: list[int]) -> None:
+    assert round_ticks(rounds) == shown
 
 
-def test_round_ticks_are_at_most_eleven_whole_rounds() -> None:
-    assert round_ticks([0, 1, 2, 3]) == [0, 1, 2, 3]
-    assert round_ticks(range(12)) == [0, 2, 4, 6, 8, 10]
-    assert round_ticks(range(200)) == list(range(0, 200, 20))
-    assert round_ticks([7]) == [7]
-    assert max(len(round_ticks(range(start, start + n))) for n in range(1, 300) for start in (0, 3)) <= 11
+def test_bundle_keeps_its_names_to_itself() -> None:
+    """Its own variables have short names that another script may have, too."""
+    text = bundle()
+    assert text.startswith("(function(){") and text.endswith("})();") and "window.vegaEmbed=" in text
+    assert "</script" not in text and "<!--" not in text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -16,10 +19,10 @@ HOSTILE = "</script></title></style><img src=x onerror=alert(1)>\"'\x00\x1b\u202
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "header", "main", "footer", "section", "article", "p", "span"),
-    *("mark",),
+    *("mark", "script", "noscript"),
     *("ul", "li", "h1", "h2", "b", "small", "div", "pre", "details", "summary", "figure", "figcaption"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("svg", "desc", "g", "line", "text", "polygon", "polyline", "circle", "rect"),
+    *("h3", "svg", "g", "line", "text", "path", "rect"),
 }
 
 
@@ -31,6 +34,8 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self.styles: list[str] = []
+        self.scripts: list[str] = []
+        self.data: dict[str, Any] = {}
         self.open: list[str] = []
         self.feed(html)
         self.close()
@@ -48,21 +53,50 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        (self.styles if self.open and self.open[-1] == "style" else self.texts).append(data)
+        if self.open and self.open[-1] == "script":
+            attributes = self.tags[-1][1]
+            if attributes.get("type") == "application/json":
+                self.data[str(attributes["id"])] = json.loads(data)
+            else:
+                assert attributes == {}
+                self.scripts.append(data)
+            return
+        if "svg" not in self.open:  # its numbers stand in the tables, too
+            (self.styles if self.open and self.open[-1] == "style" else self.texts).append(data)
+
+    @property
+    def chips(self) -> set[str]:
+        """Classes of the coloured words."""
+        return {name for _, attributes in self.tags if "verdict" in (name := attributes.get("class") or "")}
+
+    @property
+    def charts(self) -> dict[str, dict[str, Any]]:
+        """The specifications that the page's script draws, by the id of their place."""
+        return self.data.get("rayalign-charts", {}).get("specs", {})
+
+    def rows(self, chart: str, layer: int = 0) -> list[dict[str, Any]]:
+        """The values of a chart."""
+        spec = self.charts[chart]
+        return (spec if "data" in spec else spec["layer"][layer])["data"]["values"]
 
     @property
     def text(self) -> str:
         return " ".join(" ".join(self.texts).split())
 
     def assert_inert(self) -> None:
-        """Only known tags, no handlers, no addresses, no scripts: nothing runs and nothing is fetched."""
+        """Only known tags, no handlers, no addresses, no scripts but the page's own, which the policy names by hash."""
         assert {tag for tag, _ in self.tags} <= TAGS
         names = {name for _, attributes in self.tags for name in attributes}
         assert not {name for name in names if name.startswith("on")}
         assert not names & {"src", "href", "srcset", "action", "data", "xlink:href", "background"}
         assert not re.search(r"url\(|@import|expression\(", "".join(self.styles))
         policy = [attributes["content"] for _, attributes in self.tags if "http-equiv" in attributes]
-        assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+        hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in self.scripts]
+        allowed = " ".join(f"'sha256-{one}'" for one in hashes) or "'none'"
+        assert policy == [
+            f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+            "base-uri 'none'; form-action 'none'"
+        ]
 
 
 def page(rounds: list[dict[str, Any]], **fields: Any) -> Page:
@@ -102,8 +136,10 @@ def test_page_says_what_the_run_did() -> None:
     for text in [
         "Pass rate on held-out prompts".lower(),
         "40.0% → 60.0%",
-        "+20.0 points from round 0 to round 2",
-        "intervals do not overlap",
+        "The model got better: pass rate 40.0% in round 0, 60.0% in round 2.",
+        "+20.0 points [+12.9, +27.1] from round 0 to round 2",
+        "significantly better",
+        "best round 2",
         "75.0%",
         "better than round 0",
         "2 min 00 s",
@@ -119,11 +155,12 @@ def test_page_says_what_the_run_did() -> None:
         "reward 0.500",
     ]:
         assert text.lower() in parsed.text.lower(), text
-    charts = [attributes["aria-labelledby"] for tag, attributes in parsed.tags if tag == "svg"]
+    assert set(parsed.charts) == {
+        *("chart-quality-0", "chart-quality-1", "chart-training-0", "chart-training-1", "chart-work-0"),
+        "chart-work-1",
+    }, "pass rate, win rate, loss, prompts, seconds, tokens"
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
-    assert len(charts) == 4, "pass rate, win rate, training loss, time per round"
-    assert len(ids) == len(set(ids))
-    assert {name for names in charts for name in (names or "").split()} == set(ids)
+    assert len(ids) == len(set(ids)) and set(parsed.charts) <= set(ids)
     assert parsed.text.index("Round 2 1 answer") < parsed.text.index("Round 0 1 answer")
 
 
@@ -147,17 +184,18 @@ def test_rounds_are_put_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last", "verdict"),
-    [(0.4, 0.6, "do not overlap"), (0.6, 0.4, "do not overlap"), (0.5, 0.55, "intervals overlap")],
+    [(0.4, 0.6, "significantly better"), (0.6, 0.4, "significantly worse"), (0.5, 0.55, "no clear difference")],
 )
-def test_headline_is_only_coloured_if_the_intervals_part(first: float, last: float, verdict: str) -> None:
+def test_headline_is_only_coloured_if_the_difference_is_clear(first: float, last: float, verdict: str) -> None:
     rounds = [
         {"round": 0, "metrics": {"pass_rate": metric(first)}},
         {"round": 1, "metrics": {"pass_rate": metric(last)}},
     ]
     parsed = page(rounds)
-    tone = "plain" if "intervals overlap" in verdict else "good" if last > first else "bad"
-    assert verdict in parsed.text
-    assert [a["class"] for _, a in parsed.tags if "verdict" in (a.get("class") or "")] == [f"verdict {tone}"]
+    tone = {"significantly better": "good", "significantly worse": "bad"}.get(verdict, "plain")
+    assert f"verdict {tone}" in parsed.chips and verdict in parsed.text
+    assert ("The model got worse than the base" in parsed.text) == (tone == "bad")
+    assert ("verdict good" in parsed.chips) == (tone == "good") and ("verdict bad" in parsed.chips) == (tone == "bad")
 
 
 @pytest.mark.parametrize(
@@ -170,30 +208,32 @@ def test_win_rate_is_judged_by_its_interval(value: float, verdict: str) -> None:
 def test_mean_reward_leads_where_there_is_no_pass_rate() -> None:
     rounds = [{"round": index, "metrics": {"mean_reward": metric(index + 0.25)}} for index in range(2)]
     parsed = page(rounds)
-    assert "mean reward on held-out prompts 0.250 → 1.250 +1.000 from round 0 to round 1" in parsed.text
+    assert "mean reward on held-out prompts 0.250 → 1.250 +1.000 [0.929, 1.071] from round 0 to round 1" in parsed.text
 
 
 def test_no_rounds_yet() -> None:
     parsed = page([], status="running")
     assert "No rounds yet" in parsed.text
     assert "No rounds yet" not in page([full_round(0)]).text
-    assert not [tag for tag, _ in parsed.tags if tag in ("svg", "table")]
+    assert not [tag for tag, _ in parsed.tags if tag in ("svg", "table", "script")]
 
 
-def test_single_round_has_a_dot_with_a_whisker_and_no_curve() -> None:
+def test_single_round_is_a_dot_with_its_interval() -> None:
     parsed = page([{"round": 0, "metrics": {"pass_rate": metric(0.5)}}])
-    tags = [tag for tag, _ in parsed.tags]
-    assert "circle" in tags and "polyline" not in tags and "polygon" not in tags
-    assert sum(attributes.get("class") == "whisker s0" for _, attributes in parsed.tags) == 1
+    assert parsed.rows("chart-quality-0") == [
+        {"s": "pass rate", "x": 0, "y": 0.5, "t": "50.0% [45.0, 55.0]", "lo": 0.45, "hi": 0.55}
+    ]
     assert "pass rate in round 0 50.0%" in parsed.text
 
 
 def test_missing_values_are_dashes_and_gaps_never_zero() -> None:
-    """Rounds 0 1 3 4 have a pass rate, round 2's is NaN: two curve pieces, a dash in the table."""
+    """Rounds 0 1 3 4 have a pass rate, round 2's is NaN: the curve breaks between 1 and 3, a dash in the table."""
     rounds = [{"round": index, "metrics": {"pass_rate": metric(0.5), "kl_base": metric(1.0)}} for index in range(5)]
     rounds[2]["metrics"]["pass_rate"] = {"value": math.nan, "n": 0, "ci95": [None, math.inf]}
     parsed = page(rounds)
-    assert sum(tag == "polyline" for tag, _ in parsed.tags) == 2 + 1
+    assert [(row["x"], row["y"]) for row in parsed.rows("chart-quality-0")] == [
+        (0, 0.5), (1, 0.5), (2, None), (3, 0.5), (4, 0.5)
+    ]  # fmt: skip
     assert "2 \N{EN DASH} 1.000" in parsed.text
     assert "nan" not in parsed.text.lower() and "0.0%" not in parsed.text.split("Held-out metrics")[1]
 
@@ -203,7 +243,7 @@ def test_round_that_was_not_evaluated_does_not_break_the_curve() -> None:
         {"round": index, "metrics": {"pass_rate": metric(0.5)} if index % 2 == 0 else {}, "training": {"loss": 1.0}}
         for index in range(5)
     ]
-    assert sum(tag == "polyline" for tag, _ in page(rounds).tags) == 1 + 1
+    assert [row["x"] for row in page(rounds).rows("chart-quality-0")] == [0, 2, 4]
 
 
 NOTHING = "No rounds yet"
@@ -286,9 +326,10 @@ def test_long_answers_are_cut_and_say_so() -> None:
 
 
 def test_two_hundred_rounds() -> None:
+    """Dots and whiskers would run into each other: a band and a line are left, and what answers a pointer."""
     parsed = page([full_round(index) | {"metrics": {"pass_rate": metric(0.5)}} for index in range(200)])
-    marks = [attributes["r"] for tag, attributes in parsed.tags if tag == "circle" and attributes["class"] == "mark"]
-    assert marks.count("0") == 2 * 199 and marks.count("3.2") == 2, "only the last dot of each of two curves"
+    marks = [layer["mark"]["type"] for layer in parsed.charts["chart-quality-0"]["layer"]]
+    assert marks == ["area", "line", "point"] and len(parsed.rows("chart-quality-0")) == 200
     assert sum("1 answer" in text for text in parsed.texts) == 12
     assert "Round 199" in parsed.text and "Round 0 " in parsed.text and "Round 150" not in parsed.text
 
@@ -340,7 +381,7 @@ def trusted(name: str = "reward_model:demo", reason: str = "error: HTTP 503") ->
 def test_scores_have_alarms_tables_and_curves() -> None:
     parsed = page([full_round(0), {**full_round(1), "trust": trusted()}])
     for text in [
-        "Alarms of the scorers, newest first round 1 reward_model:demo puts canaries above",
+        "Alarms what to look at first A scorer rewards answers that deserve nothing round 1 reward_model:demo puts",
         "Scorers, round 1",
         "8 0 2 0 0 3 0 12.5% [7.5, 17.5] $0.5000 0.250",
         "error: HTTP 503 2",
@@ -367,7 +408,8 @@ def test_an_alarm_is_there_in_full_once() -> None:
     text = page(rounds).text
     assert text.count("median answer: null_model on 6 of 8 prompts") == 1 and "empty on 5 of 8" not in text
     again = "reward_model:demo puts canaries above the median answer (again)"
-    assert f"on 6 of 8 prompts round 1 {again} round 0 {again} round 0 judge:b drifts: by 3" in text
+    assert f"on 6 of 8 prompts round 1 {again} round 0 {again}" in text
+    assert "A scorer drifts round 0 judge:b drifts: by 3" in text
 
 
 def test_scores_of_hostile_scorers_are_inert() -> None:

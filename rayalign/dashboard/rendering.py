@@ -1,0 +1,69 @@
+"""The templates of `templates/` filled: what stands on the page, and the frame that lets nothing else run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import jinja2
+from markupsafe import Markup
+
+from rayalign.dashboard.charts import Chart
+from rayalign.dashboard.front_end import front_end
+from rayalign.dashboard.readings import Report, clean_report
+from rayalign.dashboard.shell import json_text, policy, script_text
+from rayalign.dashboard.vega import CONFIG, bundle, sized, svg
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rayalign.dashboard", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["page_json"] = json_text
+    environment.filters["svg"] = svg
+    return environment
+
+
+def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: object) -> str:
+    """`report.html.j2` with `content`.
+
+    Args:
+        browser: what the front end is fed with; with None its part of the page, and its script, are left out.
+        charts: all charts, by the id of their place.
+    """
+    front = front_end()
+    sources = [bundle(), _drawing()] if charts else []
+    sources += [front.script] if browser is not None and front.script else []
+    scripts = [script_text(source) for source in sources]
+    serve = browser is not None and browser.get("mode") == "serve"
+    drawn = {"config": CONFIG, "specs": {name: sized(chart.spec) for name, chart in charts.items()}}
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            browser=None if browser is None else clean_report(browser, None),
+            csp=policy(scripts, connect=serve),
+            charts=charts,
+            drawn=drawn if charts else None,
+            scripts=scripts,
+            style=Markup(front.style),
+            **content,
+        )
+    )
+
+
+@cache
+def _drawing() -> str:
+    """The script that draws the charts."""
+    return files(__package__).joinpath("templates", "charts.js").read_text("utf-8")
+
+
+def render_static(template: str, **content: object) -> str:
+    """Another template, of a page without scripts, with `content`; texts in it must be clean."""
+    return _environment().get_template(template).render(csp=policy([]), style="", **content)

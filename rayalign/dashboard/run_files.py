@@ -1,0 +1,52 @@
+"""What a run folder has of its rounds, read so that one damaged file leaves the rest of the page as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rayalign.dashboard.held_out import HeldOut, read_held_out
+from rayalign.dashboard.readings import Report
+from rayalign.errors import RunFolderError
+from rayalign.store.event_log import read_events
+from rayalign.store.run_dir import ROUND, RunDir
+
+SHOWN = ("start", "stage", "replica", "pool")
+"""The events that the page needs."""
+
+
+@dataclass
+class RunFiles:
+    """What could be read, and what could not."""
+
+    reports: list[Report] = field(default_factory=list)
+    held_out: list[HeldOut] = field(default_factory=list)
+    events: list[Report] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_run(run_dir: RunDir) -> RunFiles:
+    """Reports and held-out answers of the finished rounds, and the log's events."""
+    found = RunFiles()
+    finished = {one.index: one for one in run_dir.rounds()}
+    begun = {int(name) for name in (run_dir.root / "rounds").names() if ROUND.fullmatch(name)}
+    for index in range(max(finished, default=-1) + 1):
+        if index not in begun:
+            found.problems.append(f"round {index} is missing: its folder is not there")
+        elif index not in finished:
+            found.problems.append(f"round {index} is left out: its COMMIT.json is missing or damaged")
+    for index, round_dir in finished.items():
+        try:
+            report = round_dir.report()
+        except (ValueError, OSError) as error:
+            report = None
+            found.problems.append(f"round {index}: report.json cannot be read ({type(error).__name__})")
+        if isinstance(report, dict):
+            found.reports.append({"round": index, **report})
+        answers, problems = read_held_out(round_dir)
+        found.held_out += [answers] if answers else []
+        found.problems += problems
+    try:
+        found.events = [one for one in read_events(run_dir.root / "metrics.jsonl") if one.get("event") in SHOWN]
+    except (OSError, RunFolderError) as error:
+        found.problems.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
+    return found
