@@ -63,6 +63,7 @@ def dry_all(config: AllConfig, config_dir: Path, say: Say) -> None:
     rounds = rounds_config(config)
     run_dir = RunDir(run_folder(rounds.run.dir, rounds.run.name))
     existed = run_dir.check(redact(rounds.to_dict()), with_defaults)
+    make_trackers(rounds.tracking, run_dir.root)
     say(resolved_yaml(config))
     made: set[str] = set()
     for kind in STAGES:

@@ -61,10 +61,10 @@ class Courier:
         # The driver's own remembers what is finished, and is not made for two threads.
         self._run_dir = RunDir(run_dir.root)
         self._file = run_dir.root / "tracking" / f"{name}.json"
-        self._memory: Memory | None = None
         self._problem: str | None = None
-        self._lacking: list[int] = []
         self._opened = self._told = False
+        self._left = False
+        """Whether nobody waits for the thread any more."""
         self._work, self._ending = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"tracker-{name}")
         self._thread.start()
@@ -82,13 +82,15 @@ class Courier:
     def wait(self, timeout_s: float) -> None:
         """Wait for the thread after `end`, and say what the tracker lacks."""
         self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._say(f"{self.name}: still sending after {timeout_s:g} s; what it lacks, a resumed run sends")
-        elif self._lacking:
-            rounds = ", ".join(map(str, self._lacking))
-            self._say(f"{self.name} lacks rounds {rounds}: {self._problem}; the same command sends them")
-        elif self._problem:
-            self._say(f"{self.name}: {self._problem}; it has all rounds")
+        self._left = self._thread.is_alive()
+        lacking: list[int] = []
+        self._attempt(lambda: lacking.extend(self._lacking()))
+        why = f"it is still at work after {timeout_s:g} s" if self._left else self._problem
+        if lacking:
+            rounds = ", ".join(map(str, lacking))
+            self._say(f"{self.name} lacks rounds {rounds}: {why}; the same command sends them")
+        elif why:
+            self._say(f"{self.name}: {why}; look there whether it has all")
 
     def _run(self) -> None:
         last = False
@@ -105,6 +107,8 @@ class Courier:
         try:
             step()
         except Exception as error:
+            if self._left and threading.current_thread() is self._thread:
+                return
             # Whatever a tracker or its network does, the run goes on; it is said here and at the end.
             _log.exception("tracker %s", self.name)
             self._problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
@@ -114,11 +118,10 @@ class Courier:
 
     def _deliver(self) -> None:
         finished = self._run_dir.rounds()
-        memory = self._memory or Memory.read(self._file)
+        memory = Memory.read(self._file)
         begun = memory is not None
         memory = memory or Memory(uuid.uuid4().hex)
         lacking = [one for one in finished if one.index not in memory.rounds]
-        self._lacking = [one.index for one in lacking]
         if not lacking:
             return
         if not self._opened:
@@ -130,8 +133,13 @@ class Courier:
             self._tracker.tell(told_of(one.index, one.report() or {}))
             memory = Memory(memory.id, (*memory.rounds, one.index))
             memory.write(self._file)
-            self._memory = memory
-            self._lacking.remove(one.index)
+
+    def _lacking(self) -> list[int]:
+        """Finished rounds that the tracker does not have, as the folder tells it."""
+        memory = Memory.read(self._file)
+        return [
+            one.index for one in RunDir(self._run_dir.root).rounds() if not memory or one.index not in memory.rounds
+        ]
 
 
 def told_of(round_index: int, report: JsonObject) -> Told:

@@ -18,6 +18,7 @@ from rayalign.errors import ConfigError
 from rayalign.store.event_log import EventLog, read_events
 from rayalign.store.folder import Folder
 from rayalign.store.run_dir import RunDir
+from rayalign.tracking import trackers as trackers_module
 from rayalign.tracking.console import Console
 from rayalign.tracking.points import points_of
 from rayalign.tracking.reporter import RunReporter
@@ -323,7 +324,34 @@ def test_a_tracker_that_recovers_has_all(work: Work) -> None:
             tracker.broken = False
             work.finish(1, reporter)
     assert tracker.told == [0, 1]
-    assert "far: ConnectionError: no route to host; it has all rounds" in work.screen.getvalue()
+    assert "far: ConnectionError: no route to host; look there whether it has all" in work.screen.getvalue()
+
+
+def test_a_damaged_note_is_said(work: Work) -> None:
+    (work.run_dir.root / "tracking" / "far.json").write_bytes(b"{")
+    work.attempt(range(1), {"far": Fragile()})
+    said = [line for line in work.screen.getvalue().splitlines() if "far" in line]
+    assert len(said) == 2 and all("JSONDecodeError" in line for line in said)
+
+
+def test_a_tracker_that_hangs_is_left(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raises after that, nobody hears."""
+    hung, over = threading.Event(), threading.Event()
+
+    class Hanging(Fragile):
+        def tell(self, told: Told) -> None:
+            hung.wait()
+            raise TimeoutError("at last")
+
+        def close(self) -> None:
+            over.set()
+
+    monkeypatch.setattr(trackers_module, "END_S", 0.0)
+    work.attempt(range(1), {"far": Hanging()})
+    hung.set()
+    assert over.wait(timeout=60)
+    (said,) = [line for line in work.screen.getvalue().splitlines() if "far" in line]
+    assert said == "far lacks rounds 0: it is still at work after 0 s; the same command sends them"
 
 
 def test_a_tracker_that_is_named_later_gets_all(work: Work) -> None:
