@@ -17,6 +17,7 @@ from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.pool_map import MAX_TRIES
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
+from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.actors.seats import Seat
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
@@ -123,6 +124,7 @@ class RayGenerator:
         cpus: float,
         say: Say,
         note: Note = ignore,
+        metrics: RayMetrics | None = None,
         label_selector: dict[str, str] | None = None,
         seats: Sequence[Seat] = (),
     ) -> None:
@@ -152,6 +154,7 @@ class RayGenerator:
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
             note=note,
+            watch=metrics.pool if metrics else unwatched,
             entry=self._entry,
             idle_s=size.idle_s,
             waits_for=pending_demand,

@@ -30,6 +30,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from rayalign.actors.handles import Replica, answer_of, await_done, end, first_done, reason
 from rayalign.actors.members import DEATHS, Entry, Member, Members, Note, Say
 from rayalign.actors.pool_map import MAX_TRIES, PoolMap
+from rayalign.actors.ray_metrics import Watch, unwatched
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
 from rayalign.stopping import POLL_S, asked
@@ -62,6 +63,7 @@ class Pool(Generic[H]):
         entry: what a replica has to answer, after `describe`, before it gets work.
         idle_s: replicas beyond `least` are sent away when the pool had no items for so long; null keeps them.
         waits_for: what the cluster still has to bring, for messages.
+        watch: told how busy the pool is, whenever that changes.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class Pool(Generic[H]):
         entry: Callable[[H], Entry] | None = None,
         idle_s: float | None = None,
         waits_for: Callable[[], str] = str,
+        watch: Watch = unwatched,
     ) -> None:
         self.name = name
         self.timeout_s = timeout_s
+        self.watch = watch
         self._start_timeout_s, self._idle_s = start_timeout_s, idle_s
         self._maps: list[PoolMap[Any, Any, H]] = []
         self._idle: threading.Timer | None = None

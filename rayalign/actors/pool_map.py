@@ -92,13 +92,15 @@ class PoolMap(Generic[T, R, H]):
         self._heard: dict[int, float] = {}
         """When a replica last answered."""
         self._use = _Use()
+        self._seen = (0, 0, 0)
+        """Replicas that are ready, those of them with calls, and the calls, as they were last told."""
 
     def results(self) -> Iterator[tuple[T, R]]:
         """Items with their answers, until all are answered or the pool is closed."""
         members = self._pool.members
         while not self._pool.closed and not self._done:
             self._fill()
-            self._use.note({call.member.index for call in self._calls.values()}, len(members.ready), self._more)
+            self._look()
             if waits := [*self._calls, *members.entering]:
                 # While items may still come, look often: a replica may be free for one.
                 for ref in first_done(waits, LOOK_S if not self._source.exhausted else POLL_S):
@@ -109,8 +111,17 @@ class PoolMap(Generic[T, R, H]):
             self._check_overdue()
         if self._pool.closed:
             raise members.ended()
+        self._look()
         use = {"replicas": self._use.most, "utilisation": round(self._use.share, 4)}
         self._pool.note("pool", name=self._pool.name, what=self._what, **use)
+
+    def _look(self) -> None:
+        """Note how busy the pool is."""
+        busy, there = {call.member.index for call in self._calls.values()}, len(self._pool.members.ready)
+        self._use.note(busy, there, self._more)
+        if (seen := (there, min(len(busy), there), len(self._calls))) != self._seen:
+            self._seen = seen
+            self._pool.watch(self._pool.name, *seen)
 
     def stop(self, wait_s: float = 0) -> None:
         """Read no further; the thread that reads gets `wait_s` to end."""

@@ -19,6 +19,7 @@ from rayalign.actors.members import DEATHS
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import check_torch, describe_process, redirect_output, runtime_env
+from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
 from rayalign.records import JsonObject, Prompt, Repeat, Sample, SampledShard, ScoredSample, ScoredShard
@@ -133,8 +134,9 @@ class RayScorer:
         cpus: float,
         say: Say,
         note: Note = ignore,
+        metrics: RayMetrics | None = None,
     ) -> None:
-        self._limits = config.limits
+        self._limits, self._metrics = config.limits, metrics
         self.judges = Judges(config, config.scoring, sources, log_folder, cluster, cpus=cpus)
         judges = self.judges.actors
         models = [
@@ -162,6 +164,7 @@ class RayScorer:
             start_timeout_s=config.limits.start_timeout_s,
             say=say,
             note=note,
+            watch=metrics.pool if metrics else unwatched,
             idle_s=size.idle_s,
             waits_for=pending_demand,
         )
@@ -200,4 +203,6 @@ class RayScorer:
             return replica.score.remote(item.shard.prompts, item.samples, item.fresh, item.repeat)
 
         for item, rows in self.pool.map("score", ask, sampled):
+            if self._metrics is not None:
+                self._metrics.scored(rows)
             yield ScoredShard(item.shard, rows)

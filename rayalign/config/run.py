@@ -28,6 +28,7 @@ from rayalign.config.objective import (
 from rayalign.config.rewards import RuleScoring
 from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring, judges_of
 from rayalign.config.services import JudgeScoring
+from rayalign.config.tracking import TrackingSection
 from rayalign.config.training import LoopSection, SyncSection, TrainingSection
 
 
@@ -36,10 +37,6 @@ class RunSection(Section):
     dir: str = "runs"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     rounds: Annotated[int, Field(ge=1, le=9999)] = 5
-
-
-class TrackingSection(Section):
-    jsonl: bool = True
 
 
 class RunConfig(Section):

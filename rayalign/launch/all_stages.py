@@ -13,6 +13,7 @@ from rayalign.config.stages import STAGE_PREFIX, AllConfig, StageConfig, StageKi
 from rayalign.launch.session import run_folder
 from rayalign.launch.stage import describe_result, run_stage
 from rayalign.records import JsonObject
+from rayalign.tracking.trackers import make_trackers
 
 STAGES: tuple[StageKind, ...] = ("sft", "reward_model")
 
@@ -42,12 +43,14 @@ def run_all(config: AllConfig, config_dir: Path, say: Callable[[str], None]) -> 
     """Run what is left of all stages; returns the rounds' run folder."""
     from rayalign.launch import run as launch
 
-    lines = []
+    rounds, lines = rounds_config(config), []
+    # Here already: what the rounds lack is to be known before the stages are trained.
+    make_trackers(rounds.tracking, run_folder(rounds.run.dir, rounds.run.name))
     for kind in STAGES:
         stage = stage_config(config, kind)
         if stage is not None:
             lines.append(describe_result(kind, run_stage(kind, stage, config_dir)))
-    folder = launch.run(rounds_config(config), config_dir=config_dir)
+    folder = launch.run(rounds, config_dir=config_dir)
     say("\n".join(["", "all stages are done", *lines, f"rounds: report in {folder}/report.html"]))
     return folder
 

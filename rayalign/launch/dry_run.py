@@ -23,6 +23,7 @@ from rayalign.stopping import call
 from rayalign.store.run_dir import RunDir
 from rayalign.store.stage_dir import StageDir
 from rayalign.tracking.console import Console
+from rayalign.tracking.trackers import make_trackers
 
 Say = Callable[[str], None]
 
@@ -44,6 +45,7 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     # Of a fork that is not there yet only rounds may have been copied, which `forked_config` knows.
     begun = fork is None or run_dir.saved_config() is not None
     existed = begun and run_dir.check(redact(whose.to_dict()), with_defaults)
+    make_trackers(whose.tracking, run_dir.root)
     say(resolved_yaml(whose))
     _rounds(whose, run_dir, config_dir, say, existed=existed)
 
@@ -61,6 +63,7 @@ def dry_all(config: AllConfig, config_dir: Path, say: Say) -> None:
     rounds = rounds_config(config)
     run_dir = RunDir(run_folder(rounds.run.dir, rounds.run.name))
     existed = run_dir.check(redact(rounds.to_dict()), with_defaults)
+    make_trackers(rounds.tracking, run_dir.root)
     say(resolved_yaml(config))
     made: set[str] = set()
     for kind in STAGES:

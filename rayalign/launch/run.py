@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rayalign.config.file import redact, with_defaults
@@ -24,6 +24,8 @@ from rayalign.store.held_out import write_held_out
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
 from rayalign.tracking.reporter import RunReporter
+from rayalign.tracking.tracker import Tracker
+from rayalign.tracking.trackers import Couriers, make_trackers
 
 
 def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
@@ -40,6 +42,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
     from rayalign.actors.process import QUIET_ENV
 
     os.environ |= QUIET_ENV
+    trackers = make_trackers(config.tracking, run_dir.root)
     call(lambda: make_demo_models(config))
     with (
         run_dir.lock(),
@@ -47,11 +50,18 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
         own_console(logs / "driver.log") as console,
     ):
         console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
-        _run(config, run_dir, config_dir, console, logs)
+        _run(config, run_dir, config_dir, console, logs, trackers)
     return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
 
 
-def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console, logs: Path) -> None:
+def _run(
+    config: RunConfig,
+    run_dir: RunDir,
+    config_dir: Path,
+    console: Console,
+    logs: Path,
+    trackers: Mapping[str, Tracker],
+) -> None:
     inputs = call(lambda: read_and_try(config, run_dir, config_dir, console, logs))
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(redact(config.to_dict()), with_defaults)
@@ -63,22 +73,27 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
         reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
-        if run_dir.round(config.run.rounds).finished:
-            console.say("all rounds are done")
-        else:
-            from rayalign.launch.wiring import run_on_ray
-
-            try:
-                run_on_ray(config, run_dir, inputs, reporter, logs)
-            except RayalignError as error:
-                # For the same reason: what a first start refuses can be mended under the same name.
-                if error.exit_code == EXIT_BAD_INPUT and not run_dir.begun:
-                    run_dir.forget()
-                run_dir.explain(error)
-                raise
+        with reporter.told(Couriers(trackers, run_dir, redact(config.to_dict()), console.say)):
+            _rounds(config, run_dir, inputs, reporter, logs)
     write_report(run_dir.root)
     console.table(_reports(run_dir))
     console.say(f"report: {run_dir.root / 'report.html'}")
+
+
+def _rounds(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, logs: Path) -> None:
+    if run_dir.round(config.run.rounds).finished:
+        reporter.say("all rounds are done")
+        return
+    from rayalign.launch.wiring import run_on_ray
+
+    try:
+        run_on_ray(config, run_dir, inputs, reporter, logs)
+    except RayalignError as error:
+        # As above: what a first start refuses can be mended under the same name.
+        if error.exit_code == EXIT_BAD_INPUT and not run_dir.begun:
+            run_dir.forget()
+        run_dir.explain(error)
+        raise
 
 
 def read_and_try(

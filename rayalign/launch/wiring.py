@@ -23,6 +23,7 @@ from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
 from rayalign.actors.learner import RayLearner
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.placement import Placement, keep_off, place, settled
+from rayalign.actors.ray_metrics import RayMetrics
 from rayalign.actors.scorer import RayScorer
 from rayalign.actors.seats import seats_of
 from rayalign.actors.turns import TurnGenerator, TurnLearner, Turns
@@ -30,7 +31,7 @@ from rayalign.config.run import RunConfig
 from rayalign.config.scoring import judges_of
 from rayalign.launch.benchmarks import BenchmarkInputs, BenchmarkParts
 from rayalign.launch.inputs import Inputs
-from rayalign.launch.session import package_versions, tries_scorers
+from rayalign.launch.session import package_versions, run_folder, tries_scorers
 from rayalign.loop.benchmarks import RoundBenchmarks, Runner
 from rayalign.loop.evaluator import HeldOutEvaluator
 from rayalign.loop.round import Parts, Run
@@ -42,6 +43,9 @@ from rayalign.rendering.renderer import ChatRenderer
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.reporter import RunReporter
 
+TARGETS = ".prometheus"
+"""Folder beside the run folders: Prometheus takes a pattern for names of files, not of folders."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -52,6 +56,8 @@ class Site:
     model: ModelSource
     logs: Path
     """Local folder for the actors' output."""
+    metrics: RayMetrics | None
+    """Where pools and scores are counted; null where the config turns that off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +84,13 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
     attempt = _this_attempt()
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
+        metrics = _metrics(config, run_dir) if config.tracking.prometheus else None
+        if metrics is not None:
+            started.enter_context(reporter.told(metrics))
         asked, config = config, settled(config, cluster)
         if config is not asked:
             reporter.say("there are not GPUs enough for each side: generators and learner take turns on the same ones")
-        site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs)
+        site = Site(cluster, place(config, cluster), ModelSource.of(inputs.model, cluster), logs, metrics)
         actors = start_actors(config, run_dir, inputs, reporter, site, started)
         nodes = [{"node_id": node.id, "address": node.address} for node in cluster.nodes]
         attempt |= {"actors": actors.described, "nodes": nodes}
@@ -115,6 +124,7 @@ def start_actors(
                 cpus=placement.scorer,
                 say=reporter.say,
                 note=reporter.event,
+                metrics=site.metrics,
             )
             started.callback(scorer.close)
         generator = _generator(config, reporter, site, learner)
@@ -184,6 +194,7 @@ def _generator(config: RunConfig, reporter: RunReporter, site: Site, learner: Ra
         cpus=site.placement.generator,
         say=reporter.say,
         note=reporter.event,
+        metrics=site.metrics,
         label_selector=selector,
         seats=seats,
     )
@@ -219,6 +230,13 @@ def _run_of(
         dataset=Given(given.rows, given.count) if given is not None else None,
         revisions=Given(given.revision_rows, given.count_revisions) if given is not None and given.revises else None,
     )
+
+
+def _metrics(config: RunConfig, run_dir: RunDir) -> RayMetrics:
+    """The run's metrics; Prometheus finds its Ray by a file, unless the run folders are on an object store."""
+    folder, last = run_folder(config.run.dir, TARGETS), max((one.index for one in run_dir.rounds()), default=0)
+    targets = folder.local_path() / f"{config.run.name}.json" if folder.is_local else None
+    return RayMetrics(config.run.name, config.run.rounds, last, targets)
 
 
 def _this_attempt() -> JsonObject:

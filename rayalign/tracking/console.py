@@ -121,18 +121,31 @@ class Console:
 
     @contextmanager
     def stage(
-        self, name: str, round_index: int, total: int, done: int = 0, probe: Probe | None = None
+        self,
+        name: str,
+        round_index: int,
+        total: int,
+        done: int = 0,
+        probe: Probe | None = None,
+        watch: Callable[[Stage], None] = lambda _: None,
     ) -> Iterator[Stage]:
         """A bar over `total` items of which `done` were there before (they do not count towards the speed).
 
         Args:
             probe: items done of what is under way, for the bar and the lines between.
+            watch: told whenever the stage gets further; from several threads.
         """
-        stage = Stage(name, round_index, lambda: self._move_bar(bar, stage, done))
+
+        def advanced() -> None:
+            self._move_bar(bar, stage, done)
+            watch(stage)
+
+        stage = Stage(name, round_index, advanced)
         bar = self._open_bar(stage.title, total, done)
 
         def beat(under_way: int) -> None:
             stage.under_way = max(stage.under_way, min(under_way, total - done - stage.items))
+            watch(stage)
             if self._live:
                 self._move_bar(bar, stage, done)
             else:
