@@ -114,7 +114,7 @@ def _metrics(facts: CardFacts) -> str:
     metrics = facts.report.metrics
     if not metrics:
         return "This round was not evaluated."
-    lines = ["On the held-out prompts, with 95 % intervals (bootstrap over prompts):", ""]
+    lines = ["On the held-out prompts, with 95 % intervals over prompts:", ""]
     lines += ["| metric | value | 95 % interval | n |", "|---|---|---|---|"]
     for name in display_order(set(metrics)):
         metric, shown = metrics[name], display(name)

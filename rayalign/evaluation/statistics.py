@@ -22,6 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 DRAWS_PER_BLOCK = 4_000_000
 """Bounds memory: this many drawn prompts are held at a time."""
 TAIL = 0.025
+PRIOR = 0.25
+"""Of a cluster of which half passes, added where a share's variance is judged: near 0 or 1 few clusters show too little."""
 ROUNDING = 1e-12
 """Relative difference that another order of summation makes."""
 _NORMAL = NormalDist()
@@ -100,7 +102,8 @@ def share_interval(share: float, variance: float, clusters: int, n: int) -> tupl
     spread = share * (1 - share)
     if spread > ROUNDING and variance <= ROUNDING * spread:
         return share, share
-    independent = clusters if spread <= ROUNDING else min(n, spread / variance)
+    even = (share * clusters + PRIOR / 2) / (clusters + PRIOR)
+    independent = clusters if spread <= ROUNDING else min(n, spread / variance * spread / (even * (1 - even)))
     extra = student(clusters - 1) ** 2 / independent
     centre = (share + extra / 2) / (1 + extra)
     half = math.sqrt(extra * (spread + extra / 4)) / (1 + extra)

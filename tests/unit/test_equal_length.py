@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize
 
 from rayalign.evaluation.equal_length import Answers, equal_length_win_rate
+from rayalign.evaluation.statistics import share_interval
 from rayalign.records import Metric
 
 
@@ -23,7 +24,8 @@ def test_all_wins_at_equal_length_stay_finite() -> None:
     ours, theirs = ({str(i): [(reward, 10)] for i in range(20)} for reward in (1.0, 0.0))
     found = rate(ours, theirs)
     assert (found.value, found.n) == (pytest.approx(20.5 / 21), 20)
-    assert found.ci95[0] == pytest.approx(0.80, abs=0.03) and found.ci95[1] > 0.99
+    assert found.ci95 == pytest.approx(share_interval(found.value, found.value * (1 - found.value) / 20, 20, 20))
+    assert found.ci95[0] == pytest.approx(0.75, abs=0.01) and found.ci95[1] > 0.99
     assert rate(theirs, ours).value == pytest.approx(0.5 / 21)
 
 

@@ -89,13 +89,13 @@ def test_interval_is_scipys_at_the_levels_of_student() -> None:
 
 def test_share_is_wilsons_with_student() -> None:
     """50 prompts, one answer each, 45 of them right: p = .9, variance of p over prompts .9 * .1 / 49, so 49 independent
-    values; t(49) = 2.0096. The half width is t * sqrt(.09 / 49 + t2 / 4 / 49**2) over the centre's denominator.
+    values; a quarter of a prompt that half passes, added, has 45.125 / 50.25 pass, and leaves 49 * .09 / (q (1 - q)).
     """
     low, high = clustered_mean([1.0] * 45 + [0.0] * 5, [str(i) for i in range(50)], seed=0, share=True).ci95
-    t2 = stats.t.ppf(0.975, 49) ** 2
-    scale = 1 + t2 / 49
-    half = math.sqrt(t2 * 0.09 / 49 + t2**2 / 4 / 49**2) / scale
-    assert (low, high) == pytest.approx(((0.9 + t2 / 98) / scale - half, (0.9 + t2 / 98) / scale + half))
+    q = 45.125 / 50.25
+    n, t2 = 49 * 0.09 / (q * (1 - q)), stats.t.ppf(0.975, 49) ** 2
+    centre, half = 0.9 + t2 / (2 * n), math.sqrt(t2 * (0.09 / n + t2 / (4 * n * n)))
+    assert (low, high) == pytest.approx(((centre - half) / (1 + t2 / n), (centre + half) / (1 + t2 / n)))
 
 
 def test_share_of_none_has_a_width() -> None:
