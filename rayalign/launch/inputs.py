@@ -114,12 +114,17 @@ def read_inputs(
         found = _read_online(config, own, console, logs)
     else:
         found = _read_offline(config, samples, own, renderer, console, logs)
-    _say_split(config, console, found.split)
-    check_targets(config, found.holdout, known=found.store.has_targets)
-    _say_remarks(config, console, parameters, len(found.split.train_N))
+    _check_found(config, console, found, parameters)
     return Inputs(
         model, hash_model(model), found.store, found.split.train_N, found.holdout, sources, found.responses, benchmarks
     )
+
+
+def _check_found(config: RunConfig, console: Console, found: _Prompts, parameters: int) -> None:
+    """What is trained on and held out, told, and whether it has the targets that are asked of it."""
+    _say_split(config, console, found.split)
+    check_targets(config, found.holdout, known=found.store.has_targets)
+    _say_remarks(config, console, parameters, len(found.split.train_N))
 
 
 def _check_policy(config: RunConfig, model: Path) -> None:
