@@ -23,10 +23,10 @@ from rayalign.data.prompts import PromptRow, load_prompt_rows
 from rayalign.data.sources import locate
 from rayalign.data.token_ids import tokenize_prompts
 from rayalign.errors import ConfigError
-from rayalign.evaluation.benchmarks.alpaca_eval import SCHEMA, AlpacaEval
+from rayalign.evaluation.benchmarks.alpaca_eval import AlpacaEval
 from rayalign.evaluation.benchmarks.base import Asked, Benchmark
 from rayalign.evaluation.benchmarks.rating import Rating
-from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
+from rayalign.launch.alpaca_eval import AlpacaEvalRunner, check_judge, read_alpaca_eval, read_template
 from rayalign.launch.models import read_scorers
 from rayalign.loop.benchmarks import AskedRunner, Asker, Runner, Tokenize
 from rayalign.parts import Generator, Reporter
@@ -36,7 +36,6 @@ from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
 from rayalign.scoring.judges.rubrics import read_rubric
 from rayalign.scoring.service_scorers import build_service, link_to_judge
-from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.transport import Transport
 from rayalign.scoring.sources import ScorerSource
 
@@ -76,11 +75,11 @@ def read_benchmarks(
     found = []
     for section in config.evaluation.benchmarks:
         benchmark, judge = READERS[section.type](section, folder), None
+        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
         if isinstance(section, JudgedBenchmark):
             judge = _judge_inputs(section, config, folder, date)
             if ask_services and judge.section.transport == "openai":
-                _check(section, judge, config, cache)
-        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
+                _check(judge, config, template, cache)
         found.append(BenchmarkInputs(section, benchmark, judge, template))
     return found
 
@@ -99,16 +98,11 @@ def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, dat
     return JudgeInputs(judge, source)
 
 
-def _check(section: JudgedBenchmark, judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
+def _check(judge: JudgeInputs, config: RunConfig, template: str | None, cache: Path | None) -> None:
     """Have the judge say something, before anything is loaded."""
-    if isinstance(section, AlpacaEvalBenchmark):
-        asking = LoopThread("check")
-        try:
-            link = link_to_judge(judge.section, judge.source, _settings(config))
-            asking.run(link.check([{"role": "user", "content": 'Reply with {"best": "a"}.'}], SCHEMA))
-        finally:
-            asking.close()
-        return
+    if template is not None:
+        link = link_to_judge(judge.section, judge.source, _settings(config))
+        return check_judge(link, template, judge.section.reply_tokens, cache)
     questions = question_judge(judge, config, cache)
     try:
         questions.check("rating")
