@@ -17,6 +17,7 @@ from rayalign.config.file import benchmark_from, load_benchmark, overridden
 from rayalign.config.run import RunConfig
 from rayalign.dashboard.page import write_report
 from rayalign.errors import ConfigError, RunFolderError
+from rayalign.launch.base_checks import check_base
 from rayalign.launch.benchmarks import read_benchmarks
 from rayalign.launch.models import base_of
 from rayalign.launch.session import local_logs, own_console
@@ -37,7 +38,7 @@ class Asked:
     """What is to be measured, checked."""
 
     config: RunConfig
-    """The run's, with this benchmark and no scorers."""
+    """The run's, with this benchmark alone."""
     adapters: dict[int, SavedAdapter]
     """By round."""
     folder: Path
@@ -69,6 +70,7 @@ def evaluate(
         inputs = call(lambda: read_benchmarks(asked.config, asked.folder, run_dir.date, run_dir.cache))
         sha256 = str(run_dir.info["inputs"]["model_sha256"])
         model, _ = call(lambda: base_of(str(saved.config["model"]["base"]), base, sha256))
+        check_base(asked.config, model)
         measured = measure(asked.config, run_dir, model, asked.adapters, inputs, console, logs)
         _show(console, measured)
         write_report(run_dir.root)
@@ -89,8 +91,7 @@ def find(saved: SavedRun, rounds: AskedRounds, benchmark: str, overrides: Sequen
         except ValueError as error:
             raise ConfigError(str(error)) from None
     alone = config.evaluation.model_copy(update={"benchmarks": [section]})
-    changed = config.model_copy(update={"evaluation": alone, "scoring": []})
-    return Asked(changed, _adapters(saved, rounds), folder)
+    return Asked(config.model_copy(update={"evaluation": alone}), _adapters(saved, rounds), folder)
 
 
 def _section(config: RunConfig, benchmark: str, overrides: Sequence[str]) -> tuple[BenchmarkConfig, Path]:

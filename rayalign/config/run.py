@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
-from rayalign.config.benchmarks import held_judges
+from rayalign.config.benchmarks import BenchmarkSection, held_judges
 from rayalign.config.checks import CHECKS
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
@@ -128,11 +128,13 @@ class RunConfig(Section):
         plain = self.prompts.max_tokens + self.sampling.max_tokens
         revises = any(isinstance(objective, RevisionObjective) for objective in self.objectives)
         trained = self.max_judged_tokens + self.sampling.max_tokens if revises else plain
-        asked = [
-            (one.prompt_tokens or self.prompts.max_tokens) + (one.max_tokens or self.sampling.max_tokens)
-            for one in self.evaluation.benchmarks
-        ]
+        asked = [self.asked_tokens(one) for one in self.evaluation.benchmarks]
         return max([trained, *asked])
+
+    def asked_tokens(self, benchmark: BenchmarkSection) -> int:
+        """Longest conversation plus longest answer of a benchmark."""
+        longest = benchmark.prompt_tokens or self.prompts.max_tokens
+        return longest + (benchmark.max_tokens or self.sampling.max_tokens)
 
     @property
     def max_response_tokens(self) -> int:

@@ -51,6 +51,13 @@ def _check_context(config: RunConfig, model: Path) -> None:
             "the model learned a table of positions, which ends at its own context",
             "remove model.context",
         )
+    for benchmark in config.evaluation.benchmarks:
+        if length is not None and length < (asked := config.asked_tokens(benchmark) + 1):
+            raise ConfigError(
+                f"benchmark {benchmark.label}: prompt_tokens + max_tokens + 1 = {asked}",
+                f"the model's context is {length} tokens",
+                "lower one of the two (null takes prompts.max_tokens and sampling.max_tokens)",
+            )
     longest = max(config.max_sequence_tokens, config.max_judged_tokens)
     answer = max(config.max_response_tokens, config.sampling.max_tokens)
     judged = config.max_judged_tokens > config.prompts.max_tokens + answer

@@ -67,7 +67,7 @@ def measure(
     """Serve one adapter after the other, each proven, and run all benchmarks on it.
 
     Args:
-        config: the run's, with these benchmarks and no scorers.
+        config: the run's, with these benchmarks; their judges are written out, not named.
         model: folder of the base.
         adapters: by round.
     """
@@ -77,7 +77,7 @@ def measure(
         check_nodes(cluster, run_dir)
         config = settled(config, cluster)
         site = Site(cluster, place(config, cluster), ModelSource.of(model, cluster), logs)
-        actors = start_actors(config, run_dir, inputs, reporter, site, started)
+        actors = start_actors(config, run_dir, inputs, reporter, site, started, scores=False)
         ready = runners(benchmarks, config, run_dir, model, actors, reporter, started)
         sync = _sync(config, run_dir, model, actors, reporter)
         sync.start(SavedAdapter.base(inputs.model_sha256))

@@ -1,4 +1,4 @@
-"""A benchmark in a real run and by hand on its rounds: real generators, learner and judge in actors, the real package."""
+"""A benchmark in a real run and by hand: real generators, learner and judge in actors, and the real package."""
 
 from __future__ import annotations
 

@@ -50,7 +50,6 @@ def test_benchmark_of_the_runs_config_by_its_name(run: Path) -> None:
     [section] = asked.config.evaluation.benchmarks
     assert section.to_dict()["judge"]["model"] == "other"
     assert (section.limit, section.temperature) == (3, 0.5)
-    assert asked.config.scoring == []
     assert {index: adapter.record.version for index, adapter in asked.adapters.items()} == {0: 0, 1: 1}
     assert asked.adapters[0].files is None and asked.adapters[1].files is not None
 
@@ -147,3 +146,15 @@ def test_another_base_is_refused(invoke: Invoke, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(command, "read_benchmarks", lambda *_, **__: [])
     code, output = invoke("--benchmark", "mine", "--base", str(tmp_path / "nowhere"))
     assert (code, "there is no such folder" in output) == (ModelError.exit_code, True)
+
+
+def test_a_context_that_is_too_short(
+    run: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.tiny_run import make_base
+
+    base = make_base(tmp_path / "base")
+    monkeypatch.setattr(command, "read_benchmarks", lambda *_, **__: [])
+    monkeypatch.setattr(command, "base_of", lambda *_: (base, "base"))
+    code, output = invoke("--benchmark", "mine", "--set", "prompt_tokens=900")
+    assert (code, "benchmark mine: prompt_tokens + max_tokens + 1 = 965" in output) == (2, True)
