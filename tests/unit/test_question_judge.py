@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from rayalign.errors import ConfigError, DataError
+from rayalign.evaluation.benchmarks.base import Answer
+from rayalign.evaluation.benchmarks.rating import Rating
 from rayalign.launch.benchmarks import BenchmarkInputs, question_judge, read_benchmarks
-from rayalign.records import JudgeQuestion
+from rayalign.records import JudgeQuestion, JudgeTask
 from tests.fakes import make_config
 from tests.http_server import Request, Respond, Server, completion
 
@@ -82,12 +85,20 @@ def test_a_reply_that_is_no_verdict_is_missing(server: Server, tmp_path: Path) -
 def test_the_rubric_reaches_the_judge(server: Server, tmp_path: Path) -> None:
     (tmp_path / "r.txt").write_text("Be strict about fruit.")
     for rubric in ("Be strict about fruit.", {"file": "r.txt"}):
-        ask(read(server, tmp_path, rubric=rubric), tmp_path / "none", question("a", str(rubric)))
+        server.behave = behave
+        inputs = read(server, tmp_path, rubric=rubric)
+        assert isinstance(inputs.benchmark, Rating)
+        answers = {inputs.benchmark.items[0].id: [Answer(str(rubric), False, 1)]}
+        server.behave = lambda request: completion('{"reasons": "r", "rating": 4}')
+        [verdict] = ask(inputs, tmp_path / "none", *inputs.benchmark.questions(answers))
+        assert verdict.rating == 4.0
         assert "Judge by this rubric:\nBe strict about fruit." in server.requests[-1].body["messages"][0]["content"]
 
 
 def test_as_many_questions_as_the_limit(server: Server, tmp_path: Path) -> None:
-    asked = read(server, tmp_path, limit=2).benchmark.ask(0, {})
+    bench = read(server, tmp_path, limit=2).benchmark
+    assert isinstance(bench, Rating)
+    asked = bench.ask(0, {})
     assert [item.messages[0]["content"] for item in asked] == ["Question 0", "Question 1"]
 
 
@@ -97,3 +108,15 @@ def test_what_cannot_be_used_is_said_before_anything_is_loaded(server: Server, t
     server.behave = lambda request: completion("no idea")
     with pytest.raises(ConfigError, match="the judge's replies give no verdict"):
         read(server, tmp_path)
+
+
+def test_a_judges_own_rubric_counts_where_the_benchmark_has_none(server: Server, tmp_path: Path) -> None:
+    judge = {"type": "judge", "transport": "openai", "base_url": f"{server.url}/v1", "model": "judge"}
+    inputs = read(server, tmp_path, judge={**judge, "rubric": "Be kind."})
+    server.behave = lambda request: completion('{"reasons": "r", "better": "tie"}')
+    task = JudgeTask("pairwise", "Which is better?")
+    for own, told in ((None, "Be kind."), ("Be strict.", "Be strict.")):
+        asked = JudgeQuestion("a", task=dataclasses.replace(task, rubric=own), shown=(("question", "Q"),))
+        [verdict] = ask(inputs, tmp_path / "none", asked)
+        assert verdict.choice == "tie"
+        assert f"Judge by this rubric:\n{told}\n" in server.requests[-1].body["messages"][0]["content"]
