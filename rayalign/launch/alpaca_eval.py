@@ -36,6 +36,7 @@ from rayalign.records import JsonObject, SavedAdapter
 from rayalign.scoring.files import find_file, read_text
 from rayalign.scoring.judges.quoting import neutralise
 from rayalign.scoring.service_scorers import JudgeLink
+from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.loopback import Loopback
 from rayalign.store.benchmark_dir import BenchmarkDir, Marks
 from rayalign.store.files import expanded
@@ -43,6 +44,7 @@ from rayalign.store.files import expanded
 OUTPUTS, ANNOTATIONS = "alpaca_eval.json", "annotations.json"
 CHILD = "rayalign.evaluation.benchmarks.alpaca_eval_child"
 REPOSITORY = "tatsu-lab/alpaca_eval"
+CANNED = [{"role": "user", "content": 'Reply with {"best": "a"}.'}]
 TOLD_LINES = 5
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 """Environment variables of such names are not handed to the package."""
@@ -104,6 +106,36 @@ def read_template(section: AlpacaEvalBenchmark, folder: Path) -> str:
     return text
 
 
+def annotator_name(judge: str, template: str, reply_tokens: int) -> str:
+    """Name of the annotator, which changes with all that its verdicts hang on.
+
+    Args:
+        judge: the identity of the way to it.
+    """
+    package = importlib.metadata.version("alpaca_eval")
+    return f"rayalign-{digest([package, judge, template, reply_tokens, pure.SCHEMA, sorted(pure.PATTERNS.items())])}"
+
+
+def annotator_folder(cache: Path, name: str) -> Path:
+    """Where the package keeps what an annotator said."""
+    return (cache / "alpaca_eval" / name).absolute()
+
+
+def check_judge(link: JudgeLink, template: str, reply_tokens: int, cache: Path | None) -> None:
+    """See that a judge replies; one whose verdicts are in the cache only has to be there.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    name = annotator_name(link.identity, template, reply_tokens)
+    known = cache is not None and (annotator_folder(cache, name) / ANNOTATIONS).exists()
+    asking = LoopThread("check")
+    try:
+        asking.run(link.check(None if known else CANNED, pure.SCHEMA))
+    finally:
+        asking.close()
+
+
 @dataclass(frozen=True, slots=True)
 class AlpacaEvalRunner:
     """`Runner` of AlpacaEval.
@@ -131,10 +163,7 @@ class AlpacaEvalRunner:
 
     @property
     def annotator(self) -> str:
-        """Name of the annotator, which changes with all that its verdicts hang on."""
-        package = importlib.metadata.version("alpaca_eval")
-        hangs_on = [self.link().identity, self.template, self.reply_tokens, pure.SCHEMA, sorted(pure.PATTERNS.items())]
-        return f"rayalign-{digest([package, *hangs_on])}"
+        return annotator_name(self.link().identity, self.template, self.reply_tokens)
 
     def marks(self, round_index: int, served: SavedAdapter) -> Marks:
         answers = self.asker.identity(self.benchmark, round_index, served)
@@ -179,19 +208,19 @@ class AlpacaEvalRunner:
     def _job(self, folder: Path, outputs: Sequence[JsonObject], references: Sequence[JsonObject]) -> Path:
         """Write what the package reads; returns the job's file."""
         name = self.annotator
-        annotator = (folder if self.cache is None else self.cache / "alpaca_eval") / name
+        annotator = annotator_folder(folder if self.cache is None else self.cache, name)
         annotator.mkdir(parents=True, exist_ok=True)
         template = annotator / "prompt.txt"
         template.write_text(self.template)
-        config = pure.annotator_config(name, str(template.absolute()), self.reply_tokens)
+        config = pure.annotator_config(name, str(template), self.reply_tokens)
         (annotator / "configs.yaml").write_text(yaml.safe_dump(config))
         files = {"outputs": _neutral(outputs), "references": _neutral(references)}
         for what, rows in files.items():
             (folder / f"{what}.json").write_text(json.dumps(rows))
         job = {what: str(folder / f"{what}.json") for what in (*files, "result")}
         job |= {
-            "annotator": str(annotator.absolute()),
-            "cache": str(annotator.absolute() / ANNOTATIONS),
+            "annotator": str(annotator),
+            "cache": str(annotator / ANNOTATIONS),
             "name": self.model,
         }
         (folder / "job.json").write_text(json.dumps(job))

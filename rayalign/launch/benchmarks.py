@@ -32,11 +32,11 @@ from rayalign.config.services import JudgeScoring
 from rayalign.data.prompts import PromptRow
 from rayalign.data.token_ids import tokenize_prompts
 from rayalign.errors import ConfigError
-from rayalign.evaluation.benchmarks.alpaca_eval import SCHEMA, AlpacaEval
+from rayalign.evaluation.benchmarks.alpaca_eval import AlpacaEval
 from rayalign.evaluation.benchmarks.arena import Arena
 from rayalign.evaluation.benchmarks.base import Asked, Benchmark
 from rayalign.evaluation.benchmarks.mt_bench import MTBench
-from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
+from rayalign.launch.alpaca_eval import AlpacaEvalRunner, check_judge, read_alpaca_eval, read_template
 from rayalign.launch.judged_benchmarks import read_arena, read_instructions, read_mt_bench, read_rating
 from rayalign.launch.lm_eval import Harness, HarnessRunner, read_lm_eval
 from rayalign.launch.models import read_scorers
@@ -47,8 +47,8 @@ from rayalign.records import JudgeTask, Prompt, SamplingPlan
 from rayalign.rendering.renderer import ChatRenderer
 from rayalign.scoring.judges.llm_judge import LLMJudge
 from rayalign.scoring.judges.question_judge import Asking, QuestionJudge
+from rayalign.scoring.judges.rubrics import rubric_text
 from rayalign.scoring.service_scorers import build_service, link_to_judge
-from rayalign.scoring.services.calls import LoopThread
 from rayalign.scoring.services.transport import Transport
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.run_dir import RunDir
@@ -89,11 +89,11 @@ def read_benchmarks(
     found = []
     for section in config.evaluation.benchmarks:
         benchmark, judge = _read(section, folder), None
+        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
         if isinstance(section, JudgedBenchmark):
             judge = _judge_inputs(section, config, folder, date)
             if ask_services and judge.section.transport == "openai":
-                _check(section, judge, config, cache)
-        template = read_template(section, folder) if isinstance(section, AlpacaEvalBenchmark) else None
+                _check(judge, config, template, cache)
         found.append(BenchmarkInputs(section, benchmark, judge, template))
     return found
 
@@ -107,16 +107,11 @@ def _judge_inputs(section: JudgedBenchmark, config: RunConfig, folder: Path, dat
     return JudgeInputs(judge, source)
 
 
-def _check(section: JudgedBenchmark, judge: JudgeInputs, config: RunConfig, cache: Path | None) -> None:
+def _check(judge: JudgeInputs, config: RunConfig, template: str | None, cache: Path | None) -> None:
     """Have the judge say something, before anything is loaded."""
-    if isinstance(section, AlpacaEvalBenchmark):
-        asking = LoopThread("check")
-        try:
-            link = link_to_judge(judge.section, judge.source, _settings(config))
-            asking.run(link.check([{"role": "user", "content": 'Reply with {"best": "a"}.'}], SCHEMA))
-        finally:
-            asking.close()
-        return
+    if template is not None:
+        link = link_to_judge(judge.section, judge.source, _settings(config))
+        return check_judge(link, template, judge.section.reply_tokens, cache)
     questions = question_judge(judge, config, cache)
     try:
         questions.check("rating")
@@ -139,8 +134,10 @@ def question_judge(
     source = dataclasses.replace(judge.source, transport=transport)
 
     def make(asking: Asking) -> LLMJudge:
-        task = asking if isinstance(asking, JudgeTask) else None
-        template = asking if task is None else task.kind
+        task, template = None, asking
+        if isinstance(asking, JudgeTask):
+            rubric = asking.rubric or rubric_text(judge.section, source.rubric)
+            task, template = dataclasses.replace(asking, rubric=rubric), asking.kind
         section = judge.section.model_copy(update={"template": template, "weight": 1.0})
         made = build_service(section, source, settings, cache, task)
         assert isinstance(made, LLMJudge)

@@ -75,10 +75,9 @@ def measure(
     inputs = _inputs(config, model, adapters, benchmarks)
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
-        # Placed as the run is, then without its scorers.
-        config = settled(config, cluster).model_copy(update={"scoring": []})
+        config = settled(config, cluster)
         site = Site(cluster, place(config, cluster), ModelSource.of(model, cluster), logs)
-        actors = start_actors(config, run_dir, inputs, reporter, site, started)
+        actors = start_actors(config, run_dir, inputs, reporter, site, started, scores=False)
         ready = runners(benchmarks, config, run_dir, model, actors, reporter, started)
         sync = _sync(config, run_dir, model, actors, reporter)
         sync.start(SavedAdapter.base(inputs.model_sha256))

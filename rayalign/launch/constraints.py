@@ -25,7 +25,8 @@ def with_constraints(config: RunConfig, prompts: PromptRows) -> PromptRows:
 def _checked(found: dict[str, bool], rows: Iterable[PromptRow]) -> Iterator[PromptRow]:
     for row in rows:
         for field in found:
-            found[field] |= _has(row.metadata, row.messages[-1]["content"], field, row.where or f"prompt {row.id}")
+            where = row.where or f"prompt {row.id}"
+            found[field] |= has_constraints(row.metadata, row.messages[-1]["content"], field, where)
         yield row
     _check_found(found)
 
@@ -39,7 +40,7 @@ def check_constraints(config: RunConfig, prompts: Iterable[Prompt]) -> None:
     found = _fields(config)
     for prompt in prompts if found else ():
         for field in found:
-            found[field] |= _has(prompt.metadata, prompt.text, field, f"prompt {prompt.id}")
+            found[field] |= has_constraints(prompt.metadata, prompt.text, field, f"prompt {prompt.id}")
     _check_found(found)
 
 
@@ -48,7 +49,16 @@ def _fields(config: RunConfig) -> dict[str, bool]:
     return {section.field: False for section in config.scoring if isinstance(section, ConstraintsScoring)}
 
 
-def _has(metadata: JsonObject, text: str, field: str, where: str) -> bool:
+def has_constraints(metadata: JsonObject, text: str, field: str, where: str) -> bool:
+    """Whether a prompt has constraints.
+
+    Args:
+        text: its last message.
+        where: it stands, for the error.
+
+    Raises:
+        DataError: one of them is not understood.
+    """
     try:
         return bool(read_constraints(metadata, text, field))
     except DataError as error:

@@ -16,7 +16,6 @@ from rayalign.config.benchmarks import (
 )
 from rayalign.config.rewards import ConstraintsScoring
 from rayalign.config.services import RubricFile
-from rayalign.constraints.reading import read_constraints
 from rayalign.data.dataset import BadRow
 from rayalign.data.prompts import PromptRow, load_prompt_rows
 from rayalign.data.sources import locate, open_source
@@ -28,6 +27,7 @@ from rayalign.evaluation.benchmarks.following import Following
 from rayalign.evaluation.benchmarks.mt_bench import MTBench
 from rayalign.evaluation.benchmarks.questions import Question, Texts, distinct, given_answers, mt_bench_question
 from rayalign.evaluation.benchmarks.rating import Rating, rating_task, scale_in
+from rayalign.launch.constraints import has_constraints
 from rayalign.records import JsonObject, Prompt
 from rayalign.scoring.constraints import ConstraintsScorer
 from rayalign.scoring.files import find_file, read_text
@@ -76,7 +76,7 @@ def read_instructions(section: InstructionsBenchmark, folder: Path) -> Following
     prompts = [
         Prompt(row.id, row.messages, [], metadata=row.metadata)
         for row in _prompts(section.questions, folder, None)
-        if read_constraints(row.metadata, row.messages[-1]["content"], section.field)
+        if has_constraints(row.metadata, row.messages[-1]["content"], section.field, row.where)
     ]
     if not prompts:
         found = f"{section.label}: no prompt of {section.questions} has constraints in {section.field!r}"

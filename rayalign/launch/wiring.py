@@ -28,7 +28,6 @@ from rayalign.actors.scorer import RayScorer
 from rayalign.actors.seats import seats_of
 from rayalign.actors.turns import TurnGenerator, TurnLearner, Turns
 from rayalign.config.run import RunConfig
-from rayalign.config.scoring import judges_of
 from rayalign.launch.benchmarks import BenchmarkInputs, BenchmarkParts
 from rayalign.launch.inputs import Inputs
 from rayalign.launch.session import package_versions, run_folder, tries_scorers
@@ -104,32 +103,32 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
 
 
 def start_actors(
-    config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, site: Site, started: ExitStack
+    config: RunConfig,
+    run_dir: RunDir,
+    inputs: Inputs,
+    reporter: RunReporter,
+    site: Site,
+    started: ExitStack,
+    *,
+    scores: bool = True,
 ) -> Actors:
-    """Start all actors and wait for all; `started` ends them, the last one first."""
-    placement, logs = site.placement, str(site.logs)
-    stage = reporter.stage("start actors", 0, 2 + bool(config.scoring))
+    """Start all actors and wait for all; `started` ends them, the last one first.
+
+    Args:
+        scores: whether the config's scorers are wanted.
+    """
+    stage = reporter.stage("start actors", 0, 2 + bool(scores and config.scoring))
     waits = told_of_demand(reporter.say) if site.cluster.shared else nullcontext()
     with waits, stage as progress:
         learner = _learner(config, run_dir, site)
         started.callback(learner.close)
         scorer: RayScorer | Unscored = Unscored()
-        if config.scoring:
-            scorer = RayScorer(
-                config,
-                inputs.scorer_sources,
-                logs,
-                site.cluster,
-                run_dir.cache,
-                cpus=placement.scorer,
-                say=reporter.say,
-                note=reporter.event,
-                metrics=site.metrics,
-            )
+        if scores and config.scoring:
+            scorer = _scorer(config, run_dir, inputs, reporter, site)
             started.callback(scorer.close)
         generator = _generator(config, reporter, site, learner)
         started.callback(generator.pool.close)
-        own = _benchmark_judges(config, inputs, site, started)
+        own = _benchmark_judges(config, inputs, site, started, scorer)
         described: list[JsonObject] = []
         for part in (scorer, generator.pool, learner):
             if not isinstance(part, Unscored):
@@ -147,15 +146,32 @@ def start_actors(
     return Actors(TurnGenerator(generator, turns), scorer, TurnLearner(learner, turns), described, turns, judges)
 
 
-def _benchmark_judges(config: RunConfig, inputs: Inputs, site: Site, started: ExitStack) -> Judges | None:
-    """The judges that only benchmarks ask; they count as scorers."""
-    others = len(judges_of(config.scoring))
-    sources = {one.judge.section.name: one.judge.source for one in inputs.benchmarks if one.judge is not None}
-    sections = config.judges[others:]
-    if not sections:
+def _scorer(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunReporter, site: Site) -> RayScorer:
+    return RayScorer(
+        config,
+        inputs.scorer_sources,
+        str(site.logs),
+        site.cluster,
+        run_dir.cache,
+        cpus=site.placement.scorer,
+        say=reporter.say,
+        note=reporter.event,
+        metrics=site.metrics,
+    )
+
+
+def _benchmark_judges(
+    config: RunConfig, inputs: Inputs, site: Site, started: ExitStack, scorer: RayScorer | Unscored
+) -> Judges | None:
+    """The judges that benchmarks ask and no scorer has started; they count as scorers."""
+    there = scorer.judges.actors if isinstance(scorer, RayScorer) else {}
+    asked = {one.judge.section.name: one.judge for one in inputs.benchmarks if one.judge is not None}
+    own = [judge for name, judge in asked.items() if name not in there and judge.section.transport == "vllm"]
+    if not own:
         return None
-    cpus, found = site.placement.scorer, [sources[one.name] for one in sections]
-    judges = Judges(config, sections, found, str(site.logs), site.cluster, cpus=cpus, first=others)
+    sections, sources = [judge.section for judge in own], [judge.source for judge in own]
+    cpus, first = site.placement.scorer, len(there)
+    judges = Judges(config, sections, sources, str(site.logs), site.cluster, cpus=cpus, first=first)
     started.callback(judges.close)
     return judges
 

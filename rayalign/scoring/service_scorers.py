@@ -88,20 +88,26 @@ class JudgeLink:
     identity: str
     """What decides its reply to a question: endpoint, model, sampling."""
 
-    async def check(self, messages: Sequence[Message], schema: JsonObject) -> None:
-        """See that it replies to a question.
+    async def check(self, messages: Sequence[Message] | None, schema: JsonObject) -> None:
+        """See that it is there, and replies to a question if one is given.
 
         Raises:
             ConfigError: it does not.
         """
-        doubt = await self.transport.check()
+        try:
+            doubt = await self.transport.check()
+            if messages is None:
+                return
+            await self._ask(messages, schema, doubt)
+        finally:
+            await self.transport.close()
+
+    async def _ask(self, messages: Sequence[Message], schema: JsonObject, doubt: str | None) -> None:
         try:
             deadline = asyncio.get_running_loop().time() + CHECK_PATIENCE_S
             await self.caller.run(lambda: self.transport.complete(messages, schema, 0), deadline)
         except Failure as failure:
             raise judge_refusal(self.transport.name, failure.reason, failure, doubt) from None
-        finally:
-            await self.transport.close()
 
 
 def link_to_judge(section: JudgeScoring, source: ScorerSource, settings: ScorerSettings) -> JudgeLink:

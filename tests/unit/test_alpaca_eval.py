@@ -24,7 +24,13 @@ from rayalign.evaluation.benchmarks.alpaca_eval import (
 )
 from rayalign.evaluation.benchmarks.alpaca_eval_child import forget_missing
 from rayalign.evaluation.benchmarks.base import Answer
-from rayalign.launch.alpaca_eval import AlpacaEvalRunner, read_alpaca_eval, read_template
+from rayalign.launch.alpaca_eval import (
+    AlpacaEvalRunner,
+    annotator_folder,
+    check_judge,
+    read_alpaca_eval,
+    read_template,
+)
 from rayalign.loop.benchmarks import Asker, run_at
 from rayalign.loop.sampling import sampling_plan
 from rayalign.records import Prompt, SavedAdapter
@@ -269,6 +275,24 @@ def test_a_judge_that_fails_leaves_verdicts_missing(tmp_path: Path, judge: Serve
     assert found["metrics"] == {}
     assert found["facts"]["judge"]["failed"] == 2
     assert "HTTP 400: broken" in found["facts"]["judge"]["first_failure"]
+
+
+def test_a_judge_whose_verdicts_are_known_only_has_to_be_there(tmp_path: Path, judge: Server) -> None:
+    runner = make_runner(judge, tmp_path, ["a"])
+    judge.behave = lambda request: completion('{"best": "a"}')
+    check_judge(runner.link(), runner.template, 64, tmp_path)
+    assert len(judge.requests) == 1
+    folder = annotator_folder(tmp_path, runner.annotator)
+    folder.mkdir(parents=True)
+    (folder / "annotations.json").write_text("[]")
+    check_judge(runner.link(), runner.template, 64, tmp_path)
+    assert len(judge.requests) == 1
+    judge.behave = lambda request: Respond({"error": {"message": "no such model"}}, status=404)
+    with pytest.raises(ConfigError, match="no such model"):
+        check_judge(runner.link(), runner.template + " ", 64, tmp_path)
+    judge.die()
+    with pytest.raises(ConfigError, match="cannot be used"):
+        check_judge(runner.link(), runner.template, 64, tmp_path)
 
 
 def test_the_annotator_changes_with_judge_prompt_and_sampling(judge: Server) -> None:

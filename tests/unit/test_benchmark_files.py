@@ -156,6 +156,9 @@ def test_instructions_are_checked_strictly_and_loosely(tmp_path: Path) -> None:
     assert (result.metrics["prompt_strict"].value, result.metrics["prompt_strict"].n) == (0.5, 2)
     assert result.metrics["instruction_strict"].value == pytest.approx(2 / 3)
     assert [one["strict"] for one in result.rows[1]["constraints"]] == [True, False]
+    odd = write_rows(tmp_path / "odd.jsonl", {"prompt": "Free."}, {"prompt": "Odd.", "constraints": [{"kind": "wrds"}]})
+    with pytest.raises(DataError, match=r"odd\.jsonl, line 2: .*constraints\.0"):
+        read_instructions(section(type="instructions", questions=odd), tmp_path)
     bare = write_rows(tmp_path / "bare.jsonl", {"prompt": "Free."}, {"prompt": "Too."})
     with pytest.raises(DataError, match=r"no prompt of .* has constraints"):
         read_instructions(section(type="instructions", questions=bare), tmp_path)

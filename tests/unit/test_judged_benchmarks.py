@@ -121,7 +121,9 @@ def test_against_a_baseline_both_turns_are_compared_in_both_orders() -> None:
     result = bench.result(OURS, verdicts_of(asked, longest), seed=0)
     assert (result.metrics["win_rate/base"].value, result.metrics["win_rate/base"].n) == (0.5, 4)
     assert (result.metrics["flip_rate/base"].value, result.metrics["flip_rate/base"].n) == (0.0, 3)
-    assert result.facts["opponents"]["base"] == {"comparisons": 4, "without_outcome": 0, "same_text": 1}
+    assert result.facts["opponents"]["base"] == {
+        "comparisons": 4, "won": 1, "tied": 2, "lost": 1, "without_outcome": 0, "same_text": 1,
+    }  # fmt: skip
 
 
 def test_the_second_turn_is_compared_with_both_first_answers_in_sight() -> None:

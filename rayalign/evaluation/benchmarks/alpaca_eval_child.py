@@ -23,7 +23,7 @@ def main(job_file: str) -> None:
     cache = Path(job["cache"])
     forget_missing(cache)
     # As lists: reading a file the package takes texts that look like numbers or dates for such.
-    board, annotations = evaluate(
+    evaluated = evaluate(
         model_outputs=json.loads(Path(job["outputs"]).read_text()),
         reference_outputs=json.loads(Path(job["references"]).read_text()),
         annotators_config=job["annotator"],
@@ -35,6 +35,8 @@ def main(job_file: str) -> None:
         is_return_instead_of_print=True,
         caching_path=str(cache),
     )
+    assert evaluated is not None, "it was told to return and not to print"
+    board, annotations = evaluated
     forget_missing(cache)
     kept = ("instruction", "output_1", "output_2", "preference", "preference_raw_completion")
     rows = [{name: _json(row.get(name)) for name in kept} for row in annotations]

@@ -72,12 +72,15 @@ def against(comparisons: Sequence[Comparison], opponents: Iterable[str], seed: i
 
 
 def duel_facts(duels: Sequence[Duel], comparisons: Sequence[Comparison]) -> JsonObject:
-    """Comparisons against each opponent, and how many of them have no outcome."""
+    """Comparisons against each opponent: how many were won, tied and lost, and how many have no outcome."""
     facts: JsonObject = {}
     for name in sorted({duel.opponent for duel in duels}):
         met = [one for one in comparisons if one.opponent == name]
         facts[name] = {
             "comparisons": len(met),
+            **{
+                name: sum(one.share == worth for one in met) for name, worth in (("won", 1), ("tied", 0.5), ("lost", 0))
+            },
             "without_outcome": sum(one.share is None for one in met),
             "same_text": sum(not one.asked for one in met),
         }
