@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Request
+    from playwright.sync_api import Browser, Page, Request
 
 CHROMIUM = Path("/usr/bin/chromium")
 QUIET = [
@@ -58,6 +58,13 @@ class Opened:
 
     def close(self) -> None:
         self.context.close()
+
+
+def serious(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds on a page that is serious or critical: rule and the first element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe_playwright_python is not installed")
+    found = axe.Axe().run(page).response["violations"]
+    return [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
 
 
 def _on_loopback(url: str) -> bool:

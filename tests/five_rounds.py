@@ -21,26 +21,39 @@ NOUNS = ("apple", "boat", "candle", "door", "engine", "flute", "garden", "hammer
 
 def make_five_rounds(root: Path) -> RunDir:
     """Six evaluations of 40 prompts, and from round 1 on training answers with judgments; most prompts get better."""
+    run_dir, held_out = make_run(root)
+    for index in range(ROUNDS + 1):
+        write_round(run_dir, held_out, index)
+    return run_dir
+
+
+def make_run(root: Path) -> tuple[RunDir, list[Prompt]]:
+    """The folder without rounds, or as it is where it has some, and its held-out prompts."""
     run_dir = RunDir(root)
     run_dir.open(make_config(run={"name": "five", "rounds": ROUNDS}).to_dict())
     held_out = [_prompt(f"Describe {NOUNS[i % 10]} number {i} in a sentence.", i) for i in range(HELD_OUT)]
     write_held_out(root, held_out)
-    earlier: dict[int, list[ScoredSample]] = {}
-    for index in range(ROUNDS + 1):
-        earlier[index] = [row for i, one in enumerate(held_out) for row in _rows(one, i, index)]
-        round_dir = run_dir.round(index)
-        round_dir.commit_shard("evaluation", 0, earlier[index])
-        flagged = []
-        if index:
-            prompts = [_prompt(f"Say more of {NOUNS[i % 10]} {index}.{i}.", i) for i in range(TRAINED)]
-            round_dir.write_prompts(prompts)
-            rows = [row for i, one in enumerate(prompts) for row in _rows(one, i, index)]
-            round_dir.commit_shard("train", 0, rows)
-            flagged = [_flagged(prompts[0], rows[0])]
-        report = _report(earlier, index) | {"flagged": flagged}
-        round_dir.commit("report", round_dir.write("report.json", json.dumps(report).encode()))
-        round_dir.finish()
-    return run_dir
+    return run_dir, held_out
+
+
+def write_round(run_dir: RunDir, held_out: list[Prompt], index: int) -> None:
+    """A finished round: held-out answers, training answers but for round 0, the report."""
+    evaluated = {r: _all_rows(held_out, r) for r in {0, max(0, index - 1), index}}
+    round_dir = run_dir.round(index)
+    round_dir.commit_shard("evaluation", 0, evaluated[index])
+    report = _report(evaluated, index)
+    if index:
+        prompts = [_prompt(f"Say more of {NOUNS[i % 10]} {index}.{i}.", i) for i in range(TRAINED)]
+        trained = _all_rows(prompts, index)
+        round_dir.write_prompts(prompts)
+        round_dir.commit_shard("train", 0, trained)
+        report["flagged"] = [_flagged(prompts[0], trained[0])]
+    round_dir.commit("report", round_dir.write("report.json", json.dumps(report).encode()))
+    round_dir.finish()
+
+
+def _all_rows(prompts: list[Prompt], index: int) -> list[ScoredSample]:
+    return [row for i, one in enumerate(prompts) for row in _rows(one, i, index)]
 
 
 def _prompt(text: str, number: int) -> Prompt:

@@ -9,7 +9,7 @@ from importlib.resources import files
 PURE = ("text.js", "query.js", "select.js", "diff.js")
 """Those that touch no page when they are loaded; each may use the names of those before it."""
 SCRIPTS = (*PURE, "source.js", "toolbar.js", "list.js", "answer.js", "view.js", "dialogs.js", "keys.js", "app.js")
-STYLES = ("colours.css", "browser.css", "answers.css")
+STYLES = ("browser.css", "answers.css")
 
 
 @dataclass(frozen=True, slots=True)

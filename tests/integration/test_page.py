@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.answer_pages import page_data, write_page
-from tests.chromium import Opened, chromium
+from tests.chromium import Opened, chromium, serious
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 
 Open = Callable[..., "Page"]
 PROMPT = f"{20:016x}"
 WORST = f"{14:016x}"
 ROW = "#browser [data-row]"
+HEADS = "table.answers thead th"
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +67,14 @@ def test_list_is_sorted_by_regression(open_page: Open) -> None:
     assert "▼" in page.locator("td.col-delta").first.inner_text()
     assert "64 prompts of evaluation, round 5, against round 0" in page.locator("#browser [role=status]").inner_text()
     page.get_by_role("button", name="Change").click()
-    assert (
-        page.locator("td.col-delta .delta").first.inner_text().endswith("+0.533")
-        or "▲" in texts(page, "td.col-delta")[0]
-    )
+    expect(page.locator("td.col-delta").first).to_contain_text("▲")
     assert "sort=gain" in page.url
 
 
 def test_choices_and_filters(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("Answers for").select_option("train")
-    page.wait_for_function("document.querySelectorAll('#browser [data-row]').length === 15")
+    expect(page.locator(ROW)).to_have_count(16)
     page.get_by_label("Round").select_option("2")
     page.get_by_text("Filters").click()
     page.get_by_label("Metadata").select_option("topic=food")
@@ -83,7 +84,8 @@ def test_choices_and_filters(open_page: Open) -> None:
     rewards = [float(one) for one in texts(page, "td.col-reward")]
     assert rewards and min(rewards) >= 0.4
     page.get_by_role("button", name="topic = food").click()
-    page.wait_for_function(f"document.querySelectorAll('#browser [data-row]').length > {len(rewards)}")
+    page.wait_for_selector("text=topic = food", state="detached")
+    assert page.locator(ROW).count() > len(rewards)
     for part in ("purpose=train", "round=2", "min=0.4"):
         assert part in page.url
     assert "meta" not in page.url
@@ -92,12 +94,12 @@ def test_choices_and_filters(open_page: Open) -> None:
 def test_search_and_what_is_not_found(open_page: Open) -> None:
     page = open_page()
     page.get_by_label("Search").fill("number 35.")
-    page.wait_for_function("document.querySelectorAll('#browser [data-row]').length === 1")
+    expect(page.locator(ROW)).to_have_count(1)
     assert "q=number+35." in page.url
     page.get_by_label("Search").fill("no such words")
     page.wait_for_selector("text=No prompt is like that.")
     page.get_by_role("button", name="Clear search").click()
-    page.wait_for_function("document.querySelectorAll('#browser [data-row]').length === 50")
+    expect(page.locator(ROW)).to_have_count(50)
     assert page.get_by_label("Search").input_value() == ""
 
 
@@ -121,9 +123,9 @@ def test_two_rounds_side_by_side(open_page: Open) -> None:
         rewards = [float(one.split()[-1]) for one in shown if "\u2013" not in one]
         assert len(shown) == 4 and rewards == sorted(rewards, reverse=True)
     page.get_by_role("button", name="round 3", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('table.answers thead th').length === 4")
+    expect(page.locator(HEADS)).to_have_count(4)
     page.get_by_role("button", name="all", exact=True).click()
-    page.wait_for_function("document.querySelectorAll('table.answers thead th').length === 7")
+    expect(page.locator(HEADS)).to_have_count(7)
     assert "rounds=0.1.2.3.4.5" in page.url
 
 
@@ -140,9 +142,8 @@ def test_diffs(open_page: Open) -> None:
     assert texts(page, "dialog ins")[1:] == [" the quiet harbour while two old friends drink tea and"]
     assert "diff=0.1~5.1" in page.url.replace("%7E", "~")
     dialog.get_by_role("button", name="Swap").click()
-    page.wait_for_function(
-        "document.querySelectorAll('dialog').length === 1 && document.querySelectorAll('dialog .text del').length === 1"
-    )
+    expect(page.locator("dialog .text del")).to_have_count(1)
+    expect(page.locator("dialog")).to_have_count(1)
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
     assert "diff" not in page.url
@@ -211,15 +212,15 @@ def test_keys_alone(open_page: Open) -> None:
     page.wait_for_selector("table.answers")
     assert focused(page) == "prompt-title"
     page.keyboard.press("j")
-    page.wait_for_function(f"location.hash.includes('{second.removeprefix('row-')}')")
+    expect(page).to_have_url(re.compile(second.removeprefix("row-")))
     page.keyboard.press("d")
     page.wait_for_selector("table.answers ins")
     page.keyboard.press("a")
-    page.wait_for_function("document.querySelectorAll('table.answers thead th').length === 7")
+    expect(page.locator(HEADS)).to_have_count(7)
     page.keyboard.press("b")
     assert focused(page) == "baseline"
     page.keyboard.press("ArrowDown")
-    page.wait_for_function("location.hash.includes('baseline=1')")
+    expect(page).to_have_url(re.compile("baseline=1"))
     assert focused(page) == "baseline"
     page.get_by_role("button", name="Previous").focus()
     page.keyboard.press("Escape")
@@ -228,7 +229,7 @@ def test_keys_alone(open_page: Open) -> None:
     page.keyboard.press("/")
     assert focused(page) == "search"
     page.keyboard.type("?j")
-    page.wait_for_function("location.hash.includes('q=%3Fj')")
+    expect(page).to_have_url(re.compile("q=%3Fj"))
     assert page.get_by_role("dialog").count() == 0
     page.keyboard.press("Escape")
     page.keyboard.press("?")
@@ -303,15 +304,12 @@ def test_without_scripts_the_page_says_so(open_page: Open) -> None:
 )
 @pytest.mark.parametrize("scheme", ["light", "dark", "phone"])
 def test_axe_finds_nothing_serious(open_page: Open, hash: str, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe_playwright_python is not installed")
     look = {"viewport": {"width": 375, "height": 700}} if scheme == "phone" else {"color_scheme": scheme}
     page = open_page(hash if hash != "?" else "", **look)
     page.wait_for_selector("#browser [data-part=content] > *")
     if hash == "?":
         page.keyboard.press("?")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-    assert serious == []
+    assert serious(page) == []
 
 
 def test_print_shows_the_answers_without_the_tools(open_page: Open) -> None:
@@ -328,4 +326,4 @@ def test_a_run_without_answers(open_page: Open, tmp_path: Path) -> None:
     data["facets"] |= {"purposes": [], "rounds": {}, "total": {}, "note": None}
     page = open_page(at=write_page(tmp_path, {**data, "rows": {}}))
     page.wait_for_selector("text=This run has no answers yet.")
-    assert "damaged" in page.locator("#browser .problems").inner_text()
+    assert "damaged" in page.locator("#browser .lacks").inner_text()

@@ -108,7 +108,7 @@ function drawContent() {
 function drawToolbarPart() {
   const { state, query, facets } = app;
   const sign = JSON.stringify([{ ...query, q: null, page: null }, facets]);
-  const typed = byKey("search")?.value.trim() ?? null;
+  const typed = part.toolbar.querySelector("[type=search]")?.value.trim() ?? null;
   part.toolbar.hidden = Boolean(state.prompt);
   if (sign !== app.sign || typed !== (state.q ?? "")) part.toolbar.replaceChildren(drawToolbar({ state, query, facets, go }));
   app.sign = sign;
@@ -129,7 +129,7 @@ function notes() {
   const problems = [...wrong, ...(facets.problems ?? [])];
   return [
     facets.note ? h("p", { class: "note" }, facets.note) : null,
-    problems.length ? h("ul", { class: "problems", "aria-label": "Problems" }, problems.map((one) => h("li", {}, one))) : null,
+    problems.length ? h("ul", { class: "lacks", "aria-label": "Problems" }, problems.map((one) => h("li", {}, one))) : null,
   ].filter(Boolean);
 }
 
@@ -169,10 +169,16 @@ function settle(before) {
 }
 
 async function render() {
-  if (location.hash && !location.hash.includes("=")) return;
-  const ticket = (app.ticket += 1);
   const before = app.state;
+  if (before && location.hash && !location.hash.includes("=")) return;
+  const ticket = (app.ticket += 1);
   const state = parseHash(location.hash);
+  if (!app.facets.purposes.length) {
+    app.state = state;
+    part.notes.replaceChildren(...notes());
+    part.content.replaceChildren(h("p", { class: "nothing" }, "This run has no answers yet."));
+    return;
+  }
   const query = toQuery(state, app.facets);
   part.content.setAttribute("aria-busy", "true");
   try {
@@ -195,31 +201,27 @@ function showError(error) {
   part.content.replaceChildren(h("div", { class: "nothing", role: "alert" }, h("p", {}, error.message), h("button", { type: "button", "data-key": "again", onclick: start }, "Try again")));
 }
 
-/** News of a run that goes on: told, and shown without moving the reader. */
+/** News of a run that goes on: told, and shown without moving the reader. The rest of the page waits for a reload. */
 async function refresh({ rounds, state }) {
+  const news = `${counted(rounds, "round")}, ${state}`;
   try {
     app.facets = await app.source.facets();
     await render();
-    say(`News: ${counted(rounds, "round")}, ${state}.`);
-    part.news.textContent = shown(`Updated: ${counted(rounds, "round")}, ${state}`);
+    say(`News: ${news}.`);
   } catch (error) {
     say(error.message);
   }
+  const again = h("button", { type: "button", class: "small", "data-key": "reload", onclick: () => location.reload() }, "Draw the curves anew");
+  part.news.replaceChildren(document.createTextNode(`Updated: ${shown(news)} `), again);
 }
 
 async function start() {
   try {
     app.facets = await app.source.facets();
+    await render();
   } catch (error) {
-    return showError(error);
+    showError(error);
   }
-  if (!app.facets.purposes.length) {
-    app.state = parseHash(location.hash);
-    part.notes.replaceChildren(...notes());
-    part.content.replaceChildren(h("p", { class: "nothing" }, "This run has no answers yet."));
-    return;
-  }
-  await render();
 }
 
 function mount() {

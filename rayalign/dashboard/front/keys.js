@@ -4,8 +4,10 @@ function typing(target) {
   return target instanceof Element && Boolean(target.closest("input:not([type=checkbox]), select, textarea, [contenteditable]"));
 }
 
+/** The element of that key that is not hidden. */
 function byKey(key) {
-  return [...document.querySelectorAll("#browser [data-key]")].find((one) => one.dataset.key === key) ?? null;
+  const all = [...document.querySelectorAll("#browser [data-key]")];
+  return all.find((one) => one.dataset.key === key && !one.closest("[hidden]")) ?? null;
 }
 
 function press(key) {

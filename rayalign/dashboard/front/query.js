@@ -55,7 +55,7 @@ function toHash(state) {
   const parameters = new URLSearchParams();
   for (const [key, kind] of Object.entries(KINDS)) {
     const value = state[key];
-    if (value === null || value === undefined || value === "") continue;
+    if (value === null || value === undefined || value === "" || value === false) continue;
     if (kind === "list") value.forEach((one) => parameters.append(key, one));
     else if (kind === "indexes") parameters.set(key, value.join("."));
     else if (kind === "flag") parameters.set(key, "1");
