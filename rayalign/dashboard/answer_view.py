@@ -38,7 +38,7 @@ class PromptView:
                 rounds[one].setdefault(shard.round, []).extend(answers)
         asked = self._prompts(purpose, {one: set(found) for one, found in rounds.items()})
         return [
-            section(clean({"id": one, **asked.get(one, UNKNOWN), "rounds": _in_order(found)}))
+            section(clean({"id": one, **asked.get(one, UNKNOWN), "rounds": _in_order(found)}, None))
             for one, found in rounds.items()
             if found
         ]

@@ -12,6 +12,7 @@ from itertools import zip_longest
 
 from rayalign.dashboard.answer_query import LARGEST_PAGE, Query, Sort
 from rayalign.dashboard.answers import PURPOSES, AnswerStore
+from rayalign.dashboard.readings import cut
 from rayalign.records import JsonObject
 from rayalign.store.saved_run import SavedRun
 
@@ -22,9 +23,8 @@ SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
 PER_REASON = 30
 """Prompts at most by each way of choosing them."""
 MOST_ROUNDS = 12
-LONGEST_TEXT = 4000
 LONGEST_VIEW = 400_000
-"""Characters of one text, and of all answers to one prompt, that the page holds."""
+"""Bytes of all answers to one prompt that the page holds."""
 
 
 def embedded(run: SavedRun, largest: int = LARGEST) -> JsonObject:
@@ -115,8 +115,8 @@ def _shortened(view: JsonObject) -> JsonObject:
         rounds = _evenly(rounds, MOST_ROUNDS)
     answers = [[_short_answer(answer) for answer in one["answers"]] for one in rounds]
     kept = [{"round": one["round"], "answers": some} for one, some in zip(rounds, answers, strict=True)]
-    messages = [{**message, "content": _short(message["content"])} for message in view["messages"]]
-    target = None if view["target"] is None else _short(view["target"])
+    messages = [{**message, "content": cut(message["content"])} for message in view["messages"]]
+    target = None if view["target"] is None else cut(view["target"])
     short = {**view, "messages": messages, "target": target, "rounds": kept}
     while _size(short) > LONGEST_VIEW and max(len(one["answers"]) for one in kept) > 2:
         for one in kept:
@@ -126,15 +126,10 @@ def _shortened(view: JsonObject) -> JsonObject:
 
 def _short_answer(answer: JsonObject) -> JsonObject:
     scores = {
-        name: {**one, "text": None if one["text"] is None else _short(one["text"])}
+        name: {**one, "text": None if one["text"] is None else cut(one["text"])}
         for name, one in answer["scores"].items()
     }
-    return {**answer, "text": _short(answer["text"]), "scores": scores}
-
-
-def _short(text: str) -> str:
-    more = len(text) - LONGEST_TEXT
-    return text if more <= 0 else f"{text[:LONGEST_TEXT]}… ({more} more characters)"
+    return {**answer, "text": cut(answer["text"]), "scores": scores}
 
 
 def _evenly(some: list[JsonObject], count: int) -> list[JsonObject]:
