@@ -4,8 +4,8 @@
 
 A run folder is made through the project's own writers: every round with as many training and held-out prompts, each
 with as many answers, scored by two scorers. Then `rayalign report` is run on it, in a process of its own, twice: the
-first time may have to bundle the page's scripts, which are kept in the cache. Where Chromium is, it opens the report from disk: until the first of its answers
-are listed. The last line is JSON.
+first time may have to bundle the page's scripts, which are kept in the cache. Where Chromium is, it opens the report
+from disk, until the first of its answers are listed. The last line is JSON.
 """
 
 from __future__ import annotations
