@@ -9,7 +9,7 @@ from rayalign.dashboard.readings import Reading, Report, Rounds, items, number, 
 from rayalign.dashboard.verdicts import ENOUGH_PROMPTS, Verdict
 from rayalign.display import Told, display, format_value
 
-MOST_SAID = 12
+MOST_SAID = 6
 """Sentences of one alarm."""
 HALF = 0.5
 FAILED = 0.1

@@ -54,7 +54,7 @@ def reward_spread(rounds: Sequence[HeldOut]) -> Chart | None:
         ]  # fmt: skip
         quarter, median, three = np.quantile(rewards, [0.25, 0.5, 0.75])
         middles.append({"x": index, "q1": _short(quarter), "m": _short(median), "q3": _short(three)})
-    ends = (f"{format_value(row['m'])} in round {row['x']}" for row in (middles[0], middles[-1]))
+    ends = (f"{format_value(row['m'])} in round {row['x']}" for row in (*middles[:1], *middles[1:][-1:]))
     alt = f"Median reward {', '.join(ends)}."
     note = "each column a round, darker where more answers are; line: median, ends: middle half"
     return Chart("Rewards of the answers", _spread_spec(cells, middles, max(abs(low), abs(high))), alt, note)

@@ -11,9 +11,12 @@ from markupsafe import Markup
 
 from rayalign.dashboard.charts import Chart
 from rayalign.dashboard.front_end import front_end
-from rayalign.dashboard.readings import Report, clean_report
+from rayalign.dashboard.readings import Report, clean_report, cut
 from rayalign.dashboard.shell import json_text, policy, script_text
 from rayalign.dashboard.vega import CONFIG, bundle, sized, svg
+
+LONGEST_NAME = 200
+"""Characters of a name or of a table's cell."""
 
 
 @cache
@@ -27,6 +30,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["page_json"] = json_text
     environment.filters["svg"] = svg
+    environment.filters["short"] = lambda value: cut(str(value), LONGEST_NAME)
     return environment
 
 

@@ -114,10 +114,10 @@ def _groups(
         ("rewards", "How are rewards spread?", "single held-out answers", rewards),
         ("benchmarks", "Benchmarks", "in the rounds that they were run on", benchmark_charts(rounds)),
         ("behaviour", "What else changes?", "on held-out prompts", behaviour_charts(readings)),
-        ("scorers", "Can the scores be trusted?", "sampled and held-out answers", score_charts(rounds)),
         ("training", "What does it learn from?", "the update of each round", training_charts(rounds)),
+        ("scorers", "Can the scores be trusted?", "sampled and held-out answers", score_charts(rounds)),
+        ("sync", "Is the right model served?", "after each update", sync_charts(rounds, config)),
         ("work", "Where does the time go?", "all attempts", [*time_charts(rounds, events), *pool_charts(events)]),
-        ("sync", "Is the trained model the one that is served?", "after each update", sync_charts(rounds, config)),
     ]
     return [
         Group(name, title, note, {f"chart-{name}-{place}": one for place, one in enumerate(there)})

@@ -47,7 +47,7 @@ def test_the_report_from_disk(opened: Opened, tmp_path: Path) -> None:
     rows(page, HELD_OUT)
     assert page.locator(".chart svg").count() >= 5
     worst = page.locator("#browser tbody tr").first
-    assert "▼" in worst.inner_text() and "number 3" in worst.inner_text()
+    assert "▼" in worst.inner_text() and "number 13 " in worst.inner_text()
     page.get_by_label("Search").fill("number 17 ")
     rows(page, 1)
     page.keyboard.press("Escape")

@@ -50,8 +50,10 @@ function listenToKeys(app) {
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || document.querySelector("dialog[open]")) return;
-    if (event.key === "Escape") app.leave(event.target);
-    else if (!typing(event.target) && remembered("keys") !== "off" && Object.hasOwn(actions, event.key)) {
+    if (event.key === "Escape") {
+      if (typing(event.target)) event.preventDefault(); // a search box would forget its words
+      app.leave(event.target);
+    } else if (!typing(event.target) && remembered("keys") !== "off" && Object.hasOwn(actions, event.key)) {
       event.preventDefault();
       actions[event.key]();
     }
