@@ -22,5 +22,5 @@ def front_end() -> FrontEnd:
 
 
 def _joined(ending: str) -> str:
-    found = sorted((one for one in files(__package__).joinpath("front").iterdir()), key=lambda one: one.name)
+    found = sorted((one for one in files("rayalign.dashboard").joinpath("front").iterdir()), key=lambda one: one.name)
     return "\n".join(one.read_text("utf-8") for one in found if one.name.endswith(ending))
