@@ -76,7 +76,7 @@ def measure(
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
         config = settled(config, cluster)
-        site = Site(cluster, place(config, cluster), ModelSource.of(model, cluster), logs)
+        site = Site(cluster, place(config, cluster), ModelSource.of(model, cluster), logs, metrics=None)
         actors = start_actors(config, run_dir, inputs, reporter, site, started, scores=False)
         ready = runners(benchmarks, config, run_dir, model, actors, reporter, started)
         sync = _sync(config, run_dir, model, actors, reporter)
