@@ -10,7 +10,7 @@ from rayalign.tracking.tracker import COLUMNS, Answer, Told, TrackedRun, flat
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
-    from tensorboardX.writer import FileWriter
+    from tensorboardX.writer import DummyFileWriter, FileWriter
 
 
 class TensorBoard:
@@ -49,7 +49,7 @@ class TensorBoard:
         self._writer.flush()
 
     @property
-    def _file(self) -> FileWriter:
+    def _file(self) -> FileWriter | DummyFileWriter:
         assert self._writer is not None and self._writer.file_writer is not None
         return self._writer.file_writer
 

@@ -105,7 +105,9 @@ class Work:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Work:
+    """A loaded machine is slow, which is no failure."""
+    monkeypatch.setattr(trackers_module, "END_S", 900.0)
     return Work(tmp_path)
 
 
