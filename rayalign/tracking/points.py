@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 SECTIONS = {
     "metrics": "",
@@ -66,5 +67,5 @@ def _metric(name: str, metric: Mapping[str, object]) -> Iterator[tuple[str, floa
                 yield f"ci95_{side}/{name}", float(end)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,6 +10,7 @@ from rayalign.tracking.tracker import COLUMNS, Answer, Told, TrackedRun, flat
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
+    from tensorboardX.writer import DummyFileWriter, FileWriter
 
 
 class TensorBoard:
@@ -32,19 +33,25 @@ class TensorBoard:
         self._writer = SummaryWriter(str(self._folder), purge_step=lacks, filename_suffix=suffix)
         if not run.begun:
             for summary in hparams(flat(run.config), {}):
-                self._writer.file_writer.add_summary(summary)
+                self._file.add_summary(summary)
         return run.id
 
     def tell(self, told: Told) -> None:
-        from tensorboardX.proto.summary_pb2 import Summary
+        # Its messages are made when it is imported.
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 
         assert self._writer is not None
         # Not `add_scalar`, which puts another letter in place of some in the names.
         values = [Summary.Value(tag=name, simple_value=value) for name, value in told.points.items()]
-        self._writer.file_writer.add_summary(Summary(value=values), told.round_index)
+        self._file.add_summary(Summary(value=values), told.round_index)
         if told.answers:
             self._writer.add_text("answers", markdown(told.answers), told.round_index)
         self._writer.flush()
+
+    @property
+    def _file(self) -> FileWriter | DummyFileWriter:
+        assert self._writer is not None and self._writer.file_writer is not None
+        return self._writer.file_writer
 
     def close(self) -> None:
         if self._writer is not None:

@@ -16,7 +16,7 @@ SILENT = {
     "disable_code": True,
     "disable_git": True,
     "disable_job_creation": True,
-    "init_timeout": 30.0,
+    "init_timeout": 45.0,
     "save_code": False,
     "silent": True,
     "x_disable_machine_info": True,
