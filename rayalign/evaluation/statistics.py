@@ -23,8 +23,8 @@ DRAWS_PER_BLOCK = 4_000_000
 """Bounds memory: this many drawn prompts are held at a time."""
 TAIL = 0.025
 PRIOR = 0.25
-"""Of a cluster of which half passes, added where the variance of a share is judged: near 0 or 1 few clusters show too
-little of it."""
+"""Of a cluster of which half passes, added where a share's variance is judged: near 0 or 1 few clusters show too
+little."""
 ROUNDING = 1e-12
 """Relative difference that another order of summation makes."""
 _NORMAL = NormalDist()

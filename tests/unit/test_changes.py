@@ -172,6 +172,8 @@ def test_a_fork_keeps_only_samples_that_hold(tmp_path: Path) -> None:
         ("objective", {"objective": {"type": "info_nca", "alpha": 1.0}}, INPUTS, 2),
         ("prompts", {"training": {"learning_rate": 1e-5}}, {**INPUTS, "prompts": "q"}, 0),
         ("scoring", {"combine": {"type": "min"}}, INPUTS, 0),
+        ("gate", {"evaluation": {"gate": {"action": "restore_best"}, "responses": 2}}, INPUTS, 0),
+        ("greedy", {"evaluation": {"greedy": True, "responses": 2}}, INPUTS, 2),
     ):
         forked = fork_run(make_config(**base, **change), name)
         assert keep_samples(forked, RunDir(tmp_path / name), inputs) == kept

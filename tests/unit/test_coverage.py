@@ -1,7 +1,7 @@
 """Statistics against chance, by simulation: intervals hold the truth in 95 % of experiments, gates and tests cry wolf
 in 5 % at most, and padding wins nothing at equal length. `pytest -s` prints the figures.
 
-1,000 experiments give a share of .95 with a standard error of .7 %, 4,000 one of .35 %; the seeds are fixed.
+1,000 experiments give a share of .95 with a standard error of .7 %, 2,000 one of .5 %; the seeds are fixed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from rayalign.evaluation.agreement import correlations
 from rayalign.evaluation.equal_length import Answers, equal_length_win_rate
-from rayalign.evaluation.paired import LEVEL, compare, gate_level
+from rayalign.evaluation.paired import LEVEL, compare, gate_level, signed_test
 from rayalign.evaluation.repeats import repeated_mean
 from rayalign.evaluation.statistics import clustered_mean
 from rayalign.evaluation.win_rate import win_rate
@@ -21,7 +21,7 @@ from rayalign.records import Metric
 
 pytestmark = pytest.mark.slow
 
-EXPERIMENTS = {30: 4000, 64: 2000, 256: 1000}
+EXPERIMENTS = {30: 2000, 64: 1500, 256: 1000}
 """By prompts; with few of them coverage is furthest from 95 %, and an experiment takes less time."""
 ANSWERS = 4
 SIZES = pytest.mark.parametrize("prompts", [30, 64, 256])
@@ -121,7 +121,7 @@ def test_paired_differences(prompts: int) -> None:
     assert 0.93 <= covered(measure, 0.3, prompts, "paired difference") <= 0.97
 
 
-@SIZES
+@pytest.mark.parametrize("prompts", [30, 64])
 def test_correlations(prompts: int) -> None:
     """Two scorers of correlation .6 on answers without prompt effects."""
 
@@ -137,9 +137,9 @@ def test_correlations(prompts: int) -> None:
 @pytest.mark.parametrize("prompts", [30, 256])
 def test_gate_is_silent_over_ten_equal_rounds(prompts: int, kind: str) -> None:
     """Round 0 and ten rounds of the same quality: at most 5 % of the runs may have any round found worse than the best
-    one before it. Without correction it is several times as many."""
+    one before it. Without correction it is several times as many. (`compare` adds that the mean must be lower too.)"""
     rng, rounds, runs = np.random.default_rng(4), 10, 600
-    ids, level = names(prompts, 1), gate_level(10)
+    level = gate_level(rounds)
     alarms = loose = 0
     for _ in range(runs):
         hard = rng.normal(size=(prompts, 1))
@@ -150,10 +150,7 @@ def test_gate_is_silent_over_ten_equal_rounds(prompts: int, kind: str) -> None:
         p_values = []
         for now in range(1, rounds + 1):
             best = max(range(now), key=lambda place: means[place].mean())
-            sides = [dict(zip(ids, means[place].tolist(), strict=True)) for place in (now, best)]
-            found = compare(*sides, seed=0)
-            assert found is not None
-            p_values.append(found.p_worse)
+            p_values.append(signed_test(means[now] - means[best], "less")[0])
         alarms += min(p_values) <= level
         loose += min(p_values) <= LEVEL
     print(f"\ngate, {kind}, {prompts} prompts: {alarms / runs:.1%} of runs alarmed; uncorrected {loose / runs:.1%}")

@@ -167,4 +167,6 @@ def test_display_orders_scorers_after_the_mean_and_strangers_last() -> None:
     assert display_order(names) == expected
     assert display("mean_reward/rm").label == "reward rm"
     assert (display("win_rate/other").label, display("win_rate/other").style) == ("win rate vs other", "percent")
+    equal = display("equal_length_win_rate/target")
+    assert (equal.label, equal.style) == ("win rate at equal length vs target", "percent")
     assert display("zzz").label == "zzz"
