@@ -35,4 +35,40 @@ def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: in
     click.echo(shown(run_dir, round_index, prompt_id, limit, **options))
 
 
-VIEW_COMMANDS = (report, show)
+@click.command()
+@click.argument("runs_dir", metavar="RUNS_DIR")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--token", envvar="RAYALIGN_SERVE_TOKEN", help="Asked of every browser. Default: none here, a made one elsewhere."
+)
+def serve(runs_dir: str, host: str, port: int, token: str | None) -> int:
+    """Serve pages of the runs in RUNS_DIR, a folder of runs or one run: read only, live while a run goes on."""
+    from rayalign.commands.serve import serve as serve_runs
+
+    return serve_runs(runs_dir, host, port, token, click.echo)
+
+
+@click.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--watch", is_flag=True, help="Print it anew while the run goes on.")
+@click.option("--check", is_flag=True, help="Compare the hashes of all committed files, not only their sizes.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for machines; with --watch a line each time.")
+def status(run_dir: str, watch: bool, check: bool, as_json: bool) -> None:
+    """Tell how far RUN is: rounds done, in flight and damaged, who works on it, rate and time left."""
+    from rayalign.commands.status import status as tell
+
+    tell(run_dir, click.echo, watch=watch, check=check, as_json=as_json)
+
+
+@click.command()
+@click.argument("run_dirs", metavar="RUN RUN...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
+def compare(run_dirs: tuple[str, ...], as_json: bool) -> None:
+    """Compare runs: settings that differ, metrics over the rounds, rewards on the prompts that they share."""
+    from rayalign.commands.compare import compare_command
+
+    click.echo(compare_command(run_dirs, as_json=as_json))
+
+
+VIEW_COMMANDS = (report, show, serve, status, compare)

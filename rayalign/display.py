@@ -27,6 +27,8 @@ DISPLAYS = {
     "mean_reward": Display("mean reward"),
     "win_rate/round_0": Display("win rate vs round 0", "percent"),
     "win_rate/previous": Display("win rate vs previous", "percent"),
+    "equal_length_win_rate/round_0": Display("win rate at equal length vs round 0", "percent"),
+    "equal_length_win_rate/previous": Display("win rate at equal length vs previous", "percent"),
     "kl_base": Display("KL to base", unit="nats"),
     "length_tokens": Display("length", unit="tokens"),
     "truncation_rate": Display("truncated", "percent"),
@@ -55,6 +57,8 @@ def display(name: str) -> Display:
         return Display(f"reward {name.removeprefix('mean_reward/')}")
     if name.startswith("win_rate/") and name not in DISPLAYS:
         return Display(f"win rate vs {name.removeprefix('win_rate/')}", "percent")
+    if name.startswith("equal_length_win_rate/") and name not in DISPLAYS:
+        return Display(f"win rate at equal length vs {name.removeprefix('equal_length_win_rate/')}", "percent")
     return DISPLAYS.get(name, Display(name))
 
 

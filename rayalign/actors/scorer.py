@@ -21,7 +21,7 @@ from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import check_torch, describe_process, redirect_output, runtime_env
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
-from rayalign.records import JsonObject, Prompt, Sample, SampledShard, ScoredSample, ScoredShard
+from rayalign.records import JsonObject, Prompt, Repeat, Sample, SampledShard, ScoredSample, ScoredShard
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
@@ -92,14 +92,21 @@ class ScorerActor:
         """See `Scorers.try_out`."""
         self._scorers.try_out(prompts, self._within_s)
 
-    def score(self, prompts: Sequence[Prompt], samples: Sequence[Sample], fresh: bool = False) -> list[ScoredSample]:
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        samples: Sequence[Sample],
+        fresh: bool = False,
+        repeat: Repeat | None = None,
+    ) -> list[ScoredSample]:
         """See `Scorers.score`.
 
         Args:
             fresh: no cache answers.
+            repeat: see `Scorers.score`.
         """
         with bypassed() if fresh else nullcontext():
-            return self._scorers.score(prompts, samples, self._within_s)
+            return self._scorers.score(prompts, samples, self._within_s, repeat)
 
 
 class ScorerHandle(Replica, Protocol):
@@ -109,7 +116,7 @@ class ScorerHandle(Replica, Protocol):
     def try_out(self) -> Method[[Sequence[Prompt]], None]: ...
 
     @property
-    def score(self) -> Method[[Sequence[Prompt], Sequence[Sample], bool], list[ScoredSample]]: ...
+    def score(self) -> Method[[Sequence[Prompt], Sequence[Sample], bool, Repeat | None], list[ScoredSample]]: ...
 
 
 class RayScorer:
@@ -190,7 +197,7 @@ class RayScorer:
 
     def score(self, sampled: Iterable[SampledShard]) -> Iterator[ScoredShard]:
         def ask(replica: ScorerHandle, item: SampledShard) -> ObjectRef[list[ScoredSample]]:
-            return replica.score.remote(item.shard.prompts, item.samples, item.fresh)
+            return replica.score.remote(item.shard.prompts, item.samples, item.fresh, item.repeat)
 
         for item, rows in self.pool.map("score", ask, sampled):
             yield ScoredShard(item.shard, rows)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, get_args
 
 from rayalign.errors import DataError
 from rayalign.records import SHARD_PROMPTS, JsonObject, Metric, ScoredPurpose, ScoredSample
+from rayalign.store.held_out import read_held_out
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.saved_run import SavedRun
 
@@ -56,9 +57,10 @@ def load_samples(
 ) -> pd.DataFrame:
     """The answers of finished rounds, one row each, with their scores.
 
-    Columns: `round`, `purpose`, `prompt_id`, `index`, `prompt` (the last message; null for held-out prompts, whose text
-    the folder does not hold), `text`, `tokens` (how many), `finish_reason`, `adapter_version`, `reward` (combined; null
-    where one is missing), and of every scorer `reward/NAME` (null unless its status is ok) and `status/NAME`.
+    Columns: `round`, `purpose`, `prompt_id`, `index`, `prompt` (the last message; null for held-out prompts of a run
+    whose folder does not hold them), `text`, `tokens` (how many), `finish_reason`, `adapter_version`, `reward`
+    (combined; null where one is missing), and of every scorer `reward/NAME` (null unless its status is ok) and
+    `status/NAME`.
 
     Args:
         run: the run's folder or URI.
@@ -78,9 +80,10 @@ def load_samples(
         )
     opened = SavedRun.at(os.fspath(run))
     parts = [_sample_schema(()).empty_table()]
+    held_out = {prompt.id: prompt.text for prompt in read_held_out(opened.run_dir.root)}
     for round_dir in _chosen(opened, rounds):
         for purpose in wanted:
-            parts += _sample_tables(round_dir, purpose)
+            parts += _sample_tables(round_dir, purpose, held_out)
     return _frame(pa.concat_tables(parts, promote_options="default"))
 
 
@@ -125,14 +128,18 @@ def _sample_schema(scorers: Iterable[str]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _sample_tables(round_dir: RoundDir, purpose: str) -> Iterator[pa.Table]:
-    """One table per committed shard."""
+def _sample_tables(round_dir: RoundDir, purpose: str, held_out: Mapping[str, str]) -> Iterator[pa.Table]:
+    """One table per committed shard.
+
+    Args:
+        held_out: texts of held-out prompts by id.
+    """
     import pyarrow as pa
 
     for shard in round_dir.shards(purpose):
         read = round_dir.read_shard(purpose, shard) or []
         asked = round_dir.read_prompts(shard * SHARD_PROMPTS, SHARD_PROMPTS) if purpose == "train" else []
-        texts = {prompt.id: prompt.text for prompt in asked}
+        texts = {prompt.id: prompt.text for prompt in asked} if purpose == "train" else held_out
         rows = [_sample_row(round_dir.index, purpose, row, texts.get(row.sample.prompt_id)) for row in read]
         names = dict.fromkeys(score.scorer for row in read for score in row.scores)
         yield pa.Table.from_pylist(rows, schema=_sample_schema(names))

@@ -1,4 +1,4 @@
-"""Held-out prompts of a run: a run folder holds their answers, and the run's `prompts.source` the prompts."""
+"""Held-out prompts of a run: in its folder, or of a run of an older version in its `prompts.source`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import DataError, RayalignError, RunFolderError
 from rayalign.launch.inputs import prompt_rows
 from rayalign.records import Prompt, ScoredPurpose
+from rayalign.store.held_out import read_held_out
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
@@ -52,8 +53,17 @@ def held_out(config: RunConfig, folder: Path, *, targets: bool) -> Iterator[Prom
 
 
 def known(saved: SavedRun, wanted: Collection[str]) -> dict[str, Prompt]:
-    """Those of the wanted held-out prompts that the run's source has, by id; none where it cannot be read here."""
-    found: dict[str, Prompt] = {}
+    """Those of the wanted held-out prompts that the run's folder holds, or of an older run its source, by id.
+
+    A source that cannot be read here has none.
+    """
+    try:
+        kept = read_held_out(saved.run_dir.root)
+    except RunFolderError:
+        kept = []
+    found = {prompt.id: prompt for prompt in kept if prompt.id in wanted}
+    if len(found) == len(wanted):
+        return found
     try:
         config = config_of(saved)
         for prompt in held_out(config, Path(), targets=config.reads_targets):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rayalign.config.data import SamplingSection
@@ -13,7 +13,7 @@ from rayalign.config.objective import (
     SelfContrastObjective,
     check_together,
 )
-from rayalign.config.scoring import check_scorers
+from rayalign.config.scoring import check_scorers, may_differ, verifiers_of
 from rayalign.config.services import JudgeScoring
 
 if TYPE_CHECKING:
@@ -31,6 +31,46 @@ def gold_is_a_scorer(config: RunConfig) -> None:
             f"evaluation.gold {config.evaluation.gold} is no scorer of this run: name one of {', '.join(names)}, or "
             "add it to scoring with weight: 0"
         )
+
+
+def repeats_can_differ(config: RunConfig) -> None:
+    repeats = config.evaluation.judge_repeats
+    if repeats > 1 and not any(map(may_differ, config.scoring)):
+        raise ValueError(
+            f"evaluation.judge_repeats {repeats}: no scorer of this run is a judge or a service, and the others say "
+            "the same every time; set it to 1"
+        )
+
+
+def gate_has_its_metric(config: RunConfig) -> None:
+    if config.evaluation.gate is None:
+        return
+    metric, known = config.evaluation.gate.metric, [*_gate_metrics(config)]
+    penalties = {f"mean_reward/{section.name}" for section in config.scoring if section.weight < 0}
+    if metric in penalties:
+        raise ValueError(
+            f"evaluation.gate.metric {metric}: a scorer of negative weight is a penalty, of which less is "
+            f"better; use {_one_of(known)}"
+        )
+    if metric not in known:
+        raise ValueError(
+            f"evaluation.gate.metric {metric}: this run's rounds have no such value per answer; use {_one_of(known)}"
+        )
+
+
+def _gate_metrics(config: RunConfig) -> Iterator[str]:
+    if any(section.weight for section in config.scoring):
+        yield "mean_reward"
+    if verifiers_of(config.scoring):
+        yield "pass_rate"
+    for section in config.scoring:
+        judgments = isinstance(section, JudgeScoring) and section.template == "cut"
+        if section.weight >= 0 and not judgments:
+            yield f"mean_reward/{section.name}"
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"one of {', '.join(names)}" if names else "a scorer that gives rewards, or gate: null"
 
 
 def objectives_fit(config: RunConfig) -> None:
@@ -197,6 +237,8 @@ def all_weights_can_be_served(config: RunConfig) -> None:
 CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     scorers_fit,
     gold_is_a_scorer,
+    repeats_can_differ,
+    gate_has_its_metric,
     objectives_fit,
     negatives_can_be_found,
     sampled_or_read,

@@ -43,6 +43,20 @@ def judges_of(sections: Sequence[Scoring]) -> list[JudgeScoring]:
     return [section for section in sections if isinstance(section, JudgeScoring) and section.transport == "vllm"]
 
 
+VERIFIERS = ("rule", "answer", "unit_test")
+"""Types of scorers whose score of 1 says that an answer is right."""
+
+
+def verifiers_of(sections: Sequence[Scoring]) -> set[str]:
+    """Names of the scorers whose reward of 1 says that an answer is right."""
+    return {section.name for section in sections if section.type in VERIFIERS}
+
+
+def may_differ(section: Scoring) -> bool:
+    """Whether a scorer, asked about the same answer again, may reply otherwise: judges and services."""
+    return isinstance(section, JudgeScoring | RemoteScoring)
+
+
 def check_scorers(sections: Sequence[Scoring]) -> None:
     """Refuse scorers of one config that do not go together.
 

@@ -1,4 +1,4 @@
-"""The page's own scripts and styles, from `front/`: parts in the order of their names, each in one piece."""
+"""The sample browser's script and style: plain files of `front/`, put into the page as they are, not built."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+PURE = ("text.js", "query.js", "select.js", "diff.js")
+"""Those that touch no page when they are loaded; each may use the names of those before it."""
+SCRIPTS = (*PURE, "source.js", "toolbar.js", "list.js", "answer.js", "view.js", "dialogs.js", "keys.js", "app.js")
+STYLES = ("browser.css", "answers.css")
+
 
 @dataclass(frozen=True, slots=True)
 class FrontEnd:
-    """What is put into the page: one script and one style sheet, empty where there is none."""
+    """What a page needs to show answers."""
 
     script: str
+    """Text of one `<script>`."""
     style: str
 
 
 @cache
 def front_end() -> FrontEnd:
-    """All of `front/*.js` and of `front/*.css`."""
-    return FrontEnd(_joined(".js"), _joined(".css"))
+    """The browser's script, which leaves no name behind in the page, and its style."""
+    return FrontEnd(f'(() => {{\n"use strict";\n{joined(SCRIPTS)}}})();\n', joined(STYLES))
 
 
-def _joined(ending: str) -> str:
-    found = sorted((one for one in files("rayalign.dashboard").joinpath("front").iterdir()), key=lambda one: one.name)
-    return "\n".join(one.read_text("utf-8") for one in found if one.name.endswith(ending))
+def joined(names: tuple[str, ...]) -> str:
+    """Files of `front/`, one after another."""
+    folder = files("rayalign.dashboard") / "front"
+    return "\n".join((folder / name).read_text("utf-8") for name in names)

@@ -21,10 +21,11 @@ def write_report(root: Place | str) -> Folder:
         RunFolderError: the folder holds no run, or one of another schema version, or cannot be written to.
     """
     from rayalign.dashboard.report import render_report
+    from rayalign.dashboard.selection import embedded
     from rayalign.store.files import write_file
 
     run = SavedRun.at(root)
-    page = render_report(report_data(run))
+    page = render_report(report_data(run, embedded(run)))
     target = run.run_dir.root / "report.html"
     with explained(str(target), "{}", COPY):
         write_file(target, page.encode("utf-8", "replace"))

@@ -66,3 +66,8 @@ def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: 
 def _drawing() -> str:
     """The script that draws the charts."""
     return files("rayalign.dashboard").joinpath("templates", "charts.js").read_text("utf-8")
+
+
+def render_static(template: str, **content: object) -> str:
+    """Another template, of a page without scripts, with `content`; texts in it must be clean."""
+    return _environment().get_template(template).render(csp=policy([]), style="", **content)

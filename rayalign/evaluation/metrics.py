@@ -11,12 +11,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from rayalign.evaluation.equal_length import equal_length_win_rate
+from rayalign.evaluation.paired import PromptMeans
+from rayalign.evaluation.repeats import Values, repeated_mean, reward_of
 from rayalign.evaluation.statistics import clustered_mean
-from rayalign.evaluation.win_rate import win_rate
+from rayalign.evaluation.win_rate import repeated_win_rate
 from rayalign.records import Metric, Sample, ScoredSample
 
 Measured = list[tuple[str, float]]
 """(prompt id, value) of every answer that a metric is defined for."""
+Repeats = Sequence[Sequence[ScoredSample]]
+"""The same rows, scored again; one list per repeat."""
+
+
+SHARES = ("pass_rate", "truncation_rate", "duplicate_rate")
+"""Metrics whose values are parts of 1."""
 
 
 def measure(
@@ -25,33 +34,65 @@ def measure(
     baselines: Mapping[str, Sequence[ScoredSample]],
     rule_scorers: Collection[str],
     seed: int,
+    repeats: Mapping[str, Repeats] | None = None,
 ) -> dict[str, Metric]:
     """Every metric of DESIGN section 6 that these answers define.
 
     Args:
         rows: one row per held-out answer, with its scores.
         kl_sums: (prompt id, answer index) -> sum over tokens of log π - log base (nats), for all or some answers.
-        baselines: name (`round_0`, `previous`) -> the baseline's rows; each gives `win_rate/<name>`.
+        baselines: name (`round_0`, `previous`) -> the baseline's rows; each gives `win_rate/<name>` and
+            `equal_length_win_rate/<name>`.
         rule_scorers: names of the scorers whose score 1 means that the answer passes.
+        repeats: the rows scored again, by the name of the baseline; under "" the round's own.
 
     Raises:
         ValueError: no rows, an answer that occurs twice, a KL of an answer that is not in `rows`, or a NaN.
     """
     _check(rows, kl_sums or {})
+    rows_R = [rows, *(repeats or {}).get("", [])]
     measured: dict[str, Measured] = {
-        "mean_reward": [(row.sample.prompt_id, row.reward) for row in rows if row.reward is not None],
-        **_rewards_by_scorer(rows),
         "pass_rate": _passes(rows, rule_scorers),
         "kl_base": [(prompt, kl) for (prompt, _), kl in sorted((kl_sums or {}).items())],
         "length_tokens": [(row.sample.prompt_id, float(len(row.sample.token_ids))) for row in rows],
         "truncation_rate": [(row.sample.prompt_id, float(row.sample.finish_reason == "length")) for row in rows],
         "duplicate_rate": _duplicates(rows),
     }
-    metrics: dict[str, Metric | None] = {name: _mean(values, seed) for name, values in measured.items()}
+    metrics: dict[str, Metric | None] = _mean_rewards(rows_R, seed)
+    metrics |= {name: _mean(values, seed, share=name in SHARES) for name, values in measured.items()}
     metrics["distinct_2"] = distinct_2([row.sample for row in rows], seed=seed)
     for name, baseline in baselines.items():
-        metrics[f"win_rate/{name}"] = win_rate(_rewards(rows), _rewards(baseline), seed=seed)
+        theirs_R = _as_many([baseline, *(repeats or {}).get(name, [])], len(rows_R))
+        metrics[f"win_rate/{name}"] = repeated_win_rate(
+            [_rewards(one) for one in rows_R], [_rewards(one) for one in theirs_R], seed=seed
+        )
+        metrics[f"equal_length_win_rate/{name}"] = equal_length_win_rate(
+            [_lengths(one) for one in rows_R], [_lengths(one) for one in theirs_R]
+        )
     return {name: metric for name, metric in metrics.items() if metric is not None}
+
+
+def prompt_means(rows_R: Sequence[Sequence[ScoredSample]], metric: str, rule_scorers: Collection[str]) -> PromptMeans:
+    """The mean over each prompt's answers, and over repeats, of `mean_reward`, `mean_reward/<scorer>` or `pass_rate`.
+
+    Args:
+        rows_R: the rows, and the same rows scored again.
+
+    Raises:
+        ValueError: another metric.
+    """
+    if metric == "pass_rate":
+        measured = _passes(rows_R[0], rule_scorers)
+    elif metric == "mean_reward":
+        measured = [(row.sample.prompt_id, row.reward) for rows in rows_R for row in rows if row.reward is not None]
+    elif metric.startswith("mean_reward/"):
+        measured = [pair for rows in rows_R for pair in _rewards_by_scorer(rows).get(metric, [])]
+    else:
+        raise ValueError(f"{metric} has no value per answer that rounds could be compared by")
+    values: dict[str, list[float]] = defaultdict(list)
+    for prompt_id, value in measured:
+        values[prompt_id].append(value)
+    return {prompt_id: math.fsum(some) / len(some) for prompt_id, some in values.items()}
 
 
 def distinct_2(samples: Sequence[Sample], *, seed: int) -> Metric | None:
@@ -94,10 +135,29 @@ def _check(rows: Sequence[ScoredSample], kl_sums: Mapping[tuple[str, int], float
         raise ValueError(f"a KL of answer {foreign[1]} of prompt {foreign[0]}, which is not among the rows")
 
 
-def _mean(measured: Measured, seed: int) -> Metric | None:
+def _mean(measured: Measured, seed: int, *, share: bool) -> Metric | None:
     if not measured:
         return None
-    return clustered_mean([value for _, value in measured], [prompt for prompt, _ in measured], seed=seed)
+    return clustered_mean([value for _, value in measured], [prompt for prompt, _ in measured], seed=seed, share=share)
+
+
+def _mean_rewards(rows_R: Sequence[Sequence[ScoredSample]], seed: int) -> dict[str, Metric | None]:
+    """`mean_reward`, and one per scorer; rewards that are all 0 or 1 count as shares."""
+    prompts = [row.sample.prompt_id for row in rows_R[0]]
+    names = sorted({score.scorer for row in rows_R[0] for score in row.scores})
+    columns: dict[str, list[Values]] = {"mean_reward": [[row.reward for row in rows] for rows in rows_R]}
+    columns |= {f"mean_reward/{name}": [[reward_of(row, name) for row in rows] for rows in rows_R] for name in names}
+    metrics: dict[str, Metric | None] = {}
+    for name, values_RN in columns.items():
+        known = {value for column in values_RN for value in column if value is not None}
+        if known:
+            metrics[name] = repeated_mean(values_RN, prompts, seed=seed, share=known <= {0.0, 1.0})
+    return metrics
+
+
+def _as_many(rows_R: Sequence[Sequence[ScoredSample]], count: int) -> list[Sequence[ScoredSample]]:
+    """`count` repeats of a baseline that may have been scored fewer or more times."""
+    return [rows_R[place % len(rows_R)] for place in range(count)]
 
 
 def _rewards_by_scorer(rows: Iterable[ScoredSample]) -> dict[str, Measured]:
@@ -135,6 +195,13 @@ def _duplicates(rows: Iterable[ScoredSample]) -> Measured:
         measured.append((row.sample.prompt_id, float(key in seen)))
         seen.add(key)
     return measured
+
+
+def _lengths(rows: Iterable[ScoredSample]) -> dict[str, list[tuple[float | None, int]]]:
+    found: dict[str, list[tuple[float | None, int]]] = defaultdict(list)
+    for row in rows:
+        found[row.sample.prompt_id].append((row.reward, len(row.sample.token_ids)))
+    return dict(found)
 
 
 def _rewards(rows: Iterable[ScoredSample]) -> dict[str, list[float | None]]:

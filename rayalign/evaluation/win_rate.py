@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rayalign.evaluation.statistics import clustered_mean
+from rayalign.evaluation.repeats import repeated_mean
 from rayalign.records import Metric
 
 Rewards = Mapping[str, Sequence[float | None]]
@@ -19,7 +19,7 @@ def win_rate(rewards: Rewards, baseline_rewards: Rewards, *, seed: int) -> Metri
     """How often an answer beats a baseline answer to the same prompt: 1 if its reward is higher, 0.5 for a tie.
 
     Per prompt all pairs are compared; the rate is the mean over prompts, each with the same weight, and its
-    interval is a bootstrap over prompts. Missing rewards, and prompts that one side does not have, are left out.
+    interval is over prompts. Missing rewards, and prompts that one side does not have, are left out.
 
     Returns:
         The rate, with the number of compared pairs as `n`; None if no prompt has a reward on both sides.
@@ -27,19 +27,34 @@ def win_rate(rewards: Rewards, baseline_rewards: Rewards, *, seed: int) -> Metri
     Raises:
         ValueError: a reward is NaN.
     """
-    prompts, shares, pairs = [], [], 0
-    for prompt_id in sorted(rewards.keys() & baseline_rewards.keys()):
-        ours, theirs = _present(rewards[prompt_id], prompt_id), _present(baseline_rewards[prompt_id], prompt_id)
-        if not ours or not theirs:
-            continue
-        wins = np.greater.outer(ours, theirs).mean()
-        ties = np.equal.outer(ours, theirs).mean()
-        prompts.append(prompt_id)
-        shares.append(float(wins + 0.5 * ties))
-        pairs += len(ours) * len(theirs)
+    return repeated_win_rate([rewards], [baseline_rewards], seed=seed)
+
+
+def repeated_win_rate(rewards_R: Sequence[Rewards], baselines_R: Sequence[Rewards], *, seed: int) -> Metric | None:
+    """`win_rate` where answers were scored several times: each repeat's rewards are compared with each other.
+
+    Args:
+        rewards_R, baselines_R: the rewards of each repeat; as many on both sides.
+    """
+    both = zip(rewards_R, baselines_R, strict=True)
+    shares_R = [_shares(rewards, baseline) for rewards, baseline in both]
+    prompts = sorted({prompt for shares in shares_R for prompt in shares})
     if not prompts:
         return None
-    return dataclasses.replace(clustered_mean(shares, prompts, seed=seed), n=pairs)
+    values_RN = [[shares[prompt][0] if prompt in shares else None for prompt in prompts] for shares in shares_R]
+    rate = repeated_mean(values_RN, prompts, seed=seed, share=True)
+    return dataclasses.replace(rate, n=sum(pairs for shares in shares_R for _, pairs in shares.values()))
+
+
+def _shares(rewards: Rewards, baseline_rewards: Rewards) -> dict[str, tuple[float, int]]:
+    """Prompt id -> share of its pairs that are won, and how many pairs these are."""
+    found = {}
+    for prompt_id in sorted(rewards.keys() & baseline_rewards.keys()):
+        ours, theirs = _present(rewards[prompt_id], prompt_id), _present(baseline_rewards[prompt_id], prompt_id)
+        if ours and theirs:
+            wins, ties = np.greater.outer(ours, theirs).mean(), np.equal.outer(ours, theirs).mean()
+            found[prompt_id] = float(wins + 0.5 * ties), len(ours) * len(theirs)
+    return found
 
 
 def _present(rewards: Sequence[float | None], prompt_id: str) -> list[float]:

@@ -20,6 +20,7 @@ from rayalign.records import EvalReport, JsonObject
 from rayalign.scoring.trial import some_prompts, try_rules
 from rayalign.stopping import call
 from rayalign.store.event_log import open_log
+from rayalign.store.held_out import write_held_out
 from rayalign.store.run_dir import RunDir
 from rayalign.tracking.console import Console
 from rayalign.tracking.reporter import RunReporter
@@ -56,6 +57,7 @@ def _run(config: RunConfig, run_dir: RunDir, config_dir: Path, console: Console,
     run_dir.open(redact(config.to_dict()), with_defaults)
     checksums = inputs_read(inputs)
     run_dir.keep_inputs(checksums)
+    write_held_out(run_dir.root, inputs.holdout)
     if kept := keep_samples(config, run_dir, checksums):
         console.say(f"of the unfinished round {kept} shards of samples were kept")
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,8 @@ from rayalign.records import TrainingGroup
 def flagged_examples(
     score: ScoreRows, groups: Sequence[TrainingGroup], objective: CUTObjective, tokenizer: PreTrainedTokenizerBase
 ) -> list[dict[str, object]]:
-    """The first flawed response of each group: prompt id, judgment, and (token text, flagged) pairs."""
+    """The first flawed response of each group: prompt id and index of the response, judgment, (token text, flagged)
+    pairs, and each token's ratio log p(token | judgment) - log p(token) in nats, null where it is not finite."""
     chosen: list[tuple[TrainingGroup, Stream]] = []
     for group in groups:
         # Beside Hindsight, responses without fault have a judged prompt too.
@@ -38,5 +40,14 @@ def flagged_examples(
         )[0].tolist()
         tokens = [[tokenizer.decode([token]), flag] for token, flag in zip(ids, flags, strict=True)]
         judgment = group.judgments[stream.index]
-        examples.append({"prompt_id": group.prompt_id, "judgment": judgment, "tokens": tokens})
+        index = group.response_indices[stream.index]
+        ratios = [_ratio(judged, plain) for judged, plain in zip(judged_T, plain_T, strict=True)]
+        example = {"prompt_id": group.prompt_id, "index": index, "judgment": judgment, "tokens": tokens}
+        examples.append({**example, "ratios": ratios})
     return examples
+
+
+def _ratio(judged: float, plain: float) -> float | None:
+    """To three decimals: it is looked at only."""
+    ratio = judged - plain
+    return round(ratio, 3) if math.isfinite(ratio) else None

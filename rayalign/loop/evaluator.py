@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from rayalign.config.run import RunConfig
+from rayalign.config.scoring import verifiers_of
 from rayalign.evaluation.metrics import measure
 from rayalign.loop.guards import stage_guard
+from rayalign.loop.repeats import evaluation_rows, repeat_scores
 from rayalign.loop.sampling import (
     Advance,
     Sampled,
@@ -40,9 +42,6 @@ from rayalign.records import (
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
-VERIFIERS = ("rule", "answer", "unit_test")
-"""Scorers whose score of 1 says that an answer is right."""
-
 
 class HeldOutEvaluator:
     """`Evaluator` on held-out prompts; every round uses the same prompts and its own seeds."""
@@ -61,7 +60,7 @@ class HeldOutEvaluator:
         self._prompts = {prompt.id: prompt for prompt in prompts}
         self._shards = make_shards(list(prompts), list)
         self._generator, self._scorer, self._learner, self._reporter = generator, scorer, learner, reporter
-        self._verifiers = {section.name for section in config.scoring if section.type in VERIFIERS}
+        self._verifiers = verifiers_of(config.scoring)
         self._trust = TrustChecks(config, run_dir, self._prompts, self._verifiers, scorer, reporter)
 
     def prompt_text(self, prompt_id: str) -> str:
@@ -73,7 +72,8 @@ class HeldOutEvaluator:
     def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
         round_dir, adapter = self._run_dir.round(round_index), served.record
         totals = self._sample(round_dir, "evaluation", adapter, "evaluate")
-        rows = read_rows(round_dir, "evaluation", self._shards.indices)
+        repeat_scores(self._config, round_dir, self._shards, self._scorer, self._reporter)
+        rows, *again = evaluation_rows(round_dir)
         if self._config.evaluation.greedy:
             self._sample(round_dir, "greedy", adapter, "evaluate greedily")
         if round_index == 0 and "target" in self._config.evaluation.baselines:
@@ -81,7 +81,10 @@ class HeldOutEvaluator:
             commit_shards(round_dir, self._shards, source, "target", self._reporter, stage="score targets")
         round_dir.commit("evaluation", {}, stage=dataclasses.asdict(totals))
         seed = self._config.run.seed
-        metrics = measure(rows, self._kl_sums(rows, served.files), self._baselines(round_index), self._verifiers, seed)
+        baselines = self._baselines(round_index)
+        first = {name: rows_RN[0] for name, rows_RN in baselines.items()}
+        repeats = {"": again, **{name: rows_RN[1:] for name, rows_RN in baselines.items()}}
+        metrics = measure(rows, self._kl_sums(rows, served.files), first, self._verifiers, seed, repeats)
         if self._config.evaluation.greedy:
             greedy = measure(read_rows(round_dir, "greedy", self._shards.indices), None, {}, self._verifiers, seed)
             metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
@@ -107,20 +110,18 @@ class HeldOutEvaluator:
             progress.advance(len(sequences))
         return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}
 
-    def _baselines(self, round_index: int) -> dict[str, list[ScoredSample]]:
-        """Rows of the baselines: round 0, the last round before this one that was evaluated, and the targets."""
+    def _baselines(self, round_index: int) -> dict[str, list[list[ScoredSample]]]:
+        """Rows of the baselines, each with its repeats: round 0, the last evaluated round before this one, targets."""
         evaluated = [r for r in self._run_dir.rounds() if r.index < round_index and r.committed("evaluation")]
         rounds = {"round_0": evaluated[:1], "previous": evaluated[-1:]}
         return {
-            name: read_rows(found[0], "evaluation", self._shards.indices)
-            for name in self._config.evaluation.baselines
-            if (found := rounds.get(name))
+            name: evaluation_rows(found[0]) for name in self._config.evaluation.baselines if (found := rounds.get(name))
         } | self._targets()
 
-    def _targets(self) -> dict[str, list[ScoredSample]]:
+    def _targets(self) -> dict[str, list[list[ScoredSample]]]:
         if "target" not in self._config.evaluation.baselines:
             return {}
-        return {"target": read_rows(self._run_dir.round(0), "target", self._shards.indices)}
+        return {"target": [read_rows(self._run_dir.round(0), "target", self._shards.indices)]}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

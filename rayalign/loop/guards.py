@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rayalign.errors import GuardError
-from rayalign.records import NOT_ASKED, Purpose, ScoredSample, ScoredShard, Shards
+from rayalign.records import NOT_ASKED, ScoredSample, ScoredShard, Shards
 from rayalign.store.round_dir import RoundDir
 
 KEPT_REASONS = 1000
@@ -76,7 +76,7 @@ class ScoreErrorGuard:
 
 
 def stage_guard(
-    round_dir: RoundDir, purpose: Purpose, shards: Shards, answers: int, budget: float, doing: str
+    round_dir: RoundDir, purpose: str, shards: Shards, answers: int, budget: float, doing: str
 ) -> ScoreErrorGuard:
     """The guard of a round's stage, which has counted the shards that are committed already.
 

@@ -31,6 +31,8 @@ from rayalign.data.drawing import draw_prompts
 from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError, SyncError
 from rayalign.loop.adapter_sync import AdapterSync, SyncProof
+from rayalign.loop.comparisons import compare_round
+from rayalign.loop.gate import decide
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
@@ -191,7 +193,8 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter)
 
 
 def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: SyncProof) -> None:
-    """Evaluate where it is due, check the scores, write `report.json` and the round's commit, and rewrite the page."""
+    """Evaluate where it is due, check the scores, compare with earlier rounds, write `report.json` and the round's
+    commit, and rewrite the page."""
     evaluator, config = run.parts.evaluator, run.config
     due = round_dir.index % config.evaluation.every == 0 or round_dir.index == config.run.rounds
     report = EvalReport(round_dir.index, served.record.version, {})
@@ -199,9 +202,15 @@ def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: Syn
         report = evaluator.evaluate(round_dir.index, served)
     # After the evaluation, whose scores it looks at too.
     trust = evaluator.trust(round_dir.index)
+    compared = compare_round(config, run.run_dir, report) if due else {}
+    gate = decide(config, round_dir, compared, run.parts.reporter)
     facts = round_facts(round_dir, evaluator, run.prompts, config.evaluation.responses)
     if run.parts.turns is not None:
         facts["turns"] = run.parts.turns.facts(round_dir.index)
+    if compared:
+        facts["comparisons"] = {name: one.to_dict() for name, one in compared.items()}
+    if gate is not None:
+        facts["gate"] = gate
     content = {**report.to_dict(), "sync": dataclasses.asdict(proof), "trust": trust, **facts}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     round_dir.commit("report", round_dir.write("report.json", text.encode()))

@@ -1,7 +1,7 @@
 """The run: round 0 measures the base, then every round produces groups and consumes them into the next adapter.
 
-for each round r:   groups  = produce(r, adapter r-1)
-                    adapter = consume(r, groups)
+for each round r:   groups  = produce(r, adapter)
+                    adapter = consume(r, groups)          or, by the gate, the best one before it
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from rayalign.loop.adapter_sync import AdapterSync
+from rayalign.loop.gate import built_upon, saved_adapter, stop_if_decided
 from rayalign.loop.remarks import group_remarks
 from rayalign.loop.round import Run, consume, finish_round, produce
 from rayalign.loop.sampling import sampling_plan
@@ -37,18 +38,29 @@ def run_rounds(run: Run) -> None:
         reporter.say(f"resuming{kept}")
     if last:
         reporter.say(f"resuming after round {last}{_kept(run.run_dir.round(last + 1))}")
-        newest = run.run_dir.round(last).adapter()
-        assert newest is not None
-        served = newest
-        if last < config.run.rounds:
-            with reporter.stage("sync", last, 1) as progress:
-                sync.sync(served)
-                progress.advance(1)
+        served = _serve_start(run, last, served, sync)
     for round_index in range(last + 1, config.run.rounds + 1):
         groups = produce(run, round_index, served.record)
         for remark in group_remarks(config, round_index, groups, first=round_index == last + 1):
             reporter.say(remark)
         served = consume(run, round_index, groups, served, sync)
+        stop_if_decided(run.run_dir, round_index)
+        served = _serve_start(run, round_index, served, sync)
+
+
+def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -> SavedAdapter:
+    """Serve, with proof, what the round after `last` starts from: the last adapter, or by the gate an earlier one.
+
+    Args:
+        served: what is served now.
+    """
+    start = saved_adapter(run.run_dir, built_upon(run.config, run.run_dir, last), run.base_model_sha256)
+    if last < run.config.run.rounds and start.record.version != served.record.version:
+        with run.parts.reporter.stage("sync", last, 1) as progress:
+            proof = sync.sync(start)
+            progress.advance(1)
+        run.parts.reporter.event("sync", **dataclasses.asdict(proof))
+    return start
 
 
 def _adapter_sync(run: Run) -> AdapterSync:

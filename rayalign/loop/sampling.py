@@ -147,7 +147,7 @@ def commit_shards(
     round_dir: RoundDir,
     shards: Shards,
     source: Source,
-    purpose: Purpose,
+    purpose: str,
     reporter: Reporter,
     *,
     stage: str,

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
 
 from rayalign.config.run import RunConfig
+from rayalign.config.scoring import may_differ
 from rayalign.display import Told
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.evaluation.alarms import alarms
@@ -22,7 +23,9 @@ from rayalign.evaluation.comparison import compare_scorers
 from rayalign.evaluation.counts import ScoreCounter
 from rayalign.evaluation.drift import ANSWERS_PER_PROMPT
 from rayalign.evaluation.gap import proxy_gap
+from rayalign.evaluation.repeats import repeat_facts
 from rayalign.loop.anchors import Anchors
+from rayalign.loop.repeats import evaluation_rows
 from rayalign.loop.sampling import read_rows, score_shards
 from rayalign.parts import Reporter, Scorer
 from rayalign.records import JsonObject, Prompt, ScoredPurpose, ScoredSample
@@ -84,6 +87,9 @@ class TrustChecks:
             trust["canaries"] = self._canaries(round_dir, rows["evaluation"])
             trust["drift"] = self._drift(round_dir, rows["evaluation"])
             trust["gap"] = self._gap(rows["evaluation"])
+            if self._config.evaluation.judge_repeats > 1:
+                asked = [section.name for section in self._config.scoring if may_differ(section)]
+                trust["repeats"] = repeat_facts(evaluation_rows(round_dir), asked)
         penalties = {section.name for section in self._config.scoring if section.weight < 0}
         trust["alarms"] = alarms(trust, penalties)
         for alarm in trust["alarms"]:

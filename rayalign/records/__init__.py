@@ -54,6 +54,7 @@ from rayalign.records.rows import (
 from rayalign.records.shards import (
     SHARD_PROMPTS as SHARD_PROMPTS,
     Purpose as Purpose,
+    Repeat as Repeat,
     SampledShard as SampledShard,
     SamplingPlan as SamplingPlan,
     ScoredPurpose as ScoredPurpose,

@@ -62,12 +62,23 @@ class SamplingPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """Asks for answers to be scored once more by the scorers that may reply otherwise; the others' scores stay."""
+
+    number: int
+    """1 for the second time."""
+    rows: list[ScoredSample]
+    """The samples as they were scored the first time, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
 class SampledShard:
     shard: Shard
     samples: list[Sample]
     """K samples per prompt, ordered by prompt and index."""
     fresh: bool = False
     """Score it anew: no result that a scorer has stored may answer for it."""
+    repeat: Repeat | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from rayalign.config.rewards import (
     SimilarityScoring,
     UnitTestScoring,
 )
-from rayalign.config.scoring import ScorerSettings, Scoring
+from rayalign.config.scoring import ScorerSettings, Scoring, may_differ
 from rayalign.config.services import JudgeScoring, RemoteScoring
-from rayalign.records import NOT_ASKED, Prompt, Sample, Score, ScoredSample
+from rayalign.records import NOT_ASKED, Prompt, Repeat, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
 from rayalign.scoring.asking import ask_backend
 from rayalign.scoring.backend import Backend
@@ -31,6 +31,7 @@ from rayalign.scoring.judges.function_judge import FunctionJudge
 from rayalign.scoring.rules.file import RuleSource, compile_rule
 from rayalign.scoring.rules.scorer import IsolatedRuleScorer, RuleScorer
 from rayalign.scoring.service_scorers import Service, build_service, calls_a_service
+from rayalign.scoring.services.cache import repeated
 from rayalign.scoring.sources import ScorerSource
 from rayalign.scoring.trial import FEW, try_backend
 
@@ -136,7 +137,11 @@ class Scorers:
                 try_backend(section, backend, prompts, FEW, within_s)
 
     def score(
-        self, prompts: Sequence[Prompt], samples: Sequence[Sample], within_s: float | None = None
+        self,
+        prompts: Sequence[Prompt],
+        samples: Sequence[Sample],
+        within_s: float | None = None,
+        repeat: Repeat | None = None,
     ) -> list[ScoredSample]:
         """Every sample with the scores of all backends, as they gave them, and the reward they combine to.
 
@@ -144,6 +149,7 @@ class Scorers:
             prompts: at least those that the samples answer, in any order.
             within_s: time that services have until they give up; what local scorers take comes off it, and each
                 service gets an equal part of what is then left.
+            repeat: ask only the scorers that may reply otherwise than they did, and these anew.
         """
         deadline = None if within_s is None else time.monotonic() + within_s
         by_id = {prompt.id: prompt for prompt in prompts}
@@ -151,10 +157,14 @@ class Scorers:
         ids = [sample.prompt_id for sample in samples]
         columns: list[list[Score]] = [[] for _ in self._backends]
         for step, place in enumerate(self._order):
+            if repeat is not None and not may_differ(self._settings.scoring[place]):
+                columns[place] = [row.scores[place] for row in repeat.rows]
+                continue
             wanted = self._wanted(place, ids, columns)
             left_s = None if deadline is None else self._left_s(deadline, step)
             asked = [owners[i] for i in wanted], [samples[i] for i in wanted]
-            scores = ask_backend(self._backends[place], *asked, left_s)
+            with repeated(repeat.number if repeat is not None else 0):
+                scores = ask_backend(self._backends[place], *asked, left_s)
             columns[place] = self._spread(place, len(samples), wanted, scores)
         rewards = combine_columns(self._settings, self._sources, ids, columns)
         rows = zip(samples, rewards, *columns, strict=True)

@@ -40,13 +40,13 @@ def is_bound(key: str, committed: Collection[str]) -> bool:
 
 def bound_keys(text: str, config: Mapping[str, object], committed: Collection[str]) -> list[str]:
     """The settings of a config that a text names, as far as anything committed depends on them."""
-    named = set(_KEY.findall(text)) & _flatten(config).keys()
+    named = set(_KEY.findall(text)) & flatten(config).keys()
     return sorted(key for key in named if is_bound(key, committed))
 
 
 def differences(saved: Mapping[str, object], config: Mapping[str, object]) -> dict[str, str]:
     """Settings that differ between a run's config and another one, each with both values in words."""
-    old, new = _flatten(saved), _flatten(config)
+    old, new = flatten(saved), flatten(config)
     return {
         key: f"{old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
@@ -54,12 +54,12 @@ def differences(saved: Mapping[str, object], config: Mapping[str, object]) -> di
     }
 
 
-def _flatten(data: Mapping[str, object], prefix: str = "") -> JsonObject:
+def flatten(data: Mapping[str, object], prefix: str = "") -> JsonObject:
     """The values of a nested dict by their dotted keys."""
     flat: JsonObject = {}
     for key, value in data.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

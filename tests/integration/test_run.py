@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load, load_file
 
 from rayalign.records import FULL_CONFIG, FULL_WEIGHTS
+from rayalign.store.held_out import read_held_out
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import read_parquet
 
@@ -157,6 +158,8 @@ def test_two_rounds(whole: RunDir) -> None:
     assert report is not None
     assert report["metrics"]["mean_reward"]["value"] > whole.round(0).report()["metrics"]["mean_reward"]["value"]
     assert report["sync"]["canary_gap"] < 0.001 < report["sync"]["moved"]
+    evaluated = {row.sample.prompt_id for row in whole.round(0).read_shard("evaluation", 0) or []}
+    assert evaluated <= {prompt.id for prompt in read_held_out(whole.root) if prompt.text}
     assert {actor["name"] for actor in whole.info["attempts"][0]["actors"]} == {"generator-0", "scorer-0", "learner-0"}
 
 

@@ -141,6 +141,7 @@ def test_measure_names_exactly_the_metrics_of_the_design() -> None:
     metrics = measured(rows, {"rule:demo"}, kl_sums={("a", 0): 0.5}, baselines={"round_0": rows, "previous": rows})
     assert set(metrics) == {
         "mean_reward", "mean_reward/rule:demo", "pass_rate", "win_rate/round_0", "win_rate/previous",
+        "equal_length_win_rate/round_0", "equal_length_win_rate/previous",
         "kl_base", "length_tokens", "truncation_rate", "distinct_2", "duplicate_rate",
     }  # fmt: skip
 

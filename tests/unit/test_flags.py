@@ -89,7 +89,21 @@ def test_flags_by_hand(threshold: float, flagged: list[bool]) -> None:
 
 def test_an_example_says_whose_it_is() -> None:
     (example,) = examples(group("p7", ([5, 4], "flawed")))
-    assert example == {"prompt_id": "p7", "judgment": "p7 0", "tokens": [["<5>", False], ["<4>", True]]}
+    assert example == {
+        "prompt_id": "p7",
+        "index": 0,
+        "judgment": "p7 0",
+        "tokens": [["<5>", False], ["<4>", True]],
+        "ratios": [0.0, round(math.log(0.82 / 0.03), 3)],
+    }
+
+
+def test_a_ratio_that_is_not_finite_is_missing() -> None:
+    rows = [group("p", ([4, 5], "flawed"))]
+    logps = iter([[-math.inf, -1.0], [-math.inf, -0.5]])
+    objective = CUTObjective(type="cut", threshold=1.1)
+    (example,) = flagged_examples(lambda streams: [next(logps) for _ in streams], rows, objective, Letters())
+    assert example["ratios"] == [None, 0.5]
 
 
 def test_the_first_flawed_response_of_each_group() -> None:
@@ -100,9 +114,9 @@ def test_the_first_flawed_response_of_each_group() -> None:
         group("c", ([8], "flawed")),
     ]
     found = examples(*groups)
-    assert [(e["prompt_id"], e["judgment"], [text for text, _ in e["tokens"]]) for e in found] == [
-        ("a", "a 2", ["<4>", "<4>"]),
-        ("c", "c 0", ["<8>"]),
+    assert [(e["prompt_id"], e["index"], e["judgment"], [text for text, _ in e["tokens"]]) for e in found] == [
+        ("a", 2, "a 2", ["<4>", "<4>"]),
+        ("c", 0, "c 0", ["<8>"]),
     ]
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rayalign.evaluation import statistics
 from rayalign.evaluation.statistics import clustered_mean
@@ -14,8 +15,8 @@ from rayalign.evaluation.statistics import clustered_mean
 def test_value_weighs_answers_and_interval_resamples_prompts() -> None:
     """Prompt a has (0, 0, 0), prompt b has (1,): the mean over answers is 1/4.
 
-    A resample draws two prompts: aa (mean 0), bb (mean 1), or ab (mean 1/4), with odds 1:1:2. The 2.5 % and 97.5 %
-    points of that distribution are 0 and 1.
+    A resample draws two prompts: aa (mean 0), bb (mean 1), or ab (mean 1/4), with odds 1:1:2. The ends of that
+    distribution are 0 and 1.
     """
     metric = clustered_mean([0.0, 0.0, 0.0, 1.0], ["a", "a", "a", "b"], seed=0)
     assert metric.value == 0.25
@@ -55,14 +56,54 @@ def test_same_seed_same_numbers_in_any_order() -> None:
 
 
 def test_interval_is_the_one_that_a_plain_loop_gives() -> None:
-    """The same draws, one resample at a time, over prompts in the order of their names."""
+    """The same draws, one resample at a time, over prompts in the order of their names; BCa's levels by its formula.
+
+    A percentile interval of these draws would be the one at 2.5 % and 97.5 %, which is too narrow with 26 prompts.
+    """
     prompts = [f"p{index % 26:02d}" for index in range(26 * 27 // 2)]
     values = [math.sin(index) for index in range(len(prompts))]
     by_prompt = [[v for v, name in zip(values, prompts, strict=True) if name == p] for p in sorted(set(prompts))]
     drawn_RC = np.random.default_rng(9).integers(26, size=(200, 26))
     means = [np.mean([value for cluster in row for value in by_prompt[cluster]]) for row in drawn_RC]
-    expected = np.percentile(means, [2.5, 97.5])
+    left_out = [
+        np.mean([v for v, name in zip(values, prompts, strict=True) if name != p]) for p in sorted(set(prompts))
+    ]
+    pull = np.mean(left_out) - np.array(left_out)
+    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+    bias = stats.norm.ppf(np.mean(np.array(means) < np.mean(values)))
+    moved = bias + np.array([-1, 1]) * math.sqrt(26 / 25) * stats.t.ppf(0.975, 25)
+    expected = np.quantile(means, stats.norm.cdf(bias + moved / (1 - acceleration * moved)))
     assert clustered_mean(values, prompts, seed=9, resamples=200).ci95 == pytest.approx(tuple(expected), rel=1e-9)
+
+
+def test_interval_is_scipys_at_the_levels_of_student() -> None:
+    """40 prompts of one skewed value each; both draw 20,000 times, from other seeds."""
+    values = np.random.default_rng(3).exponential(size=40)
+    level = 1 - 2 * stats.norm.cdf(-math.sqrt(40 / 39) * stats.t.ppf(0.975, 39))
+    theirs = stats.bootstrap(
+        (values,), np.mean, confidence_level=level, n_resamples=20_000, rng=np.random.default_rng(1), method="BCa"
+    ).confidence_interval
+    ours = clustered_mean(values.tolist(), [str(place) for place in range(40)], seed=2, resamples=20_000).ci95
+    assert ours == pytest.approx((theirs.low, theirs.high), rel=0.01)
+
+
+def test_share_is_wilsons_with_student() -> None:
+    """50 prompts, one answer each, 45 of them right: p = .9, variance of p over prompts .9 * .1 / 49, so 49 independent
+    values; t(49) = 2.0096. The half width is t * sqrt(.09 / 49 + t2 / 4 / 49**2) over the centre's denominator.
+    """
+    low, high = clustered_mean([1.0] * 45 + [0.0] * 5, [str(i) for i in range(50)], seed=0, share=True).ci95
+    t2 = stats.t.ppf(0.975, 49) ** 2
+    scale = 1 + t2 / 49
+    half = math.sqrt(t2 * 0.09 / 49 + t2**2 / 4 / 49**2) / scale
+    assert (low, high) == pytest.approx(((0.9 + t2 / 98) / scale - half, (0.9 + t2 / 98) / scale + half))
+
+
+def test_share_of_none_has_a_width() -> None:
+    """30 prompts without one failure: the upper end is t2 / (30 + t2) = .122 (rule of three: 3 / 30), the lower 0."""
+    t2 = stats.t.ppf(0.975, 29) ** 2
+    values, prompts = [0.0] * 60, [f"p{i % 30}" for i in range(60)]
+    assert clustered_mean(values, prompts, seed=0, share=True).ci95 == pytest.approx((0.0, t2 / (30 + t2)))
+    assert clustered_mean([0.5] * 60, prompts, seed=0, share=True).ci95 == (0.5, 0.5)
 
 
 def test_mean_is_exact_where_a_running_sum_would_cancel() -> None:
@@ -104,8 +145,8 @@ def test_refuses(values: list[float], clusters: list[str], resamples: int, found
 def test_interval_covers_the_true_mean_in_95_percent_of_experiments() -> None:
     """60 prompts with 4 answers each: answer = prompt effect N(0, 1) + noise N(0, 0.5), true mean 0.
 
-    Of 400 experiments 95 % = 380 should cover, with a standard deviation of sqrt(400 * .95 * .05) = 4.4; the
-    percentile bootstrap is slightly too narrow at 60 clusters. Bounds: 0.91 .. 0.98. Resampling answers instead of
+    Of 400 experiments 95 % = 380 should cover, with a standard deviation of sqrt(400 * .95 * .05) = 4.4. Bounds:
+    0.91 .. 0.98; tests/unit/test_coverage.py has more experiments and narrower ones. Resampling answers instead of
     prompts would cover in about 70 % of experiments.
     """
     rng = np.random.default_rng(11)

@@ -16,7 +16,7 @@
   function draw(place) {
     const box = document.createElement("div");
     box.className = "drawn";
-    box.setAttribute("aria-hidden", "true"); // the place has the text alternative
+    box.setAttribute("aria-hidden", "true"); // the place has one alternative text
     place.append(box);
     return window.vegaEmbed(box, data.specs[place.id], options).then(
       () => place.classList.add("ready"),

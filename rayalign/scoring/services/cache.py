@@ -21,6 +21,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB, c
 _AT_ONCE = 500
 _CHECK_BYTES = 8
 _bypassed: ContextVar[bool] = ContextVar("cache_bypassed", default=False)
+_repeat: ContextVar[int] = ContextVar("cache_repeat", default=0)
 
 
 @contextmanager
@@ -33,6 +34,20 @@ def bypassed() -> Iterator[None]:
         _bypassed.reset(token)
 
 
+@contextmanager
+def repeated(number: int) -> Iterator[None]:
+    """Within, as in `bypassed`, services are asked once more: results have keys, and judges seeds, of their own.
+
+    Args:
+        number: 0 for the first time, whose keys are those of a result that is asked for once.
+    """
+    token = _repeat.set(number)
+    try:
+        yield
+    finally:
+        _repeat.reset(token)
+
+
 def cache_key(
     prompt: Sequence[Mapping[str, str]],
     responses: Sequence[str],
@@ -43,7 +58,7 @@ def cache_key(
     seed: int,
     metadata: Mapping[str, object] | None = None,
 ) -> bytes:
-    """SHA-256 of everything that a result hangs on.
+    """SHA-256 of everything that a result hangs on, and of which time it is asked for (`repeated`).
 
     Args:
         prompt: the messages.
@@ -53,6 +68,8 @@ def cache_key(
     """
     messages = [[message["role"], message["content"]] for message in prompt]
     parts = [messages, list(responses), template, scorer, version, seed, metadata]
+    if number := _repeat.get():
+        parts.append({"repeat": number})
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 

@@ -1,0 +1,142 @@
+"""The answers that a report holds itself: a stated selection, since a page that opens from a file cannot ask for more.
+
+The worst, the best and the most changed prompts of the last round, and some by chance, in turns, until it is full.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from rayalign.dashboard.answer_query import LARGEST_PAGE, Query, Sort
+from rayalign.dashboard.answers import PURPOSES, AnswerStore
+from rayalign.dashboard.readings import cut
+from rayalign.records import JsonObject
+from rayalign.store.saved_run import SavedRun
+
+LARGEST = 6_000_000
+"""Bytes of JSON at most."""
+SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
+"""Of the size, to each purpose at most; what one leaves goes to those after it."""
+PER_REASON = 30
+"""Prompts at most by each way of choosing them."""
+MOST_ROUNDS = 12
+LONGEST_VIEW = 400_000
+"""Bytes of all answers to one prompt that the page holds."""
+
+
+def embedded(run: SavedRun, largest: int = LARGEST) -> JsonObject:
+    """What the page's script reads: facets, and for each purpose the views of the chosen prompts.
+
+    Args:
+        largest: bytes of JSON at most.
+    """
+    store = AnswerStore(run)
+    facets = store.facets()
+    rows: dict[str, list[JsonObject]] = {}
+    left, notes = float(largest - _size(facets)), []
+    for purpose in PURPOSES:
+        if purpose not in facets["rounds"]:
+            continue
+        later = [one for one in facets["rounds"] if PURPOSES.index(one) >= PURPOSES.index(purpose)]
+        limit = left * SHARES[purpose] / sum(SHARES[one] for one in later)
+        rows[purpose], size = _fitting(store, purpose, limit)
+        left -= size
+        notes.append(f"{len(rows[purpose])} of {facets['total'][purpose]} {purpose} prompts")
+    facets["rounds"] = {purpose: _rounds_in(views) for purpose, views in rows.items()}
+    facets |= {"problems": store.problems, "note": _note(notes, rows, facets)}
+    return {
+        "mode": "file",
+        "run": store.run.name,
+        "facets": facets,
+        "rows": rows,
+    }
+
+
+def _rounds_in(views: list[JsonObject]) -> list[int]:
+    return sorted({one["round"] for view in views for one in view["rounds"]})
+
+
+def _note(notes: list[str], rows: dict[str, list[JsonObject]], facets: JsonObject) -> str | None:
+    """What the selection is; None where it leaves nothing out."""
+    whole = all(len(views) == facets["total"][purpose] for purpose, views in rows.items())
+    if whole and not any("cut" in view for views in rows.values() for view in views):
+        return None
+    return (
+        f"This page holds {', '.join(notes)}: the worst, the best and the most changed ones of the last round, and "
+        "some by chance. Long texts are cut, and of many rounds some are left out. `rayalign serve` shows all."
+    )
+
+
+def _fitting(store: AnswerStore, purpose: str, limit: float) -> tuple[list[JsonObject], int]:
+    """Views of chosen prompts within so many bytes, and their size."""
+    found: list[JsonObject] = []
+    size = 0
+    for view in store.views(_chosen(store, purpose), purpose):
+        short = _shortened(view)
+        if size + (more := _size(short)) > limit:
+            continue
+        found.append(short)
+        size += more
+    return found, size
+
+
+def _chosen(store: AnswerStore, purpose: str) -> list[str]:
+    """Ids by each way of choosing in turns, none twice, so that whatever has to be left out leaves some of each."""
+    sorts: tuple[Sort, ...] = ("regression", "gain", "reward", "spread", "disagreement")
+    ways = [_first(store, Query(purpose=purpose, sort=sort, size=PER_REASON)) for sort in sorts]
+    every = list(_all(store, purpose))
+    ways.append(every[::-1][:PER_REASON])
+    by_chance = sorted(every)
+    random.Random(0).shuffle(by_chance)
+    ways.append(by_chance[:PER_REASON])
+    return list(dict.fromkeys(one for some in zip_longest(*ways) for one in some if one is not None))
+
+
+def _first(store: AnswerStore, query: Query) -> list[str]:
+    return [row["id"] for row in store.list(query)["rows"]]
+
+
+def _all(store: AnswerStore, purpose: str) -> Iterator[str]:
+    """The ids of the last round's prompts, best to worst; those without a reward first, which nobody has judged."""
+    scored, unscored = [], []
+    for page in range(store.list(Query(purpose=purpose, size=1))["total"] // LARGEST_PAGE + 1):
+        for row in store.list(Query(purpose=purpose, sort="reward", size=LARGEST_PAGE, page=page))["rows"]:
+            (unscored if row["reward"] is None else scored).append(row["id"])
+    yield from (*unscored, *scored)
+
+
+def _shortened(view: JsonObject) -> JsonObject:
+    """A view with long texts and rounds too many cut, which `cut` says."""
+    rounds = view["rounds"]
+    if len(rounds) > MOST_ROUNDS:
+        rounds = _evenly(rounds, MOST_ROUNDS)
+    answers = [[_short_answer(answer) for answer in one["answers"]] for one in rounds]
+    kept = [{"round": one["round"], "answers": some} for one, some in zip(rounds, answers, strict=True)]
+    messages = [{**message, "content": cut(message["content"])} for message in view["messages"]]
+    target = None if view["target"] is None else cut(view["target"])
+    short = {**view, "messages": messages, "target": target, "rounds": kept}
+    while _size(short) > LONGEST_VIEW and max(len(one["answers"]) for one in kept) > 2:
+        for one in kept:
+            one["answers"] = _evenly(one["answers"], max(2, len(one["answers"]) // 2))
+    return short if short == view else {**short, "cut": True}
+
+
+def _short_answer(answer: JsonObject) -> JsonObject:
+    scores = {
+        name: {**one, "text": None if one["text"] is None else cut(one["text"])}
+        for name, one in answer["scores"].items()
+    }
+    return {**answer, "text": cut(answer["text"]), "scores": scores}
+
+
+def _evenly(some: list[JsonObject], count: int) -> list[JsonObject]:
+    """`count` of a list, the first and the last among them."""
+    return [some[place * (len(some) - 1) // (count - 1)] for place in range(count)]
+
+
+def _size(value: object) -> int:
+    """Bytes of a value as JSON, with what is not ASCII escaped."""
+    return len(json.dumps(value))

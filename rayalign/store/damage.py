@@ -1,0 +1,61 @@
+"""Which committed files of a run are missing or are not what their commits say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from rayalign.records import JsonObject
+from rayalign.store.files import FileFacts
+from rayalign.store.folder import Folder
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
+
+
+def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
+    """What is wrong with a run's rounds, in words, in order; nothing where all is whole.
+
+    Args:
+        hashes: read every committed file whole and compare its hash; else only sizes are compared.
+    """
+    begun = {one.index: one for one in run_dir.begun_rounds()}
+    last = max(begun, default=-1)
+    found = [f"round {index} is missing" for index in range(last + 1) if index not in begun]
+    for index, one in begun.items():
+        if index < last and not one.finished:
+            found.append(f"round {index} has no COMMIT.json that can be read")
+        found += [f"round {index}: {problem}" for problem in _of_round(one, hashes)]
+    return found
+
+
+def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:
+    for name in round_dir.commits():
+        text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
+        try:
+            files = _files(json.loads(text or b"null"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            yield f"the commit {name} cannot be read"
+            continue
+        for relative, facts in files.items():
+            if (problem := _problem(round_dir.root / relative, facts, hashes)) is not None:
+                yield f"{relative} {problem}"
+
+
+def _files(commit: JsonObject) -> dict[str, FileFacts]:
+    files = commit["files"].items()
+    return {relative: {"bytes": facts["bytes"], "sha256": facts["sha256"]} for relative, facts in files}
+
+
+def _problem(place: Folder, facts: FileFacts, hashes: bool) -> str | None:
+    size = _size(place)
+    if size is None:
+        return "is missing"
+    if size != facts["bytes"]:
+        return f"has {size} bytes, its commit says {facts['bytes']}"
+    return "has other content than its commit says" if hashes and place.sha256() != facts["sha256"] else None
+
+
+def _size(place: Folder) -> int | None:
+    filesystem, path = place.filesystem_and_path()
+    with place.explained():
+        return filesystem.get_file_info(path).size
