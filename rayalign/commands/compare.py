@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import TypedDict
 
 from rayalign.dashboard.answers import AnswerStore
+from rayalign.dashboard.charts import Chart, Point, Series, line_chart
 from rayalign.dashboard.readings import Reading, clean, clean_report, clean_text, reading, section
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.display import MISSING, display, display_order, format_interval, format_value, headline_metric
@@ -172,6 +173,23 @@ def _paired(names: tuple[str, str], stores: Mapping[str, AnswerStore]) -> list[J
 
 
 # -- for people
+
+
+def comparison_charts(found: Comparison) -> dict[str, Chart]:
+    """Every metric over the rounds, a curve for each run, by the id of its place."""
+    charts: dict[str, Chart] = {}
+    for name, by_run in found["curves"].items():
+        series = [Series(clean_text(run), tuple(_chart_point(one) for one in points)) for run, points in by_run.items()]
+        if chart := line_chart(display(name).label, series, display(name).style):
+            charts[f"chart-{len(charts)}"] = chart
+    return charts
+
+
+def _chart_point(point: Sequence[float | None]) -> Point | None:
+    index, value, low, high = point
+    if index is None or value is None:
+        return None
+    return Point(index, value, None if low is None or high is None else (low, high))
 
 
 def comparison_tables(found: Comparison) -> list[Table]:

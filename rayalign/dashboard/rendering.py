@@ -14,6 +14,7 @@ from rayalign.dashboard.front_end import front_end
 from rayalign.dashboard.readings import Report, clean_report, cut
 from rayalign.dashboard.shell import json_text, policy, script_text
 from rayalign.dashboard.vega import CONFIG, bundle, sized, svg
+from rayalign.records import JsonObject
 
 LONGEST_NAME = 200
 """Characters of a name or of a table's cell."""
@@ -46,7 +47,6 @@ def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: 
     sources += [front.script] if browser is not None and front.script else []
     scripts = [script_text(source) for source in sources]
     serve = browser is not None and browser.get("mode") == "serve"
-    drawn = {"config": CONFIG, "specs": {name: sized(chart.spec) for name, chart in charts.items()}}
     return (
         _environment()
         .get_template("report.html.j2")
@@ -54,7 +54,7 @@ def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: 
             browser=None if browser is None else clean_report(browser, None),
             csp=policy(scripts, connect=serve),
             charts=charts,
-            drawn=drawn if charts else None,
+            drawn=_drawn(charts),
             scripts=scripts,
             style=Markup(front.style),
             **content,
@@ -68,6 +68,19 @@ def _drawing() -> str:
     return files(__package__).joinpath("templates", "charts.js").read_text("utf-8")
 
 
-def render_static(template: str, **content: object) -> str:
-    """Another template, of a page without scripts, with `content`; texts in it must be clean."""
-    return _environment().get_template(template).render(csp=policy([]), style="", **content)
+def render_other(template: str, charts: Mapping[str, Chart] | None = None, **content: object) -> str:
+    """Another template than the report's, without a browser of answers; texts in `content` must be clean."""
+    scripts = [script_text(source) for source in (bundle(), _drawing())] if charts else []
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            csp=policy(scripts), charts=charts or {}, drawn=_drawn(charts or {}), scripts=scripts, style="", **content
+        )
+    )
+
+
+def _drawn(charts: Mapping[str, Chart]) -> JsonObject | None:
+    """What the drawing script reads; None where there is nothing to draw."""
+    specs = {name: sized(chart.spec) for name, chart in charts.items()}
+    return {"config": CONFIG, "specs": specs} if specs else None

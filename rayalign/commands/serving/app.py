@@ -22,14 +22,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import Scope
 
-from rayalign.commands.compare import compare, comparison_tables
+from rayalign.commands.compare import compare, comparison_charts, comparison_tables
 from rayalign.commands.serving.events import Listeners
 from rayalign.commands.serving.guard import Door, Guard
 from rayalign.commands.serving.runs import Runs
 from rayalign.dashboard.answer_query import Query
 from rayalign.dashboard.page import report_data
 from rayalign.dashboard.readings import clean_text
-from rayalign.dashboard.rendering import render_static
+from rayalign.dashboard.rendering import render_other
 from rayalign.dashboard.report import render_report
 from rayalign.errors import ConfigError, DataError, RayalignError, RunFolderError
 from rayalign.records import JsonObject
@@ -56,7 +56,7 @@ def _add_pages(app: FastAPI, runs: Runs, title: str) -> None:
     @app.api_route("/", methods=["GET", "HEAD"])
     def list_of_runs() -> Response:
         summaries = [runs.summary(name) for name in runs.names()]
-        return page(render_static("runs.html.j2", name=clean_text(title), runs=summaries))
+        return page(render_other("runs.html.j2", name=clean_text(title), runs=summaries))
 
     @app.api_route("/runs/{name}", methods=["GET", "HEAD"])
     def run(name: str) -> Response:
@@ -75,7 +75,8 @@ def _add_pages(app: FastAPI, runs: Runs, title: str) -> None:
         found = compare({name: runs.answers(name) for name in names})
         title = " and ".join(clean_text(name) for name in names)
         tables, notes = comparison_tables(found), found["notes"]
-        return page(render_static("compare.html.j2", name=title, runs=found["runs"], tables=tables, notes=notes))
+        charts = comparison_charts(found)
+        return page(render_other("compare.html.j2", charts, name=title, runs=found["runs"], tables=tables, notes=notes))
 
 
 def _page_of(runs: Runs, name: str) -> str:
@@ -166,7 +167,7 @@ def refusal(scope: Scope, status: int, text: str) -> Response:
     if str(scope.get("path", "")).startswith("/api/"):
         return JSONResponse({"detail": text}, status)
     title = f"{status} {_phrase(status)}"
-    answer = page(render_static("message.html.j2", name=title, text=text))
+    answer = page(render_other("message.html.j2", name=title, text=text))
     answer.status_code = status
     return answer
 

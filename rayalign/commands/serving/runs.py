@@ -59,6 +59,7 @@ class Runs:
         self._root = Folder(root)
         self._lock = threading.Lock()
         self._stores: OrderedDict[str, AnswerStore] = OrderedDict()
+        self._opened: dict[str, tuple[bytes, SavedRun]] = {}
         self._fresh: dict[tuple[str, str], tuple[float, object]] = {}
         self._made: dict[tuple[str, str], tuple[str, object]] = {}
         if not self.names():
@@ -79,7 +80,16 @@ class Runs:
             KeyError: there is none.
             RunFolderError: it cannot be read.
         """
-        return SavedRun.at(self._for_a_moment("", "places", self._places)[name])
+        return self._for_a_moment(name, "run", lambda: self._open(name))
+
+    def _open(self, name: str) -> SavedRun:
+        """A run, the same object as long as its config is the same: it remembers which rounds are finished."""
+        place = self._for_a_moment("", "places", self._places)[name]
+        config = (place / "config.yaml").find_bytes() or b""
+        kept = self._opened.get(name)
+        if kept is None or kept[0] != config:
+            kept = self._opened[name] = config, SavedRun.at(place)
+        return kept[1]
 
     def _places(self) -> dict[str, Folder]:
         if (self._root / "config.yaml").exists():
