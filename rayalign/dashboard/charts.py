@@ -145,7 +145,7 @@ def _line_layers(series: Sequence[Series], shared: JsonObject, y: JsonObject, ax
         layers.append({"mark": WHISKER, "encoding": {**shared, **between}, "transform": some})
     if dotted:
         layers.append({"mark": DOT, "encoding": {**shared, **value}, "transform": there})
-    tips = [_tip("s", "", "nominal"), _tip("x", axis, "quantitative"), _tip("t", "value", "nominal")]
+    tips = [_tip("s", "curve", "nominal"), _tip("x", axis, "quantitative"), _tip("t", "value", "nominal")]
     pointed = {**shared, **value, "tooltip": tips}
     return [*layers, {"name": UNDER_POINTER, "mark": TARGET, "encoding": pointed, "transform": there}]
 
@@ -176,7 +176,7 @@ def stacked_bars(
         for place, (name, value) in enumerate(zip(names, values, strict=True))
     ]
     ticks, highest = round_ticks([index for index, _ in rows]), max(sum(values) for _, values in rows)
-    tips = [_tip("s", "", "nominal"), _tip("x", "round", "ordinal"), _tip("t", "value", "nominal")]
+    tips = [_tip("s", "part", "nominal"), _tip("x", "round", "ordinal"), _tip("t", "value", "nominal")]
     spec: JsonObject = {
         "data": {"values": data},
         "mark": {"type": "bar", "width": min(WIDEST_BAR, max(1, 300 // len(rows))), "stroke": "var(--card)"},

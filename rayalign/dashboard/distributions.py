@@ -188,7 +188,7 @@ def _length_spec(dots: list[JsonObject], lines: list[JsonObject], names: list[st
     scale = {"domain": names, "range": colours(len(names))}
     shared = {"x": x, "y": y, "color": {"field": "s", "type": "nominal", "scale": scale, "legend": None}}
     tips = [
-        {"field": "s", "type": "nominal", "title": ""},
+        {"field": "s", "type": "nominal", "title": "answers of"},
         {"field": "x", "type": "quantitative", "title": "tokens", "format": ".1f"},
         {"field": "y", "type": "quantitative", "title": "reward", "format": ".4~g"},
     ]

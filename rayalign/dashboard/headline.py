@@ -42,12 +42,12 @@ class Tile:
 
 
 def headline(verdict: Verdict | None, readings: Readings, reports: Sequence[Report]) -> list[Tile]:
-    """The main measure first, then win rate, best round, KL, length, the gate and time, as far as known."""
+    """The main measure first, then win rate, best round, KL, length and the gate, as far as known."""
     tiles = (_main_tile(verdict) if verdict else []) + _win_tiles(readings, verdict)
     tiles += _best_tile(verdict, readings) if verdict else []
     for name in ("kl_base", "length_tokens"):
         tiles += _plain_tile(name, readings)
-    return tiles + _gate_tile(reports) + _time_tile(reports)
+    return tiles + _gate_tile(reports)
 
 
 def summary(verdict: Verdict | None) -> str:
@@ -181,19 +181,12 @@ def _interval(one: Reading, shown: Display) -> str:
     return format_interval(*one.ci95, shown.style) if one.ci95 else ""
 
 
-def _time_tile(reports: Sequence[Report]) -> list[Tile]:
-    """Wall time summed over stages; stages that overlap count twice, so it is called stage time."""
+def stage_time(reports: Sequence[Report]) -> str:
+    """Wall time summed over stages, in words; stages that overlap count twice, so it is called stage time."""
     stages = [stages for one in reports if isinstance(stages := one.get("stages"), dict)]
     seconds = [number(stage.get("seconds")) for some in stages for stage in some.values() if isinstance(stage, dict)]
     total = sum(second for second in seconds if second is not None and second > 0)
-    if not total:
-        return []
     hours, minutes = divmod(int(total) // 60, 60)
-    text = (
-        f"{hours} h {minutes:02d} min"
-        if hours
-        else f"{minutes} min {int(total) % 60:02d} s"
-        if minutes
-        else f"{total:.1f} s"
-    )
-    return [Tile("stage time", text, detail=f"{len(stages)} round{'s' * (len(stages) != 1)}")]
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {int(total) % 60:02d} s" if minutes else f"{total:.1f} s" if total else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rayalign.store.files import json_value
 
 NOT_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+CUT = re.compile(r" … \((\d{1,12}) more characters\)\Z")
 LARGEST = 1e100
 """Beyond this a number says nothing to a reader, and differences of such numbers overflow."""
 LONGEST_TEXT = 4000
@@ -70,14 +71,16 @@ def clean_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
 
 
 def cut(text: str, longest: int | None = LONGEST_TEXT) -> str:
-    """The text, or as much of it as may be shown, and how much is left out.
+    """The text, or as much of it as may be shown, and how much is left out, also by an earlier cut.
 
-    >>> cut("abcdef", 4)
-    'abcd … (2 more characters)'
+    >>> cut("abcdef", 4), cut(cut("abcdef" * 20, 100), 4)
+    ('abcd … (2 more characters)', 'abcd … (116 more characters)')
     """
     if longest is None or len(text) <= longest:
         return text
-    return f"{text[:longest]} … ({len(text) - longest} more characters)"
+    before = CUT.search(text)
+    more = len(text) - longest if before is None else before.start() - longest + int(before[1])
+    return f"{text[:longest]} … ({more} more characters)"
 
 
 def clean(value: object, longest: int | None = LONGEST_TEXT) -> object:

@@ -65,7 +65,7 @@ def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: 
 @cache
 def _drawing() -> str:
     """The script that draws the charts."""
-    return files(__package__).joinpath("templates", "charts.js").read_text("utf-8")
+    return files("rayalign.dashboard").joinpath("templates", "charts.js").read_text("utf-8")
 
 
 def render_other(template: str, charts: Mapping[str, Chart] | None = None, **content: object) -> str:

@@ -14,7 +14,7 @@ from rayalign.dashboard.alarms import page_alarms
 from rayalign.dashboard.charts import Chart
 from rayalign.dashboard.curves import Readings, behaviour_charts, benchmark_charts, quality_charts
 from rayalign.dashboard.distributions import length_against_reward, reward_spread, win_matrix, win_rates
-from rayalign.dashboard.headline import headline, summary
+from rayalign.dashboard.headline import headline, stage_time, summary
 from rayalign.dashboard.held_out import HeldOut
 from rayalign.dashboard.readings import Reading, Report, Rounds, clean_report, clean_text, number, reading, section
 from rayalign.dashboard.rendering import render_page
@@ -86,7 +86,7 @@ def render_report(data: ReportData) -> str:
         {name: chart for group in groups for name, chart in group.charts.items()},
         name=clean_text(data.name),
         status=clean_text(data.status),
-        subtitle=_subtitle(config),
+        subtitle=_subtitle(config, stage_time([one for _, one in rounds])),
         summary=summary(found),
         tone=found.word if found else "unknown",
         headline=headline(found, readings, [one for _, one in rounds]),
@@ -138,8 +138,8 @@ def _readings(one: Report) -> dict[str, Reading]:
     return {name: metric for name, metric in found.items() if metric is not None}
 
 
-def _subtitle(config: Report) -> list[tuple[str, str]]:
-    """Model, objectives, scorers and seed, as far as the config has them."""
+def _subtitle(config: Report, took: str) -> list[tuple[str, str]]:
+    """Model, objectives, scorers and seed, as far as the config has them, and how long it took."""
 
     def types(value: object) -> str:
         entries = value if isinstance(value, list) else [value]
@@ -150,5 +150,6 @@ def _subtitle(config: Report) -> list[tuple[str, str]]:
         "objective": types(config.get("objective")),
         "scored by": types(config.get("scoring")),
         "seed": section(config.get("run")).get("seed"),
+        "stage time": took,
     }
     return [(key, text(value)) for key, value in facts.items() if value not in (None, "")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from rayalign.dashboard.held_out import HeldOut, read_held_out
-from rayalign.dashboard.readings import Report
+from rayalign.dashboard.readings import Report, section
 from rayalign.errors import RunFolderError
 from rayalign.store.event_log import read_events
 from rayalign.store.run_dir import ROUND, RunDir
@@ -41,12 +42,28 @@ def read_run(run_dir: RunDir) -> RunFiles:
             report = None
             found.problems.append(f"round {index}: report.json cannot be read ({type(error).__name__})")
         if isinstance(report, dict):
-            found.reports.append({"round": index, **report})
+            found.reports.append({**report, "round": index})
         answers, problems = read_held_out(round_dir)
         found.held_out += [answers] if answers else []
         found.problems += problems
+    _add_benchmarks(run_dir, found)
     try:
         found.events = [one for one in read_events(run_dir.root / "metrics.jsonl") if one.get("event") in SHOWN]
     except (OSError, RunFolderError) as error:
         found.problems.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
     return found
+
+
+def _add_benchmarks(run_dir: RunDir, found: RunFiles) -> None:
+    """Results of benchmarks that were run by hand, `benchmarks/NAME/round-0003/result.json`, into the reports of their
+    rounds."""
+    for index, report in enumerate(found.reports):
+        results = dict(section(report.get("benchmarks")))
+        for name in (run_dir.root / "benchmarks").names():
+            path = run_dir.root / "benchmarks" / name / f"round-{report['round']:04d}" / "result.json"
+            try:
+                text = path.find_text()
+                results |= {} if text is None else {f"{name}, by hand": json.loads(text)}
+            except (ValueError, OSError):
+                found.problems.append(f"round {report['round']}: {name}/result.json cannot be read")
+        found.reports[index] = {**report, "benchmarks": results} if results else report

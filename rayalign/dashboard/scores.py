@@ -80,6 +80,7 @@ def score_tables(rounds: Rounds) -> list[Table]:
     index, trust = found[-1]
     latest = _latest(found, "canaries"), _latest(found, "drift")
     tables = [_work(index, trust), _reasons(index, trust), _pairs(index, trust), _gold(index, trust)]
+    tables.append(_repeats(index, trust))
     tables += [_canaries(*latest[0])] if latest[0] else []
     tables += [_drift(*latest[1])] if latest[1] else []
     return [table for table in tables if table.rows]
@@ -126,6 +127,18 @@ def _gold(index: int, trust: Report) -> Table:
         for name, one in _sections(section(trust.get("agreement")).get("gold"))
     ]
     return Table(f"Against {trust.get('gold')}, round {index}", list(columns.values()), rows, "scorer")
+
+
+def _repeats(index: int, trust: Report) -> Table:
+    """The same answers judged several times by the same judge."""
+    rows: Rows = []
+    for name, one in _sections(trust.get("repeats")):
+        means = ", ".join(format_value(number(mean)) for mean in items(one.get("means")))
+        spread, changed = number(one.get("spread")), number(one.get("changed"))
+        cells = [(means or MISSING, ""), (format_value(spread), ""), (format_value(changed, "percent"), "")]
+        rows.append((name, [_count(one.get("answers")), *cells]))
+    columns = ["answers", "mean reward each time", "spread of one answer", "changed"]
+    return Table(f"Judgments repeated, round {index}", columns, rows, "scorer")
 
 
 def _canaries(index: int, canaries: Report) -> Table:

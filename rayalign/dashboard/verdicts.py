@@ -44,9 +44,9 @@ class Verdict:
 def verdict(rounds: Rounds, readings: Readings, held_out: Sequence[HeldOut], config: Report) -> Verdict | None:
     """The verdict on the main metric (`headline_metric`); None where no round has one."""
     metric = main_metric(readings)
-    found = [(index, metrics[metric]) for index, metrics in readings if metric in metrics]
-    if metric is None or not found:
+    if metric is None:
         return None
+    found = [(index, metrics[metric]) for index, metrics in readings if metric in metrics]
     first, last = found[0], found[-1]
     prompts = prompt_count(rounds, held_out, config, metric)
     if first[0] == last[0]:

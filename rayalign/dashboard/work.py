@@ -12,6 +12,7 @@ from rayalign.dashboard.round_tables import seconds, stages
 ONCE = ("start actors", "measure sync")
 """Stages of the start: they would dwarf those of round 0, and are named beside the chart."""
 MINUTE_S = 60.0
+MINUTES = "minutes since the start"
 MOST_MOMENTS = 300
 """Points of a curve over time."""
 
@@ -21,13 +22,12 @@ def time_charts(rounds: Rounds, events: Sequence[Report]) -> list[Chart]:
     names, rows, at_start = _logged(events) if any(one.get("event") == "stage" for one in events) else _reported(rounds)
     note = "seconds by stage" + (f"; the start took {at_start:.0f} s more" if at_start else "")
     latest = f"{sum(rows[-1][1]):.1f} s" if rows else ""
-    of_tokens = _tokens(rounds)
-    note_tokens = "tokens by stage"
+    of_tokens = _tokens(rounds, names)
     return [
         chart
         for chart in (
             stacked_bars("Time per round", names, rows, unit="s", note=note, latest=latest) if rows else None,
-            stacked_bars("Tokens per round", *of_tokens, unit="tokens", note=note_tokens) if of_tokens[1] else None,
+            stacked_bars("Tokens per round", *of_tokens, unit="tokens", note="by stage") if of_tokens[1] else None,
         )
         if chart
     ]
@@ -58,8 +58,10 @@ def _logged(events: Sequence[Report]) -> tuple[list[str], list[tuple[int, list[f
     return names, [(index, [took.get((index, name), 0.0) for name in names]) for index in indices], at_start
 
 
-def _tokens(rounds: Rounds) -> tuple[list[str], list[tuple[int, list[float]]]]:
+def _tokens(rounds: Rounds, order: Sequence[str]) -> tuple[list[str], list[tuple[int, list[float]]]]:
+    """Tokens by round and stage, the stages in `order`, so that both charts give them the same colours."""
     names, found = stages(rounds)
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
     rows = [
         (index, [max(0.0, number(section(named.get(name)).get("tokens")) or 0.0) for name in names])
         for index, named in found
@@ -68,53 +70,47 @@ def _tokens(rounds: Rounds) -> tuple[list[str], list[tuple[int, list[float]]]]:
 
 
 def pool_charts(events: Sequence[Report]) -> list[Chart]:
-    """How busy each pool was, and how many replicas were there, by minutes since the start."""
+    """How busy each pool was, and where replicas came and went how many were there, by minutes since the start."""
     began = next((when for one in events if (when := moment(one)) is not None), 0.0)
+    timed = [(one, (when - began) / MINUTE_S) for one in events if (when := moment(one)) is not None]
     busy: dict[str, list[Point]] = {}
-    there: dict[str, dict[str, float]] = {}
-    for one in events:
-        when, share, name = moment(one), number(one.get("utilisation")), str(one.get("name"))
-        if when is None:
-            continue
-        minutes = (when - began) / MINUTE_S
+    changes: dict[str, list[tuple[float, int]]] = {}
+    for one, minutes in timed:
+        share, name = number(one.get("utilisation")), str(one.get("name"))
         if one.get("event") == "pool" and share is not None:
             busy.setdefault(f"{name} · {one.get('what')}", []).append(Point(minutes, share))
         if one.get("event") == "replica" and one.get("state") in STATES:
-            change = 1.0 if one["state"] == "joined" else -1.0
-            moments = there.setdefault(name.rpartition("-")[0] or name, {})
-            moments[f"{minutes}"] = moments.get(f"{minutes}", 0.0) + change
-    shares = [Series(name, tuple(_thinned(points))) for name, points in list(busy.items())[:COLOURS]]
-    end = max((point.x for points in busy.values() for point in points), default=0.0)
-    counts = [Series(name, _steps(moments, end)) for name, moments in list(there.items())[:COLOURS]]
-    changed = any(len(moments) > 1 for moments in there.values())
-    note = "share of the time with work in which a replica had some"
-    return [
-        chart
-        for chart in (
-            line_chart("Pools at work", shares, "percent", note=note, axis="minutes since the start"),
-            line_chart("Replicas", counts, note="ready in each pool", axis="minutes since the start")
-            if changed
-            else None,
-        )
-        if chart
+            pool = changes.setdefault(name.rpartition("-")[0] or name, [])
+            pool.append((minutes, 1 if one["state"] == "joined" else -1))
+    charts = [_busy(busy)]
+    if any(len(some) > 1 for some in changes.values()):
+        charts.append(_replicas(changes, end=max(minutes for _, minutes in timed)))
+    return [chart for chart in charts if chart]
+
+
+def _busy(pools: dict[str, list[Point]]) -> Chart | None:
+    series = [
+        Series(name, tuple(points[:: -(-len(points) // MOST_MOMENTS)]))
+        for name, points in list(pools.items())[:COLOURS]
     ]
+    note = "share of the time with work in which a replica had some"
+    return line_chart("Pools at work", series, "percent", note=note, axis=MINUTES)
 
 
-def _thinned(points: list[Point]) -> list[Point]:
-    return points[:: -(-len(points) // MOST_MOMENTS)]
+def _replicas(pools: dict[str, list[tuple[float, int]]], end: float) -> Chart | None:
+    series = [Series(name, _steps(changes, end)) for name, changes in list(pools.items())[:COLOURS]]
+    return line_chart("Replicas", series, note="ready in each pool", axis=MINUTES)
 
 
-def _steps(changes: dict[str, float], end: float) -> tuple[Point, ...]:
-    """The number of replicas as a line of steps, up to `end`."""
+def _steps(changes: list[tuple[float, int]], end: float) -> tuple[Point, ...]:
+    """The number of replicas as a line of steps, up to `end`; of many changes the last ones are drawn."""
     points: list[Point] = []
-    count = 0.0
-    for text, change in list(changes.items())[-MOST_MOMENTS:]:
-        when = float(text)
-        if points:
-            points.append(Point(when, count))
-        count = max(0.0, count + change)
-        points.append(Point(when, count))
-    return (*points, Point(end, count)) if points and end > points[-1].x else tuple(points)
+    count = 0
+    for minutes, change in changes:
+        points += [Point(minutes, count)] if points else []
+        count = max(0, count + change)
+        points.append(Point(minutes, count))
+    return (*points[-2 * MOST_MOMENTS :], Point(end, count))
 
 
 def sync_charts(rounds: Rounds, config: Report) -> list[Chart]:

@@ -176,3 +176,17 @@ def test_begun_run(folder: Path) -> None:
     """What a crashed run has of its first round is not a round yet."""
     shutil.rmtree(folder / "rounds")
     assert "No rounds yet" in written(folder).text
+
+
+def test_benchmarks_by_hand_are_beside_those_of_the_run(folder: Path) -> None:
+    for index, content in (
+        (1, '{"type": "rating", "metrics": {"score": {"value": 7.0, "n": 9, "ci95": [6, 8]}}}'),
+        (2, "{"),
+    ):
+        place = folder / f"benchmarks/rating/round-000{index}"
+        place.mkdir(parents=True)
+        (place / "result.json").write_text(content)
+    parsed = written(folder)
+    assert [(row["s"], row["x"], row["y"]) for row in parsed.rows("chart-benchmarks-0")] == [("score", 1, 7.0)]
+    assert "Benchmark rating, by hand" in parsed.text
+    assert "round 2: rating/result.json cannot be read" in parsed.text

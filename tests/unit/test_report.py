@@ -374,6 +374,7 @@ def trusted(name: str = "reward_model:demo", reason: str = "error: HTTP 503") ->
         },
         "canaries": {"prompts": 8, "scorers": {name: {"null_model": canary}}},
         "drift": {"since": 0, "anchors": 16, "scorers": {name: {**moved, "alarm": True}}},
+        "repeats": {name: {"answers": 10, "means": [0.5, 0.75], "spread": 0.125, "changed": 0.25}},
         "gap": {name: {"proxy": metric(1.5), "gold": metric(-0.75), "gap": metric(2.25)}},
     }  # fmt: skip
 
@@ -393,6 +394,8 @@ def test_scores_have_alarms_tables_and_curves() -> None:
         "16 0.250 alarm 0.000 0.500 75.0%",
         "Reward against truth",
         "Reward and length",
+        "Judgments repeated, round 1",
+        "10 0.500, 0.750 0.125 25.0%",
     ]:
         assert text in parsed.text, text
     ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
@@ -423,6 +426,7 @@ def test_scores_of_hostile_scorers_are_inert() -> None:
     [
         None, [], {"alarms": 3}, {"alarms": [None]}, {"scorers": {"a": None, "b": {}}}, {"scorers": []},
         {"agreement": {"pairs": [3, {}], "gold": 3, "length": {"a": {"value": None}}}}, {"canaries": {"failed": "x"}},
+        {"repeats": {"a": 3, "b": {"means": 3, "spread": "x"}}},
         {"canaries": {"scorers": {"a": {"b": 3}, "c": {"d": {"beat": "x"}}}}}, {"gap": {"a": 3}},
         {"drift": {"scorers": {"a": {"mean_change": "far"}}}},
     ],
