@@ -41,6 +41,7 @@ def serve(runs_dir: str, host: str, port: int, token: str | None, say: Callable[
             f"it must be {SHORTEST_TOKEN} printable ASCII characters or more, or it can be guessed",
             "leave it out: other hosts than this machine get a made one",
         )
+    _load_libraries()
     loopback = is_loopback(host)
     token = token or (None if loopback else secrets.token_urlsafe(24))
     with _listening(host, port) as listening:
@@ -54,6 +55,14 @@ def serve(runs_dir: str, host: str, port: int, token: str | None, say: Callable[
         )
         _Server(config, listeners).run(sockets=[listening])
     return EXIT_OK
+
+
+def _load_libraries() -> None:
+    """What the first question would else wait for."""
+    import duckdb  # noqa: F401
+    import pandas as pd  # noqa: F401 - DuckDB loads it with the first table
+    import pyarrow.compute
+    import pyarrow.parquet  # noqa: F401
 
 
 def _address(listening: socket.socket, host: str, token: str | None) -> str:

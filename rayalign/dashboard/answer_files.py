@@ -95,7 +95,8 @@ def rows_of(table: pa.Table, column: str, values: Collection[str]) -> list[JsonO
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return table.filter(pc.is_in(table[column], pa.array(list(values), pa.string()))).to_pylist()
+    wanted = pc.SetLookupOptions(pa.array(list(values), pa.string()))
+    return table.filter(pc.call_function("is_in", [table[column]], wanted)).to_pylist()
 
 
 def _read(place: Folder, columns: list[str], name: str) -> pa.Table | None:

@@ -78,9 +78,14 @@ class AnswerIndex:
             names = [column[0] for column in found.description or []]
             return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
-    def rounds(self, purpose: str) -> list[int]:
-        """The rounds that have committed answers of this purpose."""
-        return [one.index for one in self.run.run_dir.begun_rounds() if one.shards(purpose)]
+    def rounds(self) -> dict[str, list[int]]:
+        """The rounds that have committed answers, by purpose."""
+        found: dict[str, list[int]] = {}
+        for one in self.run.run_dir.begun_rounds():
+            kinds = {kind for kind, _, number in (name.rpartition("-") for name in one.commits()) if number.isdigit()}
+            for purpose in kinds:
+                found.setdefault(purpose, []).append(one.index)
+        return found
 
     def ensure(self, purpose: str, round_index: int) -> None:
         """Have what is committed of a round's answers in the tables, the prompts too."""
@@ -161,7 +166,7 @@ class AnswerIndex:
             self._damage[str(shard)] = f"{shard}: its samples and its scores are not of the same answers"
             return None
         self._damage.pop(str(shard), None)
-        tokens = pc.list_value_length(samples["token_ids"])
+        tokens = pc.call_function("list_value_length", [samples["token_ids"]])
         many = samples.num_rows
         return pa.table(
             {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard, rows_of
 from rayalign.dashboard.answer_index import AnswerIndex
-from rayalign.dashboard.answer_sql import SHARDS_OF_PROMPTS
-from rayalign.dashboard.readings import clean, items, section
+from rayalign.dashboard.readings import items, section
 from rayalign.records import JsonObject
 from rayalign.store.round_dir import RoundDir
 
@@ -25,22 +25,19 @@ class PromptView:
     def __init__(self, index: AnswerIndex) -> None:
         self._index = index
 
-    def of(self, prompt_ids: Collection[str], purpose: str) -> list[JsonObject]:
-        """The views of prompts, in their order, without those that no round has an answer to.
+    def of(self, prompt_ids: Collection[str], purpose: str, shards: Collection[Shard]) -> list[JsonObject]:
+        """The views of prompts, in their order, without those that no round has an answer to; texts as they are.
 
-        The rounds must be in the index. Every file is read once, whatever the number of prompts.
+        Args:
+            shards: where to look; each file is read once, whatever the number of prompts.
         """
-        places = self._index.rows(SHARDS_OF_PROMPTS, {"purpose": purpose, "ids": list(prompt_ids)})
-        shards = [Shard(purpose, row["round"], row["shard"]) for row in places]
         rounds: dict[str, dict[int, list[JsonObject]]] = {one: {} for one in prompt_ids}
         for shard in shards:
             for one, answers in self._answers(shard, prompt_ids).items():
                 rounds[one].setdefault(shard.round, []).extend(answers)
         asked = self._prompts(purpose, {one: set(found) for one, found in rounds.items()})
         return [
-            section(clean({"id": one, **asked.get(one, UNKNOWN), "rounds": _in_order(found)}, None))
-            for one, found in rounds.items()
-            if found
+            {"id": one, **asked.get(one, UNKNOWN), "rounds": _in_order(found)} for one, found in rounds.items() if found
         ]
 
     def _prompts(self, purpose: str, rounds: Mapping[str, Collection[int]]) -> dict[str, JsonObject]:
@@ -60,10 +57,10 @@ class PromptView:
         """The answers in a shard to some prompts, by prompt."""
         run_dir = self._index.run.run_dir
         try:
-            samples, scores = (
-                rows_of(read_shard(run_dir, shard, kind, columns), "prompt_id", prompt_ids)
-                for kind, columns in (("samples", SHOWN), ("scores", SCORED))
-            )
+            samples = rows_of(read_shard(run_dir, shard, "samples", SHOWN), "prompt_id", prompt_ids)
+            if not samples:
+                return {}
+            scores = rows_of(read_shard(run_dir, shard, "scores", SCORED), "prompt_id", prompt_ids)
         except Damage:
             return {}  # The same.
         flagged = _flagged(run_dir.round(shard.round)) if shard.purpose == "train" else []
@@ -87,7 +84,8 @@ def _in_order(rounds: Mapping[int, list[JsonObject]]) -> list[JsonObject]:
 
 def _answer(sample: JsonObject, scored: JsonObject, flagged: list[JsonObject]) -> JsonObject:
     example = next((one for one in flagged if _is_of(one, sample)), {})
-    tokens, ratios = items(example.get("tokens")), items(example.get("ratios"))
+    tokens: list[Any] = items(example.get("tokens"))
+    ratios = items(example.get("ratios"))
     return {
         "index": sample["index"],
         "text": sample["text"],
@@ -142,4 +140,5 @@ def _is_of(example: JsonObject, sample: JsonObject) -> bool:
     """Whether flags are of this answer: by its index, or in an older run by its text."""
     if "index" in example:
         return example["index"] == sample["index"]
-    return "".join(str(token[0]) for token in items(example.get("tokens"))).startswith(sample["text"])
+    tokens: list[Any] = items(example.get("tokens"))
+    return "".join(str(token[0]) for token in tokens).startswith(sample["text"])

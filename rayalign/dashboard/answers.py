@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from typing import TypedDict, get_args
 
 from rayalign.dashboard import answer_sql as sql
+from rayalign.dashboard.answer_files import Shard, shards_of
 from rayalign.dashboard.answer_index import AnswerIndex
 from rayalign.dashboard.answer_query import Query, plain
 from rayalign.dashboard.answer_view import PromptView
+from rayalign.dashboard.readings import clean, section
 from rayalign.records import JsonObject, ScoreStatus
 from rayalign.store.saved_run import SavedRun
 
 PURPOSES = ("evaluation", "greedy", "train")
 """In the order in which they are offered."""
+
+
+Rows = list[JsonObject]
 
 
 class Page(TypedDict):
@@ -28,7 +33,7 @@ class Page(TypedDict):
     total: int
     page: int
     size: int
-    rows: list[JsonObject]
+    rows: Rows
 
 
 class AnswerStore:
@@ -48,7 +53,8 @@ class AnswerStore:
 
     def rounds(self) -> dict[str, list[int]]:
         """The rounds with answers, of every purpose that has any."""
-        return {purpose: rounds for purpose in PURPOSES if (rounds := self._index.rounds(purpose))}
+        found = self._index.rounds()
+        return {purpose: found[purpose] for purpose in PURPOSES if purpose in found}
 
     def facets(self) -> JsonObject:
         """What can be asked. `total` counts the prompts in the last round of each purpose."""
@@ -87,9 +93,11 @@ class AnswerStore:
             self._index.ensure(purpose, one)
         asked: JsonObject = {"purpose": purpose, "round": index, "baseline": baseline}
         with self._index.lock:
-            return {**empty, **self._page(query, asked)}
+            total, rows = self._page(query, asked)
+        return {**empty, "total": total, "rows": rows}
 
-    def _page(self, query: Query, asked: JsonObject) -> JsonObject:
+    def _page(self, query: Query, asked: JsonObject) -> tuple[int, Rows]:
+        """How many prompts there are on all pages, and those of this one."""
         conditions, values = self._conditions(query, asked)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         counted = f"{sql.LISTED} SELECT count(*) AS n FROM listed{where}"
@@ -101,7 +109,7 @@ class AnswerStore:
         skipped = query.page * query.size
         rows = self._index.rows(chosen, {**asked, **values, "size": query.size, "skipped": skipped})
         self._add_statuses(rows, asked)
-        return {"total": total, "rows": rows}
+        return total, rows
 
     def _conditions(self, query: Query, asked: JsonObject) -> tuple[list[str], JsonObject]:
         """What has to hold of a listed prompt, with the values that it names."""
@@ -123,7 +131,7 @@ class AnswerStore:
             values["matching"] = sorted(self._index.searched(asked["purpose"], asked["round"], query.q))
         return found, values
 
-    def _add_statuses(self, rows: list[JsonObject], asked: JsonObject) -> None:
+    def _add_statuses(self, rows: Rows, asked: JsonObject) -> None:
         by_id: dict[str, dict[str, int]] = {row["id"]: {} for row in rows}
         values = {"purpose": asked["purpose"], "round": asked["round"], "ids": list(by_id)}
         for row in self._index.rows(sql.STATUSES, values):
@@ -139,10 +147,15 @@ class AnswerStore:
 
     def view(self, prompt_id: str, purpose: str = "evaluation") -> JsonObject | None:
         """All answers to one prompt over the rounds, each round's best first; None where there are none."""
-        return next(iter(self.views([plain(prompt_id)], purpose)), None)
-
-    def views(self, prompt_ids: Sequence[str], purpose: str) -> Sequence[JsonObject]:
-        """`view` of several prompts, of those that have answers; every file is read once."""
         for index in self.rounds().get(purpose, []):
             self._index.ensure(purpose, index)
-        return self._view.of(prompt_ids, purpose)
+        values = {"purpose": purpose, "ids": [plain(prompt_id)]}
+        places = self._index.rows(sql.SHARDS_OF_PROMPTS, values)
+        shards = [Shard(purpose, row["round"], row["shard"]) for row in places]
+        found = self._view.of([plain(prompt_id)], purpose, shards)
+        return section(clean(found[0], None)) if found else None
+
+    def views(self, prompt_ids: Sequence[str], purpose: str, rounds: Sequence[int]) -> list[JsonObject]:
+        """`view` of many prompts over some rounds, with texts as they are: all files of these rounds are read."""
+        shards = [shard for index in rounds for shard in shards_of(self.run.run_dir.round(index), purpose)]
+        return self._view.of(prompt_ids, purpose, shards)

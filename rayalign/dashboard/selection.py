@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from typing import TypeVar
 
 from rayalign.dashboard.answer_query import LARGEST_PAGE, Query, Sort
 from rayalign.dashboard.answers import PURPOSES, AnswerStore
@@ -16,13 +17,15 @@ from rayalign.dashboard.readings import cut
 from rayalign.records import JsonObject
 from rayalign.store.saved_run import SavedRun
 
+T = TypeVar("T")
 LARGEST = 6_000_000
 """Bytes of JSON at most."""
 SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
 """Of the size, to each purpose at most; what one leaves goes to those after it."""
 PER_REASON = 30
 """Prompts at most by each way of choosing them."""
-MOST_ROUNDS = 12
+MOST_ROUNDS = {"evaluation": 12, "greedy": 12, "train": 5}
+"""Rounds at most; all rounds have the same held-out prompts, but each trains on others."""
 LONGEST_VIEW = 400_000
 """Bytes of all answers to one prompt that the page holds."""
 
@@ -42,11 +45,14 @@ def embedded(run: SavedRun, largest: int = LARGEST) -> JsonObject:
             continue
         later = [one for one in facets["rounds"] if PURPOSES.index(one) >= PURPOSES.index(purpose)]
         limit = left * SHARES[purpose] / sum(SHARES[one] for one in later)
-        rows[purpose], size = _fitting(store, purpose, limit)
+        rounds = facets["rounds"][purpose]
+        shown = rounds[-MOST_ROUNDS[purpose] :] if purpose == "train" else _evenly(rounds, MOST_ROUNDS[purpose])
+        rows[purpose], size = _fitting(store, purpose, shown, limit)
         left -= size
         notes.append(f"{len(rows[purpose])} of {facets['total'][purpose]} {purpose} prompts")
-    facets["rounds"] = {purpose: _rounds_in(views) for purpose, views in rows.items()}
-    facets |= {"problems": store.problems, "note": _note(notes, rows, facets)}
+    note = _note(notes, rows, facets)
+    there = {purpose: _rounds_in(views) for purpose, views in rows.items()}
+    facets |= {"rounds": there, "problems": store.problems, "note": note}
     return {
         "mode": "file",
         "run": store.run.name,
@@ -61,7 +67,10 @@ def _rounds_in(views: list[JsonObject]) -> list[int]:
 
 def _note(notes: list[str], rows: dict[str, list[JsonObject]], facets: JsonObject) -> str | None:
     """What the selection is; None where it leaves nothing out."""
-    whole = all(len(views) == facets["total"][purpose] for purpose, views in rows.items())
+    whole = all(
+        len(views) == facets["total"][purpose] and _rounds_in(views) == facets["rounds"][purpose]
+        for purpose, views in rows.items()
+    )
     if whole and not any("cut" in view for views in rows.values() for view in views):
         return None
     return (
@@ -70,11 +79,11 @@ def _note(notes: list[str], rows: dict[str, list[JsonObject]], facets: JsonObjec
     )
 
 
-def _fitting(store: AnswerStore, purpose: str, limit: float) -> tuple[list[JsonObject], int]:
+def _fitting(store: AnswerStore, purpose: str, rounds: Sequence[int], limit: float) -> tuple[list[JsonObject], int]:
     """Views of chosen prompts within so many bytes, and their size."""
     found: list[JsonObject] = []
     size = 0
-    for view in store.views(_chosen(store, purpose), purpose):
+    for view in store.views(_chosen(store, purpose), purpose, rounds):
         short = _shortened(view)
         if size + (more := _size(short)) > limit:
             continue
@@ -109,10 +118,8 @@ def _all(store: AnswerStore, purpose: str) -> Iterator[str]:
 
 
 def _shortened(view: JsonObject) -> JsonObject:
-    """A view with long texts and rounds too many cut, which `cut` says."""
+    """A view with long texts, and of very many answers some, which `cut` says."""
     rounds = view["rounds"]
-    if len(rounds) > MOST_ROUNDS:
-        rounds = _evenly(rounds, MOST_ROUNDS)
     answers = [[_short_answer(answer) for answer in one["answers"]] for one in rounds]
     kept = [{"round": one["round"], "answers": some} for one, some in zip(rounds, answers, strict=True)]
     messages = [{**message, "content": cut(message["content"])} for message in view["messages"]]
@@ -132,8 +139,10 @@ def _short_answer(answer: JsonObject) -> JsonObject:
     return {**answer, "text": cut(answer["text"]), "scores": scores}
 
 
-def _evenly(some: list[JsonObject], count: int) -> list[JsonObject]:
-    """`count` of a list, the first and the last among them."""
+def _evenly(some: Sequence[T], count: int) -> list[T]:
+    """At most `count` of a list, the first and the last among them."""
+    if len(some) <= count:
+        return list(some)
     return [some[place * (len(some) - 1) // (count - 1)] for place in range(count)]
 
 
