@@ -34,6 +34,7 @@ from rayalign.launch.alpaca_eval import (
 from rayalign.loop.benchmarks import Asker, run_at
 from rayalign.loop.sampling import sampling_plan
 from rayalign.records import Prompt, SavedAdapter
+from rayalign.scoring.judges.quoting import neutralise
 from rayalign.scoring.service_scorers import link_to_judge
 from rayalign.scoring.sources import ScorerSource
 from rayalign.store.benchmark_dir import BenchmarkDir
@@ -330,3 +331,43 @@ def test_a_package_that_breaks_is_said(tmp_path: Path, judge: Server) -> None:
     (folder / "annotations.json").write_text("{broken")
     with pytest.raises(ActorFailedError, match="the alpaca-eval package ended with code 1"):
         run(tmp_path, runner, "run")
+
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "alpaca_eval_davinci003.json").exists(), reason="AlpacaEval's files are not here")
+def test_all_of_alpaca_eval(tmp_path: Path, judge: Server) -> None:
+    """GPT-4's answers against text-davinci-003's, the longer one preferred: 805 rows whose share of longer ones is the
+    win rate; the second run asks nothing, another prompt asks all again."""
+    judge.behave = longer
+    section = AlpacaEvalBenchmark(type="alpaca_eval", reference=str(SHARED / "alpaca_eval_davinci003.json"))
+    benchmark = read_alpaca_eval(section, Path())
+    spoken = {
+        row["instruction"]: row["output"] for row in json.loads((SHARED / "alpaca_eval_gpt4_1106.json").read_text())
+    }
+    texts = {item.asked.id: spoken[item.instruction] for item in benchmark.items}
+    runner = make_runner(judge, tmp_path / "cache", ["a"])
+    runner = dataclasses.replace(
+        runner, benchmark=benchmark, asker=dataclasses.replace(runner.asker, generator=Answering(texts))
+    )
+    first = run(tmp_path, runner, "first")
+    assert (len(first["rows"]), first["facts"]["judge"]["asked"], first["facts"]["judge"]["failed"]) == (805, 805, 0)
+    pairs = [(neutralise(texts[item.asked.id]), neutralise(item.reference)) for item in benchmark.items]
+    won = sum(0.5 if ours == theirs else float(len(ours) > len(theirs)) for ours, theirs in pairs) / 805
+    # White space at the ends of a text, and which comes first where they are equally long, may change some.
+    assert first["metrics"]["win_rate"]["value"] == pytest.approx(won, abs=0.01)
+    assert first["facts"]["judge"]["package"]["win_rate"] == pytest.approx(100 * first["metrics"]["win_rate"]["value"])
+    asked = len(judge.requests)
+    assert run(tmp_path, runner, "second")["metrics"] == first["metrics"]
+    assert len(judge.requests) == asked
+    other = dataclasses.replace(runner, template=runner.template.replace("better?", "the better one?"))
+    assert run(tmp_path, other, "third")["metrics"] == first["metrics"]
+    assert len(judge.requests) == 2 * asked
+
+
+def longer(request: Request) -> Respond:
+    content = request.body["messages"][1]["content"].split("\n\n## Output a\n")[-1].rsplit("\n\n## Task\n", 1)[0]
+    first, second = content.rsplit("\n\n## Output b\n", 1)
+    return completion(json.dumps({"best": "a" if len(first) > len(second) else "b"}))
