@@ -110,8 +110,7 @@ def read_inputs(
     _check_policy(config, model)
     if samples is None:
         assert own is not None
-        check_targets_follow(config, renderer)
-        found = _read_online(config, own, console, logs)
+        found = _read_online(config, own, renderer, console, logs)
     else:
         found = _read_offline(config, samples, own, renderer, console, logs)
     _check_found(config, console, found, parameters)
@@ -146,8 +145,9 @@ def _say_origins(config: RunConfig, console: Console, model: Path, sources: list
         console.say(f"model.base: {', '.join(beside)} beside the model left out")
 
 
-def _read_online(config: RunConfig, own: _Own, console: Console, logs: Path) -> _Prompts:
+def _read_online(config: RunConfig, own: _Own, renderer: ChatRenderer, console: Console, logs: Path) -> _Prompts:
     """Prompts to sample from and to hold out, of one source."""
+    check_targets_follow(config, renderer)
     store = _fitting(config, own, console, logs)
     split = split_prompts(*store.ids(), config.prompts.holdout)
     return _Prompts(store, split, store.take(split.holdout_N))
