@@ -49,7 +49,8 @@ def winrate(annotations: Sequence[Mapping[str, object]]) -> dict[str, float]:
     from alpaca_eval.metrics import get_winrate
 
     given = [row for row in annotations if _json(row.get("preference")) is not None]
-    return get_winrate(given) if given else {"win_rate": float("nan")}
+    missing = float("nan")
+    return get_winrate(given) if given else {"win_rate": missing, "standard_error": missing}
 
 
 def forget_missing(cache: Path) -> None:
