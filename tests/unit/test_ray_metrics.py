@@ -119,7 +119,7 @@ def test_what_a_run_tells(series: Series, tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_the_dashboard_asks_for_what_there_is(series: Series, tmp_path: Path) -> None:
+def test_the_dashboard_asks_for_what_there_is(series: Series) -> None:
     tell_all(RayMetrics("one", 5, 0))
     known = {f"ray_{name}" for name, *_ in series} | RAYS_OWN
     board = json.loads((files("rayalign.dashboard") / "grafana" / "rayalign.json").read_text())
