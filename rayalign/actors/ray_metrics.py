@@ -39,20 +39,27 @@ class RayMetrics:
         run: its name.
         rounds: that it is to have.
         last: the last one that is finished.
-        targets: a file by which Prometheus finds the nodes (`file_sd`), written now and deleted by `close`.
     """
 
-    def __init__(self, run: str, rounds: int, last: int, targets: Path | None) -> None:
-        self._run, self._rounds, self._last, self._targets = run, rounds, last, targets
+    def __init__(self, run: str, rounds: int, last: int) -> None:
+        self._run, self._rounds, self._last = run, rounds, last
+        self._targets: Path | None = None
         self._gauges: dict[str, Gauge] = {}
         self._counters: dict[str, Counter] = {}
         self._seconds = Histogram(
             "rayalign_score_seconds", "time that a score took", boundaries=SECONDS, tag_keys=("run", "scorer")
         )
         self._progressed()
-        if targets is not None:
-            targets.parent.mkdir(exist_ok=True)
-            write_json(targets, [{"labels": {"job": "ray"}, "targets": addresses()}])
+
+    def announce(self, targets: Path) -> None:
+        """Write the file by which Prometheus finds the nodes (`file_sd`); `close` deletes it.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        targets.parent.mkdir(exist_ok=True)
+        write_json(targets, [{"labels": {"job": "ray"}, "targets": addresses()}])
+        self._targets = targets
 
     def event(self, kind: str, fields: Mapping[str, object]) -> None:
         if kind == "round":

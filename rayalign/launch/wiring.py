@@ -83,7 +83,7 @@ def run_on_ray(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: Run
     attempt = _this_attempt()
     with connected() as cluster, ExitStack() as started:
         check_nodes(cluster, run_dir)
-        metrics = _metrics(config, run_dir) if config.tracking.prometheus else None
+        metrics = _metrics(config, run_dir, reporter) if config.tracking.prometheus else None
         if metrics is not None:
             started.enter_context(reporter.told(metrics))
         asked, config = config, settled(config, cluster)
@@ -248,11 +248,16 @@ def _run_of(
     )
 
 
-def _metrics(config: RunConfig, run_dir: RunDir) -> RayMetrics:
+def _metrics(config: RunConfig, run_dir: RunDir, reporter: RunReporter) -> RayMetrics:
     """The run's metrics; Prometheus finds its Ray by a file, unless the run folders are on an object store."""
-    folder, last = run_folder(config.run.dir, TARGETS), max((one.index for one in run_dir.rounds()), default=0)
-    targets = folder.local_path() / f"{config.run.name}.json" if folder.is_local else None
-    return RayMetrics(config.run.name, config.run.rounds, last, targets)
+    last = max((one.index for one in run_dir.rounds()), default=0)
+    metrics, folder = RayMetrics(config.run.name, config.run.rounds, last), run_folder(config.run.dir, TARGETS)
+    if folder.is_local:
+        try:
+            metrics.announce(folder.local_path() / f"{config.run.name}.json")
+        except OSError as error:
+            reporter.say(f"Prometheus is not told where the run's metrics are: {error}")
+    return metrics
 
 
 def _this_attempt() -> JsonObject:

@@ -103,6 +103,7 @@ def test_every_panel_has_data(server: Server, tmp_path: Path, monkeypatch: pytes
     own = {"run", "stage", "pool", "state", "scorer", "status", "metric", "le"}
     assert labels - own <= {
         "__name__",
+        "otel_scope_name",
         "instance",
         "job",
         "SessionName",

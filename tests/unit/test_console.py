@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -20,6 +20,7 @@ from rayalign.store.event_log import EventLog, read_events
 from rayalign.tracking import console as console_module
 from rayalign.tracking.console import Console
 from rayalign.tracking.reporter import RunReporter
+from rayalign.tracking.sink import StageState
 
 
 class Clock:
@@ -305,3 +306,43 @@ def test_import_is_light() -> None:
     code = f"import rayalign.tracking.console, sys; print([m for m in {heavy} if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "[]"
+
+
+class Listener:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, object]] = []
+        self.states: list[StageState] = []
+        self.closed = False
+
+    def event(self, kind: str, fields: Mapping[str, object]) -> None:
+        self.events.append((kind, fields["round"]))
+
+    def stage(self, state: StageState) -> None:
+        self.states.append(state)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_sink_is_told_how_far_stages_are(tmp_path: Path) -> None:
+    reporter, log, _ = reporter_with_log(tmp_path)
+    listener = Listener()
+    with reporter.told(listener):
+        with reporter.stage("sample", 1, total=40, done=20) as stage:
+            stage.advance(5)
+        with pytest.raises(KeyError), reporter.stage("update", 1, total=8):
+            raise KeyError
+        assert not listener.closed
+    assert listener.closed
+    reporter.event("training", round=1)
+    log.close()
+    assert listener.events == [("stage", 1), ("stage", 1)]
+    assert listener.states == [
+        StageState("sample", 1, 20, 40, True),
+        StageState("sample", 1, 25, 40, True),
+        StageState("sample", 1, 25, 40, False),
+        StageState("update", 1, 0, 8, True),
+        StageState("update", 1, 0, 8, False),
+    ]

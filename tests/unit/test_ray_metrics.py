@@ -73,7 +73,8 @@ def tell_all(metrics: RayMetrics) -> None:
 
 def test_what_a_run_tells(series: Series, tmp_path: Path) -> None:
     file = tmp_path / ".prometheus" / "one.json"
-    metrics = RayMetrics("one", 5, 0, file)
+    metrics = RayMetrics("one", 5, 0)
+    metrics.announce(file)
     assert json.loads(file.read_text()) == [{"labels": {"job": "ray"}, "targets": ["10.0.0.1:8080"]}]
     tell_all(metrics)
     assert series.pop(("rayalign_progress_time", "one")) > 1e9
@@ -118,8 +119,8 @@ def test_what_a_run_tells(series: Series, tmp_path: Path) -> None:
     assert not file.exists()
 
 
-def test_the_dashboard_asks_for_what_there_is(series: Series, tmp_path: Path) -> None:
-    tell_all(RayMetrics("one", 5, 0, None))
+def test_the_dashboard_asks_for_what_there_is(series: Series) -> None:
+    tell_all(RayMetrics("one", 5, 0))
     known = {f"ray_{name}" for name, *_ in series} | RAYS_OWN
     board = json.loads((files("rayalign.dashboard") / "grafana" / "rayalign.json").read_text())
     panels = [panel for panel in board["panels"] if panel["type"] != "row"]
