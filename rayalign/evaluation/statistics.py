@@ -25,6 +25,9 @@ TAIL = 0.025
 PRIOR = 0.25
 """Of a cluster of which half passes, added where a share's variance is judged: near 0 or 1 few clusters show too
 little."""
+SKEW_ROOM = 2.0
+"""Times the acceleration by which an interval is wider: few skewed clusters show too little of their tail. Without it
+the intervals of 30 exponential prompts held the mean in 92.9 % of 2,000 experiments."""
 ROUNDING = 1e-12
 """Relative difference that another order of summation makes."""
 _NORMAL = NormalDist()
@@ -130,7 +133,8 @@ def _interval(drawn_R: FloatArray, left_out_C: FloatArray, value: float) -> tupl
     pull_C = left_out_C.mean() - left_out_C
     size = float(np.sum(pull_C**2))
     acceleration = float(np.sum(pull_C**3)) / (6 * size**1.5) if size > slack**2 else 0.0
-    widest = math.sqrt(clusters / (clusters - 1)) * student(clusters - 1)
+    skewed = 1 + SKEW_ROOM * abs(acceleration)
+    widest = math.sqrt(clusters / (clusters - 1)) * student(clusters - 1) * skewed
     low, high = (_level(bias, acceleration, z) for z in (-widest, widest))
     low, high = np.quantile(drawn_R, [low, high])
     return float(low), float(high)
