@@ -238,6 +238,17 @@ def test_keys_alone(open_page: Open) -> None:
     assert page.get_by_role("dialog").count() == 0
 
 
+def test_a_skip_link_leads_to_the_answers(open_page: Open) -> None:
+    page = open_page("#sort=gain")
+    page.wait_for_selector(ROW)
+    page.keyboard.press("Tab")
+    assert page.locator(":focus").inner_text() == "To the answers"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert focused(page) == "help"
+    assert page.locator(ROW).count() == 50
+
+
 def test_single_keys_can_be_put_off(open_page: Open) -> None:
     page = open_page()
     page.wait_for_selector(ROW)

@@ -232,6 +232,7 @@ function mount() {
   if (!data || !section) return;
   for (const name of ["head", "notes", "toolbar", "status", "news", "content"]) part[name] = section.querySelector(`[data-part=${name}]`);
   section.querySelector("[data-part=app]").hidden = false;
+  document.body.prepend(h("a", { class: "skip", href: "#browser" }, "To the answers"));
   part.head.append(helpButton());
   app.source = openSource(data);
   app.source.onChange(refresh);
