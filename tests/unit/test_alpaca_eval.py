@@ -275,7 +275,7 @@ def test_a_judge_that_fails_leaves_verdicts_missing(tmp_path: Path, judge: Serve
     found = run(tmp_path, make_runner(judge, None, ["a", "b"]), "run")
     assert found["metrics"] == {}
     assert found["facts"]["judge"]["failed"] == 2
-    assert "HTTP 400: broken" in found["facts"]["judge"]["first_failure"]
+    assert "HTTP 400: 'broken'" in found["facts"]["judge"]["first_failure"]
 
 
 def test_a_judge_whose_verdicts_are_known_only_has_to_be_there(tmp_path: Path, judge: Server) -> None:

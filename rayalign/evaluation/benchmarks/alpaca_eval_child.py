@@ -39,7 +39,7 @@ def main(job_file: str) -> None:
     board, annotations = evaluated
     forget_missing(cache)
     kept = ("instruction", "output_1", "output_2", "preference", "preference_raw_completion")
-    rows = [{name: _json(row.get(name)) for name in kept} for row in annotations]
+    rows = [{name: _json(row.get(name)) for name in kept} for row in annotations or []]
     told = {"board": {name: _json(value) for name, value in board.iloc[0].to_dict().items()}, "annotations": rows}
     Path(job["result"]).write_text(json.dumps(told))
 
@@ -49,7 +49,8 @@ def winrate(annotations: Sequence[Mapping[str, object]]) -> dict[str, float]:
     from alpaca_eval.metrics import get_winrate
 
     given = [row for row in annotations if _json(row.get("preference")) is not None]
-    return get_winrate(given) if given else {"win_rate": float("nan")}
+    missing = float("nan")
+    return get_winrate(given) if given else {"win_rate": missing, "standard_error": missing}
 
 
 def forget_missing(cache: Path) -> None:
