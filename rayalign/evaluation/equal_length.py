@@ -86,13 +86,14 @@ def _fit(
     The weights of a prompt's pairs sum to 1, so that the information is that of one comparison per prompt.
     """
     coefficients_D = np.zeros(design_ND.shape[1])
+    inverse_DD, scores_ND = np.empty((0, 0)), np.empty((0, 0))
     for _ in range(STEPS):
         chances_N = 1 / (1 + np.exp(-design_ND @ coefficients_D))
         information_N = weights_N * chances_N * (1 - chances_N)
         information_DD = design_ND.T @ (design_ND * information_N[:, None])
         if np.linalg.eigvalsh(information_DD)[0] <= LEAST_INFORMATION * information_DD[0, 0]:
             return None
-        inverse_DD = np.linalg.inv(information_DD)
+        inverse_DD = np.asarray(np.linalg.inv(information_DD), dtype=np.float64)
         leverage_N = information_N * np.einsum("nd,de,ne->n", design_ND, inverse_DD, design_ND)
         errors_N = weights_N * (wins_N - chances_N) + leverage_N * (0.5 - chances_N)
         scores_ND = design_ND * errors_N[:, None]

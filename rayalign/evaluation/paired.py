@@ -71,7 +71,8 @@ def signed_test(d_C: FloatArray, alternative: Literal["less", "greater"]) -> tup
         below, count = int(np.sum(d_C < 0)), len(d_C)
         favourable = below if alternative == "less" else count - below
         return float(stats.binomtest(favourable, count, alternative="greater").pvalue), "sign"
-    return float(stats.wilcoxon(d_C, alternative=alternative).pvalue), "wilcoxon"
+    _, p_value = np.asarray(stats.wilcoxon(d_C, alternative=alternative), dtype=np.float64)
+    return float(p_value), "wilcoxon"
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
