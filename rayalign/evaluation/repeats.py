@@ -32,13 +32,15 @@ class RepeatFacts(TypedDict):
     changed: float
 
 
-def repeated_mean(values_RN: Sequence[Values], clusters: Sequence[str], *, seed: int, share: bool = False) -> Metric:
+def repeated_mean(
+    values_RN: Sequence[Values], clusters: Sequence[str], *, seed: int, share: bool = False, n: int | None = None
+) -> Metric:
     """The mean over prompts and repeats, with a 95 % interval for other prompts and another call of the judge.
 
     Args:
         values_RN: [repeats][answers], in one order; a missing value is left out, and so is an answer of missing ones.
         clusters: the prompt of each answer.
-        share: as for `clustered_mean`.
+        share, n: as for `clustered_mean`.
 
     Raises:
         ValueError: as `clustered_mean`.
@@ -47,7 +49,7 @@ def repeated_mean(values_RN: Sequence[Values], clusters: Sequence[str], *, seed:
     kept = [place for place, known in enumerate(known_NR) if known]
     prompts = [clusters[place] for place in kept]
     means = [math.fsum(known_NR[place]) / len(known_NR[place]) for place in kept]
-    metric = clustered_mean(means, prompts, seed=seed, share=share)
+    metric = clustered_mean(means, prompts, seed=seed, share=share, n=n)
     whole = [place for place in kept if len(known_NR[place]) == len(values_RN)]
     if len(values_RN) < 2 or len({clusters[place] for place in whole}) < 2:
         return metric

@@ -34,7 +34,13 @@ _NORMAL = NormalDist()
 
 
 def clustered_mean(
-    values: Sequence[float], clusters: Sequence[str], *, seed: int, resamples: int = 1000, share: bool = False
+    values: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    share: bool = False,
+    n: int | None = None,
 ) -> Metric:
     """The mean over all values, with a 95 % interval over clusters.
 
@@ -46,6 +52,7 @@ def clustered_mean(
         values: one number per answer or pair, finite.
         clusters: the prompt id of each value.
         share: the values are parts of 1, and their interval is `share_interval`'s.
+        n: answers or pairs that the values stand for; null: each for one.
 
     Raises:
         ValueError: no values, a NaN or an infinity among them, lengths that differ, or no resamples.
@@ -59,14 +66,14 @@ def clustered_mean(
     bad = [index for index, value in enumerate(values) if not math.isfinite(value)]
     if bad:
         raise ValueError(f"value {bad[0]} is {values[bad[0]]}: leave missing values out instead of passing NaN")
-    mean = math.fsum(values) / len(values)
+    mean, n = math.fsum(values) / len(values), n or len(values)
     sums_C2 = np.stack(_per_cluster(values, clusters), axis=-1)
     if len(sums_C2) == 1:
-        return Metric(mean, len(values), (mean, mean))
+        return Metric(mean, n, (mean, mean))
     if share:
-        return Metric(mean, len(values), share_interval(mean, _variance(sums_C2), len(sums_C2), len(values)))
+        return Metric(mean, n, share_interval(mean, _variance(sums_C2), len(sums_C2), n))
     means_R = _resampled(sums_C2, _ratio, np.random.default_rng(seed), resamples)
-    return Metric(mean, len(values), _interval(means_R, _left_out(sums_C2, _ratio), mean))
+    return Metric(mean, n, _interval(means_R, _left_out(sums_C2, _ratio), mean))
 
 
 def clustered_statistic(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -42,8 +41,8 @@ def repeated_win_rate(rewards_R: Sequence[Rewards], baselines_R: Sequence[Reward
     if not prompts:
         return None
     values_RN = [[shares[prompt][0] if prompt in shares else None for prompt in prompts] for shares in shares_R]
-    rate = repeated_mean(values_RN, prompts, seed=seed, share=True)
-    return dataclasses.replace(rate, n=sum(pairs for shares in shares_R for _, pairs in shares.values()))
+    pairs = sum(pairs for shares in shares_R for _, pairs in shares.values())
+    return repeated_mean(values_RN, prompts, seed=seed, share=True, n=pairs)
 
 
 def _shares(rewards: Rewards, baseline_rewards: Rewards) -> dict[str, tuple[float, int]]:
