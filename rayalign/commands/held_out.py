@@ -17,8 +17,6 @@ from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 
-"""What answers of a round were sampled for."""
-
 
 def config_of(saved: SavedRun) -> RunConfig:
     """The run's own config.
