@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -254,14 +255,19 @@ def gold_answer(value: Any) -> str | None:
     return (text if marked is None else marked).strip() or None
 
 
+@cache
+def _code() -> str:
+    """The version of the code that reads and compares answers."""
+    parts = (answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context, thoughts)
+    return definitions_digest(Path(__file__), *parts)
+
+
 class AnswerScorer:
     """1.0 for the right final answer, 0.0 for a wrong one and for a response in which none is found."""
 
     def __init__(self, section: AnswerScoring) -> None:
         self.name = section.name
-        parts = (answer_beside, answer_choices, answer_text, answer_units, last_numbers, number_context, thoughts)
-        code = definitions_digest(Path(__file__), *parts)
-        text = f"{section.field} {section.extract} {section.match}\n{code}"
+        text = f"{section.field} {section.extract} {section.match}\n{_code()}"
         self.version = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._section = section
 

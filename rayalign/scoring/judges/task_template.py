@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 from rayalign.display import excerpt
@@ -136,4 +137,9 @@ def task_template(task: JudgeTask, *, structured: bool) -> RatingTask | Comparin
         structured: the endpoint constrains replies to the schema.
     """
     kind = RatingTask if task.kind == "rating" else ComparingTask
-    return kind(task, structured, definitions_digest(sys.modules[__name__])[:16])
+    return kind(task, structured, _code())
+
+
+@cache
+def _code() -> str:
+    return definitions_digest(sys.modules[__name__])[:16]
