@@ -59,8 +59,10 @@ def compare_command(places: Sequence[str], *, as_json: bool) -> str:
         ConfigError: fewer than two runs.
     """
     runs = [SavedRun.at(place) for place in places]
-    if len({str(run.run_dir.root) for run in runs}) < 2:
-        raise ConfigError(f"{len(places)} runs", "a comparison takes two runs or more", "give their folders")
+    different = len({str(run.run_dir.root) for run in runs})
+    if different < 2:
+        found = f"{len(places)} runs" if len(places) < 2 else f"one folder, {len(places)} times"
+        raise ConfigError(found, "a comparison takes two runs or more", "give the folders of different runs")
     names = [run.name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run.run_dir.root) for run in runs]
     found = compare({name: AnswerStore(run) for name, run in zip(shown, runs, strict=True)})
@@ -70,6 +72,8 @@ def compare_command(places: Sequence[str], *, as_json: bool) -> str:
 def compare(stores: Mapping[str, AnswerStore]) -> Comparison:
     """Runs beside each other, by the names that they are shown under."""
     readings = {name: _readings(store.run) for name, store in stores.items()}
+    found = [pair for a, b in combinations(stores, 2) for pair in _paired((a, b), stores)]
+    # What is damaged is known once the answers were read.
     notes = [f"{name}: {problem}" for name, store in stores.items() for problem in store.problems]
     if note := _scorers_differ(stores):
         notes.insert(0, note)
@@ -77,7 +81,7 @@ def compare(stores: Mapping[str, AnswerStore]) -> Comparison:
         "runs": [_head(name, readings[name]) for name in stores],
         "config": _settings({name: flatten(store.run.config) for name, store in stores.items()}),
         "curves": _curves(readings),
-        "paired": [pair for a, b in combinations(stores, 2) for pair in _paired((a, b), stores)],
+        "paired": found,
         "notes": [clean_text(note) for note in notes],
     }
 
@@ -242,7 +246,7 @@ def _signed(value: float) -> str:
 
 
 def _lines(found: Comparison) -> list[str]:
-    lines = [f"{run['name']}: {run['rounds']} rounds, {run['headline'] or 'not evaluated'}" for run in found["runs"]]
+    lines = [f"{run['name']}: rounds: {run['rounds']}, {run['headline'] or 'not evaluated'}" for run in found["runs"]]
     for table in comparison_tables(found):
         lines += ["", table.title]
         lines += _aligned([table.heading, *table.columns], table.rows)

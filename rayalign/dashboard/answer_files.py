@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -58,11 +59,23 @@ def read_shard(run_dir: RunDir, shard: Shard, kind: str, columns: list[str]) -> 
     Raises:
         Damage: the file is missing or damaged.
     """
-    place = run_dir.round(shard.round).root / shard_path(shard.purpose, kind, shard.number)
-    found = _read(place, columns, f"{shard}, {kind}")
-    if found is None:
+    round_dir, relative = run_dir.round(shard.round), shard_path(shard.purpose, kind, shard.number)
+    content = (round_dir.root / relative).find_bytes()
+    if content is None:
         raise Damage(f"{shard}: its commit is there, but its {kind} are missing")
-    return found
+    if hashlib.sha256(content).hexdigest() != _committed_hash(round_dir, shard, relative):
+        raise Damage(f"{shard}: its {kind} are not what was committed")
+    import pyarrow as pa
+
+    return _table(pa.BufferReader(content), columns, f"{shard}, {kind}")
+
+
+def _committed_hash(round_dir: RoundDir, shard: Shard, relative: str) -> str:
+    commit = shard_name(shard.purpose, shard.number)
+    try:
+        return json.loads((round_dir.root / "commits" / f"{commit}.json").read_text())["files"][relative]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damage(f"{shard}: its commit cannot be read") from error
 
 
 def read_prompts(
@@ -100,15 +113,23 @@ def rows_of(table: pa.Table, column: str, values: Collection[str]) -> list[JsonO
 
 
 def _read(place: Folder, columns: list[str], name: str) -> pa.Table | None:
+    """Columns of a file; None where it is not there."""
+    try:
+        with place.reading() as file:
+            return _table(file, columns, name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, RayalignError) as error:
+        raise Damage(f"{name}: the file is damaged ({_words(error)})") from error
+
+
+def _table(file: pa.NativeFile, columns: list[str], name: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with place.reading() as file:
-            table = pq.ParquetFile(file).read(columns=columns, use_threads=False)
+        table = pq.ParquetFile(file).read(columns=columns, use_threads=False)
         table.validate(full=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
     except (pa.ArrowException, OSError, ValueError, RayalignError) as error:
         raise Damage(f"{name}: the file is damaged ({_words(error)})") from error
     if missing := set(columns) - set(table.column_names):

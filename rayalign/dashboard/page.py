@@ -44,7 +44,7 @@ def report_data(run: SavedRun, browser: JsonObject | None = None) -> ReportData:
 
     found, asked = read_run(run.run_dir), section(run.config.get("run"))
     return ReportData(
-        str(asked.get("name", run.name)),
+        run.name,
         f"{max(0, len(found.reports) - 1)} of {asked.get('rounds', '?')} rounds",
         run.config,
         run.run_dir.info,

@@ -9,6 +9,7 @@ from rayalign.dashboard.held_out import HeldOut, read_held_out
 from rayalign.dashboard.readings import Report, section
 from rayalign.errors import RunFolderError
 from rayalign.store.event_log import read_events
+from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import ROUND, RunDir
 
 SHOWN = ("start", "stage", "replica", "pool")
@@ -30,28 +31,42 @@ def read_run(run_dir: RunDir) -> RunFiles:
     found = RunFiles()
     finished = {one.index: one for one in run_dir.rounds()}
     begun = {int(name) for name in (run_dir.root / "rounds").names() if ROUND.fullmatch(name)}
-    for index in range(max(finished, default=-1) + 1):
+    events = _events(run_dir, found)
+    told = {one["round"] for one in events if one.get("event") == "round" and isinstance(one.get("round"), int)}
+    for index in range(max([*finished, *told], default=-1) + 1):
         if index not in begun:
             found.problems.append(f"round {index} is missing: its folder is not there")
         elif index not in finished:
             found.problems.append(f"round {index} is left out: its COMMIT.json is missing or damaged")
     for index, round_dir in finished.items():
-        try:
-            report = round_dir.report()
-        except (ValueError, OSError) as error:
-            report = None
-            found.problems.append(f"round {index}: report.json cannot be read ({type(error).__name__})")
-        if isinstance(report, dict):
+        if isinstance(report := _report(round_dir, found.problems), dict):
             found.reports.append({**report, "round": index})
         answers, problems = read_held_out(round_dir)
         found.held_out += [answers] if answers else []
         found.problems += problems
     _add_benchmarks(run_dir, found)
+    found.events = [one for one in events if one.get("event") in SHOWN]
+    return found
+
+
+def _report(round_dir: RoundDir, problems: list[str]) -> object:
+    """A round's `report.json`; None where it is not what was committed, which is then a problem."""
     try:
-        found.events = [one for one in read_events(run_dir.root / "metrics.jsonl") if one.get("event") in SHOWN]
+        round_dir.committed("report")
+        return round_dir.report()
+    except RunFolderError:
+        problems.append(f"round {round_dir.index}: report.json is missing or not what was committed")
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        problems.append(f"round {round_dir.index}: report.json cannot be read ({type(error).__name__})")
+    return None
+
+
+def _events(run_dir: RunDir, found: RunFiles) -> list[Report]:
+    try:
+        return list(read_events(run_dir.root / "metrics.jsonl"))
     except (OSError, RunFolderError) as error:
         found.problems.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
-    return found
+        return []
 
 
 def _add_benchmarks(run_dir: RunDir, found: RunFiles) -> None:

@@ -71,13 +71,14 @@ def best_round(verdict: Verdict, readings: Readings) -> tuple[int, Reading]:
 
 
 def prompt_count(rounds: Rounds, held_out: Sequence[HeldOut], config: Report, metric: str) -> int | None:
-    """How many prompts the latest evaluation rests on: stored ones, else what its report and the config say."""
+    """How many prompts the latest evaluation rests on: as its own comparisons say, else the stored ones, else what its
+    report and the config say."""
+    for compared in section(rounds[-1][1].get("comparisons") if rounds else None).values():
+        if (n := number(section(compared).get("n"))) is not None:
+            return int(n)
     if held_out:
         return len(held_out[-1].prompts)
     for _, one in reversed(rounds):
-        for compared in section(one.get("comparisons")).values():
-            if (n := number(section(compared).get("n"))) is not None:
-                return int(n)
         if (answers := number(section(section(one.get("metrics")).get(metric)).get("n"))) is not None:
             each = number(section(config.get("evaluation")).get("responses"))
             # Without the number of answers to each there are at most as many prompts as answers.

@@ -10,6 +10,7 @@ from rayalign.store.files import FileFacts
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
+from rayalign.store.run_state import last_events
 
 
 def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
@@ -20,7 +21,9 @@ def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
     """
     begun = {one.index: one for one in run_dir.begun_rounds()}
     last = max(begun, default=-1)
-    found = [f"round {index} is missing" for index in range(last + 1) if index not in begun]
+    told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
+    until = max([last, *(index for index in told if isinstance(index, int))])
+    found = [f"round {index} is missing" for index in range(until + 1) if index not in begun]
     for index, one in begun.items():
         if index < last and not one.finished:
             found.append(f"round {index} has no COMMIT.json that can be read")

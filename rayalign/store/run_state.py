@@ -65,7 +65,7 @@ def run_state(run: SavedRun) -> RunState:
     rounds, per_round = settings[0].get("rounds", 0), settings[1].get("per_round") or 0
     finished = [one.index for one in run.run_dir.rounds()]
     begun = [one for one in run.run_dir.begun_rounds() if one.index not in finished and one.commits()]
-    events = _last_events(run.run_dir.root / "metrics.jsonl")
+    events = last_events(run.run_dir.root / "metrics.jsonl")
     holder = _holder(run.run_dir.root)
     last = events[-1] if events else {}
     return RunState(
@@ -155,7 +155,7 @@ def _lease_holder(lock: Folder) -> str | None:
 # -- the log
 
 
-def _last_events(log: Folder) -> list[JsonObject]:
+def last_events(log: Folder) -> list[JsonObject]:
     """The events at the end of the log, those of earlier attempts left out for the time a round takes."""
     try:
         with log.reading() as file:

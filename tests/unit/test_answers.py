@@ -12,6 +12,7 @@ from rayalign.dashboard.answers import AnswerStore
 from rayalign.errors import DataError
 from rayalign.records import Prompt
 from rayalign.store.round_dir import shard_path
+from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 from tests.unit.answer_query_cases import ANSWERS, APPLE, BREAD, CASES, CHESS, DWARF, ELBOW, PROMPTS, ROWS, Case, views
 from tests.unit.answer_runs import add_round, make_run_folder, scored, user
@@ -218,8 +219,14 @@ def test_flipped_bytes_never_raise(tmp_path: Path) -> None:
 
 def test_samples_and_scores_of_different_answers(tmp_path: Path) -> None:
     make_run_folder(tmp_path / "run")
+    round_dir = RunDir(tmp_path / "run").round(1)
     folder = tmp_path / "run" / "rounds" / "0001" / "evaluation" / "scores"
     (folder / "00001.parquet").write_bytes((folder / "00000.parquet").read_bytes())
+    store = AnswerStore(SavedRun.at(tmp_path / "run"))
+    assert ids(store) == [BREAD, APPLE]
+    assert store.problems == ["round 1, evaluation shard 1: its scores are not what was committed"]
+    files = [f"evaluation/{kind}/00001.parquet" for kind in ("samples", "scores")]
+    round_dir.commit("evaluation-00001", round_dir.describe(files[0]) | round_dir.describe(files[1]))
     store = AnswerStore(SavedRun.at(tmp_path / "run"))
     assert ids(store) == [BREAD, APPLE]
     assert store.problems == ["round 1, evaluation shard 1: its samples and its scores are not of the same answers"]

@@ -269,7 +269,7 @@ def test_events(tmp_path: Path) -> None:
             lambda: add_round(run_dir, 1, later),
         ],
     )
-    assert [one["rounds"] for one in heard] == [1, 1, 2] and heard[-1]["state"] == "done"
+    assert [one["rounds"] for one in heard] == [0, 0, 1] and heard[-1]["state"] == "done"
 
 
 def test_events_of_a_run_that_goes_away(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def _look(runs: Runs, name: str) -> tuple[str, str]:
     """The run's fingerprint and what is said of it; a run that cannot be read now says why."""
     try:
         state = runs.state(name)
-        return runs.fingerprint(name), json.dumps({"rounds": len(state.finished), "state": state.state})
+        return runs.fingerprint(name), json.dumps({"rounds": max(state.finished, default=0), "state": state.state})
     except (RayalignError, KeyError, OSError) as error:
         text = " ".join(str(error).split())
         return text, json.dumps({"rounds": 0, "state": "unreadable", "problem": text})

@@ -171,7 +171,8 @@ def _summary(run: SavedRun, state: RunState) -> Summary:
     reports = [(r.index, clean_report(report)) for r in run.run_dir.rounds() if (report := _report(r)) is not None]
     readings = [(index, metrics) for index, report in reports if (metrics := _readings(report))]
     found = verdict(reports, readings, (), clean_report(run.config))
-    alarms = [f"{one.kind.title} (round {one.seen[0][0]})" for one in page_alarms(reports, readings, found)]
+    alarms = [f"round {index} is missing or damaged" for index in _lost(run, {index for index, _ in reports})]
+    alarms += [f"{one.kind.title} (round {one.seen[0][0]})" for one in page_alarms(reports, readings, found)]
     headline = ""
     if found is not None:
         shown = display(found.metric)
@@ -180,6 +181,16 @@ def _summary(run: SavedRun, state: RunState) -> Summary:
         headline = f"{shown.label} {values}"
     done = max(0, len(state.finished) - 1)
     return Summary(clean_text(run.name), state.state, done, state.rounds, headline, alarms)
+
+
+def _lost(run: SavedRun, reported: set[int]) -> list[int]:
+    """Rounds before the last one that are not finished, and those whose report was committed and cannot be read."""
+    finished = {one.index: one for one in run.run_dir.rounds()}
+    return [
+        index
+        for index in range(max(finished, default=-1) + 1)
+        if index not in finished or (index not in reported and "report" in finished[index].commits())
+    ]
 
 
 def _report(round_dir: RoundDir) -> JsonObject | None:

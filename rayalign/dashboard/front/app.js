@@ -234,6 +234,7 @@ function mount() {
   section.querySelector("[data-part=app]").hidden = false;
   document.body.prepend(h("a", { class: "skip", href: "#browser" }, "To the answers"));
   part.head.append(helpButton());
+  if (!location.hash && location.search.includes("=")) location.hash = location.search.slice(1);
   app.source = openSource(data);
   app.source.onChange(refresh);
   addEventListener("hashchange", render);

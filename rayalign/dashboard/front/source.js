@@ -28,7 +28,11 @@ function serverSource(api) {
     view: (id, purpose) => asked(`${api}/prompts/${encodeURIComponent(id)}?${toParameters({ purpose })}`, true),
     onChange: (heard) => {
       const events = new EventSource(`${api}/events`);
-      events.addEventListener("changed", (event) => heard(JSON.parse(event.data)));
+      let first = true; // it says where the run stands, which the page shows already
+      events.addEventListener("changed", ({ data }) => {
+        if (!first) heard(JSON.parse(data));
+        first = false;
+      });
     },
   };
 }

@@ -125,7 +125,7 @@ function drawView(context) {
     conversation(view),
     viewOptions(full),
     state.inline ? h("p", { class: "legend" }, h("del", {}, "gone"), " and ", h("ins", {}, "new"), ` words, against the answer of the same place in round ${query.baseline}.`) : shade === "off" ? null : shadeLegend(shade),
-    flat ? h("p", { class: "legend" }, h("span", { class: "chip" }, "all equal"), ` Every answer of round ${query.round} has the same reward: this group teaches nothing.`) : null,
+    flat ? h("p", { class: "legend" }, h("span", { class: "chip" }, "all equal"), ` Every answer of round ${query.round} has the same reward${query.purpose === "train" ? ": this group teaches nothing" : ""}.`) : null,
     answerTable(full),
   );
 }
