@@ -80,7 +80,7 @@ def test_axe_finds_nothing_serious_on_the_whole_page(browser: Browser, tmp_path:
 def test_what_judgments_blame(opened: Opened, tmp_path: Path) -> None:
     make_five_rounds(tmp_path / "five")
     page = opened.page
-    page.goto(Path(str(write_report(tmp_path / "five"))).as_uri() + "#purpose=train&round=1&q=1.0.")
+    page.goto(Path(str(write_report(tmp_path / "five"))).as_uri() + "#purpose=train&round=5&q=5.0.")
     rows(page, 1)
     page.locator("#browser [data-row]").click()
     page.wait_for_selector("article.answer mark")
