@@ -32,7 +32,7 @@ def read_run(run_dir: RunDir) -> RunFiles:
     finished = {one.index: one for one in run_dir.rounds()}
     begun = {int(name) for name in (run_dir.root / "rounds").names() if ROUND.fullmatch(name)}
     events = _events(run_dir, found)
-    told = {one["round"] for one in events if one.get("event") == "round" and isinstance(one.get("round"), int)}
+    told = [index for one in events if one.get("event") == "round" and isinstance(index := one.get("round"), int)]
     for index in range(max([*finished, *told], default=-1) + 1):
         if index not in begun:
             found.problems.append(f"round {index} is missing: its folder is not there")
