@@ -22,7 +22,7 @@ from rayalign.evaluation.benchmarks.alpaca_eval import (
     items_of,
     template_problem,
 )
-from rayalign.evaluation.benchmarks.alpaca_eval_child import forget_missing
+from rayalign.evaluation.benchmarks.alpaca_eval_child import FRACTION, keep_given
 from rayalign.evaluation.benchmarks.base import Answer
 from rayalign.launch.alpaca_eval import (
     AlpacaEvalRunner,
@@ -144,12 +144,13 @@ def test_instructions_that_look_the_same_to_the_judge_count_once(tmp_path: Path)
 
 def test_what_the_cache_has_no_preference_for_is_forgotten(tmp_path: Path) -> None:
     cache = tmp_path / "c.json"
-    forget_missing(cache)
+    keep_given(cache)
     cache.write_text(json.dumps([{"preference": -1}, {"preference": None}, {"preference": 1.5}]))
-    forget_missing(cache)
-    assert json.loads(cache.read_text()) == [{"preference": 1.5}]
+    keep_given(cache)
+    keep_given(cache)
+    assert json.loads(cache.read_text()) == [{"preference": 1.5}, FRACTION]
     cache.write_text(json.dumps([{"preference": -1}]))
-    forget_missing(cache)
+    keep_given(cache)
     assert not cache.exists()
 
 
@@ -248,6 +249,18 @@ def test_the_package_annotates_and_takes_the_same_from_its_cache(tmp_path: Path,
     assert third["metrics"]["win_rate"]["value"] == pytest.approx(5.5 / 6)
     asked = len(judge.requests)
     assert run(tmp_path, runner, "fourth")["metrics"] == third["metrics"]
+    assert len(judge.requests) == asked
+
+
+@pytest.mark.slow
+def test_a_cache_without_a_tie_answers_too(tmp_path: Path, judge: Server) -> None:
+    """1.0 and 2.0 alone would be read as whole numbers, into which the package cannot write its ties."""
+    judge.behave = longer
+    runner = make_runner(judge, tmp_path / "cache", ["so", "longer than its reference"])
+    first = run(tmp_path, runner, "first")
+    assert first["facts"]["judge"]["failed"] == 0
+    asked = len(judge.requests)
+    assert run(tmp_path, runner, "second")["metrics"] == first["metrics"]
     assert len(judge.requests) == asked
 
 

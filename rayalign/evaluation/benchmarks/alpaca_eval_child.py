@@ -14,6 +14,9 @@ from pathlib import Path
 
 MISSING = -1
 """What the package's cache has for an example whose reply said nothing."""
+FRACTION = {"instruction": "(no example of any set)", "output_1": "", "output_2": "", "preference": 1.5}
+"""Stands in the cache so that the package reads its preferences as fractions: of 1.0 and 2.0 alone pandas makes whole
+numbers, into which the package then cannot write a tie."""
 
 
 def main(job_file: str) -> None:
@@ -21,7 +24,7 @@ def main(job_file: str) -> None:
 
     job = json.loads(Path(job_file).read_text())
     cache = Path(job["cache"])
-    forget_missing(cache)
+    keep_given(cache)
     # As lists: reading a file the package takes texts that look like numbers or dates for such.
     evaluated = evaluate(
         model_outputs=json.loads(Path(job["outputs"]).read_text()),
@@ -37,7 +40,7 @@ def main(job_file: str) -> None:
     )
     assert evaluated is not None, "it was told to return and not to print"
     board, annotations = evaluated
-    forget_missing(cache)
+    keep_given(cache)
     kept = ("instruction", "output_1", "output_2", "preference", "preference_raw_completion")
     rows = [{name: _json(row.get(name)) for name in kept} for row in annotations or []]
     told = {"board": {name: _json(value) for name, value in board.iloc[0].to_dict().items()}, "annotations": rows}
@@ -53,14 +56,15 @@ def winrate(annotations: Sequence[Mapping[str, object]]) -> dict[str, float]:
     return get_winrate(given) if given else {"win_rate": missing, "standard_error": missing}
 
 
-def forget_missing(cache: Path) -> None:
+def keep_given(cache: Path) -> None:
     """Take out of the package's cache what it has no preference for, so that it is asked again."""
     if not cache.exists():
         return
     rows: list[Mapping[str, object]] = json.loads(cache.read_text())
-    kept = [row for row in rows if row.get("preference") not in (None, MISSING)]
+    given = (row for row in rows if row.get("preference") not in (None, MISSING))
+    kept = [row for row in given if row.get("instruction") != FRACTION["instruction"]]
     if kept:
-        cache.write_text(json.dumps(kept))
+        cache.write_text(json.dumps([*kept, FRACTION]))
     else:
         cache.unlink()
 
