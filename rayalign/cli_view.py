@@ -15,9 +15,9 @@ _PURPOSE = click.Choice(get_args(ScoredPurpose))
 @click.argument("run_dir", metavar="RUN")
 def report(run_dir: str) -> None:
     """Write report.html anew from the run folder RUN."""
-    from rayalign.launch import run as launch
+    from rayalign.dashboard import page
 
-    click.echo(launch.write_report(run_dir))
+    click.echo(page.write_report(run_dir))
 
 
 @click.command()

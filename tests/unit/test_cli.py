@@ -42,11 +42,7 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         calls.append(("run", fork))
         return Path("runs/x")
 
-    fake = types.SimpleNamespace(
-        calls=calls,
-        run=run,
-        write_report=lambda path: Path(path) / "report.html",
-    )
+    fake = types.SimpleNamespace(calls=calls, run=run)
     monkeypatch.setitem(sys.modules, "rayalign.launch.run", fake)  # type: ignore[arg-type]
     monkeypatch.setattr("rayalign.launch.run", fake, raising=False)
     return fake
@@ -87,7 +83,8 @@ def test_dry_run_starts_nothing(launch: types.SimpleNamespace, monkeypatch: pyte
     assert (calls, launch.calls) == ([("dry", "again")], [])
 
 
-def test_report_prints_its_path(launch: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_prints_its_path(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("rayalign.dashboard.page.write_report", lambda path: Path(path) / "report.html")
     assert cli.exit_code(["report", "runs/x"]) == 0
     assert capsys.readouterr().out == "runs/x/report.html\n"
 
