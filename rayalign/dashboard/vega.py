@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import threading
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -57,10 +60,8 @@ def _make(scratch: Path) -> None:
 
 
 def _bundled() -> str:
-    import vl_convert
-
     # A function of its own: the bundle's names are short ones that other scripts may have too.
-    return f"(function(){{{vl_convert.javascript_bundle('window.vegaEmbed=vegaEmbed;')}\n}})();"
+    return f"(function(){{{_drawn(None)}\n}})();"
 
 
 def sized(spec: JsonObject) -> JsonObject:
@@ -73,11 +74,41 @@ def svg(spec: JsonObject) -> Markup:
     return _svg(json.dumps(sized(_still(spec)) | {"width": WIDTH, "config": CONFIG}))
 
 
+_DRAWER = """
+import json, sys, vl_convert
+for line in sys.stdin:
+    spec = json.loads(line)
+    if spec is None:
+        made = vl_convert.javascript_bundle("window.vegaEmbed=vegaEmbed;")
+    else:
+        made = vl_convert.vegalite_to_svg(spec)
+    print(json.dumps(made), flush=True)
+"""
+_drawers: list[subprocess.Popen[str]] = []
+_lock = threading.Lock()
+
+
+def _drawn(spec: str | None) -> str:
+    """The SVG of a specification, or (null) the bundle, by a process of its own: a signal that reaches a thread inside
+    V8 would abort this one."""
+    with _lock:
+        if not _drawers or _drawers[0].poll() is not None:
+            pipe = subprocess.PIPE
+            _drawers[:] = [subprocess.Popen([sys.executable, "-c", _DRAWER], stdin=pipe, stdout=pipe, text=True)]
+        drawer = _drawers[0]
+        assert drawer.stdin is not None and drawer.stdout is not None
+        drawer.stdin.write(json.dumps(spec) + "\n")
+        drawer.stdin.flush()
+        if not (line := drawer.stdout.readline()):
+            raise ModelError(
+                "the charts' process ended", "it was killed, or vl-convert failed", "write the report anew"
+            )
+        return json.loads(line)
+
+
 @lru_cache(MOST_KEPT)
 def _svg(spec: str) -> Markup:
-    import vl_convert
-
-    drawn = vl_convert.vegalite_to_svg(spec)
+    drawn = _drawn(spec)
     head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" height="{HEIGHT}" aria-hidden="true" focusable="false">'
     return Markup(head + _DIGITS.sub(r"\1", drawn[drawn.index(">") + 1 :]))
 
