@@ -114,7 +114,7 @@ def test_a_live_page_tells_of_a_new_round(opened: Opened, served: str, tmp_path:
     page.get_by_role("button", name="round 0", exact=True).focus()
     run_dir, held_out = make_run(tmp_path / "runs" / "five")
     write_round(run_dir, held_out, 2)
-    page.wait_for_selector("text=Updated: 3 rounds")
+    page.wait_for_selector("text=Updated: 2 rounds")
     expect(page.get_by_role("button", name="round 2", exact=True)).to_be_visible()
     assert page.evaluate("document.activeElement.dataset.key") == "show-0"
     assert "number 17 " in page.locator(".conversation").inner_text()
