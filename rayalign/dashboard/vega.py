@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from rayalign.dashboard.charts import UNDER_POINTER
-from rayalign.errors import ModelError
+from rayalign.errors import ActorFailedError, ModelError
 from rayalign.records import JsonObject
 from rayalign.store.cache import cache_folder, made_once
 
@@ -97,10 +98,12 @@ def _drawn(spec: str | None) -> str:
             _drawers[:] = [subprocess.Popen([sys.executable, "-c", _DRAWER], stdin=pipe, stdout=pipe, text=True)]
         drawer = _drawers[0]
         assert drawer.stdin is not None and drawer.stdout is not None
-        drawer.stdin.write(json.dumps(spec) + "\n")
-        drawer.stdin.flush()
+        # One that has ended says nothing, which is told below.
+        with suppress(BrokenPipeError):
+            drawer.stdin.write(json.dumps(spec) + "\n")
+            drawer.stdin.flush()
         if not (line := drawer.stdout.readline()):
-            raise ModelError(
+            raise ActorFailedError(
                 "the charts' process ended", "it was killed, or vl-convert failed", "write the report anew"
             )
         return json.loads(line)
