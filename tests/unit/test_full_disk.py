@@ -87,7 +87,7 @@ def test_any_command_tells_of_a_full_disk_and_how_to_go_on(
         except Exception as cause:
             raise ValueError("the report cannot be written") from cause
 
-    monkeypatch.setattr("rayalign.launch.run.write_report", write_report)
+    monkeypatch.setattr("rayalign.dashboard.page.write_report", write_report)
     assert cli.exit_code(["report", "runs/x"]) == 3
     said = capsys.readouterr().err
     assert "free space" in said and "run the same command again" in said and "Traceback" not in said
