@@ -142,6 +142,8 @@ class _Signals:
         _asked.clear()
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        # Ray catches SIGTERM before Python does, and has the process aborted three seconds later.
+        signal.alarm(0)
         if self.first is None:
             self.first, self._since = signal.Signals(number).name, time.monotonic()
             _Signals.ever = True

@@ -18,6 +18,7 @@ from rayalign.dashboard.answer_query import Query, plain
 from rayalign.dashboard.answer_view import PromptView
 from rayalign.dashboard.readings import clean, section
 from rayalign.records import JsonObject, ScoreStatus
+from rayalign.store.damage import lost_rounds
 from rayalign.store.saved_run import SavedRun
 
 PURPOSES = ("evaluation", "greedy", "train")
@@ -47,9 +48,8 @@ class AnswerStore:
     @property
     def problems(self) -> list[str]:
         """What of the run is missing or damaged, in words."""
-        there = {one.index for one in self.run.run_dir.begun_rounds()}
-        gaps = sorted(set(range(max(there, default=-1) + 1)) - there)
-        return [*(f"round {index} is missing" for index in gaps), *self._index.problems]
+        lost = lost_rounds(self.run.run_dir)
+        return [*(f"round {index} {why}" for index, why in lost.items()), *self._index.problems]
 
     def rounds(self) -> dict[str, list[int]]:
         """The rounds with answers, of every purpose that has any."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from rayalign.dashboard.held_out import HeldOut, read_held_out
 from rayalign.dashboard.readings import Report, section
 from rayalign.errors import RunFolderError
+from rayalign.store.damage import lost_rounds
 from rayalign.store.event_log import read_events
 from rayalign.store.round_dir import RoundDir
-from rayalign.store.run_dir import ROUND, RunDir
+from rayalign.store.run_dir import RunDir
 
 SHOWN = ("start", "stage", "replica", "pool")
 """The events that the page needs."""
@@ -29,18 +30,11 @@ class RunFiles:
 def read_run(run_dir: RunDir) -> RunFiles:
     """Reports and held-out answers of the finished rounds, and the log's events."""
     found = RunFiles()
-    finished = {one.index: one for one in run_dir.rounds()}
-    begun = {int(name) for name in (run_dir.root / "rounds").names() if ROUND.fullmatch(name)}
+    found.problems += [f"round {index} {lost}" for index, lost in lost_rounds(run_dir).items()]
     events = _events(run_dir, found)
-    told = [index for one in events if one.get("event") == "round" and isinstance(index := one.get("round"), int)]
-    for index in range(max([*finished, *told], default=-1) + 1):
-        if index not in begun:
-            found.problems.append(f"round {index} is missing: its folder is not there")
-        elif index not in finished:
-            found.problems.append(f"round {index} is left out: its COMMIT.json is missing or damaged")
-    for index, round_dir in finished.items():
+    for round_dir in run_dir.rounds():
         if isinstance(report := _report(round_dir, found.problems), dict):
-            found.reports.append({**report, "round": index})
+            found.reports.append({**report, "round": round_dir.index})
         answers, problems = read_held_out(round_dir)
         found.held_out += [answers] if answers else []
         found.problems += problems

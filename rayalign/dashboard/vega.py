@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import subprocess
@@ -94,8 +95,7 @@ def _drawn(spec: str | None) -> str:
     V8 would abort this one."""
     with _lock:
         if not _drawers or _drawers[0].poll() is not None:
-            pipe = subprocess.PIPE
-            _drawers[:] = [subprocess.Popen([sys.executable, "-c", _DRAWER], stdin=pipe, stdout=pipe, text=True)]
+            _drawers[:] = [_start_drawer()]
         drawer = _drawers[0]
         assert drawer.stdin is not None and drawer.stdout is not None
         # One that has ended says nothing, which is told below.
@@ -107,6 +107,20 @@ def _drawn(spec: str | None) -> str:
                 "the charts' process ended", "it was killed, or vl-convert failed", "write the report anew"
             )
         return json.loads(line)
+
+
+def _start_drawer() -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    # In a session of its own, where no Ctrl-C of a terminal reaches it; it ends when its input does.
+    words = [sys.executable, "-c", _DRAWER]
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+
+
+@atexit.register
+def _end_drawer() -> None:
+    for drawer in _drawers:
+        drawer.kill()
+        drawer.communicate()
 
 
 @lru_cache(MOST_KEPT)

@@ -19,16 +19,23 @@ def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
     Args:
         hashes: read every committed file whole and compare its hash; else only sizes are compared.
     """
-    begun = {one.index: one for one in run_dir.begun_rounds()}
-    last = max(begun, default=-1)
-    told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
-    until = max([last, *(index for index in told if isinstance(index, int))])
-    found = [f"round {index} is missing" for index in range(until + 1) if index not in begun]
-    for index, one in begun.items():
-        if index < last and not one.finished:
-            found.append(f"round {index} has no COMMIT.json that can be read")
-        found += [f"round {index}: {problem}" for problem in _of_round(one, hashes)]
+    found = [f"round {index} {lost}" for index, lost in lost_rounds(run_dir).items()]
+    for one in run_dir.begun_rounds():
+        found += [f"round {one.index}: {problem}" for problem in _of_round(one, hashes)]
     return found
+
+
+def lost_rounds(run_dir: RunDir) -> dict[int, str]:
+    """The rounds that a run had finished, by its log or by a later round, and that are not whole any more: why not."""
+    begun = {one.index for one in run_dir.begun_rounds()}
+    finished = {one.index for one in run_dir.rounds()}
+    told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
+    last = max([max(begun, default=0) - 1, *finished, *(index for index in told if isinstance(index, int))])
+    return {
+        index: "has no COMMIT.json that can be read" if index in begun else "is missing: its folder is not there"
+        for index in range(last + 1)
+        if index not in finished
+    }
 
 
 def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:

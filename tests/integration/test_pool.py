@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_dead_replica_is_replaced_and_its_item_not_lost(local_ray: None) -> No
     pool.close()
 
 
-def test_closing_ends_the_threads_and_starts_nothing_again(local_ray: None) -> None:
+def test_closing_ends_the_threads_and_starts_nothing_again(local_ray: None, wait_for: Callable) -> None:
     """A run that is stopped closes its pools while the first one's calls are still made by the second one's reader."""
     for _ in range(5):
         said: list[str] = []
@@ -77,7 +78,7 @@ def test_closing_ends_the_threads_and_starts_nothing_again(local_ray: None) -> N
         first.close()
         second.close()
         assert said == []
-        assert not readers()
+        wait_for(lambda: not readers(), 60)
         with pytest.raises(ActorFailedError, match="pool is closed"):
             list(results)
 

@@ -236,7 +236,7 @@ def test_a_missing_round_is_named(tmp_path: Path) -> None:
     run_dir = make_run_folder(tmp_path / "run", [one for one in ANSWERS if one.round == 0])
     add_round(run_dir, 3, [scored(one) for one in ANSWERS if one.round == 1])
     store = AnswerStore(SavedRun.at(tmp_path / "run"))
-    assert store.facets()["problems"] == ["round 1 is missing", "round 2 is missing"]
+    assert store.facets()["problems"] == [f"round {index} is missing: its folder is not there" for index in (1, 2)]
     assert store.facets()["rounds"] == {"evaluation": [0, 3]} and len(ids(store)) == 5
 
 

@@ -141,7 +141,7 @@ def test_damage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_missing_round_is_named(tmp_path: Path) -> None:
     run_dir = finished_run(tmp_path / "run")
     (tmp_path / "run/rounds/0001").rename(tmp_path / "gone")
-    assert damaged(run_dir) == ["round 1 is missing"]
+    assert damaged(run_dir) == ["round 1 is missing: its folder is not there"]
 
 
 def test_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

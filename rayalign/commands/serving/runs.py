@@ -18,6 +18,7 @@ from rayalign.dashboard.verdicts import verdict
 from rayalign.display import display, format_value
 from rayalign.errors import RayalignError, RunFolderError
 from rayalign.records import JsonObject
+from rayalign.store.damage import lost_rounds
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_state import RunState, run_state
@@ -184,13 +185,9 @@ def _summary(run: SavedRun, state: RunState) -> Summary:
 
 
 def _lost(run: SavedRun, reported: set[int]) -> list[int]:
-    """Rounds before the last one that are not finished, and those whose report was committed and cannot be read."""
-    finished = {one.index: one for one in run.run_dir.rounds()}
-    return [
-        index
-        for index in range(max(finished, default=-1) + 1)
-        if index not in finished or (index not in reported and "report" in finished[index].commits())
-    ]
+    """Rounds that are lost, and those whose report was committed and cannot be read."""
+    silent = [one.index for one in run.run_dir.rounds() if one.index not in reported and "report" in one.commits()]
+    return sorted([*lost_rounds(run.run_dir), *silent])
 
 
 def _report(round_dir: RoundDir) -> JsonObject | None:
