@@ -45,7 +45,7 @@ def page_html(data: dict[str, Any] | None = None) -> str:
     """A report without curves that holds the data."""
     config = {"run": {"name": "harbour", "rounds": ROUNDS - 1}, "model": {"base": "tiny"}}
     browser = page_data() if data is None else data
-    return render_report(ReportData("harbour", "done", config, {"seed": 0}, [], browser=browser))
+    return render_report(ReportData("harbour", "done", config, {"seed": 0}, [], browser=lambda: browser))
 
 
 def write_page(folder: Path, data: dict[str, Any] | None = None) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
+from rayalign.dashboard.readings import section
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
 from rayalign.store.folder import Folder
@@ -18,6 +22,8 @@ from rayalign.store.run_dir import RunDir
 if TYPE_CHECKING:
     import pyarrow as pa
 
+KEYS = ["prompt_id", "index"]
+"""What tells the answers of a round apart."""
 PROMPT_COLUMNS = ["id", "messages", "target", "metadata"]
 
 
@@ -32,17 +38,27 @@ class Shard:
     purpose: str
     round: int
     number: int
+    changed: int = 0
+    """When it was committed (nanoseconds; 0 on an object store)."""
+    commit: Mapping[str, object] | None = field(default=None, compare=False, repr=False)
+    """What its commit says; None where that has to be read."""
 
     def __str__(self) -> str:
         return f"round {self.round}, {self.purpose} shard {self.number}"
 
 
-def shards_of(round_dir: RoundDir, purpose: str) -> dict[Shard, int]:
-    """A round's committed shards, each with the time at which it was committed (nanoseconds; 0 on an object store)."""
-    found = {}
-    for number in round_dir.shards(purpose):
-        commit = round_dir.root / "commits" / f"{shard_name(purpose, number)}.json"
-        found[Shard(purpose, round_dir.index, number)] = _changed(commit)
+def shards_of(round_dir: RoundDir, purpose: str) -> list[Shard]:
+    """A round's committed shards, in order: of a finished round by its `COMMIT.json`, which has all commits."""
+    commits = section(section(round_dir.commit_facts()).get("commits"))
+    finished = _changed(round_dir.root / "COMMIT.json") if commits else 0
+    found = []
+    for name in sorted(commits or round_dir.commits()):
+        kind, _, number = name.rpartition("-")
+        if kind != purpose or not number.isdecimal():
+            continue
+        changed = finished if commits else _changed(round_dir.root / "commits" / f"{name}.json")
+        commit = section(commits[name]) if commits else None
+        found.append(Shard(purpose, round_dir.index, int(number), changed, commit))
     return found
 
 
@@ -53,28 +69,46 @@ def _changed(place: Folder) -> int:
         return 0
 
 
-def read_shard(run_dir: RunDir, shard: Shard, kind: str, columns: list[str]) -> pa.Table:
+def read_answers(round_dir: RoundDir, shard: Shard, samples: list[str], scores: list[str]) -> tuple[pa.Table, pa.Table]:
+    """Columns of a shard's samples and of its scores, row by row of the same answers; `KEYS` are among both.
+
+    Raises:
+        Damage: a file is missing or damaged, or they are of other answers.
+    """
+    found = read_shard(round_dir, shard, "samples", samples), read_shard(round_dir, shard, "scores", scores)
+    if not found[0].select(KEYS).equals(found[1].select(KEYS)):
+        raise Damage(f"{shard}: its samples and its scores are not of the same answers")
+    return found
+
+
+def read_shard(round_dir: RoundDir, shard: Shard, kind: str, columns: list[str]) -> pa.Table:
     """Columns of a shard's `samples` or `scores`.
 
     Raises:
         Damage: the file is missing or damaged.
     """
-    round_dir, relative = run_dir.round(shard.round), shard_path(shard.purpose, kind, shard.number)
-    content = (round_dir.root / relative).find_bytes()
-    if content is None:
-        raise Damage(f"{shard}: its commit is there, but its {kind} are missing")
-    if hashlib.sha256(content).hexdigest() != _committed_hash(round_dir, shard, relative):
-        raise Damage(f"{shard}: its {kind} are not what was committed")
     import pyarrow as pa
 
+    relative = shard_path(shard.purpose, kind, shard.number)
+    facts = section(section(_commit(round_dir, shard).get("files")).get(relative))
+    try:
+        content = (round_dir.root / relative).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise Damage(f"{shard}: its commit is there, but its {kind} are missing") from None
+    except OSError as error:
+        raise Damage(f"{shard}: its {kind} cannot be read ({_words(error)})") from error
+    if hashlib.sha256(content).hexdigest() != facts.get("sha256"):
+        raise Damage(f"{shard}: its {kind} are not what was committed")
     return _table(pa.BufferReader(content), columns, f"{shard}, {kind}")
 
 
-def _committed_hash(round_dir: RoundDir, shard: Shard, relative: str) -> str:
-    commit = shard_name(shard.purpose, shard.number)
+def _commit(round_dir: RoundDir, shard: Shard) -> Mapping[str, object]:
+    if shard.commit is not None:
+        return shard.commit
+    name = shard_name(shard.purpose, shard.number)
     try:
-        return json.loads((round_dir.root / "commits" / f"{commit}.json").read_text())["files"][relative]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return section(json.loads((round_dir.root / "commits" / f"{name}.json").read_text()))
+    except (OSError, ValueError) as error:
         raise Damage(f"{shard}: its commit cannot be read") from error
 
 
@@ -105,11 +139,20 @@ def read_prompts(
 
 def rows_of(table: pa.Table, column: str, values: Collection[str]) -> list[JsonObject]:
     """The rows of a table whose column has one of these texts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    wanted = frozenset(values)
+    chosen = np.array([one in wanted for one in table[column].to_pylist()], bool)
+    return table.filter(without_pandas(chosen)).to_pylist() if chosen.any() else []
 
-    wanted = pc.SetLookupOptions(pa.array(list(values), pa.string()))
-    return table.filter(pc.call_function("is_in", [table[column]], wanted)).to_pylist()
+
+def without_pandas(values: npt.NDArray[np.bool_ | np.int64]) -> pa.Array:
+    """The values for pyarrow. Not by `pa.array`, which imports pandas: half a second for nothing."""
+    import pyarrow as pa
+
+    if values.dtype == np.bool_:
+        return pa.Array.from_buffers(
+            pa.bool_(), len(values), [None, pa.py_buffer(np.packbits(values, bitorder="little"))]
+        )
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
 
 
 def _read(place: Folder, columns: list[str], name: str) -> pa.Table | None:

@@ -15,8 +15,27 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard, shards_of
-from rayalign.dashboard.answer_sql import ADD_ANSWERED, ADD_SCORED, FORGET, MATCHES_ANSWERS, TABLES
+import numpy as np
+
+from rayalign.dashboard.answer_files import (
+    KEYS,
+    Damage,
+    Shard,
+    read_answers,
+    read_prompts,
+    read_shard,
+    shards_of,
+    without_pandas,
+)
+from rayalign.dashboard.answer_sql import (
+    ADD_ANSWERED,
+    ADD_ASKED,
+    ADD_FACTS,
+    ADD_SCORED,
+    FORGET,
+    MATCHES_ANSWERS,
+    TABLES,
+)
 from rayalign.dashboard.readings import clean_text
 from rayalign.records import JsonObject
 from rayalign.store.saved_run import SavedRun
@@ -28,7 +47,6 @@ if TYPE_CHECKING:
 MEMORY = "100MB"
 THREADS = 2
 EXCERPT = 160
-KEYS = ["prompt_id", "index"]
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -60,8 +78,8 @@ class AnswerIndex:
         self.lock = threading.RLock()
         self._database = connect()
         self._damage: dict[str, str] = {}
-        self._known: dict[Shard, int] = {}
-        """The shards that are in the tables, with the time at which each was committed."""
+        self._known: set[Shard] = set()
+        """The shards that are in the tables."""
         self._prompts: dict[str, int] = {}
         for statement in TABLES:
             self._database.execute(statement)
@@ -92,22 +110,24 @@ class AnswerIndex:
         with self.lock:
             self._ensure_prompts("train" if purpose == "train" else "held out", round_index)
             there = shards_of(self.run.run_dir.round(round_index), purpose)
-            gone = [one for one in self._known if (one.purpose, one.round) == (purpose, round_index)]
-            for shard in gone:
-                if there.get(shard) != self._known[shard]:
-                    self._forget(shard)
-            new = [one for one in there if one not in self._known]
+            known = {one for one in self._known if (one.purpose, one.round) == (purpose, round_index)}
+            for shard in known - set(there):
+                self._forget(shard)
+            new = [one for one in there if one not in known]
             for table_shards in _together(new):
                 self._add(table_shards)
-            self._known |= {shard: there[shard] for shard in new}
+            self._known |= set(new)
 
     def searched(self, purpose: str, round_index: int, text: str) -> set[str]:
         """The prompts of a round one of whose messages or answers holds the text, in any case."""
         found: set[str] = set()
         with self.lock:
             for shard in shards_of(self.run.run_dir.round(round_index), purpose):
-                if (table := self._columns(shard, "samples", ["prompt_id", "text"])) is not None:
+                try:
+                    table = read_shard(self.run.run_dir.round(round_index), shard, "samples", ["prompt_id", "text"])
                     found |= self._matches(table, text)
+                except Damage as damage:
+                    self._damage[str(shard)] = str(damage)
             for table in self._asked(purpose, round_index):
                 found |= self._matches(table, text)
         return found
@@ -128,16 +148,8 @@ class AnswerIndex:
         if pairs:
             yield pa.table({"prompt_id": [one for one, _ in pairs], "text": [text for _, text in pairs]})
 
-    def _columns(self, shard: Shard, kind: str, columns: list[str]) -> pa.Table | None:
-        """Columns of one of a shard's two files; None where it is damaged, which is noted."""
-        try:
-            return read_shard(self.run.run_dir, shard, kind, columns)
-        except Damage as damage:
-            self._damage[str(shard)] = str(damage)
-            return None
-
     def _add(self, shards: Sequence[Shard]) -> None:
-        """Add shards up in one go; where that fails, one by one, so that only the damaged ones are left out."""
+        """Add shards of one round up in one go; where that fails, one by one, so that only damaged ones are missing."""
         import duckdb
         import pyarrow as pa
 
@@ -145,7 +157,8 @@ class AnswerIndex:
         if not tables:
             return
         try:
-            self._insert(pa.concat_tables([table for _, table in tables]))
+            place = {"purpose": shards[0].purpose, "round": shards[0].round}
+            self._insert(place, pa.concat_tables([table for _, table in tables]))
         except (duckdb.Error, pa.ArrowException) as error:
             if len(tables) > 1:
                 for shard, _ in tables:
@@ -158,35 +171,26 @@ class AnswerIndex:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        samples = self._columns(shard, "samples", [*KEYS, "token_ids"])
-        scores = self._columns(shard, "scores", [*KEYS, "reward", "scores"])
-        if samples is None or scores is None:
-            return None
-        if samples.select(KEYS) != scores.select(KEYS):
-            self._damage[str(shard)] = f"{shard}: its samples and its scores are not of the same answers"
+        columns = [*KEYS, "token_ids"], [*KEYS, "reward", "scores"]
+        try:
+            samples, scores = read_answers(self.run.run_dir.round(shard.round), shard, *columns)
+        except Damage as damage:
+            self._damage[str(shard)] = str(damage)
             return None
         self._damage.pop(str(shard), None)
         tokens = pc.call_function("list_value_length", [samples["token_ids"]])
-        many = samples.num_rows
-        return pa.table(
-            {
-                "purpose": pa.repeat(pa.scalar(shard.purpose), many),
-                "round": pa.repeat(pa.scalar(shard.round), many),
-                "shard": pa.repeat(pa.scalar(shard.number), many),
-                "prompt_id": samples["prompt_id"],
-                "number": samples["index"],
-                "tokens": tokens,
-                "reward": scores["reward"],
-                "scores": scores["scores"],
-            }
+        number = without_pandas(np.full(samples.num_rows, shard.number))
+        return pa.Table.from_arrays(
+            [number, samples["prompt_id"], samples["index"], tokens, scores["reward"], scores["scores"]],
+            ["shard", "prompt_id", "number", "tokens", "reward", "scores"],
         )
 
-    def _insert(self, answers: pa.Table) -> None:
+    def _insert(self, place: JsonObject, answers: pa.Table) -> None:
         self._database.register("answers", answers)
         try:
             self._database.execute("BEGIN")
-            self._database.execute(ADD_SCORED)
-            self._database.execute(ADD_ANSWERED)
+            self._database.execute(ADD_SCORED, place)
+            self._database.execute(ADD_ANSWERED, place)
             self._database.execute("COMMIT")
         except BaseException:
             self._database.execute("ROLLBACK")
@@ -197,7 +201,7 @@ class AnswerIndex:
     def _forget(self, shard: Shard) -> None:
         for statement in FORGET:
             self._database.execute(statement, {"purpose": shard.purpose, "round": shard.round, "shard": shard.number})
-        del self._known[shard]
+        self._known.discard(shard)
 
     def _prompts_of(self, kind: str, round_index: int) -> list[JsonObject]:
         """Rows of the prompts that a round answers; none where they are not kept, or damaged, which is noted."""
@@ -221,19 +225,11 @@ class AnswerIndex:
         self._insert_prompts(rows)
 
     def _insert_prompts(self, rows: Iterable[JsonObject]) -> None:
-        import pyarrow as pa
-
-        asked = {row["id"]: _excerpt(row) for row in rows}
+        asked = [(row["id"], _excerpt(row)) for row in rows]
         facts = [(row["id"], key, text) for row in rows for key, text in metadata_texts(row["metadata"])]
-        columns = list(zip(*facts, strict=True)) or [(), (), ()]
-        tables = {
-            "asked": pa.table({"id": list(asked), "text": list(asked.values())}, _texts("id", "text")),
-            "facts": pa.table(dict(zip(("id", "key", "text"), columns, strict=True)), _texts("id", "key", "text")),
-        }
-        for name, table in tables.items():
-            self._database.register("new", table)
-            self._database.execute(f"INSERT OR IGNORE INTO {name} SELECT * FROM new")
-            self._database.unregister("new")
+        for statement, new in ((ADD_ASKED, asked), (ADD_FACTS, facts)):
+            if new:
+                self._database.execute(statement, [list(column) for column in zip(*new, strict=True)])
 
 
 def metadata_texts(metadata: object) -> Iterator[tuple[str, str]]:
@@ -252,12 +248,6 @@ def _excerpt(row: JsonObject) -> str:
     messages = row["messages"] or [{"content": ""}]
     line = " ".join(clean_text(messages[-1]["content"] or "").split())
     return line if len(line) <= EXCERPT else f"{line[: EXCERPT - 1]}…"
-
-
-def _texts(*names: str) -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema([(name, pa.string()) for name in names])
 
 
 def _together(shards: Sequence[Shard], most: int = 32) -> Iterator[Sequence[Shard]]:

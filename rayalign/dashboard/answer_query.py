@@ -48,8 +48,13 @@ class Query:
         """The query of a URL's parameters, each with all its values; names that are not known are left out.
 
         Raises:
-            DataError: a value that cannot be meant.
+            DataError: a value that cannot be meant, or several where one can.
         """
+        twice = next((name for name, values in parameters.items() if name != "meta" and len(values) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"{plain(twice)[:40]} is given {len(parameters[twice])} times", "one is looked at", "give one"
+            )
         first = {name: plain(values[0]) for name, values in parameters.items() if values and values[0] != ""}
         asked = first.get("q")
         if asked is not None and len(asked) > LONGEST:

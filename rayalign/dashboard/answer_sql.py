@@ -18,30 +18,28 @@ FORGET = tuple(
 )
 ADD_SCORED = """
 INSERT INTO scored
-SELECT purpose, round, shard, prompt_id, score.scorer, score.status, count(*),
+SELECT $purpose, $round, shard, prompt_id, score.scorer, score.status, count(*),
        sum(score.reward) FILTER (WHERE isfinite(score.reward)), count(*) FILTER (WHERE isfinite(score.reward))
-FROM (SELECT purpose, round, shard, prompt_id, unnest(scores) AS score FROM answers)
+FROM (SELECT shard, prompt_id, unnest(scores) AS score FROM answers)
 GROUP BY ALL
 """
 ADD_ANSWERED = """
 INSERT INTO answered
 WITH one AS (
-    SELECT prompt_id, number, s.scorer AS scorer, s.reward AS reward, round, purpose
-    FROM (SELECT prompt_id, number, round, purpose, unnest(scores) AS s FROM answers)
+    SELECT prompt_id, number, s.scorer AS scorer, s.reward AS reward
+    FROM (SELECT prompt_id, number, unnest(scores) AS s FROM answers)
     WHERE isfinite(s.reward)
 ), pair AS (
-    SELECT a.purpose, a.round, a.prompt_id, a.number AS first, b.number AS second, sign(a.reward - b.reward) AS towards
-    FROM one a JOIN one b ON a.purpose = b.purpose AND a.round = b.round AND a.prompt_id = b.prompt_id
-        AND a.scorer = b.scorer AND a.number < b.number
+    SELECT a.prompt_id, a.number AS first, b.number AS second, sign(a.reward - b.reward) AS towards
+    FROM one a JOIN one b ON a.prompt_id = b.prompt_id AND a.scorer = b.scorer AND a.number < b.number
     WHERE a.reward <> b.reward
 ), compared AS (
-    SELECT purpose, round, prompt_id, min(towards) <> max(towards) AS opposite
-    FROM pair GROUP BY purpose, round, prompt_id, first, second HAVING count(*) > 1
+    SELECT prompt_id, min(towards) <> max(towards) AS opposite
+    FROM pair GROUP BY prompt_id, first, second HAVING count(*) > 1
 ), disagreeing AS (
-    SELECT purpose, round, prompt_id, avg(opposite::INTEGER) AS disagreement
-    FROM compared GROUP BY purpose, round, prompt_id
+    SELECT prompt_id, avg(opposite::INTEGER) AS disagreement FROM compared GROUP BY prompt_id
 ), summed AS (
-    SELECT purpose, round, shard, prompt_id, count(*) AS answers,
+    SELECT shard, prompt_id, count(*) AS answers,
            count(*) FILTER (WHERE isfinite(reward)) AS rewarded,
            avg(reward) FILTER (WHERE isfinite(reward)) AS reward,
            max(reward) FILTER (WHERE isfinite(reward)) AS best,
@@ -49,8 +47,10 @@ WITH one AS (
            avg(tokens) AS length
     FROM answers GROUP BY ALL
 )
-SELECT summed.*, disagreement FROM summed LEFT JOIN disagreeing USING (purpose, round, prompt_id)
+SELECT $purpose, $round, summed.*, disagreement FROM summed LEFT JOIN disagreeing USING (prompt_id)
 """
+ADD_ASKED = "INSERT OR IGNORE INTO asked SELECT unnest($1), unnest($2)"
+ADD_FACTS = "INSERT OR IGNORE INTO facts SELECT unnest($1), unnest($2), unnest($3)"
 MATCHES_ANSWERS = "SELECT DISTINCT prompt_id FROM texts WHERE contains(lower(text), lower($text))"
 
 LISTED = """
@@ -99,6 +99,9 @@ QUALIFY row_number() OVER (PARTITION BY key ORDER BY text) <= 50 ORDER BY key, t
 REWARDS = """
 SELECT prompt_id, reward FROM answered
 WHERE purpose = $purpose AND round = $round AND reward IS NOT NULL ORDER BY prompt_id
+"""
+RANKED = """
+SELECT prompt_id FROM answered WHERE purpose = $purpose AND round = $round ORDER BY reward DESC NULLS FIRST, prompt_id
 """
 PROMPTS_ANSWERED = "SELECT count(*) AS n FROM answered WHERE purpose = $purpose AND round = $round"
 

@@ -55,15 +55,15 @@ class PromptView:
 
     def _answers(self, shard: Shard, prompt_ids: Collection[str]) -> dict[str, list[JsonObject]]:
         """The answers in a shard to some prompts, by prompt."""
-        run_dir = self._index.run.run_dir
+        round_dir = self._index.run.run_dir.round(shard.round)
         try:
-            samples = rows_of(read_shard(run_dir, shard, "samples", SHOWN), "prompt_id", prompt_ids)
+            samples = rows_of(read_shard(round_dir, shard, "samples", SHOWN), "prompt_id", prompt_ids)
             if not samples:
                 return {}
-            scores = rows_of(read_shard(run_dir, shard, "scores", SCORED), "prompt_id", prompt_ids)
+            scores = rows_of(read_shard(round_dir, shard, "scores", SCORED), "prompt_id", prompt_ids)
         except Damage:
             return {}  # The same.
-        flagged = _flagged(run_dir.round(shard.round)) if shard.purpose == "train" else []
+        flagged = _flagged(round_dir) if shard.purpose == "train" else []
         by_key = {(row["prompt_id"], row["index"]): row for row in scores}
         found: dict[str, list[JsonObject]] = {}
         for row in samples:

@@ -139,6 +139,12 @@ class AnswerStore:
         for row in rows:
             row["statuses"] = by_id[row["id"]]
 
+    def ranked(self, purpose: str) -> list[str]:
+        """The ids of the last round's prompts, best to worst; those without a reward first, which nobody has judged."""
+        last = self.rounds()[purpose][-1]
+        self._index.ensure(purpose, last)
+        return [row["prompt_id"] for row in self._index.rows(sql.RANKED, {"purpose": purpose, "round": last})]
+
     def mean_rewards(self, purpose: str, round_index: int) -> dict[str, float]:
         """Of each prompt that a round answered, the mean reward, of those that have one."""
         self._index.ensure(purpose, round_index)

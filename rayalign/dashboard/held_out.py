@@ -5,29 +5,20 @@ A file counts only if a commit names it and has its hash; what cannot be read is
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from rayalign.dashboard.readings import section
-from rayalign.records import JsonObject
-from rayalign.store.folder import Folder
+from rayalign.dashboard.answer_files import KEYS, Damage, read_answers, shards_of
 from rayalign.store.round_dir import RoundDir
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FloatArray = npt.NDArray[np.float64]
-SHARD = "evaluation-"
-
-
-class DamagedFileError(ValueError):
-    """A file of the run is not what its commit says, or cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +38,11 @@ def read_held_out(round_dir: RoundDir) -> tuple[HeldOut | None, list[str]]:
     """What is stored of a round's evaluation, and what of it is damaged, in words."""
     problems: list[str] = []
     ids, rewards, tokens = [], [], []
-    for name, commit in _commits(round_dir, problems):
+    for shard in shards_of(round_dir, "evaluation"):
         try:
-            scores, samples = _tables(round_dir.root, commit)
-        except DamagedFileError as error:
-            problems.append(f"round {round_dir.index}, {name}: {error}")
+            samples, scores = read_answers(round_dir, shard, [*KEYS, "token_ids"], [*KEYS, "reward"])
+        except Damage as damage:
+            problems.append(str(damage))
             continue
         ids += scores["prompt_id"].to_pylist()
         rewards.append(_numbers(scores["reward"]))
@@ -59,49 +50,6 @@ def read_held_out(round_dir: RoundDir) -> tuple[HeldOut | None, list[str]]:
     if not ids:
         return None, problems
     return _by_prompt(round_dir.index, ids, np.concatenate(rewards), np.concatenate(tokens)), problems
-
-
-def _commits(round_dir: RoundDir, problems: list[str]) -> Iterator[tuple[str, JsonObject]]:
-    """The files that the commits of held-out shards name, by the commits' names."""
-    saved = section(section(round_dir.commit_facts() or {}).get("commits"))
-    for name in sorted(saved or round_dir.commits()):
-        if not name.startswith(SHARD):
-            continue
-        try:
-            commit = saved.get(name) or json.loads((round_dir.root / "commits" / f"{name}.json").read_text())
-        except (OSError, ValueError):
-            problems.append(f"round {round_dir.index}: its commit {name} cannot be read")
-            continue
-        yield name, section(section(commit).get("files"))
-
-
-def _tables(root: Folder, files: JsonObject) -> tuple[pa.Table, pa.Table]:
-    """Scores and samples of a shard, row by row the same answers."""
-    found = {}
-    for kind, column in (("scores", "reward"), ("samples", "token_ids")):
-        relative = next((one for one in files if f"/{kind}/" in one), None)
-        if relative is None:
-            raise DamagedFileError(f"its commit names no {kind}")
-        found[kind] = _read(root / relative, section(files[relative]), ["prompt_id", "index", column])
-    scores, samples = found["scores"], found["samples"]
-    if not scores.select(["prompt_id", "index"]).equals(samples.select(["prompt_id", "index"])):
-        raise DamagedFileError("its scores are not those of its samples")
-    return scores, samples
-
-
-def _read(path: Folder, facts: JsonObject, columns: Sequence[str]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != facts.get("sha256"):
-            raise DamagedFileError(f"{path.name} is not what was committed")
-        return pq.ParquetFile(pa.BufferReader(content)).read(columns, use_threads=False)
-    except FileNotFoundError:
-        raise DamagedFileError(f"{path.name} is missing") from None
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise DamagedFileError(f"{path.name} cannot be read ({type(error).__name__})") from error
 
 
 def _numbers(column: pa.ChunkedArray) -> FloatArray:

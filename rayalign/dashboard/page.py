@@ -10,6 +10,8 @@ from rayalign.store.saved_run import SavedRun
 from rayalign.store.writable import COPY, explained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rayalign.dashboard.report import ReportData
     from rayalign.records import JsonObject
 
@@ -25,18 +27,18 @@ def write_report(root: Place | str) -> Folder:
     from rayalign.store.files import write_file
 
     run = SavedRun.at(root)
-    page = render_report(report_data(run, embedded(run)))
+    page = render_report(report_data(run, lambda: embedded(run)))
     target = run.run_dir.root / "report.html"
     with explained(str(target), "{}", COPY):
         write_file(target, page.encode("utf-8", "replace"))
     return target
 
 
-def report_data(run: SavedRun, browser: JsonObject | None = None) -> ReportData:
+def report_data(run: SavedRun, browser: Callable[[], JsonObject] | None = None) -> ReportData:
     """What the page says of a run, read from its folder.
 
     Args:
-        browser: what the browser of answers is fed with.
+        browser: gives what the browser of answers is fed with.
     """
     from rayalign.dashboard.readings import section
     from rayalign.dashboard.report import ReportData

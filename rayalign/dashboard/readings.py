@@ -62,12 +62,13 @@ def items(value: object) -> list[object]:
 
 def clean_report(data: Report, longest: int | None = LONGEST_TEXT) -> Report:
     """The file as JSON that HTML can hold, with texts of at most `longest` characters."""
-    return section(clean(json_value(dict(data)), longest))
+    return section(clean(dict(data), longest))
 
 
 def clean_text(text: str, longest: int | None = LONGEST_TEXT) -> str:
     """A text fit for HTML: control codes as their pictures, lone surrogates as U+FFFD; cut where it is longer."""
-    return NOT_TEXT.sub(_picture, cut(text, longest).replace("\r\n", "\n"))
+    shown = cut(text, longest)
+    return shown if shown.isprintable() and shown.isascii() else NOT_TEXT.sub(_picture, shown.replace("\r\n", "\n"))
 
 
 def cut(text: str, longest: int | None = LONGEST_TEXT) -> str:
@@ -84,12 +85,12 @@ def cut(text: str, longest: int | None = LONGEST_TEXT) -> str:
 
 
 def clean(value: object, longest: int | None = LONGEST_TEXT) -> object:
-    """A JSON value with every text in it as `clean_text` makes it."""
+    """A value as JSON, with every text in it as `clean_text` makes it."""
     if isinstance(value, str):
         return clean_text(value, longest)
     if isinstance(value, dict):
-        return {clean(key, longest): clean(item, longest) for key, item in value.items()}
-    return [clean(item, longest) for item in value] if isinstance(value, list) else value
+        return {clean_text(str(key), longest): clean(item, longest) for key, item in value.items()}
+    return [clean(item, longest) for item in value] if isinstance(value, list | tuple) else json_value(value)
 
 
 def _picture(match: re.Match[str]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
 
@@ -35,23 +36,29 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def render_page(browser: Report | None, charts: Mapping[str, Chart], **content: object) -> str:
+def render_page(browser: Callable[[], Report] | None, charts: Mapping[str, Chart], **content: object) -> str:
     """`report.html.j2` with `content`.
 
     Args:
-        browser: what the front end is fed with; with None its part of the page, and its script, are left out.
+        browser: gives what the front end is fed with, and is called while the charts are drawn; with None its part of
+            the page, and its script, are left out.
         charts: all charts, by the id of their place.
     """
+    with ThreadPoolExecutor(1) as drawer:
+        ahead = [drawer.submit(svg, chart.spec) for chart in charts.values()]
+        fed = None if browser is None else clean_report(browser(), None)
+        for drawing in ahead:
+            drawing.result()
     front = front_end()
     sources = [bundle(), _drawing()] if charts else []
-    sources += [front.script] if browser is not None and front.script else []
+    sources += [front.script] if fed is not None and front.script else []
     scripts = [script_text(source) for source in sources]
-    serve = browser is not None and browser.get("mode") == "serve"
+    serve = fed is not None and fed.get("mode") == "serve"
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            browser=None if browser is None else clean_report(browser, None),
+            browser=fed,
             csp=policy(scripts, connect=serve),
             charts=charts,
             drawn=_drawn(charts),

@@ -7,7 +7,7 @@ would get past that, and what cannot stand in HTML (NUL, lone surrogates, contro
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayalign.dashboard.alarms import page_alarms
@@ -57,8 +57,8 @@ class ReportData:
     """The stored held-out answers of the rounds, in their order, as numbers."""
     problems: Sequence[str] = ()
     """What of the folder is damaged or missing, in words."""
-    browser: Report | None = None
-    """What the browser of answers is fed with (`mode`: `file` or `serve`); None leaves it out."""
+    browser: Callable[[], Report] | None = None
+    """Gives what the browser of answers is fed with (`mode`: `file` or `serve`); None leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)

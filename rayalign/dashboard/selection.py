@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
-from rayalign.dashboard.answer_query import LARGEST_PAGE, Query, Sort
+from rayalign.dashboard.answer_query import Query, Sort
 from rayalign.dashboard.answers import PURPOSES, AnswerStore
 from rayalign.dashboard.readings import cut
 from rayalign.records import JsonObject
 from rayalign.store.saved_run import SavedRun
 
 T = TypeVar("T")
-LARGEST = 6_000_000
+LARGEST = 5_000_000
 """Bytes of JSON at most."""
 SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
 """Of the size, to each purpose at most; what one leaves goes to those after it."""
-PER_REASON = 30
+PER_REASON = 20
 """Prompts at most by each way of choosing them."""
 MOST_ROUNDS = {"evaluation": 12, "greedy": 12, "train": 5}
 """Rounds at most; all rounds have the same held-out prompts, but each trains on others."""
@@ -96,7 +96,7 @@ def _chosen(store: AnswerStore, purpose: str) -> list[str]:
     """Ids by each way of choosing in turns, none twice, so that whatever has to be left out leaves some of each."""
     sorts: tuple[Sort, ...] = ("regression", "gain", "reward", "spread", "disagreement")
     ways = [_first(store, Query(purpose=purpose, sort=sort, size=PER_REASON)) for sort in sorts]
-    every = list(_all(store, purpose))
+    every = store.ranked(purpose)
     ways.append(every[::-1][:PER_REASON])
     by_chance = sorted(every)
     random.Random(0).shuffle(by_chance)
@@ -106,15 +106,6 @@ def _chosen(store: AnswerStore, purpose: str) -> list[str]:
 
 def _first(store: AnswerStore, query: Query) -> list[str]:
     return [row["id"] for row in store.list(query)["rows"]]
-
-
-def _all(store: AnswerStore, purpose: str) -> Iterator[str]:
-    """The ids of the last round's prompts, best to worst; those without a reward first, which nobody has judged."""
-    scored, unscored = [], []
-    for page in range(store.list(Query(purpose=purpose, size=1))["total"] // LARGEST_PAGE + 1):
-        for row in store.list(Query(purpose=purpose, sort="reward", size=LARGEST_PAGE, page=page))["rows"]:
-            (unscored if row["reward"] is None else scored).append(row["id"])
-    yield from (*unscored, *scored)
 
 
 def _shortened(view: JsonObject) -> JsonObject:

@@ -6,6 +6,7 @@ one put makes the whole object visible or nothing; there are no folders, only na
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import posixpath
@@ -51,7 +52,7 @@ class Folder:
         self._base = text
 
     def __truediv__(self, name: str) -> Folder:
-        joined = Folder(self)
+        joined = copy.copy(self)
         joined._base = f"{self._base}/{name}" if not self.is_local else str(Path(self._base) / name)
         return joined
 

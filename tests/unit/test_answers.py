@@ -131,6 +131,7 @@ def test_a_new_round_and_a_shard_committed_anew_show(tmp_path: Path) -> None:
     assert ids(store) == [BREAD, CHESS, APPLE, DWARF, ELBOW]
     swapped = [scored(one) for one in ANSWERS if one.round == 1 and one.prompt in (APPLE, BREAD)][:2]
     run_dir.round(1).commit_shard("evaluation", 0, swapped)
+    run_dir.round(1).finish()
     assert ids(store, sort="prompt") == [ELBOW, APPLE, CHESS, DWARF]
 
 
@@ -227,6 +228,7 @@ def test_samples_and_scores_of_different_answers(tmp_path: Path) -> None:
     assert store.problems == ["round 1, evaluation shard 1: its scores are not what was committed"]
     files = [f"evaluation/{kind}/00001.parquet" for kind in ("samples", "scores")]
     round_dir.commit("evaluation-00001", round_dir.describe(files[0]) | round_dir.describe(files[1]))
+    round_dir.finish()
     store = AnswerStore(SavedRun.at(tmp_path / "run"))
     assert ids(store) == [BREAD, APPLE]
     assert store.problems == ["round 1, evaluation shard 1: its samples and its scores are not of the same answers"]
@@ -273,6 +275,7 @@ def test_damaged_prompts(tmp_path: Path, content: bytes) -> None:
 
 def test_a_shard_that_no_commit_names_is_not_there(tmp_path: Path) -> None:
     make_run_folder(tmp_path / "run")
-    (tmp_path / "run" / "rounds" / "0001" / "commits" / "evaluation-00001.json").unlink()
+    for name in ("COMMIT.json", "commits/evaluation-00001.json"):
+        (tmp_path / "run" / "rounds" / "0001" / name).unlink()
     store = AnswerStore(SavedRun.at(tmp_path / "run"))
     assert ids(store) == [BREAD, APPLE] and store.problems == []

@@ -96,11 +96,11 @@ def flipped(path: str) -> Callable[[Path], None]:
 
 
 SHARD = "rounds/0002/evaluation/{}/00001.parquet"
-NAMED = "round 2, evaluation-00001: 00001.parquet"
+NAMED = "round 2, evaluation shard 1: its"
 DAMAGES = {
-    "scores cut off": (cut_off(SHARD.format("scores")), f"{NAMED} is not what was committed"),
-    "a bit of the samples": (flipped(SHARD.format("samples")), f"{NAMED} is not what was committed"),
-    "a file away": (away(SHARD.format("samples")), f"{NAMED} is missing"),
+    "scores cut off": (cut_off(SHARD.format("scores")), f"{NAMED} scores are not what was committed"),
+    "a bit of the samples": (flipped(SHARD.format("samples")), f"{NAMED} samples are not what was committed"),
+    "a file away": (away(SHARD.format("samples")), f"{NAMED} commit is there, but its samples are missing"),
     "report cut off": (cut_off("rounds/0002/report.json"), "round 2: report.json is missing or not what was committed"),
     "round away": (away("rounds/0002"), "round 2 is missing: its folder is not there"),
     "commit cut off": (cut_off("rounds/0002/COMMIT.json"), "round 2 has no COMMIT.json that can be read"),
@@ -125,16 +125,15 @@ def test_a_damaged_shard_leaves_the_other_one(folder: Path) -> None:
 
 def test_scores_of_other_answers_are_not_taken(folder: Path) -> None:
     """Both files are whole and their commit has their hashes, but they are not of the same answers."""
-    one, two = (RunDir(folder).round(2).committed(f"evaluation-0000{shard}") for shard in (0, 1))
-    assert one is not None and two is not None
+    scores = folder / "rounds/0002/evaluation/scores"
+    shutil.copy(scores / "00001.parquet", scores / "00000.parquet")
     commit_path = folder / "rounds/0002/COMMIT.json"
     commit = json.loads(commit_path.read_text())
-    mixed = {name: facts for name, facts in one["files"].items() if "/samples/" in name}
-    mixed |= {name: facts for name, facts in two["files"].items() if "/scores/" in name}
-    commit["commits"]["evaluation-00000"]["files"] = mixed
+    new = RunDir(folder).round(2).describe("evaluation/scores/00000.parquet")
+    commit["commits"]["evaluation-00000"]["files"] |= new
     commit_path.write_text(json.dumps(commit))
     found, problems = read_held_out(RunDir(folder).round(2))
-    assert problems == ["round 2, evaluation-00000: its scores are not those of its samples"]
+    assert problems == ["round 2, evaluation shard 0: its samples and its scores are not of the same answers"]
     assert found is not None and len(found.prompts) == 8
 
 
@@ -145,7 +144,7 @@ def test_odd_commits_are_named(folder: Path, files: object) -> None:
     commit["commits"]["evaluation-00000"]["files"] = files
     path.write_text(json.dumps(commit))
     found, problems = read_held_out(RunDir(folder).round(1))
-    assert len(problems) == 1 and "round 1" in problems[0] and "evaluation-00000" in problems[0]
+    assert len(problems) == 1 and "round 1, evaluation shard 0" in problems[0]
     assert found is not None and len(found.prompts) == 8
 
 

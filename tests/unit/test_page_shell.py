@@ -33,7 +33,7 @@ def test_policy_names_scripts_by_hash_and_nothing_else() -> None:
 
 def test_browser_gets_its_data_as_they_are() -> None:
     browser = {"mode": "file", "run": HOSTILE, "rows": {"evaluation": []}}
-    data = ReportData("a", "done", {}, {}, [], browser=browser)
+    data = ReportData("a", "done", {}, {}, [], browser=lambda: browser)
     parsed = Page(render_report(data))
     parsed.assert_inert()
     assert parsed.data["rayalign-data"]["rows"] == {"evaluation": []}

@@ -82,7 +82,7 @@ def _add_pages(app: FastAPI, runs: Runs, title: str) -> None:
 def _page_of(runs: Runs, name: str) -> str:
     """A run's page, whose browser asks for answers relative to where the page is."""
     browser: JsonObject = {"mode": "serve", "run": name, "api": f"../api/runs/{quote(name, safe='')}"}
-    data = report_data(runs.run(name), browser)
+    data = report_data(runs.run(name), lambda: browser)
     return render_report(dataclasses.replace(data, status=runs.state(name).state))
 
 
