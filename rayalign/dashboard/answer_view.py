@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard, rows_of
 from rayalign.dashboard.answer_index import AnswerIndex
 from rayalign.dashboard.readings import items, section
 from rayalign.records import JsonObject
 from rayalign.store.round_dir import RoundDir
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHOWN = ["prompt_id", "index", "text", "token_ids", "finish_reason", "adapter_version"]
 SCORED = ["prompt_id", "index", "reward", "scores"]
@@ -57,7 +60,7 @@ class PromptView:
         """The answers in a shard to some prompts, by prompt."""
         round_dir = self._index.run.run_dir.round(shard.round)
         try:
-            samples = rows_of(read_shard(round_dir, shard, "samples", SHOWN), "prompt_id", prompt_ids)
+            samples = rows_of(_counted(read_shard(round_dir, shard, "samples", SHOWN)), "prompt_id", prompt_ids)
             if not samples:
                 return {}
             scores = rows_of(read_shard(round_dir, shard, "scores", SCORED), "prompt_id", prompt_ids)
@@ -82,6 +85,14 @@ def _in_order(rounds: Mapping[int, list[JsonObject]]) -> list[JsonObject]:
     return [{"round": index, "answers": sorted(rounds[index], key=rank)} for index in sorted(rounds)]
 
 
+def _counted(samples: pa.Table) -> pa.Table:
+    """The samples with the number of their tokens in place of these."""
+    import pyarrow.compute as pc
+
+    tokens = pc.call_function("list_value_length", [samples["token_ids"]])
+    return samples.drop_columns(["token_ids"]).append_column("tokens", tokens)
+
+
 def _answer(sample: JsonObject, scored: JsonObject, flagged: list[JsonObject]) -> JsonObject:
     example = next((one for one in flagged if _is_of(one, sample)), {})
     tokens: list[Any] = items(example.get("tokens"))
@@ -90,7 +101,7 @@ def _answer(sample: JsonObject, scored: JsonObject, flagged: list[JsonObject]) -
         "index": sample["index"],
         "text": sample["text"],
         "reward": _number(scored.get("reward")),
-        "tokens": len(sample["token_ids"] or []),
+        "tokens": sample["tokens"] or 0,
         "finish": sample["finish_reason"],
         "version": sample["adapter_version"],
         "scores": {score["scorer"]: _score(score) for score in scored.get("scores") or []},

@@ -22,7 +22,7 @@ LARGEST = 5_000_000
 """Bytes of JSON at most."""
 SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
 """Of the size, to each purpose at most; what one leaves goes to those after it."""
-PER_REASON = 20
+PER_REASON = 16
 """Prompts at most by each way of choosing them."""
 MOST_ROUNDS = {"evaluation": 12, "greedy": 12, "train": 5}
 """Rounds at most; all rounds have the same held-out prompts, but each trains on others."""
