@@ -48,7 +48,7 @@ def test_of_a_large_run_the_ends_are_there(tmp_path: Path) -> None:
     found = embedded(SavedRun.at(tmp_path / "run"))
     places = {int(view["id"], 16) for view in found["rows"]["evaluation"]}
     assert set(range(16)) | set(range(384, 400)) <= places and len(places) < 80
-    assert len(places & set(range(100, 300))) > 5
+    assert len(places & set(range(100, 300))) >= 5
     assert f"{len(places)} of 400 evaluation prompts" in found["facets"]["note"]
 
 
