@@ -22,13 +22,13 @@ def user(text: str) -> Message:
 
 
 def make_run_folder(
-    root: Path, answers: Iterable[Answer] = ANSWERS, held_out: Sequence[Prompt] | None = None
+    root: Path | str, answers: Iterable[Answer] = ANSWERS, held_out: Sequence[Prompt] | None = None
 ) -> RunDir:
     """A run of finished rounds with these evaluations, two shards each. `held_out`: none by an empty list."""
     run_dir = RunDir(root)
     run_dir.open(make_config(run={"name": "fake", "rounds": 1}).to_dict())
     if held_out := table_prompts() if held_out is None else held_out:
-        write_held_out(root, held_out)
+        write_held_out(run_dir.root, held_out)
     by_round: dict[int, list[Answer]] = {}
     for answer in answers:
         by_round.setdefault(answer.round, []).append(answer)

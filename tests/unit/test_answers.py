@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rayalign.commands.serving.runs import Runs
 from rayalign.dashboard.answer_query import Query
 from rayalign.dashboard.answers import AnswerStore
 from rayalign.errors import DataError
@@ -14,6 +15,7 @@ from rayalign.records import Prompt
 from rayalign.store.round_dir import shard_path
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
+from tests.object_store import ObjectStore
 from tests.unit.answer_query_cases import ANSWERS, APPLE, BREAD, CASES, CHESS, DWARF, ELBOW, PROMPTS, ROWS, Case, views
 from tests.unit.answer_runs import add_round, make_run_folder, scored, user
 
@@ -279,3 +281,24 @@ def test_a_shard_that_no_commit_names_is_not_there(tmp_path: Path) -> None:
         (tmp_path / "run" / "rounds" / "0001" / name).unlink()
     store = AnswerStore(SavedRun.at(tmp_path / "run"))
     assert ids(store) == [BREAD, APPLE] and store.problems == []
+
+
+# -- an object store
+
+
+def test_on_an_object_store(object_store: ObjectStore) -> None:
+    """The list, a search, a view, a round that comes later, and a file that is lost; the server reads the same."""
+    root = object_store.uri("answers/run")
+    first = [one for one in ANSWERS if one.round == 0]
+    run_dir = make_run_folder(root, first)
+    runs = Runs(object_store.uri("answers"))
+    store = runs.answers("run")
+    assert runs.names() == ["run"] and store.facets()["rounds"] == {"evaluation": [0]}
+    add_round(run_dir, 1, [scored(one) for one in ANSWERS if one.round == 1])
+    assert ids(store) == [BREAD, CHESS, APPLE, DWARF, ELBOW] and ids(store, q="pear") == [APPLE]
+    view = store.view(CHESS)
+    assert view is not None and [one["round"] for one in view["rounds"]] == [0, 1]
+    (run_dir.round(1).root / shard_path("evaluation", "scores", 1)).delete()
+    store = AnswerStore(SavedRun.at(root))
+    assert ids(store) == [BREAD, APPLE]
+    assert store.problems == ["round 1, evaluation shard 1: its commit is there, but its scores are missing"]
