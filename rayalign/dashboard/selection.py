@@ -24,6 +24,8 @@ SHARES = {"evaluation": 0.6, "greedy": 0.1, "train": 0.3}
 """Of the size, to each purpose at most; what one leaves goes to those after it."""
 PER_REASON = 16
 """Prompts at most by each way of choosing them."""
+FEW = 100
+"""So many prompts are all chosen."""
 MOST_ROUNDS = {"evaluation": 12, "greedy": 12, "train": 5}
 """Rounds at most; all rounds have the same held-out prompts, but each trains on others."""
 LONGEST_VIEW = 400_000
@@ -100,7 +102,7 @@ def _chosen(store: AnswerStore, purpose: str) -> list[str]:
     ways.append(every[::-1][:PER_REASON])
     by_chance = sorted(every)
     random.Random(0).shuffle(by_chance)
-    ways.append(by_chance[:PER_REASON])
+    ways.append(by_chance if len(every) <= FEW else by_chance[:PER_REASON])
     return list(dict.fromkeys(one for some in zip_longest(*ways) for one in some if one is not None))
 
 
