@@ -15,6 +15,7 @@ from typing import TypedDict
 from rayalign.dashboard.answers import AnswerStore
 from rayalign.dashboard.charts import Chart, Point, Series, line_chart
 from rayalign.dashboard.readings import Reading, clean, clean_report, clean_text, reading, section
+from rayalign.dashboard.run_files import read_report
 from rayalign.dashboard.tables import Cell, Rows, Table
 from rayalign.display import MISSING, display, display_order, format_interval, format_value, headline_metric
 from rayalign.errors import ConfigError
@@ -71,10 +72,11 @@ def compare_command(places: Sequence[str], *, as_json: bool) -> str:
 
 def compare(stores: Mapping[str, AnswerStore]) -> Comparison:
     """Runs beside each other, by the names that they are shown under."""
-    readings = {name: _readings(store.run) for name, store in stores.items()}
+    damage: dict[str, list[str]] = {name: [] for name in stores}
+    readings = {name: _readings(store.run, damage[name]) for name, store in stores.items()}
     found = [pair for a, b in combinations(stores, 2) for pair in _paired((a, b), stores)]
     # What is damaged is known once the answers were read.
-    notes = [f"{name}: {problem}" for name, store in stores.items() for problem in store.problems]
+    notes = [f"{name}: {problem}" for name, store in stores.items() for problem in [*damage[name], *store.problems]]
     if note := _scorers_differ(stores):
         notes.insert(0, note)
     return {
@@ -90,13 +92,10 @@ Metrics = dict[int, dict[str, Reading]]
 """Of each evaluated round, its metrics."""
 
 
-def _readings(run: SavedRun) -> Metrics:
+def _readings(run: SavedRun, problems: list[str]) -> Metrics:
     found: Metrics = {}
     for one in run.run_dir.rounds():
-        try:
-            report = clean_report(one.report() or {})
-        except ValueError:
-            continue
+        report = clean_report(read_report(one, problems) or {})
         metrics = {name: read for name, value in section(report.get("metrics")).items() if (read := reading(value))}
         if metrics:
             found[one.index] = metrics
@@ -183,8 +182,9 @@ def comparison_charts(found: Comparison) -> dict[str, Chart]:
     """Every metric over the rounds, a curve for each run, by the id of its place."""
     charts: dict[str, Chart] = {}
     for name, by_run in found["curves"].items():
-        series = [Series(clean_text(run), tuple(_chart_point(one) for one in points)) for run, points in by_run.items()]
-        if chart := line_chart(display(name).label, series, display(name).style):
+        points = {clean_text(run): tuple(_chart_point(one) for one in those) for run, those in by_run.items()}
+        series = [Series(run["name"], points.get(run["name"], ())) for run in found["runs"]]
+        if chart := line_chart(display(name).label, series, display(name).style, all_named=True):
             charts[f"chart-{len(charts)}"] = chart
     return charts
 

@@ -136,7 +136,7 @@ def _flagged(round_dir: RoundDir) -> list[JsonObject]:
     """What CUT flagged in a round's answers; nothing where the report is missing or damaged."""
     try:
         report = section(round_dir.report())
-    except ValueError:
+    except (ValueError, OSError):
         return []
     examples = [section(one) for one in items(report.get("flagged"))]
     return [one for one in examples if "prompt_id" in one and _has_tokens(one)]

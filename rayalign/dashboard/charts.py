@@ -85,19 +85,23 @@ def line_chart(
     reference: float | None = None,
     shown: int = 0,
     axis: str = "round",
+    all_named: bool = False,
 ) -> Chart | None:
     """Curves with their intervals as bands, and a dashed line at `reference`; None where no series has a point.
 
     Args:
         shown: which series' latest value stands beside the title.
         axis: what the numbers from left to right are.
+        all_named: whether series without a point have their colour and their place in the legend too.
     """
+    named = [one.label for one in series if one.present or all_named]
     series = [one for one in series if one.present]
     if not series:
         return None
     latest = series[min(shown, len(series) - 1)].present[-1]
     values = [row for one in series for row in _rows(one, style)]
-    shared = {"x": _rounds_x(axis), "color": _colour("s", [one.label for one in series])}
+    rounds = sorted({int(point.x) for one in series for point in one.present}) if axis == "round" else []
+    shared = {"x": _rounds_x(axis, rounds), "color": _colour("s", named)}
     y = _value_y(style, max(abs(point.y) for one in series for point in one.present))
     layers = _line_layers(series, shared, y, axis)
     if reference is not None:
@@ -108,7 +112,7 @@ def line_chart(
         spec,
         " ".join(_describe(one, style, axis) for one in series),
         note,
-        tuple(one.label for one in series) if len(series) > 1 else (),
+        tuple(named) if len(named) > 1 else (),
         format_value(latest.y, style),
         format_interval(*latest.interval, style) if latest.interval else "",
     )
@@ -210,8 +214,8 @@ def colours(count: int) -> list[str]:
     return [f"var(--c{index % COLOURS})" for index in range(count)]
 
 
-def _rounds_x(axis: str) -> JsonObject:
-    whole = {"format": "d", "tickMinStep": 1} if axis == "round" else {}
+def _rounds_x(axis: str, rounds: Sequence[int]) -> JsonObject:
+    whole = {"format": "d", "values": round_ticks(rounds)} if rounds else {}
     return {
         "field": "x",
         "type": "quantitative",

@@ -82,7 +82,12 @@ def render_other(template: str, charts: Mapping[str, Chart] | None = None, **con
         _environment()
         .get_template(template)
         .render(
-            csp=policy(scripts), charts=charts or {}, drawn=_drawn(charts or {}), scripts=scripts, style="", **content
+            csp=policy(scripts, forms=True),
+            charts=charts or {},
+            drawn=_drawn(charts or {}),
+            scripts=scripts,
+            style="",
+            **content,
         )
     )
 

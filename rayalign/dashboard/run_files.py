@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rayalign.dashboard.held_out import HeldOut, read_held_out
 from rayalign.dashboard.readings import Report, section
 from rayalign.errors import RunFolderError
-from rayalign.store.damage import lost_rounds
+from rayalign.store.damage import damaged_log, lost_rounds
 from rayalign.store.event_log import read_events
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
@@ -33,7 +33,7 @@ def read_run(run_dir: RunDir) -> RunFiles:
     found.problems += [f"round {index} {lost}" for index, lost in lost_rounds(run_dir).items()]
     events = _events(run_dir, found)
     for round_dir in run_dir.rounds():
-        if isinstance(report := _report(round_dir, found.problems), dict):
+        if (report := read_report(round_dir, found.problems)) is not None:
             found.reports.append({**report, "round": round_dir.index})
         answers, problems = read_held_out(round_dir)
         found.held_out += [answers] if answers else []
@@ -43,11 +43,14 @@ def read_run(run_dir: RunDir) -> RunFiles:
     return found
 
 
-def _report(round_dir: RoundDir, problems: list[str]) -> object:
-    """A round's `report.json`; None where it is not what was committed, which is then a problem."""
+def read_report(round_dir: RoundDir, problems: list[str]) -> Report | None:
+    """A round's `report.json`; None where it is not there, or not what was committed, which is then a problem."""
     try:
         round_dir.committed("report")
-        return round_dir.report()
+        found = round_dir.report()
+        if found is None or isinstance(found, dict):
+            return found
+        problems.append(f"round {round_dir.index}: report.json is no report")
     except RunFolderError:
         problems.append(f"round {round_dir.index}: report.json is missing or not what was committed")
     except (ValueError, OSError, KeyError, TypeError) as error:
@@ -57,7 +60,9 @@ def _report(round_dir: RoundDir, problems: list[str]) -> object:
 
 def _events(run_dir: RunDir, found: RunFiles) -> list[Report]:
     try:
-        return list(read_events(run_dir.root / "metrics.jsonl"))
+        events = list(read_events(run_dir.root / "metrics.jsonl"))
+        found.problems += [] if events else damaged_log(run_dir)
+        return events
     except (OSError, RunFolderError) as error:
         found.problems.append(f"metrics.jsonl cannot be read ({type(error).__name__})")
         return []
@@ -73,6 +78,6 @@ def _add_benchmarks(run_dir: RunDir, found: RunFiles) -> None:
             try:
                 text = path.find_text()
                 results |= {} if text is None else {f"{name}, by hand": json.loads(text)}
-            except (ValueError, OSError):
+            except (ValueError, OSError, RunFolderError):
                 found.problems.append(f"round {report['round']}: {name}/result.json cannot be read")
         found.reports[index] = {**report, "benchmarks": results} if results else report

@@ -25,11 +25,12 @@ def script_text(source: str) -> Markup:
     return Markup(source)
 
 
-def policy(scripts: Sequence[str], *, connect: bool = False) -> str:
+def policy(scripts: Sequence[str], *, connect: bool = False, forms: bool = False) -> str:
     """The page's content security policy: these scripts by hash, styles of the page itself, nothing from elsewhere.
 
     Args:
         connect: whether the page may ask the server that it comes from.
+        forms: whether its forms may lead to that server.
     """
     hashes = " ".join(f"'sha256-{_sha256(text)}'" for text in scripts)
     parts = [
@@ -39,7 +40,7 @@ def policy(scripts: Sequence[str], *, connect: bool = False) -> str:
         "img-src data:",
         *(["connect-src 'self'"] if connect else []),
         "base-uri 'none'",
-        "form-action 'none'",
+        f"form-action {chr(39)}{'self' if forms else 'none'}{chr(39)}",
     ]
     return "; ".join(parts)
 

@@ -22,7 +22,15 @@ def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
     found = [f"round {index} {lost}" for index, lost in lost_rounds(run_dir).items()]
     for one in run_dir.begun_rounds():
         found += [f"round {one.index}: {problem}" for problem in _of_round(one, hashes)]
-    return found
+    return found + damaged_log(run_dir)
+
+
+def damaged_log(run_dir: RunDir) -> list[str]:
+    """What is wrong with the event log of a run that has finished rounds, in words; no commit names it."""
+    log = run_dir.root / "metrics.jsonl"
+    if not run_dir.rounds() or not log.exists() or last_events(log):
+        return []
+    return ["metrics.jsonl has no event that can be read"]
 
 
 def lost_rounds(run_dir: RunDir) -> dict[int, str]:
@@ -39,11 +47,15 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
 
 
 def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:
-    for name in round_dir.commits():
-        text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
+    names = round_dir.commits()
+    for name in sorted({*names, *(round_dir.commit_facts() or {"commits": ()})["commits"]}):
+        if name not in names:
+            yield f"the commit {name} is missing"
+            continue
         try:
+            text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
             files = _files(json.loads(text or b"null"))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
             yield f"the commit {name} cannot be read"
             continue
         for relative, facts in files.items():
@@ -62,7 +74,10 @@ def _problem(place: Folder, facts: FileFacts, hashes: bool) -> str | None:
         return "is missing"
     if size != facts["bytes"]:
         return f"has {size} bytes, its commit says {facts['bytes']}"
-    return "has other content than its commit says" if hashes and place.sha256() != facts["sha256"] else None
+    try:
+        return "has other content than its commit says" if hashes and place.sha256() != facts["sha256"] else None
+    except OSError as error:
+        return f"cannot be read ({error.strerror or type(error).__name__})"
 
 
 def _size(place: Folder) -> int | None:

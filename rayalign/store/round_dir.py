@@ -92,12 +92,12 @@ class RoundDir:
         return sorted(name.removesuffix(".json") for name in names if name.endswith(".json") and name[0] != ".")
 
     def commit_facts(self) -> dict[str, Any] | None:
-        """`COMMIT.json` of a finished round; None where there is none, or one that is cut off or damaged."""
-        text = (self.root / "COMMIT.json").find_bytes()
+        """`COMMIT.json` of a finished round; None where there is none, or one that is damaged or cannot be read."""
         try:
-            return None if text is None else json.loads(text)
-        except ValueError:
+            found = json.loads((self.root / "COMMIT.json").find_bytes() or b"null")
+        except (ValueError, OSError):
             return None
+        return found if isinstance(found, dict) and isinstance(found.get("commits"), dict) else None
 
     @property
     def finished(self) -> bool:

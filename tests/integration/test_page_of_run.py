@@ -119,3 +119,14 @@ def test_a_live_page_tells_of_a_new_round(opened: Opened, served: str, tmp_path:
     assert page.evaluate("document.activeElement.dataset.key") == "show-0"
     assert "number 17 " in page.locator(".conversation").inner_text()
     assert "q=number+17" in page.url
+
+
+def test_runs_chosen_in_the_list_are_compared(opened: Opened, served: str, tmp_path: Path) -> None:
+    make_five_rounds(tmp_path / "runs/other")
+    page = opened.page
+    page.goto(served)
+    for box in page.locator("input[type=checkbox]").all():
+        box.check()
+    page.get_by_role("button", name="Compare the chosen runs").click()
+    page.wait_for_url("**/compare?*")
+    assert page.locator(".chart svg").count() >= 3 and "other" in page.locator("h1").inner_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -136,6 +137,44 @@ def test_damage_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     text = said(root, capsys)
     assert "  damaged     round 2: scores/00001.parquet is missing" in text.splitlines()
     assert cli.exit_code(["status", str(root)]) == 0
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b'{"files": 7}', b"[]", b'{"commits": 3}', b"\x00"])
+def test_a_round_whose_commit_says_nothing_is_not_done(tmp_path: Path, content: bytes | None) -> None:
+    """Whatever stands in its place, a folder too."""
+    finished_run(tmp_path / "run")
+    path = tmp_path / "run/rounds/0002/COMMIT.json"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    assert damaged(RunDir(tmp_path / "run")) == ["round 2 has no COMMIT.json that can be read"]
+    assert cli.exit_code(["status", "--check", str(tmp_path / "run")]) == 0
+    assert cli.exit_code(["report", str(tmp_path / "run")]) == 0
+
+
+def test_commits_that_are_gone_are_named(tmp_path: Path) -> None:
+    run_dir = finished_run(tmp_path / "run")
+    names = run_dir.round(2).commits()
+    shutil.rmtree(tmp_path / "run/rounds/0002/commits")
+    assert damaged(run_dir) == [f"round 2: the commit {name} is missing" for name in names]
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
+    """A folder in a file's place cannot be read by root either."""
+    run_dir = finished_run(tmp_path / "run")
+    for name in ("commits/groups.json", "scores/00000.parquet"):
+        path = tmp_path / "run/rounds/0002" / name
+        size = path.stat().st_size
+        path.unlink()
+        path.mkdir()
+    found = damaged(run_dir, hashes=True)
+    assert found[0] == "round 2: the commit groups cannot be read" and len(found) == 2
+    assert found[1].startswith("round 2: scores/00000.parquet ") and size
+
+
+def test_a_log_without_an_event_is_named(tmp_path: Path) -> None:
+    run_dir = finished_run(tmp_path / "run")
+    (tmp_path / "run/metrics.jsonl").write_bytes(b"\x00garbage\n")
+    assert damaged(run_dir) == ["metrics.jsonl has no event that can be read"]
 
 
 def test_a_missing_round_is_named(tmp_path: Path) -> None:

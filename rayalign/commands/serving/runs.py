@@ -14,13 +14,12 @@ from typing import TypeVar
 from rayalign.dashboard.alarms import page_alarms
 from rayalign.dashboard.answers import AnswerStore
 from rayalign.dashboard.readings import Reading, Report, clean_report, clean_text, reading, section
+from rayalign.dashboard.run_files import read_report
 from rayalign.dashboard.verdicts import verdict
 from rayalign.display import display, format_value
 from rayalign.errors import RayalignError, RunFolderError
-from rayalign.records import JsonObject
-from rayalign.store.damage import lost_rounds
+from rayalign.store.damage import damaged_log, lost_rounds
 from rayalign.store.folder import Folder
-from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_state import RunState, run_state
 from rayalign.store.saved_run import SavedRun
 
@@ -134,7 +133,7 @@ class Runs:
         """A run in one line, also one that cannot be read."""
         try:
             return self.unchanged(name, "summary", lambda: _summary(self.run(name), self.state(name)))
-        except RayalignError as error:
+        except (RayalignError, OSError) as error:
             return Summary(clean_text(name), "unreadable", 0, 0, "", (), clean_text(str(error)))
 
     def unchanged(self, name: str, what: str, make: Callable[[], T]) -> T:
@@ -169,10 +168,12 @@ def _is_run(place: Folder) -> bool:
 
 def _summary(run: SavedRun, state: RunState) -> Summary:
     """Without the answers, which are much to read for a line: the verdict is the one of the reports."""
-    reports = [(r.index, clean_report(report)) for r in run.run_dir.rounds() if (report := _report(r)) is not None]
+    problems = [f"round {index} {lost}" for index, lost in lost_rounds(run.run_dir).items()]
+    read = [(one.index, read_report(one, problems)) for one in run.run_dir.rounds()]
+    reports = [(index, clean_report(report)) for index, report in read if report is not None]
     readings = [(index, metrics) for index, report in reports if (metrics := _readings(report))]
     found = verdict(reports, readings, (), clean_report(run.config))
-    alarms = [f"round {index} is missing or damaged" for index in _lost(run, {index for index, _ in reports})]
+    alarms = [*problems, *damaged_log(run.run_dir)]
     alarms += [f"{one.kind.title} (round {one.seen[0][0]})" for one in page_alarms(reports, readings, found)]
     headline = ""
     if found is not None:
@@ -182,19 +183,6 @@ def _summary(run: SavedRun, state: RunState) -> Summary:
         headline = f"{shown.label} {values}"
     done = max(0, len(state.finished) - 1)
     return Summary(clean_text(run.name), state.state, done, state.rounds, headline, alarms)
-
-
-def _lost(run: SavedRun, reported: set[int]) -> list[int]:
-    """Rounds that are lost, and those whose report was committed and cannot be read."""
-    silent = [one.index for one in run.run_dir.rounds() if one.index not in reported and "report" in one.commits()]
-    return sorted([*lost_rounds(run.run_dir), *silent])
-
-
-def _report(round_dir: RoundDir) -> JsonObject | None:
-    try:
-        return round_dir.report()
-    except ValueError:
-        return None
 
 
 def _readings(report: Report) -> dict[str, Reading]:
