@@ -60,7 +60,7 @@ def read_report(round_dir: RoundDir, problems: list[str]) -> Report | None:
 
 def _events(run_dir: RunDir, found: RunFiles) -> list[Report]:
     try:
-        events = list(read_events(run_dir.root / "metrics.jsonl"))
+        events: list[Report] = list(read_events(run_dir.root / "metrics.jsonl"))
         found.problems += [] if events else damaged_log(run_dir)
         return events
     except (OSError, RunFolderError) as error:
