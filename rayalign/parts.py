@@ -102,8 +102,12 @@ class Turns(Protocol):
 
 
 class Evaluator(Protocol):
-    def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
-        """Sample and score the held-out prompts and measure them against the baselines."""
+    def evaluate(self, round_index: int, served: SavedAdapter, gap: float) -> EvalReport:
+        """Sample and score the held-out prompts and measure them against the baselines.
+
+        Args:
+            gap: mean difference of the generator's and the learner's log-probabilities, as proven (nats per token).
+        """
         ...
 
     def trust(self, round_index: int) -> JsonObject:

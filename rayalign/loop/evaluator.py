@@ -42,6 +42,9 @@ from rayalign.records import (
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 
+SAME_GAP = 1e-3
+"""Nats per token: a tenth of a nat for an answer of a hundred tokens, if all differed to one side."""
+
 
 class HeldOutEvaluator:
     """`Evaluator` on held-out prompts; every round uses the same prompts and its own seeds."""
@@ -69,7 +72,7 @@ class HeldOutEvaluator:
     def trust(self, round_index: int) -> JsonObject:
         return self._trust.report(round_index)
 
-    def evaluate(self, round_index: int, served: SavedAdapter) -> EvalReport:
+    def evaluate(self, round_index: int, served: SavedAdapter, gap: float) -> EvalReport:
         round_dir, adapter = self._run_dir.round(round_index), served.record
         totals = self._sample(round_dir, "evaluation", adapter, "evaluate")
         repeat_scores(self._config, round_dir, self._shards, self._scorer, self._reporter)
@@ -84,7 +87,7 @@ class HeldOutEvaluator:
         baselines = self._baselines(round_index)
         first = {name: rows_RN[0] for name, rows_RN in baselines.items()}
         repeats = {"": again, **{name: rows_RN[1:] for name, rows_RN in baselines.items()}}
-        metrics = measure(rows, self._kl_sums(rows, served.files), first, self._verifiers, seed, repeats)
+        metrics = measure(rows, self._kl_sums(rows, served.files, gap), first, self._verifiers, seed, repeats)
         if self._config.evaluation.greedy:
             greedy = measure(read_rows(round_dir, "greedy", self._shards.indices), None, {}, self._verifiers, seed)
             metrics |= {f"{name}/greedy": greedy[name] for name in ("pass_rate", "mean_reward") if name in greedy}
@@ -97,15 +100,24 @@ class HeldOutEvaluator:
         guard = stage_guard(round_dir, purpose, self._shards, answers, budget, "measuring")
         return commit_shards(round_dir, self._shards, source, purpose, self._reporter, stage=stage, check=guard)
 
-    def _kl_sums(self, rows: Sequence[ScoredSample], files: AdapterFiles | None) -> dict[tuple[str, int], float]:
-        """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself."""
+    def _kl_sums(
+        self, rows: Sequence[ScoredSample], files: AdapterFiles | None, gap: float
+    ) -> dict[tuple[str, int], float]:
+        """For each answer, sum over its tokens of log pi - log base (nats); 0 for the base itself.
+
+        Of log pi the generator's own numbers are taken where they are proven to be the learner's to `SAME_GAP`.
+        """
         keys = [(row.sample.prompt_id, row.sample.index) for row in rows]
         if files is None:
             return dict.fromkeys(keys, 0.0)
         sequences = [TokenSequence(self._prompts[r.sample.prompt_id].token_ids, r.sample.token_ids) for r in rows]
-        with self._reporter.stage("measure KL", files.version, 2 * len(sequences)) as progress:
-            policy = self._learner.logps(sequences, "current", files)
-            progress.advance(len(sequences))
+        own = gap <= SAME_GAP
+        with self._reporter.stage("measure KL", files.version, (2 - own) * len(sequences)) as progress:
+            if own:
+                policy = [row.sample.logprobs for row in rows]
+            else:
+                policy = self._learner.logps(sequences, "current", files)
+                progress.advance(len(sequences))
             base = self._learner.logps(sequences, "base", files)
             progress.advance(len(sequences))
         return {key: sum(p) - sum(b) for key, p, b in zip(keys, policy, base, strict=True)}

@@ -201,7 +201,7 @@ def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: Syn
     due = round_dir.index % config.evaluation.every == 0 or round_dir.index == config.run.rounds
     report = EvalReport(round_dir.index, served.record.version, {})
     if due:
-        report = evaluator.evaluate(round_dir.index, served)
+        report = evaluator.evaluate(round_dir.index, served, proof.canary_gap)
     # After the evaluation, whose scores it looks at too.
     trust = evaluator.trust(round_dir.index)
     compared = compare_round(config, run.run_dir, report) if due else {}
