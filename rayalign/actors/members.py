@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -96,12 +96,9 @@ class Members(Generic[H]):
         self._empty_since: float | None = time.monotonic()
         self._started = False
         self.places: list[Member[H]] = [Member(i) for i in range(most)]
+        self.ready: Sequence[Member[H]] = ()
+        """Those that may get work; another list whenever they change."""
         self.grow()
-
-    @property
-    def ready(self) -> list[Member[H]]:
-        """Those that may get work."""
-        return [member for member in self.places if member.ready]
 
     @property
     def entering(self) -> list[ObjectRef[Any]]:
@@ -201,7 +198,8 @@ class Members(Generic[H]):
         self._enter(member)
 
     def _enter(self, member: Member[H]) -> None:
-        member.ready, member.began = False, time.monotonic()
+        member.began = time.monotonic()
+        self._set_ready(member, False)
         assert member.handle is not None
         member.entry = self._whole_entry(member.handle)
         self._entering[next(member.entry)] = member
@@ -214,7 +212,8 @@ class Members(Generic[H]):
 
     def _let_in(self, member: Member[H], described: JsonObject) -> None:
         late = self._started and not member.doubted
-        member.ready, member.described, member.entry = True, described, None
+        member.described, member.entry = described, None
+        self._set_ready(member, True)
         member.doubted, member.failures = False, 0
         self._empty_since = None
         self._started = self._started or len(self.ready) >= self.least
@@ -246,7 +245,13 @@ class Members(Generic[H]):
         self._tell(member, "sent away")
         if member.handle is not None:
             end(member.handle)
-        member.handle, member.entry, member.ready = None, None, False
+        member.handle, member.entry = None, None
+        self._set_ready(member, False)
+
+    def _set_ready(self, member: Member[H], ready: bool) -> None:
+        if member.ready != ready:
+            member.ready = ready
+            self.ready = [one for one in self.places if one.ready]
 
     def _tell(self, member: Member[H], state: str, **fields: object) -> None:
         self._note("replica", name=f"{self.name}-{member.index}", state=state, **fields)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -200,7 +200,7 @@ class Pool(Generic[H]):
             ) from None
         return answer_of(ref)
 
-    def _some(self) -> list[Member[H]]:
+    def _some(self) -> Sequence[Member[H]]:
         """All replicas that are ready, waiting for one where there is none."""
         self._look(0)
         while not self.members.ready:

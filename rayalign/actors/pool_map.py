@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rayalign.actors.pool import Pool
 
 MAX_TRIES = 3
+CHECK_S = 1.0
+"""How often calls are looked through for those that take too long."""
 LOOK_S = 0.05
 """How soon a free replica gets an item that has just come."""
 
@@ -60,13 +63,13 @@ class _Use:
     _busy: int = 0
     _there: int = 0
 
-    def note(self, busy: set[int], there: int, more: bool) -> None:
-        """From now on: which replicas have calls, how many are ready, and whether there are items for them."""
+    def note(self, busy: int, there: int, more: bool) -> None:
+        """From now on: how many replicas have calls, how many are ready, and whether there are items for them."""
         now = time.monotonic()
         if self._since is not None:
             self.busy_s += (now - self._since) * self._busy
             self.there_s += (now - self._since) * self._there
-        self._since, self._busy, self._there = (now if more else None), min(len(busy), there), there
+        self._since, self._busy, self._there = (now if more else None), min(busy, there), there
         self.most = max(self.most, there)
 
     @property
@@ -89,6 +92,16 @@ class PoolMap(Generic[T, R, H]):
         self._source = Prefetch(items)
         self._waiting: deque[_Work[T]] = deque()
         self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
+        self._loads: dict[int, int] = {}
+        """How many of the calls each replica has, of those that have any."""
+        self._ready: Sequence[Member[H]] = ()
+        """The replicas as they were when it was last looked how many calls each may have, which `_rooms` says."""
+        self._rooms: dict[int, int] = {}
+        self._free: list[tuple[int, int]] = []
+        """A heap of what each has beyond that, and who; what is no more so is passed over."""
+        self._refreshed = 0.0
+        self._checked = 0.0
+        """When calls were last looked through for those that take too long."""
         self._heard: dict[int, float] = {}
         """When a replica last answered."""
         self._use = _Use()
@@ -105,7 +118,7 @@ class PoolMap(Generic[T, R, H]):
                 # While items may still come, look often: a replica may be free for one.
                 for ref in first_done(waits, LOOK_S if not self._source.exhausted else POLL_S):
                     if ref in self._calls:
-                        yield from self._collect(ref, self._calls.pop(ref))
+                        yield from self._collect(ref, self._taken(ref))
                     else:
                         members.settle(ref)
             self._check_overdue()
@@ -117,9 +130,9 @@ class PoolMap(Generic[T, R, H]):
 
     def _look(self) -> None:
         """Note how busy the pool is."""
-        busy, there = {call.member.index for call in self._calls.values()}, len(self._pool.members.ready)
+        busy, there = len(self._loads), len(self._pool.members.ready)
         self._use.note(busy, there, self._more)
-        if (seen := (there, min(len(busy), there), len(self._calls))) != self._seen:
+        if (seen := (there, min(busy, there), len(self._calls))) != self._seen:
             self._seen = seen
             self._pool.watch(self._pool.name, *seen)
 
@@ -137,24 +150,61 @@ class PoolMap(Generic[T, R, H]):
 
     def _fill(self) -> None:
         """Give the least busy replicas work, as long as there is some and they may have more."""
-        loads = Counter(call.member.index for call in self._calls.values())
-        room = {member.index: self._in_flight(member.described) for member in self._pool.members.ready}
-        while free := [m for m in self._pool.members.ready if loads[m.index] < room.get(m.index, 0)]:
+        self._refresh()
+        while (member := self._freest()) is not None:
             if not self._waiting:
                 # Nothing under way means nothing else to wait for, so block for the next item.
                 item = self._source.take(block=not self._calls and not self._pool.members.entering)
                 if item is NOT_READY:
                     return
                 self._waiting.append(_Work(item))
-            member = min(free, key=lambda m: loads[m.index])
-            self._send(self._waiting.popleft(), member, room[member.index])
-            loads[member.index] += 1
+            self._send(self._waiting.popleft(), member)
 
-    def _send(self, work: _Work[T], member: Member[H], room: int) -> None:
+    def _refresh(self) -> None:
+        """See who is ready, and how many calls each may have, where that may have changed."""
+        ready, now = self._pool.members.ready, time.monotonic()
+        if ready is self._ready and now - self._refreshed < CHECK_S:
+            return
+        self._ready, self._refreshed = ready, now
+        self._rooms = {member.index: self._in_flight(member.described) for member in ready}
+        self._free = [(self._loads.get(index, 0) - room, index) for index, room in self._rooms.items()]
+        heapq.heapify(self._free)
+
+    def _freest(self) -> Member[H] | None:
+        """Who may have most calls more, and of equals the first one; None where nobody may have any."""
+        while self._free:
+            over, index = self._free[0]
+            member = self._pool.members.places[index]
+            if over < 0 and over == self._over(index) and member.ready:
+                return member
+            heapq.heappop(self._free)
+        return None
+
+    def _over(self, index: int) -> int:
+        """How many calls a replica has beyond those that it may have."""
+        return self._loads.get(index, 0) - self._rooms[index]
+
+    def _load(self, member: Member[H], change: int) -> None:
+        index = member.index
+        if load := self._loads.pop(index, 0) + change:
+            self._loads[index] = load
+        if member.ready:
+            self._rooms[index] = self._in_flight(member.described)
+            heapq.heappush(self._free, (self._over(index), index))
+
+    def _send(self, work: _Work[T], member: Member[H]) -> None:
         handle = member.handle
         assert handle is not None
         work.tries += 1
-        self._calls[self._ask(handle, work.item)] = _Call(work, member, handle, time.monotonic(), room)
+        call = _Call(work, member, handle, time.monotonic(), self._rooms[member.index])
+        self._calls[self._ask(handle, work.item)] = call
+        self._load(member, 1)
+
+    def _taken(self, ref: ObjectRef[R]) -> _Call[T, H]:
+        """A call that is done, and no more its replica's."""
+        call = self._calls.pop(ref)
+        self._load(call.member, -1)
+        return call
 
     def _collect(self, ref: ObjectRef[R], call: _Call[T, H]) -> Iterator[tuple[T, R]]:
         try:
@@ -178,6 +228,11 @@ class PoolMap(Generic[T, R, H]):
         """A replica's calls wait for each other: it may take the limit once for each of them, but after the limit's
         time twice one of them is to be there."""
         now, limit_s = time.monotonic(), self._pool.timeout_s
+        if not self._calls:
+            self._pool.members.check()
+        if now - self._checked < min(CHECK_S, limit_s / 10):
+            return
+        self._checked = now
         for call in self._calls.values():
             quiet = now - max(call.started, self._heard.get(call.member.index, 0.0))
             if now - call.started > limit_s * call.room or quiet > limit_s * min(call.room, 2):
@@ -187,8 +242,6 @@ class PoolMap(Generic[T, R, H]):
                     "the replica hangs, or the limit is too short for this model",
                     f"see logs/{name}.log, or raise the limit under `limits`",
                 )
-        if not self._calls:
-            self._pool.members.check()
 
 
 def _name(item: Any) -> str:
