@@ -1,0 +1,198 @@
+"""What one round costs beside what its parts cost alone: bare vLLM, bare scoring, a bare update.
+
+    .venv/bin/python benchmarks/round.py [--model demo|smollm2] [--prompts 64 --answers 6 --tokens 64] [--dtype float32]
+
+A run of one round (evaluation off) is made by `rayalign run`; its stages are read from the event log. Then, each in a
+process of its own with as many threads as the run took: `LLM.generate` on the very prompts of the round, the rule on
+the very answers, and one update of the learner on the very groups. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from rayalign.config.run import RunConfig  # noqa: E402
+from rayalign.launch.models import find_base  # noqa: E402
+from rayalign.store.folder import Folder  # noqa: E402
+from rayalign.store.round_dir import RoundDir  # noqa: E402
+from rayalign.store.run_dir import RunDir  # noqa: E402
+
+LOOP_SHARE, ROUND_RATIO, START_S, FIXED_S = 0.95, 1.08, 18.0, 2.0
+"""What is asked: of bare vLLM's rate; of the sum of the parts; of the start of the actors; of a round of 8 prompts."""
+PARTS = ("generate", "score", "update")
+SOURCES = {"demo": "demo", "smollm2": "english.jsonl"}
+RULES = {"demo": "demo", "smollm2": "rules/short_and_whole.py:score"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=SOURCES, default="demo")
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--answers", type=int, default=6)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", default="auto", help="of generator and learner: auto, or a number")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="further settings of the run")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.part:
+        print(json.dumps(globals()[asked.part](asked.folder)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "round"
+        whole_s = run(folder, asked)
+        events = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        [replica] = [
+            one for one in json.loads((folder / "run.json").read_text())["attempts"][-1]["actors"] if "batch" in one
+        ]
+        threads = replica["threads"]
+        bare = child("generate", folder, threads)
+        result = {
+            "model": asked.model,
+            "dtype": asked.dtype,
+            **stages(events),
+            "whole_s": round(whole_s, 1),
+            "bare_generate_s": round(bare["seconds"], 2),
+            "bare_tokens": bare["tokens"],
+            "threads": threads,
+            "bare_score_s": round(child("score", folder, threads)["seconds"], 2),
+            "bare_update_s": round(child("update", folder, threads)["seconds"], 2),
+        }
+    sampled = result["sample_tokens"] / result["sample_s"]
+    result["bare_rate"] = round(bare["tokens"] / bare["seconds"], 1)
+    result["loop_rate"] = round(sampled, 1)
+    result["loop_share"] = round(sampled / result["bare_rate"], 3)
+    parts = result["bare_generate_s"] + result["bare_score_s"] + result["bare_update_s"]
+    result["round_ratio"] = round(result["round_s"] / parts, 3)
+    for name, value in result.items():
+        print(f"{name:20} {value}")
+    print(json.dumps(result))
+
+
+def run(folder: Path, asked: argparse.Namespace) -> float:
+    """Seconds of a run of one round."""
+    config = {
+        "run": {"name": folder.name, "dir": str(folder.parent), "rounds": 1},
+        "model": {"base": asked.model, "dtype": asked.dtype},
+        "prompts": {"source": SOURCES[asked.model], "per_round": asked.prompts, "holdout": 8, "max_tokens": 512},
+        "sampling": {"responses": asked.answers, "max_tokens": asked.tokens},
+        "scoring": [{"type": "rule", "function": RULES[asked.model]}],
+        "objective": {"type": "nca"},
+        "evaluation": {"every": 1000, "responses": 1},
+    }
+    place = folder.parent / "round.yaml"
+    place.write_text(yaml.safe_dump(config))
+    words = [sys.executable, "-m", "rayalign", "run", str(place)]
+    threads = [f"cluster.{part}.threads={asked.threads}" for part in ("generators", "learner")]
+    for one in [*(threads if asked.threads != "auto" else ()), *asked.set]:
+        words += ["--set", one]
+    started = time.perf_counter()
+    subprocess.run(words, check=True, cwd=ROOT / "configs")
+    return time.perf_counter() - started
+
+
+def stages(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds of the stages of round 1, of the start, and from the end of round 0 to that of round 1."""
+    found = {f"{one['stage'].replace(' ', '_')}_s": one["seconds"] for one in events
+             if one["event"] == "stage" and (one["round"] == 1 or one["stage"] == "start actors")}  # fmt: skip
+    tokens = next(one["tokens"] for one in events if one["event"] == "stage" and one["stage"] == "sample")
+    return {**found, "sample_tokens": tokens}
+
+
+def child(what: str, folder: Path, threads: int) -> dict[str, Any]:
+    """What this file's part `what` found, in a process of its own."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "DS_ACCELERATOR": "cpu"}
+    words = [sys.executable, __file__, "--part", what, "--folder", str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    if done.returncode:
+        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def generate(folder: Path) -> dict[str, Any]:
+    """The round's own requests, all at once, to a bare `LLM`."""
+    from vllm import LLM, SamplingParams
+
+    config, model, round_dir = saved(folder)
+    longest = config.max_sequence_tokens + 1
+    engine = LLM(
+        model=str(model), dtype=config.model.dtype, max_model_len=longest, enforce_eager=True, seed=0,
+        enable_chunked_prefill=False, max_num_batched_tokens=max(8192, longest), disable_log_stats=True,
+    )  # fmt: skip
+    from rayalign.actors.vllm_outputs import sample_seed
+    from rayalign.loop.sampling import sampling_plan
+
+    plan = sampling_plan(config, 1, "train")
+    prompts = round_dir.read_prompts(0, config.prompts.per_round or 0)
+    keys = [(prompt, index) for prompt in prompts for index in range(plan.responses)]
+    params = [
+        SamplingParams(temperature=plan.temperature, top_p=plan.top_p, max_tokens=plan.max_tokens, logprobs=0,
+                       seed=sample_seed(plan, prompt.id, index))
+        for prompt, index in keys
+    ]  # fmt: skip
+    engine.generate([{"prompt_token_ids": prompts[0].token_ids}], params[:1], use_tqdm=False)
+    started = time.perf_counter()
+    outputs = engine.generate([{"prompt_token_ids": one.token_ids} for one, _ in keys], params, use_tqdm=False)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "tokens": sum(len(one.outputs[0].token_ids) for one in outputs)}
+
+
+def score(folder: Path) -> dict[str, Any]:
+    """The round's own answers, by the rule."""
+    from rayalign.demo.rules import demo_rule
+    from rayalign.scoring.scorers import Scorers
+    from rayalign.scoring.sources import SourceReaders, read_sources
+
+    config, _, round_dir = saved(folder)
+    readers = SourceReaders(lambda section: (folder, ""), demo_rule)
+    scorers = Scorers(config.scorer_settings, read_sources(config.scoring, ROOT / "configs", readers))
+    prompts = round_dir.read_prompts(0, config.prompts.per_round or 0)
+    rows = [row for shard in round_dir.shards("train") for row in round_dir.read_shard("train", shard) or []]
+    started = time.perf_counter()
+    scorers.score(prompts, [row.sample for row in rows])
+    return {"seconds": time.perf_counter() - started}
+
+
+def update(folder: Path) -> dict[str, Any]:
+    """The round's own groups, by a learner worker without Ray."""
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    import torch.distributed as dist
+
+    from rayalign.actors.learner_worker import LearnerWorker
+    from rayalign.records import Groups
+
+    config, model, round_dir = saved(folder)
+    with tempfile.TemporaryDirectory() as meeting:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}/rendezvous", rank=0, world_size=1)
+        worker = LearnerWorker(config, model, 0, 1)
+        commit = round_dir.committed("groups")
+        assert commit is not None
+        started = time.perf_counter()
+        worker.update(1, Folder(folder), Groups.from_commit(commit["groups"]).files, None)
+        seconds = time.perf_counter() - started
+        dist.destroy_process_group()
+    return {"seconds": seconds}
+
+
+def saved(folder: Path) -> tuple[RunConfig, Path, RoundDir]:
+    """Config, base model's folder, and round 1."""
+    config = RunConfig.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+    return config, find_base(config.model.base), RunDir(folder).round(1)
+
+
+if __name__ == "__main__":
+    main()
