@@ -69,6 +69,7 @@ class Engine:
         # Prompts come as token ids: only how an answer begins and ends is asked of it here.
         self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
         self._inbox: queue.SimpleQueue[_Job | _Change] = queue.SimpleQueue()
+        self.threads = 1
         self.under_way = 0  # Requests that are finished, of jobs that are not.
         self._held: ReplicaState | None = None
         self._asleep: tuple[int, ReplicaState | None] | None = None
@@ -168,8 +169,10 @@ class Engine:
     # -- the engine's own thread
 
     def _serve(self, model: str, config: RunConfig, started: Future[None]) -> None:
+        import torch
+
         try:
-            self._engine = start_vllm(model, config)
+            self._engine, self.threads = start_vllm(model, config), torch.get_num_threads()
             self._weights = ServedWeights(self._engine, self.replica, Path(model), config)
         except BaseException as error:
             started.set_exception(error)

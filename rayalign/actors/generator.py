@@ -57,7 +57,7 @@ class GeneratorActor:
         self._engine = Engine(name, str(local_folder(model)), config, on_failure=die)
 
     def describe(self) -> JsonObject:
-        return {**describe_process(self._name), "batch": self._engine.batch}
+        return {**describe_process(self._name), "batch": self._engine.batch, "threads": self._engine.threads}
 
     def close(self) -> None:
         self._engine.close()
@@ -122,6 +122,7 @@ class RayGenerator:
         log_folder: str,
         *,
         cpus: float,
+        threads: int = 1,
         say: Say,
         note: Note = ignore,
         metrics: RayMetrics | None = None,
@@ -139,7 +140,7 @@ class RayGenerator:
 
         def make(i: int) -> GeneratorHandle:
             where = seats[i].options() if seats else {
-                "num_gpus": gpus, "label_selector": label_selector, "runtime_env": runtime_env(1, gpu=gpus > 0)
+                "num_gpus": gpus, "label_selector": label_selector, "runtime_env": runtime_env(threads, gpu=gpus > 0)
             }  # fmt: skip
             made = actor.options(**common, **where).remote(f"generator-{i}", model, config, log_folder)
             return cast(GeneratorHandle, made)

@@ -162,6 +162,7 @@ class Judges:
         cluster: Cluster,
         *,
         cpus: float,
+        threads: int = 1,
         first: int = 0,
     ) -> None:
         pool = config.cluster.judges
@@ -171,7 +172,7 @@ class Judges:
             num_gpus=pool.gpus,
             max_restarts=MAX_RESTARTS,
             max_task_retries=-1,
-            runtime_env=runtime_env(1, gpu=pool.gpus > 0),
+            runtime_env=runtime_env(threads, gpu=pool.gpus > 0),
         )
         by_name = {section.name: source for section, source in zip(sections, sources, strict=True)}
         self.actors: dict[str, list[JudgeHandle]] = {}

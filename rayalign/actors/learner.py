@@ -53,6 +53,7 @@ class RayLearner:
         log_folder: str,
         *,
         cpus: float,
+        threads: int = 1,
         label_selector: dict[str, str] | None = None,
     ) -> None:
         self._config = config
@@ -84,7 +85,7 @@ class RayLearner:
                 storage_path=storage_path,
                 storage_filesystem=None if Folder(storage).is_local else filesystem,
                 failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
-                worker_runtime_env=runtime_env(1, gpu=gpus > 0),
+                worker_runtime_env=runtime_env(threads, gpu=gpus > 0),
             ),
         )
         self._thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True, name="ray-train")

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from rayalign.actors.coordinator import LogpsWork, TurnWork, UpdateWork, Work
 from rayalign.actors.process import check_torch
+from rayalign.actors.thread_trial import use_best_threads
 from rayalign.actors.zero import ZeroPolicy, ZeroShards
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
@@ -74,8 +75,7 @@ class LearnerWorker:
         check_torch(config.cluster.learner.gpus, "cluster.learner.gpus")
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
         torch.manual_seed(config.run.seed)
-        training = config.training
-        turns = config.cluster.takes_turns
+        training, turns = config.training, config.cluster.takes_turns
         self._policy = build_policy(
             model,
             config.model,
@@ -84,6 +84,8 @@ class LearnerWorker:
             checkpointing=training.gradient_checkpointing,
             sharding=ZeroShards(training) if training.zero_stage == 3 else None,
         )
+        if config.cluster.learner.threads == "auto" and self._device == "cpu" and training.zero_stage < 3:
+            use_best_threads(self._policy, model, config.model.dtype)
         self._home = HostCopy(self._policy, self._device, self._policy.look_again) if turns else None
         self._watch = FiniteWatch(self._policy.trainable())
         self._zero = ZeroPolicy(self._policy, config.training)

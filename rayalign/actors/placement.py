@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import ROLE_LABEL, Cluster, Node
 from rayalign.actors.devices import check_devices, gpus_here
 from rayalign.actors.process import cpus_of
+from rayalign.actors.threads import ONE_EACH, Threads, plan_threads
 from rayalign.config.cluster import EngineSection, PoolSize
 from rayalign.config.run import RunConfig
 from rayalign.errors import PlacementError
@@ -29,6 +31,7 @@ class Placement:
     learner_labels: dict[str, str] | None = None
     apart: bool = False
     """Generators keep off whatever nodes the learner gets, which is known once it runs."""
+    threads: Threads = ONE_EACH
 
 
 def settled(config: RunConfig, cluster: Cluster) -> RunConfig:
@@ -81,10 +84,17 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     share = min(1.0, (min((node.cpus for node in nodes), default=2) - 1) / actors)
     share = int(share * 100) / 100
     shares = Placement(generator=cpus_of(split, share), scorer=share, learner=share)
+    shares = _where(config, cluster, nodes, shares)
+    return dataclasses.replace(shares, threads=plan_threads(config, *_nodes_of_each(cluster, nodes, shares)))
+
+
+def _where(config: RunConfig, cluster: Cluster, nodes: Sequence[Node], shares: Placement) -> Placement:
+    """The placement with what says on which nodes generators and learner may be."""
     if any(node.role is not None for node in cluster.nodes):
+        pools = config.cluster
         if pools.generators.max > pools.generators.min:
             # Nothing else runs on their nodes. Small shares would all fit on the first one, and no other would come.
-            shares = dataclasses.replace(shares, generator=float(split))
+            shares = dataclasses.replace(shares, generator=float(pools.generators.tensor_parallel))
         labels = {"generator_labels": {ROLE_LABEL: "generator"}, "learner_labels": {ROLE_LABEL: "learner"}}
         return dataclasses.replace(shares, **labels)
     if not _apart(config, cluster, len(nodes)):
@@ -94,6 +104,19 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
         here = {NODE_ID_LABEL: cluster.driver_node}
         return dataclasses.replace(shares, generator_labels=keep_off({cluster.driver_node}), learner_labels=here)
     return dataclasses.replace(shares, apart=True)
+
+
+def _nodes_of_each(cluster: Cluster, nodes: Sequence[Node], found: Placement) -> tuple[list[Node], list[Node]]:
+    """The nodes where generators may be, and those for the learner."""
+    if found.generator_labels and ROLE_LABEL in found.generator_labels:
+        generators = [node for node in cluster.nodes if node.role == "generator"]
+        return generators, [node for node in cluster.nodes if node.role == "learner"]
+    if found.learner_labels:
+        here = [node for node in nodes if node.id == cluster.driver_node]
+        return [node for node in nodes if node not in here], here
+    # Which one the learner gets is not known: as if it left the smaller ones.
+    smaller = sorted(nodes, key=lambda node: node.cpus)
+    return smaller[:-1] if found.apart else smaller, smaller
 
 
 def _check_gpus(config: RunConfig, cluster: Cluster) -> None:

@@ -20,6 +20,7 @@ from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.pool import Note, Pool, Say, ignore
 from rayalign.actors.process import check_torch, describe_process, redirect_output, runtime_env
 from rayalign.actors.ray_metrics import RayMetrics, unwatched
+from rayalign.actors.threads import ONE_EACH, Threads
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
 from rayalign.records import JsonObject, Prompt, Repeat, Sample, SampledShard, ScoredSample, ScoredShard
@@ -132,12 +133,13 @@ class RayScorer:
         cache: Path | None,
         *,
         cpus: float,
+        threads: Threads = ONE_EACH,
         say: Say,
         note: Note = ignore,
         metrics: RayMetrics | None = None,
     ) -> None:
         self._limits, self._metrics = config.limits, metrics
-        self.judges = Judges(config, config.scoring, sources, log_folder, cluster, cpus=cpus)
+        self.judges = Judges(config, config.scoring, sources, log_folder, cluster, cpus=cpus, threads=threads.judge)
         judges = self.judges.actors
         models = [
             ModelSource.of(source.model, cluster) if source.model and section.name not in judges else None
@@ -146,7 +148,7 @@ class RayScorer:
         run_cache = RunCache(cache, cluster.driver_node) if cache is not None else None
         gpus = config.cluster.scorers.gpus
         actor = ray.remote(ScorerActor).options(
-            num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(1, gpu=gpus > 0)
+            num_cpus=cpus, num_gpus=gpus, max_concurrency=2, runtime_env=runtime_env(threads.scorer, gpu=gpus > 0)
         )
 
         def make(i: int) -> ScorerHandle:

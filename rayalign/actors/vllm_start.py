@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rayalign.actors.thread_trial import threads_for
 from rayalign.actors.vllm_devices import device_arguments, end_together
 from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
@@ -19,12 +22,21 @@ if TYPE_CHECKING:
     import torch
     from vllm import LLMEngine
 
+TRIED_REQUESTS, TRIED_TOKENS = 16, 8
+"""Of a trial of threads: requests, and tokens of the prompt and the answer of each."""
 TRIED_ID = 2**31 - 1
 """vLLM's number of the adapter that is tried; those that are served count from 1."""
 
 
 def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
-    """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`."""
+    """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`.
+
+    On CPU the calling thread, which is to run it, computes from then on with as many threads as are best.
+    """
+    import torch
+
+    # vLLM puts a function that does nothing in its place.
+    set_threads, threads = torch.set_num_threads, torch.get_num_threads()
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     # On CPU vLLM has no such mode, and its sleep does nothing.
@@ -43,7 +55,29 @@ def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
     )
     if lora:
         _try_adapter(engine, Path(model), config)
+    devices = config.cluster.generators
+    if devices.threads == "auto" and not devices.gpus and devices.tensor_parallel == 1:
+        trial = _trial(engine, set_threads)
+        set_threads(threads_for("decoding", Path(model), config.model.dtype, threads, trial))
     return engine
+
+
+def _trial(engine: LLMEngine, set_threads: Callable[[int], None]) -> Callable[[int], float]:
+    """Seconds that a few requests take with so many threads."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(temperature=0.0, max_tokens=TRIED_TOKENS, ignore_eos=True)
+
+    def seconds(threads: int) -> float:
+        set_threads(threads)
+        started = time.perf_counter()
+        for place in range(TRIED_REQUESTS):
+            engine.add_request(f"try-{place}", {"prompt_token_ids": [1] * TRIED_TOKENS}, params.clone())
+        while engine.has_unfinished_requests():
+            engine.step()
+        return time.perf_counter() - started
+
+    return seconds
 
 
 def _try_adapter(engine: LLMEngine, model: Path, config: RunConfig) -> None:

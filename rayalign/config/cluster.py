@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rayalign.config.base import Actors, NotNegative, Positive, Probability, Section
 
@@ -40,11 +40,18 @@ OneGpu = Annotated[Gpus, AfterValidator(_used)]
 """One GPU, a part of one, or none."""
 
 
+ThreadCount = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+"""Of one process on CPU."""
+
+
 class EngineSection(Section):
     """The devices of one vLLM engine."""
 
     gpus: Gpus = 0
     """GPUs of each engine: 0 is CPU, below 1 a part of one, else one for each process of `tensor_parallel`."""
+    threads: ThreadCount = "auto"
+    """Of each process of an engine on CPU. `auto`: the cores of its node, shared with those that work at the same
+    time, and fewer where fewer decode faster, which is tried once per model and machine."""
     tensor_parallel: Actors = 1
     """Processes, all on one node, that share out every weight matrix of an engine among them."""
     memory: Positive | None = None
@@ -115,7 +122,8 @@ class PoolSize(Section):
 
 class ScorerPool(PoolSize):
     gpus: OneGpu = 0
-
+    threads: ThreadCount = "auto"
+    """Of each on CPU. `auto`: one, or where they hold a model a share of the node's cores."""
     idle_s: Positive | None = None
     """Seconds without work after which those beyond `min` are sent away, until there is work again; null keeps them."""
 
@@ -130,6 +138,9 @@ class GeneratorPool(EngineSection, ScorerPool):
 
 class LearnerPool(Section):
     gpus: OneGpu = 0
+    threads: ThreadCount = "auto"
+    """Of each worker on CPU. `auto`: the cores of its node, which workers on it share, and fewer where fewer are
+    faster, which is tried once per model and machine."""
 
 
 class JudgePool(EngineSection, PoolSize):

@@ -154,6 +154,7 @@ def _scorer(config: RunConfig, run_dir: RunDir, inputs: Inputs, reporter: RunRep
         site.cluster,
         run_dir.cache,
         cpus=site.placement.scorer,
+        threads=site.placement.threads,
         say=reporter.say,
         note=reporter.event,
         metrics=site.metrics,
@@ -171,7 +172,8 @@ def _benchmark_judges(
         return None
     sections, sources = [judge.section for judge in own], [judge.source for judge in own]
     cpus, first = site.placement.scorer, len(there)
-    judges = Judges(config, sections, sources, str(site.logs), site.cluster, cpus=cpus, first=first)
+    threads = site.placement.threads.judge
+    judges = Judges(config, sections, sources, str(site.logs), site.cluster, cpus=cpus, threads=threads, first=first)
     started.callback(judges.close)
     return judges
 
@@ -208,6 +210,7 @@ def _generator(config: RunConfig, reporter: RunReporter, site: Site, learner: Ra
         config,
         str(site.logs),
         cpus=site.placement.generator,
+        threads=site.placement.threads.generator,
         say=reporter.say,
         note=reporter.event,
         metrics=site.metrics,
@@ -224,6 +227,7 @@ def _learner(config: RunConfig, run_dir: RunDir, site: Site) -> RayLearner:
         run_dir.root / "logs" / "ray_train",
         str(site.logs),
         cpus=site.placement.learner,
+        threads=site.placement.threads.learner,
         label_selector=site.placement.learner_labels,
     )
 

@@ -1,0 +1,73 @@
+"""How many threads each process of an actor gets: those that work at the same time have a core for each thread.
+
+    sampling  generators, and the scorers and judges that compute beside them    ─┐ one after the other on a node:
+    update    the learner's workers                                              ─┘ each phase has all its cores
+
+Threads of whoever waits sleep (`OMP_WAIT_POLICY`), so a core that two phases count has one of them at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rayalign.actors.cluster import Node
+from rayalign.config.cluster import ThreadCount
+from rayalign.config.run import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """Threads of each process."""
+
+    generator: int = 1
+    """Of each process of an engine."""
+    scorer: int = 1
+    judge: int = 1
+    learner: int = 1
+    """Of each worker."""
+
+
+ONE_EACH = Threads()
+
+
+def plan_threads(config: RunConfig, generator_nodes: Sequence[Node], learner_nodes: Sequence[Node]) -> Threads:
+    """Threads for processes on CPU; those on GPUs keep one, for their work is elsewhere.
+
+    Where several nodes are there, generators are spread over them, and the learner's workers may all be on one. Of
+    nodes that differ the smallest one counts, as nobody knows who comes where.
+
+    Args:
+        generator_nodes: where generators, scorers and judges may be; none is known where an autoscaler brings them.
+        learner_nodes: where the learner may be.
+    """
+    pools = config.cluster
+    cores, nodes = _cores(generator_nodes), max(1, len(generator_nodes))
+    engines = _on_a_node(pools.generators.max * pools.generators.tensor_parallel, nodes, pools.generators.gpus)
+    computing = any(section.type == "reward_model" for section in config.scoring)
+    scorers = _on_a_node(pools.scorers.max if computing else 0, nodes, pools.scorers.gpus)
+    judges = len(config.judges) * pools.judges.max * pools.judges.tensor_parallel
+    judges = _on_a_node(judges, nodes, pools.judges.gpus)
+    beside = max(1, cores // max(1, engines + scorers + judges))
+    left = cores - beside * (scorers + judges)
+    workers = 0 if pools.learner.gpus else config.training.workers
+    return Threads(
+        generator=_of(pools.generators.threads, left // engines if engines else 1),
+        scorer=_of(pools.scorers.threads, beside if scorers else 1),
+        judge=_of(pools.judges.threads, beside if judges else 1),
+        learner=_of(pools.learner.threads, _cores(learner_nodes) // workers if workers else 1),
+    )
+
+
+def _cores(nodes: Sequence[Node]) -> int:
+    return int(min((node.cpus for node in nodes), default=1))
+
+
+def _on_a_node(processes: int, nodes: int, gpus: float) -> int:
+    """How many of so many processes a node has that compute on its CPU."""
+    return 0 if gpus else math.ceil(processes / nodes)
+
+
+def _of(asked: ThreadCount, found: int) -> int:
+    return max(1, found) if asked == "auto" else asked
