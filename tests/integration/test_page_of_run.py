@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,11 +121,12 @@ def test_a_live_page_tells_of_a_new_round(opened: Opened, served: str, tmp_path:
     assert "q=number+17" in page.url
 
 
-def test_runs_chosen_in_the_list_are_compared(opened: Opened, served: str, tmp_path: Path) -> None:
+def test_runs_chosen_in_the_list_are_compared(opened: Opened, served: str, tmp_path: Path, wait_for: Callable) -> None:
     make_five_rounds(tmp_path / "runs/other")
-    page = opened.page
-    page.goto(served)
-    for box in page.locator("input[type=checkbox]").all():
+    page, boxes = opened.page, opened.page.locator("input[type=checkbox]")
+    # The server looks for new runs once a moment.
+    wait_for(lambda: page.goto(served) and boxes.count() == 2, 30)
+    for box in boxes.all():
         box.check()
     page.get_by_role("button", name="Compare the chosen runs").click()
     page.wait_for_url("**/compare?*")
