@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayalign.actors.cluster import Node
-from rayalign.config.cluster import ThreadCount
+from rayalign.config.cluster import MOST_THREADS, ThreadCount
 from rayalign.config.run import RunConfig
 
 
@@ -61,7 +61,7 @@ def plan_threads(config: RunConfig, generator_nodes: Sequence[Node], learner_nod
 
 
 def _cores(nodes: Sequence[Node]) -> int:
-    return int(min((node.cpus for node in nodes), default=1))
+    return int(min(MOST_THREADS, min((node.cpus for node in nodes), default=1)))
 
 
 def _on_a_node(processes: int, nodes: int, gpus: float) -> int:

@@ -40,7 +40,8 @@ OneGpu = Annotated[Gpus, AfterValidator(_used)]
 """One GPU, a part of one, or none."""
 
 
-ThreadCount = Annotated[int, Field(ge=1, le=1024)] | Literal["auto"]
+MOST_THREADS = 1024
+ThreadCount = Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"]
 """Of one process on CPU."""
 
 

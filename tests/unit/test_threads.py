@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,11 @@ def test_whoever_computes_beside_the_generators_takes_a_share() -> None:
     found = planned(machines(64), 2, scoring=(REWARD_MODEL, JUDGE), judges={"min": 2, "max": 2})
     assert (found.scorer, found.judge) == (12, 12)
     assert 2 * found.generator + found.scorer + 2 * found.judge == 64
+
+
+def test_machines_that_are_only_planned_with() -> None:
+    """`rayalign plan` counts GPUs and gives its machines all the cores that anybody may want."""
+    assert planned(machines(math.inf)).generator == 1024
 
 
 def test_processes_of_an_engine_count_each() -> None:
