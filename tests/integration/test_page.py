@@ -55,8 +55,8 @@ def texts(page: Page, selector: str) -> list[str]:
     return page.locator(selector).all_inner_texts()
 
 
-def focused(page: Page) -> str | None:
-    return page.evaluate("document.activeElement.dataset.key ?? document.activeElement.id")
+def focus_is(page: Page, key: str | None) -> None:
+    page.wait_for_function("key => (document.activeElement.dataset.key ?? document.activeElement.id) === key", arg=key)
 
 
 def test_list_is_sorted_by_regression(open_page: Open) -> None:
@@ -174,7 +174,7 @@ def test_a_link_leads_to_run_round_prompt_and_answer(open_page: Open) -> None:
     page.wait_for_selector("article.linked")
     assert page.locator("article.linked").get_attribute("id") == "answer-4-3"
     assert page.locator("article.linked").evaluate("(one) => one.getBoundingClientRect().top < innerHeight")
-    assert focused(page) == "prompt-title"
+    focus_is(page, "prompt-title")
     page.locator("article", has_text="round 2 · answer 1").get_by_role("link").click()
     page.wait_for_selector("#answer-2-1.linked")
     page.go_back()
@@ -207,10 +207,10 @@ def test_keys_alone(open_page: Open) -> None:
     page.keyboard.press("j")
     page.keyboard.press("k")
     first, second = (page.locator(ROW).nth(at).get_attribute("data-key") for at in (0, 1))
-    assert focused(page) == first
+    focus_is(page, first)
     page.keyboard.press("Enter")
     page.wait_for_selector("table.answers")
-    assert focused(page) == "prompt-title"
+    focus_is(page, "prompt-title")
     page.keyboard.press("j")
     expect(page).to_have_url(re.compile(second.removeprefix("row-")))
     page.keyboard.press("d")
@@ -218,16 +218,16 @@ def test_keys_alone(open_page: Open) -> None:
     page.keyboard.press("a")
     expect(page.locator(HEADS)).to_have_count(7)
     page.keyboard.press("b")
-    assert focused(page) == "baseline"
+    focus_is(page, "baseline")
     page.keyboard.press("ArrowDown")
     expect(page).to_have_url(re.compile("baseline=1"))
-    assert focused(page) == "baseline"
+    focus_is(page, "baseline")
     page.get_by_role("button", name="Previous").focus()
     page.keyboard.press("Escape")
     page.wait_for_selector(ROW)
-    assert focused(page) == second
+    focus_is(page, second)
     page.keyboard.press("/")
-    assert focused(page) == "search"
+    focus_is(page, "search")
     page.keyboard.type("?j")
     expect(page).to_have_url(re.compile("q=%3Fj"))
     assert page.get_by_role("dialog").count() == 0
@@ -245,7 +245,7 @@ def test_a_skip_link_leads_to_the_answers(open_page: Open) -> None:
     assert page.locator(":focus").inner_text() == "To the answers"
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert focused(page) == "help"
+    focus_is(page, "help")
     assert page.locator(ROW).count() == 50
 
 
@@ -256,7 +256,7 @@ def test_single_keys_can_be_put_off(open_page: Open) -> None:
     page.get_by_label("single keys are on").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    assert focused(page) == "help"
+    focus_is(page, "help")
 
 
 def test_dark_by_choice_stays(open_page: Open) -> None:
