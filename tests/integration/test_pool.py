@@ -18,6 +18,8 @@ from rayalign.errors import ActorFailedError, GuardError, InterruptedRunError, M
 
 pytestmark = pytest.mark.integration
 
+START_S = 300  # A worker of Ray's that does not register is only given up after 60 s, and started again.
+
 
 class Slow:
     def describe(self) -> dict[str, str]:
@@ -36,7 +38,7 @@ class Slow:
 
 def make_pool(name: str, said: list[str]) -> Pool[Any]:
     actor: Any = ray.remote(Slow).options(num_cpus=0)
-    return Pool(name, lambda _: actor.remote(), 1, timeout_s=60, start_timeout_s=60, say=said.append)
+    return Pool(name, lambda _: actor.remote(), 1, timeout_s=60, start_timeout_s=START_S, say=said.append)
 
 
 def double(replica: Any, number: int) -> ray.ObjectRef[int]:
@@ -98,7 +100,7 @@ class Picky:
 
 def picky_pool(error: Exception, said: list[str]) -> Pool[Any]:
     actor: Any = ray.remote(Picky).options(num_cpus=0)
-    return Pool("picky", lambda _: actor.remote(error), 1, timeout_s=60, start_timeout_s=60, say=said.append)
+    return Pool("picky", lambda _: actor.remote(error), 1, timeout_s=60, start_timeout_s=START_S, say=said.append)
 
 
 def test_an_error_of_ours_in_a_constructor_comes_home_as_it_was(local_ray: None) -> None:
@@ -154,7 +156,7 @@ def test_a_stop_ends_every_wait_for_actors(local_ray: None) -> None:
     replica = actor.remote()
     ray.get(replica.describe.remote())
     never, enough = replica.wait.remote(), threading.Event()
-    pool: Pool[Any] = Pool("slow", lambda _: replica, 1, timeout_s=60, start_timeout_s=60, say=str)
+    pool: Pool[Any] = Pool("slow", lambda _: replica, 1, timeout_s=60, start_timeout_s=START_S, say=str)
     waits = {
         "fetch": lambda: fetch(never, 60),
         "fetch without a limit": lambda: fetch(never),
