@@ -49,16 +49,14 @@ class Shard:
 
 def shards_of(round_dir: RoundDir, purpose: str) -> list[Shard]:
     """A round's committed shards, in order: of a finished round by its `COMMIT.json`, which has all commits."""
-    commits = section(section(round_dir.commit_facts()).get("commits"))
-    finished = _changed(round_dir.root / "COMMIT.json") if commits else 0
+    finished = _changed(round_dir.root / "COMMIT.json")
     found = []
-    for name in sorted(commits or round_dir.commits()):
+    for name, told in sorted(round_dir.known_commits().items()):
         kind, _, number = name.rpartition("-")
         if kind != purpose or not number.isdecimal():
             continue
-        changed = finished if commits else _changed(round_dir.root / "commits" / f"{name}.json")
-        commit = section(commits[name]) if commits else None
-        found.append(Shard(purpose, round_dir.index, int(number), changed, commit))
+        changed = finished if told is not None else _changed(round_dir.root / "commits" / f"{name}.json")
+        found.append(Shard(purpose, round_dir.index, int(number), changed, None if told is None else section(told)))
     return found
 
 

@@ -100,8 +100,8 @@ class AnswerIndex:
         """The rounds that have committed answers, by purpose."""
         found: dict[str, list[int]] = {}
         for one in self.run.run_dir.begun_rounds():
-            names = one.commits() or (one.commit_facts() or {"commits": ()})["commits"]
-            kinds = {kind for kind, _, number in (name.rpartition("-") for name in names) if number.isdigit()}
+            parts = (name.rpartition("-") for name in one.known_commits())
+            kinds = {kind for kind, _, number in parts if number.isdecimal()}
             for purpose in kinds:
                 found.setdefault(purpose, []).append(one.index)
         return found

@@ -48,7 +48,7 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
 
 def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:
     names = round_dir.commits()
-    for name in sorted({*names, *(round_dir.commit_facts() or {"commits": ()})["commits"]}):
+    for name in sorted({*names, *round_dir.known_commits()}):
         if name not in names:
             yield f"the commit {name} is missing"
             continue

@@ -99,6 +99,10 @@ class RoundDir:
             return None
         return found if isinstance(found, dict) and isinstance(found.get("commits"), dict) else None
 
+    def known_commits(self) -> dict[str, dict[str, Any] | None]:
+        """The commits by name: of a finished round what `COMMIT.json` says of each, else None, to be read each."""
+        return (self.commit_facts() or {}).get("commits") or dict.fromkeys(self.commits())
+
     @property
     def finished(self) -> bool:
         """Whether the round is done. One whose `COMMIT.json` cannot be read is not, and is finished once more."""
