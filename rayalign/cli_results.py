@@ -8,20 +8,16 @@ from typing import Any, Literal, get_args
 
 import click
 
+from rayalign.cli_view import round_or_best
 from rayalign.records import ScoredPurpose
 from rayalign.stopping import stoppable
 
 _BASE = click.option("--base", metavar="MODEL", help="The base model, as in model.base, if it has moved since.")
 
 
-def _round(value: str) -> int | str:
-    """A round's number, or `best`."""
-    return value if value == "best" else click.IntRange(min=0)(value)
-
-
 @click.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=_round, metavar="N|best", help="Default: the last finished round.")
+@click.option("--round", "round_index", type=round_or_best, metavar="N|best", help="Default: the last finished round.")
 @click.option("--to", required=True, metavar="DIR", help="New or empty folder, or an earlier export of the same.")
 @click.option("--merge", is_flag=True, help="Write base + adapter as one model, in the base's dtype, logits compared.")
 @_BASE
@@ -41,7 +37,9 @@ def export(run_dir: str, push: str | None, update: bool, public: bool, **options
 
 @click.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=_round, metavar="N|best", help="0: the base; default: the last finished.")
+@click.option(
+    "--round", "round_index", type=round_or_best, metavar="N|best", help="0: the base; default: the last finished."
+)
 @click.option("--temperature", type=click.FloatRange(min=0), help="0 takes the likeliest token. Default: the run's.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Of one answer. Default: the run's.")
 @_BASE
@@ -79,7 +77,7 @@ def score(
 
 def _rounds(value: str) -> int | str:
     """A round's number, `best` or `all`."""
-    return value if value == "all" else _round(value)
+    return value if value == "all" else round_or_best(value)
 
 
 @click.command("eval")

@@ -11,6 +11,11 @@ from rayalign.records import ScoredPurpose
 _PURPOSE = click.Choice(get_args(ScoredPurpose))
 
 
+def round_or_best(value: str) -> int | str:
+    """A round's number, or `best`."""
+    return value if value == "best" else click.IntRange(min=0)(value)
+
+
 @click.command()
 @click.argument("run_dir", metavar="RUN")
 def report(run_dir: str) -> None:
@@ -22,17 +27,17 @@ def report(run_dir: str) -> None:
 
 @click.command()
 @click.argument("run_dir", metavar="RUN")
-@click.option("--round", "round_index", type=click.IntRange(min=0), help="Default: the last finished round.")
+@click.option("--round", "asked", type=round_or_best, metavar="N|best", help="Default: the last finished round.")
 @click.option("--samples", type=_PURPOSE, help="Default: train; with --compare: evaluation.")
 @click.option("--compare", type=click.IntRange(min=0), metavar="N", help="Gains and losses against round N, held out.")
 @click.option("--prompt", "prompt_id", metavar="ID", help="A prompt's id or its beginning. Default: list the prompts.")
 @click.option("--limit", type=click.IntRange(min=1), help="Prompts, or answers of a prompt, shown at most.")
 @click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
-def show(run_dir: str, round_index: int | None, prompt_id: str | None, limit: int | None, **options: Any) -> None:
+def show(run_dir: str, asked: Any, prompt_id: str | None, limit: int | None, **options: Any) -> None:
     """Print a round's prompts of RUN, or one prompt's answers, rewards, scores, judgments and training group."""
     from rayalign.commands.show import show as shown
 
-    click.echo(shown(run_dir, round_index, prompt_id, limit, **options))
+    click.echo(shown(run_dir, asked, prompt_id, limit, **options))
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from rayalign.commands.answer_text import answer_lines, answer_row, mean_reward, prompt_lines, prompt_row, title
 from rayalign.commands.show_held_out import compare_rounds, show_held_out
@@ -21,7 +21,7 @@ LISTED = 20
 
 def show(
     place: str,
-    round_index: int | None,
+    asked: int | Literal["best"] | None,
     prompt_id: str | None,
     limit: int | None,
     *,
@@ -32,7 +32,7 @@ def show(
     """What the command prints.
 
     Args:
-        round_index: None takes the last finished round.
+        asked: the round; None takes the last finished one.
         prompt_id: a prompt's id or the beginning of one; None lists the prompts.
         limit: prompts (of a list) or answers (of a prompt) that are shown at most.
         samples: training's answers, or those to held-out prompts; None is `evaluation` with `compare`, else `train`.
@@ -43,7 +43,7 @@ def show(
         ConfigError: `compare` with training's answers.
     """
     run = SavedRun.at(place)
-    index = run.finished(None).index if round_index is None else round_index
+    index = asked if isinstance(asked, int) else run.chosen(asked)[0].index
     listed = limit if as_json else limit or LISTED
     if compare is not None:
         if samples == "train":

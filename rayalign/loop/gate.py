@@ -53,7 +53,7 @@ def decide(
         }
         round_dir.commit(COMMIT, {}, gate=facts)
         if worse:
-            reporter.say(_words(round_dir.index, best, facts))
+            reporter.say(_words(round_dir.index, best, facts, last=round_dir.index == config.run.rounds))
     saved = round_dir.committed(COMMIT)
     assert saved is not None
     return saved["gate"]
@@ -100,11 +100,11 @@ def _looks(config: RunConfig) -> int:
     return rounds // every + (rounds % every > 0)
 
 
-def _words(index: int, best: Compared, facts: JsonObject) -> str:
+def _words(index: int, best: Compared, facts: JsonObject, *, last: bool) -> str:
     difference = format_value(best.found.difference.value)
     then = {
         "kept": "it is kept, as evaluation.gate says",
-        "restored": f"the next round starts from round {best.round}",
+        "restored": f"{'a next round would start' if last else 'the next round starts'} from round {best.round}",
         "stopped": "the run stops",
     }[facts["did"]]
     found = f"worse than round {best.round} by {best.metric} ({difference}, p {facts['p']:.1g})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rayalign.errors import DataError
@@ -23,7 +24,7 @@ def find_file(key: str, name: Path, folder: Path) -> Path:
     there = [path for path in candidates if path.exists()]
     raise DataError(
         f"{key}: {name}",
-        f"{there[0]} is no file" if there else f"there is no such file: neither {' nor '.join(map(str, candidates))}",
+        f"{there[0]} is no file" if there else f"there is no such file{_tried(candidates)}",
         "name a file by its path from the working directory or from the config's folder",
     )
 
@@ -36,7 +37,7 @@ def find_folder(key: str, name: Path, folder: Path) -> Path:
             return path
     raise DataError(
         f"{key}: {name}",
-        f"there is no such folder: neither {' nor '.join(map(str, candidates))}",
+        f"there is no such folder{_tried(candidates)}",
         "name a folder by its path from the working directory or from the config's folder",
     )
 
@@ -51,3 +52,7 @@ def read_text(key: str, path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{key}: {path} cannot be read", str(error), "save it as UTF-8 text") from None
+
+
+def _tried(candidates: Sequence[Path]) -> str:
+    return f": neither {' nor '.join(map(str, candidates))}" if len(candidates) > 1 else ""

@@ -16,7 +16,8 @@ from rayalign.store.model_files import INDEX, SINGLE, check_fetched, model_files
 
 VOCABULARIES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json")
 FLOATS = {"F64", "F32", "F16", "BF16"}
-CAUSAL = ("ForCausalLM", "LMHeadModel")
+CAUSAL = ("ForCausalLM", "GPT2LMHeadModel")
+"""How the names of what vLLM serves of them end: of the older `...LMHeadModel` it knows this one alone."""
 LONGEST_HEADER = 100_000_000
 
 

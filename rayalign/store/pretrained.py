@@ -115,8 +115,9 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path
         named = ", ".join(f"{token!r} ({i})" for i, token in beyond[:3])
         raise ModelError(
             f"{key}: the tokenizer of {folder} has {named}{' ...' if beyond[3:] else ''}",
-            f"the model's embedding ends at {rows - 1}: {len(beyond)} tokens were added to the tokenizer alone",
-            "resize, train and save the model (resize_token_embeddings(len(tokenizer))), or remove those tokens",
+            f"the model's embedding ends at {rows - 1}: {len(beyond)} tokens are the tokenizer's alone, added to "
+            "its files, or by its class on loading",
+            "resize, train and save the model (resize_token_embeddings(len(tokenizer))), or name another one",
         )
 
 

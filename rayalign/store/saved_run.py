@@ -31,9 +31,9 @@ class SavedRun:
         run_dir = RunDir(place)
         config = run_dir.saved_config()
         if config is None:
-            raise RunFolderError(
-                f"{place} has no config.yaml", "it is not a run folder", "give the folder that `rayalign run` printed"
-            )
+            missing = run_dir.root.is_local and not run_dir.root.local_path().exists()
+            found = f"there is no folder {place}" if missing else f"{place} has no config.yaml"
+            raise RunFolderError(found, "it is not a run folder", "give the folder that `rayalign run` printed")
         run_dir.check_schema()
         return cls(run_dir, config)
 

@@ -116,6 +116,9 @@ def test_restore_best_starts_the_next_round_from_the_best(tmp_path: Path) -> Non
     assert parents(run) == [0, 1, 1, 1]
     assert run.parts.generator.loads == [0, 1, 2, 1, 3, 1, 4]
     assert [sampled_by(run, index) for index in (1, 2, 3, 4)] == [{0}, {1}, {1}, {1}]
+    said = [line.partition("; ")[2] for line in run.parts.reporter.said if "GATE" in line]
+    goes_back = "the next round starts from round 1"
+    assert said == [goes_back, goes_back, "a next round would start from round 1"]
     facts = [report.get("gate") for report in reports(run)]
     assert [(one["best_round"], one["worse"], one["did"], one["next"]) for one in facts[1:]] == [
         (0, False, "kept", 1),

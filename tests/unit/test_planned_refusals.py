@@ -49,6 +49,7 @@ def written(folder: Path, model: dict[str, Any], changes: dict[str, Any]) -> str
     ("model", "changes", "told"),
     [
         (BERT, {}, "is a BertForMaskedLM"),
+        ({**BERT, "architectures": ["BertLMHeadModel"]}, {}, "is a BertLMHeadModel"),
         (GEMMA, {}, "Gemma2ForCausalLM (final_logit_softcapping 30.0) changes its logits after the output head"),
         (COHERE, {}, "CohereForCausalLM (logit_scale 0.0625) changes its logits"),
         (GRANITE | {"logits_scaling": 8.0}, {}, "GraniteForCausalLM (logits_scaling 8.0) changes its logits"),

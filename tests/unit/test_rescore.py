@@ -178,7 +178,7 @@ def test_what_cannot_be_scored_is_said(
 def test_no_run_and_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = scorer_file(tmp_path, rule(tmp_path))
     assert score(tmp_path / "nothing", path) == 2
-    assert "has no config.yaml" in capsys.readouterr().err
+    assert f"there is no folder {tmp_path}/nothing" in capsys.readouterr().err
     assert not (tmp_path / "nothing").exists()
     make(tmp_path / "run")
     assert score(tmp_path / "run", tmp_path / "nothing.yaml") == 2

@@ -43,6 +43,14 @@ def test_list(place: str) -> None:
     assert len(rows) == 40 and all(row["answers"] == 4 for row in rows)
 
 
+def test_the_best_round(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    best = SavedRun.at(place).best()[0].index
+    assert cli.exit_code(["show", place, "--round", "best"]) == 0
+    shown = capsys.readouterr().out
+    assert cli.exit_code(["show", place, "--round", str(best)]) == 0
+    assert capsys.readouterr().out == shown and f"round {best}" in shown
+
+
 def test_list_agrees_with_what_was_stored(place: str) -> None:
     """Mean rewards from the shards; kept and dropped as the groups' commit counts them."""
     round_dir = RunDir(place).round(1)

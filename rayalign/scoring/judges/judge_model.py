@@ -16,7 +16,7 @@ from rayalign.scoring.judges.templates import make_template
 from rayalign.scoring.models.text_model import KEY, load_config, load_tokenizer, longest_text
 from rayalign.store.pretrained import check_vocabulary
 
-_KINDS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
+_KINDS = ("ForCausalLM", "ForConditionalGeneration", "GPT2LMHeadModel")
 
 
 def judge_renderer(folder: Path, date: datetime.date) -> ChatRenderer:
