@@ -70,6 +70,7 @@ def child(folder: Path, count: int) -> None:
 
     torch.set_num_threads(os.cpu_count() or 1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous-{count}", rank=0, world_size=1)
+    from rayalign.actors.coordinator import UpdateWork
     from rayalign.actors.learner_worker import LearnerWorker
     from rayalign.config.run import RunConfig
     from rayalign.store.folder import Folder
@@ -82,10 +83,10 @@ def child(folder: Path, count: int) -> None:
         "training": {"learning_rate": 1e-4},
     }
     worker = LearnerWorker(RunConfig.model_validate(config), folder / "model", 0, 1)
-    worker.update(1, Folder(folder), [f"{min(SIZES)}.parquet"], None)
+    worker.update(UpdateWork(1, Folder(folder), [f"{min(SIZES)}.parquet"], None, None))
     seconds, losses = [], set()
     for _ in range(max(1, max(SIZES) // (4 * count))):
-        result = worker.update(1, Folder(folder), [f"{count}.parquet"], None)
+        result = worker.update(UpdateWork(1, Folder(folder), [f"{count}.parquet"], None, None))
         assert result is not None
         seconds.append(result.metrics["seconds"])
         losses.add(result.metrics["loss"])

@@ -172,6 +172,7 @@ def update(folder: Path) -> dict[str, Any]:
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
     import torch.distributed as dist
 
+    from rayalign.actors.coordinator import UpdateWork
     from rayalign.actors.learner_worker import LearnerWorker
     from rayalign.records import Groups
 
@@ -182,7 +183,7 @@ def update(folder: Path) -> dict[str, Any]:
         commit = round_dir.committed("groups")
         assert commit is not None
         started = time.perf_counter()
-        worker.update(1, Folder(folder), Groups.from_commit(commit["groups"]).files, None)
+        worker.update(UpdateWork(1, Folder(folder), Groups.from_commit(commit["groups"]).files, None, None))
         seconds = time.perf_counter() - started
         dist.destroy_process_group()
     return {"seconds": seconds}

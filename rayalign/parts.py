@@ -78,8 +78,15 @@ class Learner(Protocol):
         """The share of an update under way that is done, 0 to 1; may be asked from another thread."""
         ...
 
-    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
-        """Train one round from `parent` (null: from the base) and give the new adapter."""
+    def update(
+        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+    ) -> UpdateResult:
+        """Train one round from `parent` (null: from the base) and give the new adapter.
+
+        Args:
+            sampler: the adapter that sampled the groups' responses (null: the base), which `reference: round_start`
+                compares with.
+        """
         ...
 
     def logps(

@@ -71,11 +71,20 @@ def call(action: Callable[[], R], until: threading.Event | None = None) -> R:
     Raises:
         InterruptedRunError: this process was told to stop.
     """
+    return aside(action, until)()
+
+
+def aside(action: Callable[[], R], until: threading.Event | None = None) -> Callable[[], R]:
+    """Begin an action in a thread of its own. What is returned waits for it: result, arguments and errors of `call`."""
     done = _in_thread(action, "waited-for", until)
-    while not wait([done], POLL_S).done:
+
+    def result() -> R:
+        while not wait([done], POLL_S).done:
+            check()
         check()
-    check()
-    return done.result()
+        return done.result()
+
+    return result
 
 
 @contextlib.contextmanager

@@ -202,7 +202,7 @@ class FakeGroupBuilder:
 
 
 class FakeLearner:
-    """The adapter's bytes are a hash of its parent and of the group file: any difference in data shows in them."""
+    """The adapter's bytes are a hash of its parent, of who sampled and of the group file: any difference shows."""
 
     def __init__(self, run_dir: RunDir, fuse: Fuse) -> None:
         self.run_dir, self.fuse = run_dir, fuse
@@ -210,9 +210,12 @@ class FakeLearner:
     def progress(self) -> float:
         return 0.0
 
-    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+    def update(
+        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+    ) -> UpdateResult:
         self.fuse.tick()
         digest = hashlib.sha256((parent.sha256 if parent else "base").encode())
+        digest.update((sampler.sha256 if sampler else "base").encode())
         for file in groups.files:
             digest.update((self.run_dir.root / file).read_bytes())
         weights = digest.digest()

@@ -21,16 +21,16 @@ from rayalign.store.folder import Folder
 
 @dataclass(frozen=True, slots=True)
 class UpdateWork:
-    """One round of training on the groups in `files` below `folder`, from `parent` (null: from the base).
-
-    `reward_spread` is what their commit says of their rewards; null where it says nothing.
-    """
+    """One round of training on the groups in `files` below `folder`, from `parent` (null: from the base)."""
 
     round_index: int
     folder: Folder
     files: list[str]
     parent: AdapterFiles | None
+    sampler: AdapterFiles | None
+    """The adapter that sampled their responses (null: the base): the policy of `reference: round_start`."""
     reward_spread: float | None = None
+    """What their commit says of their rewards, where an objective's alpha is `auto`; null where it says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

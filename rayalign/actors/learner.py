@@ -112,9 +112,11 @@ class RayLearner:
     def progress(self) -> float:
         return ray.get(self._coordinator.progress.remote(), timeout=POLL_S)
 
-    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+    def update(
+        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+    ) -> UpdateResult:
         spread = groups.stats.get("reward_spread")
-        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent, spread))
+        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent, sampler, spread))
         assert isinstance(result, UpdateResult)
         return result
 

@@ -50,7 +50,6 @@ from rayalign.learning.step import (
     token_logps_of,
 )
 from rayalign.records import AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
-from rayalign.store.folder import Folder
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -101,33 +100,25 @@ class LearnerWorker:
             case TurnWork():
                 return None
             case UpdateWork():
-                return self.update(work.round_index, work.folder, work.files, work.parent, note, work.reward_spread)
+                return self.update(work, note)
             case LogpsWork():
                 return self.logps(work.sequences, work.which, work.current, work.round_start)
 
-    def update(
-        self,
-        round_index: int,
-        folder: Folder,
-        files: list[str],
-        parent: AdapterFiles | None,
-        note: Note = lambda share: None,
-        reward_spread: float | None = None,
-    ) -> UpdateResult | None:
-        """Train one round on the groups in `files` below `folder`, from `parent`.
+    def update(self, work: UpdateWork, note: Note = lambda share: None) -> UpdateResult | None:
+        """Train one round.
 
         Args:
             note: told after each micro-batch which share of the update is done, 0 to 1.
-            reward_spread: of the groups' rewards, where an objective's alpha is `auto`.
         """
-        started = time.perf_counter()
-        self._load(parent)
-        torch.manual_seed(self._config.run.seed * 10_007 + round_index)
-        objectives = settled(self._config.objectives, round_index, reward_spread)
-        data = GroupFiles(folder, files, streams_needed(objectives), packed=self._policy.shares_prompts)
+        started, round_index = time.perf_counter(), work.round_index
+        objectives = settled(self._config.objectives, round_index, work.reward_spread)
+        data = GroupFiles(work.folder, work.files, streams_needed(objectives), packed=self._policy.shares_prompts)
         steps = self._plan(data.tokens, round_index)
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
+        self._load(work.sampler if self._config.reference == "round_start" else work.parent)
         references, facts = self._references(groups, note)
+        self._load(work.parent)
+        torch.manual_seed(self._config.run.seed * 10_007 + round_index)
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
         examples = self._flagged(data)
         history = []
@@ -148,7 +139,7 @@ class LearnerWorker:
         sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
         self._loaded = sha256
         facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
-        facts |= automatic_alpha(self._config.objectives, round_index, reward_spread)
+        facts |= automatic_alpha(self._config.objectives, round_index, work.reward_spread)
         metrics = {**means_of(history), **facts, "seconds": time.perf_counter() - started}
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 

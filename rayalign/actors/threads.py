@@ -1,7 +1,8 @@
 """How many threads each process of an actor gets: those that work at the same time have a core for each thread.
 
     sampling  generators, and the scorers and judges that compute beside them    ─┐ one after the other on a node:
-    update    the learner's workers                                              ─┘ each phase has all its cores
+    update    the learner's workers                                              ─┘ each phase has all its cores;
+                                                          with `loop.max_staleness: 1` they share them
 
 Threads of whoever waits sleep (`OMP_WAIT_POLICY`), so a core that two phases count has one of them at a time.
 """
@@ -49,14 +50,18 @@ def plan_threads(config: RunConfig, generator_nodes: Sequence[Node], learner_nod
     scorers = _on_a_node(pools.scorers.max if computing else 0, nodes, pools.scorers.gpus)
     judges = len(config.judges) * pools.judges.max * pools.judges.tensor_parallel
     judges = _on_a_node(judges, nodes, pools.judges.gpus)
-    beside = max(1, cores // max(1, engines + scorers + judges))
-    left = cores - beside * (scorers + judges)
     workers = 0 if pools.learner.gpus else config.training.workers
+    # Where a node may have both, all workers count there: they may all be on one.
+    here = {node.id for node in generator_nodes} & {node.id for node in learner_nodes}
+    overlapping = workers if config.loop.max_staleness and here else 0
+    beside = max(1, cores // max(1, engines + scorers + judges + overlapping))
+    left = cores - beside * (scorers + judges + overlapping)
+    learners = beside if overlapping else _cores(learner_nodes) // max(1, workers)
     return Threads(
         generator=_of(pools.generators.threads, left // engines if engines else 1),
         scorer=_of(pools.scorers.threads, beside if scorers else 1),
         judge=_of(pools.judges.threads, beside if judges else 1),
-        learner=_of(pools.learner.threads, _cores(learner_nodes) // workers if workers else 1),
+        learner=_of(pools.learner.threads, learners if workers else 1),
     )
 
 

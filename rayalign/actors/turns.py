@@ -151,9 +151,11 @@ class TurnLearner:
     def progress(self) -> float:
         return self._inner.progress()
 
-    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+    def update(
+        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+    ) -> UpdateResult:
         with self._turns.of("learner", round_index):
-            return self._inner.update(round_index, groups, parent)
+            return self._inner.update(round_index, groups, parent, sampler)
 
     def logps(
         self,

@@ -146,6 +146,25 @@ def generator_can_be_reference(config: RunConfig) -> None:
         )
 
 
+def rounds_can_overlap(config: RunConfig) -> None:
+    if not config.loop.max_staleness:
+        return
+    asked = f"loop.max_staleness {config.loop.max_staleness}"
+    if config.samples is not None:
+        raise ValueError(f"{asked} with samples.source: nothing is sampled while a round trains; set it to 0")
+    if config.cluster.placement == "colocated":
+        raise ValueError(
+            f"{asked} with cluster.placement colocated: generators and learner take turns there, and do not work at "
+            "the same time; set placement: disaggregated or auto, or max_staleness: 0"
+        )
+    gate = config.evaluation.gate
+    if gate is not None and gate.action != "keep":
+        raise ValueError(
+            f"{asked} with evaluation.gate.action {gate.action}: a round's responses are sampled before the round "
+            "that they start from is judged; set action: keep or gate: null, or max_staleness: 0"
+        )
+
+
 def quantised_weights_stay_whole(config: RunConfig) -> None:
     if config.model.quantization != "none" and config.training.zero_stage == 3:
         raise ValueError(
@@ -249,6 +268,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     negatives_can_be_found,
     sampled_or_read,
     generator_can_be_reference,
+    rounds_can_overlap,
     quantised_weights_stay_whole,
     split_engines_take_adapters,
     workers_do_not_share_a_gpu,

@@ -75,5 +75,6 @@ class SyncSection(Section):
 
 
 class LoopSection(Section):
-    max_staleness: Literal[0] = 0
+    max_staleness: Literal[0, 1] = 0
+    """1: the next round's responses are sampled while a round trains, by the adapter that this round starts from."""
     deterministic: bool = False

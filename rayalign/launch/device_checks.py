@@ -165,6 +165,7 @@ def tensor_parallel(bench: Bench) -> Facts:
 
 def learner(bench: Bench) -> Facts:
     """Two updates by a run's worker under DeepSpeed; the first compiles."""
+    from rayalign.actors.coordinator import UpdateWork
     from rayalign.actors.device_probe import one_rank, peak_memory, settle
     from rayalign.actors.learner_worker import LearnerWorker
 
@@ -175,10 +176,10 @@ def learner(bench: Bench) -> Facts:
     write_groups(file, groups, prompt, answer, config.sampling.responses)
     with one_rank(bench.device):
         worker = LearnerWorker(config, model, 0, 1)
-        first = worker.update(1, Folder(bench.folder), [file.name], None)
+        first = worker.update(UpdateWork(1, Folder(bench.folder), [file.name], None, None))
         assert first is not None
         started = time.perf_counter()
-        second = worker.update(2, Folder(bench.folder), [file.name], first.adapter)
+        second = worker.update(UpdateWork(2, Folder(bench.folder), [file.name], first.adapter, first.adapter))
         settle(bench.device)
         seconds = time.perf_counter() - started
         assert second is not None

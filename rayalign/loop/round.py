@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ from rayalign.data.prompt_store import PromptStore
 from rayalign.errors import GuardError, SyncError
 from rayalign.loop.adapter_sync import AdapterSync, SyncProof
 from rayalign.loop.comparisons import compare_round
-from rayalign.loop.gate import decide
+from rayalign.loop.gate import decide, saved_adapter
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
@@ -75,20 +76,28 @@ class Run:
 
 
 def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
-    """Sample, score and group one round's prompts under `adapter`."""
+    """Sample, score and group one round's prompts under `adapter`, whose version then stands in their commit."""
     round_dir = run.run_dir.round(round_index)
     config = run.config
     ids = draw_prompts(run.train_ids_N, config.run.seed, round_index, config.prompts.per_round)
     if round_dir.committed("prompts") is None:
-        round_dir.write_prompts(run.prompts.stream(ids))
+        round_dir.write_prompts(run.prompts.stream(ids), adapter.version)
     shards = make_shards(ids, run.prompts.take)
     _sample(run, round_dir, shards, adapter)
-    saved = round_dir.committed("groups")
-    if saved is not None and (round_dir.adapter() or saved.get("settings") == _settings(config, "objective", "groups")):
-        return Groups.from_commit(saved["groups"])
+    if (made := made_groups(config, round_dir)) is not None:
+        return made
     if any("revisions" in objective.needs for objective in config.objectives):
         _revise(run, round_dir, shards, adapter)
     return _group(run, round_dir, shards)
+
+
+def made_groups(config: RunConfig, round_dir: RoundDir) -> Groups | None:
+    """The round's committed groups; None where there are none, or others are to be made of its responses."""
+    saved = round_dir.committed("groups")
+    if saved is None:
+        return None
+    kept = round_dir.adapter() is not None or saved.get("settings") == _settings(config, "objective", "groups")
+    return Groups.from_commit(saved["groups"]) if kept else None
 
 
 def _sample(run: Run, round_dir: RoundDir, shards: Shards, adapter: Adapter) -> None:
@@ -129,10 +138,20 @@ def _group(run: Run, round_dir: RoundDir, shards: Shards) -> Groups:
     return groups
 
 
-def consume(run: Run, round_index: int, groups: Groups, parent: SavedAdapter, sync: AdapterSync) -> SavedAdapter:
+def consume(
+    run: Run,
+    round_index: int,
+    groups: Groups,
+    parent: SavedAdapter,
+    sync: AdapterSync,
+    trained: Callable[[], object] = lambda: None,
+) -> SavedAdapter:
     """Update the adapter on the groups, serve the result, evaluate it, and finish the round.
 
     An adapter that could not be proven is set aside: tried again where more tolerance is given, else trained anew.
+
+    Args:
+        trained: called before another adapter is served.
     """
     round_dir = run.run_dir.round(round_index)
     tolerance = run.config.sync.tolerance
@@ -141,6 +160,7 @@ def consume(run: Run, round_index: int, groups: Groups, parent: SavedAdapter, sy
     if refused is not None and refused["settings"] == learned and refused["tolerance"] < tolerance:
         round_dir.take_back_adapter()
     new = round_dir.adapter() or _update(run, round_dir, groups, parent)
+    trained()
     try:
         with run.parts.reporter.stage("sync", round_index, 1) as progress:
             proof = sync.sync(new)
@@ -158,15 +178,23 @@ def _settings(config: RunConfig, *sections: str) -> JsonObject:
     return {name: found[name] for name in sections}
 
 
+def sampler_of(run: Run, round_dir: RoundDir, served: SavedAdapter) -> SavedAdapter:
+    """The adapter that answers a round's prompts: the one that is served, where no other one has begun to."""
+    version = round_dir.sampler()
+    if version is None or version == served.record.version:
+        return served
+    return saved_adapter(run.run_dir, version, run.base_model_sha256)
+
+
 def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter) -> SavedAdapter:
     """Train and commit the round's adapter; returns it as it was stored, which is what will be served."""
-    learner = run.parts.learner
+    learner, sampler = run.parts.learner, sampler_of(run, round_dir, parent)
 
     def under_way() -> int:
         return int(learner.progress() * groups.kept)
 
     with run.parts.reporter.stage("update", round_dir.index, groups.kept, probe=under_way) as progress:
-        result = learner.update(round_dir.index, groups, parent.files)
+        result = learner.update(round_dir.index, groups, parent.files, sampler.files)
         progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
     round_dir.forget_refused()
     files = {}
@@ -183,6 +211,7 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter)
         "adapter",
         files,
         adapter=dataclasses.asdict(record),
+        sampler=sampler.record.version,
         training=result.metrics,
         steps=result.steps,
         stage={"seconds": progress.seconds, "items": progress.items, "tokens": progress.tokens},

@@ -31,6 +31,7 @@ def round_facts(round_dir: RoundDir, evaluator: Evaluator, prompts: PromptStore,
     if "adapter" in saved:
         flagged = saved["adapter"].get("flagged", [])
         facts["training"] = saved["adapter"]["training"]
+        facts["sampled_by"] = saved["adapter"].get("sampler", saved["adapter"]["adapter"]["parent"])
         facts["flagged"] = [{"prompt": prompts[example["prompt_id"]].text, **example} for example in flagged]
     return facts
 

@@ -2,18 +2,27 @@
 
 for each round r:   groups  = produce(r, adapter)
                     adapter = consume(r, groups)          or, by the gate, the best one before it
+
+With `loop.max_staleness: 1` the generators work while the learner does. An engine holds one version, so what is asked
+of it is answered before the next one is served:
+
+    generators  produce(1)│produce(2), by adapter 0│evaluate(1)│produce(3), by adapter 1│evaluate(2)│ ...
+    learner               │update(1)               │           │update(2)               │           │ ...
+                                                  sync(1)                              sync(2)
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
+from rayalign import stopping
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.gate import built_upon, saved_adapter, stop_if_decided
 from rayalign.loop.remarks import group_remarks
-from rayalign.loop.round import Run, consume, finish_round, produce
+from rayalign.loop.round import Run, consume, finish_round, made_groups, produce, sampler_of
 from rayalign.loop.sampling import sampling_plan
-from rayalign.records import SavedAdapter, Shard
+from rayalign.records import Groups, SavedAdapter, Shard
 from rayalign.store.round_dir import RoundDir
 
 CANARIES = 8
@@ -39,13 +48,43 @@ def run_rounds(run: Run) -> None:
     if last:
         reporter.say(f"resuming after round {last}{_kept(run.run_dir.round(last + 1))}")
         served = _serve_start(run, last, served, sync)
+    ahead: Callable[[], Groups] | None = None
     for round_index in range(last + 1, config.run.rounds + 1):
-        groups = produce(run, round_index, served.record)
+        groups = ahead() if ahead else _produce(run, round_index, served, sync)
         for remark in group_remarks(config, round_index, groups, first=round_index == last + 1):
             reporter.say(remark)
-        served = consume(run, round_index, groups, served, sync)
+        ahead = _ahead(run, round_index + 1, served)
+        served = consume(run, round_index, groups, served, sync, ahead or (lambda: None))
         stop_if_decided(run.run_dir, round_index)
         served = _serve_start(run, round_index, served, sync)
+
+
+def _produce(run: Run, round_index: int, served: SavedAdapter, sync: AdapterSync) -> Groups:
+    """`produce`, where another adapter has begun to answer the round's prompts by that one, served meanwhile."""
+    round_dir = run.run_dir.round(round_index)
+    sampler = sampler_of(run, round_dir, served)
+    if sampler is served or made_groups(run.config, round_dir):
+        return produce(run, round_index, sampler.record)
+    _serve(run, round_index, sampler, sync)
+    groups = produce(run, round_index, sampler.record)
+    _serve(run, round_index, served, sync)
+    return groups
+
+
+def _ahead(run: Run, round_index: int, served: SavedAdapter) -> Callable[[], Groups] | None:
+    """Begin to produce a round while the one before it trains, where that is wanted; returns what waits for it."""
+    if not run.config.loop.max_staleness or round_index > run.config.run.rounds:
+        return None
+    if sampler_of(run, run.run_dir.round(round_index), served) is not served:
+        return None
+    return stopping.aside(lambda: produce(run, round_index, served.record))
+
+
+def _serve(run: Run, round_index: int, adapter: SavedAdapter, sync: AdapterSync) -> None:
+    with run.parts.reporter.stage("sync", round_index, 1) as progress:
+        proof = sync.sync(adapter)
+        progress.advance(1)
+    run.parts.reporter.event("sync", **dataclasses.asdict(proof))
 
 
 def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -> SavedAdapter:
@@ -56,10 +95,7 @@ def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -
     """
     start = saved_adapter(run.run_dir, built_upon(run.config, run.run_dir, last), run.base_model_sha256)
     if last < run.config.run.rounds and start.record.version != served.record.version:
-        with run.parts.reporter.stage("sync", last, 1) as progress:
-            proof = sync.sync(start)
-            progress.advance(1)
-        run.parts.reporter.event("sync", **dataclasses.asdict(proof))
+        _serve(run, last, start, sync)
     return start
 
 

@@ -39,11 +39,14 @@ class StageTimes:
     update: float
     evaluate: float
     measure_kl: float
+    overlap: bool = False
+    """Whether the next round is sampled while one trains, on devices of its own."""
 
     @property
     def round(self) -> float:
-        """One after the other, as the loop has them."""
-        return self.sample + self.update + self.evaluate + self.measure_kl
+        """One after the other, as the loop has them, or sampling beside the update."""
+        both = max(self.sample, self.update) if self.overlap else self.sample + self.update
+        return both + self.evaluate + self.measure_kl
 
 
 def stage_times(
@@ -81,7 +84,9 @@ def stage_times(
     train_s, held_out_s = (measured[0].answer_s, measured[0].held_out_s) if measured else (None, None)
     sample = sampling(load.sampled, config.sampling.responses, train_s)
     evaluate = sampling(load.evaluated, config.evaluation.responses, held_out_s)
-    return StageTimes(sample, update, evaluate, load.kl_flops / workers / learner.forward_flops)
+    pools = config.cluster
+    overlap = config.loop.max_staleness > 0 and pools.generators.gpus + pools.learner.gpus > 0
+    return StageTimes(sample, update, evaluate, load.kl_flops / workers / learner.forward_flops, overlap)
 
 
 def paper_rates(config: RunConfig, device: Device) -> LearnerMeasured:

@@ -38,12 +38,21 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
     begun = {one.index for one in run_dir.begun_rounds()}
     finished = {one.index for one in run_dir.rounds()}
     told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
-    last = max([max(begun, default=0) - 1, *finished, *(index for index in told if isinstance(index, int))])
+    last = max([_before(run_dir, max(begun, default=0)), *finished, *(one for one in told if isinstance(one, int))])
     return {
         index: "has no COMMIT.json that can be read" if index in begun else "is missing: its folder is not there"
         for index in range(last + 1)
         if index not in finished
     }
+
+
+def _before(run_dir: RunDir, begun: int) -> int:
+    """The last round that was finished before this one began: not the one just before it, while that one trained."""
+    try:
+        ahead = run_dir.round(begun).sampler() == begun - 2
+    except (ValueError, AttributeError, OSError):
+        ahead = False
+    return begun - 1 - ahead
 
 
 def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:

@@ -66,13 +66,14 @@ class RoundDir:
         Raises:
             RunFolderError: a committed file is missing or has other content.
         """
-        text = (self.root / "commits" / f"{name}.json").find_text()
-        if text is None:
-            return None
-        data = json.loads(text)
-        for relative, facts in data["files"].items():
+        data = self._commit(name)
+        for relative, facts in data["files"].items() if data else ():
             verify_file(self.root / relative, facts)
         return data
+
+    def _commit(self, name: str) -> dict[str, Any] | None:
+        text = (self.root / "commits" / f"{name}.json").find_text()
+        return None if text is None else json.loads(text)
 
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
@@ -120,10 +121,19 @@ class RoundDir:
         content = (self.root / relative).read_bytes()
         return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
-    def write_prompts(self, prompts: Iterable[Prompt]) -> None:
+    def write_prompts(self, prompts: Iterable[Prompt], sampler: int) -> None:
+        """Write and commit the round's prompts.
+
+        Args:
+            sampler: version of the adapter that is to answer them.
+        """
         rows = (prompt.to_row() for prompt in prompts)
         facts = write_table(self.root / "prompts.parquet", rows, Prompt.schema(), PROMPTS_PER_ROW_GROUP)
-        self.commit("prompts", {"prompts.parquet": facts})
+        self.commit("prompts", {"prompts.parquet": facts}, sampler=sampler)
+
+    def sampler(self) -> int | None:
+        """Version of the adapter that answers the round's prompts; None where that is not committed."""
+        return (self._commit("prompts") or {}).get("sampler")
 
     def read_prompts(self, start: int, count: int) -> list[Prompt]:
         """A slice of the round's prompts, in the order they were drawn."""

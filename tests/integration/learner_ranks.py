@@ -44,6 +44,7 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     """Two rounds, the second one twice, and log-probabilities between them; or how the first one was refused, twice."""
     import torch.distributed as dist
 
+    from rayalign.actors.coordinator import UpdateWork
     from rayalign.actors.learner_worker import LearnerWorker
     from rayalign.config.run import RunConfig
     from rayalign.errors import GuardError
@@ -60,17 +61,18 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     if config["training"]["learning_rate"] > 1:
         for _ in range(2):
             try:
-                worker.update(1, folder, job["files"], None)
+                worker.update(UpdateWork(1, folder, job["files"], None, None))
             except GuardError as error:
                 found["refused"].append(str(error))
     else:
-        found["first"] = worker.update(1, folder, job["files"], None, reward_spread=job["reward_spread"])
+        found["first"] = worker.update(UpdateWork(1, folder, job["files"], None, None, job["reward_spread"]))
         adapters = [found["first"].adapter if rank == 0 else None]
         dist.broadcast_object_list(adapters, src=0)
         found["trained"] = worker.logps(sequences, "current", adapters[0], None)
         found["before"] = worker.logps(sequences, "base", adapters[0], None)
-        found["second"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
-        found["second_again"] = worker.update(2, folder, job["files"], adapters[0], reward_spread=1.0)
+        second = UpdateWork(2, folder, job["files"], adapters[0], adapters[0], 1.0)
+        found["second"] = worker.update(second)
+        found["second_again"] = worker.update(second)
     found["alone"] = worker.logps(sequences[:1], "base", None, None)
     found["after_all"] = worker.logps(sequences, "base", None, None)
     return found

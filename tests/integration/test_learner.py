@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from rayalign.errors import GuardError
-from rayalign.records import TokenSequence
+from rayalign.losses.nca import nca_loss
+from rayalign.records import TokenSequence, TrainingGroup, Which
+from rayalign.store.tables import read_parquet
 from tests.integration.conftest import model_source
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 
@@ -44,7 +46,7 @@ def test_update_equals_plain_torch(learner, root: Path, demo_folder: Path) -> No
     from safetensors.torch import load
 
     groups = write_groups(root, 14)
-    result = learner.update(1, groups, None)
+    result = learner.update(1, groups, None, None)
     ours = load(result.adapter.files["adapter_model.safetensors"])
     expected, losses = plain_torch_round(demo_folder, learner_config(), root / groups.files[0])
     assert [step["loss"] for step in result.steps] == pytest.approx(losses, abs=1e-5)
@@ -59,18 +61,44 @@ def test_update_equals_plain_torch(learner, root: Path, demo_folder: Path) -> No
 
 def test_same_round_again_gives_the_same_bytes(learner, root: Path) -> None:
     groups = write_groups(root, 6, seed=3)
-    first = learner.update(1, groups, None)
-    second = learner.update(2, groups, first.adapter)
-    assert learner.update(1, groups, None).adapter == first.adapter
-    assert learner.update(2, groups, first.adapter).adapter == second.adapter
+    first = learner.update(1, groups, None, None)
+    second = learner.update(2, groups, first.adapter, first.adapter)
+    assert learner.update(1, groups, None, None).adapter == first.adapter
+    assert learner.update(2, groups, first.adapter, first.adapter).adapter == second.adapter
     assert second.adapter.sha256 != first.adapter.sha256
+
+
+def test_the_reference_is_the_policy_that_sampled(learner, root: Path) -> None:
+    """A stale round starts from `first` and compares with the base, which sampled; the loss of its one step by hand."""
+    import torch
+
+    groups = write_groups(root, 4, seed=5)
+    first = learner.update(1, groups, None, None).adapter
+    (objective,) = learner_config().objectives
+    rows = [TrainingGroup.from_row(row) for row in read_parquet(root / groups.files[0])]
+
+    def loss(reference: Which) -> float:
+        found = []
+        for row in rows:
+            asked = [TokenSequence(row.prompt_token_ids, response) for response in row.response_token_ids]
+            policy_GK, other_GK = (
+                torch.tensor([[sum(logps) for logps in learner.logps(asked, which, first)]])
+                for which in ("current", reference)
+            )
+            rewards_GK = torch.tensor([row.rewards])
+            found.append(nca_loss(policy_GK, other_GK, rewards_GK, alpha=objective.alpha, beta=objective.beta).loss)
+        return float(torch.stack(found).mean())
+
+    fresh, stale = (learner.update(2, groups, first, sampler).steps[0]["loss"] for sampler in (first, None))
+    assert fresh == pytest.approx(loss("current"), abs=1e-5)
+    assert stale == pytest.approx(loss("base"), abs=1e-5) and abs(stale - fresh) > 1e-3
 
 
 def test_three_policies(learner, root: Path) -> None:
     """`current`, `round_start` and `base` are three different policies, whatever was asked before."""
     groups = write_groups(root, 6, seed=4)
-    first = learner.update(1, groups, None).adapter
-    second = learner.update(2, groups, first).adapter
+    first = learner.update(1, groups, None, None).adapter
+    second = learner.update(2, groups, first, first).adapter
     sequences = [TokenSequence([5, 6, 7], [8, 9])]
     answers = {w: learner.logps(sequences, w, second, first) for w in ("current", "round_start", "base")}
     assert answers["base"] != answers["round_start"] != answers["current"] != answers["base"]
@@ -81,14 +109,14 @@ def test_three_policies(learner, root: Path) -> None:
 def test_bad_reward_is_an_error_of_the_round_and_not_of_the_worker(learner, root: Path) -> None:
     groups = write_groups(root, 4, reward=float("nan"))
     with pytest.raises((GuardError, ValueError), match="reward"):
-        learner.update(1, groups, None)
-    assert learner.update(1, write_groups(root, 4), None).metrics["steps"] == 1
+        learner.update(1, groups, None, None)
+    assert learner.update(1, write_groups(root, 4), None, None).metrics["steps"] == 1
 
 
 def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -> None:
     """Ray Train restarts the group, the coordinator hands it the round again: the same adapter comes out."""
     groups = write_groups(root, 400, seed=7)
-    undisturbed = learner.update(1, groups, None).adapter
+    undisturbed = learner.update(1, groups, None, None).adapter
     (worker,) = learner.ready()
 
     def kill() -> None:
@@ -97,7 +125,7 @@ def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -
 
     killer = threading.Thread(target=kill)
     killer.start()
-    result = learner.update(1, groups, None)
+    result = learner.update(1, groups, None, None)
     killer.join()
     (replacement,) = learner.ready()
     assert replacement["pid"] != worker["pid"]

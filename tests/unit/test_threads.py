@@ -24,6 +24,7 @@ def planned(
     replicas: int = 1,
     ranks: int = 1,
     scoring: tuple[dict[str, object], ...] = (RULE,),
+    staleness: int = 0,
     **pools: dict[str, object],
 ) -> Threads:
     config = RunConfig.model_validate(
@@ -33,6 +34,7 @@ def planned(
             "scoring": list(scoring),
             "objective": {"type": "nca"},
             "training": {"workers": ranks},
+            "loop": {"max_staleness": staleness},
             "cluster": {"generators": {"min": replicas, "max": replicas, **pools.pop("generators", {})}, **pools},
         }
     )
@@ -53,6 +55,21 @@ def test_replicas_on_one_machine_share_its_cores(replicas: int, each: int) -> No
 @pytest.mark.parametrize(("ranks", "each"), [(1, 64), (4, 16), (5, 12)])
 def test_the_learner_has_them_all_in_its_phase(ranks: int, each: int) -> None:
     assert planned(machines(64), ranks=ranks).learner == each
+
+
+@pytest.mark.parametrize(("replicas", "ranks", "each"), [(1, 1, 32), (4, 1, 12), (4, 4, 8), (64, 64, 1)])
+def test_those_that_work_beside_each_other_share_them(replicas: int, ranks: int, each: int) -> None:
+    found = planned(machines(64), replicas, ranks, staleness=1)
+    assert found.learner == each
+    assert found.generator == max(1, (64 - ranks * each) // replicas)
+
+
+def test_those_that_work_beside_each_other_on_other_nodes_do_not() -> None:
+    assert planned(machines(8, 32), staleness=1) == planned(machines(8, 32)) == Threads(generator=32, learner=8)
+
+
+def test_two_cores_for_a_generator_and_a_learner_at_once() -> None:
+    assert planned(machines(2), staleness=1) == Threads()
 
 
 @pytest.mark.parametrize(("cores", "each"), [(2, 2), (3, 3), (1, 1)])

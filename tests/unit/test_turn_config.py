@@ -59,7 +59,7 @@ def test_turns_are_taken_on_shared_gpus_and_elsewhere_where_asked_for() -> None:
         (SHARED, {"training": {"zero_stage": 3}}, "training.zero_stage 3 where generators and learner take turns"),
         (SHARED, {"training": {"workers": 2}}, "set training.workers to 1, or cluster.generators.min and max to 2"),
         ({**SHARED, "generators": {"gpus": 2, "tensor_parallel": 2}}, {}, "set training.workers to 2"),
-        (SHARED, {"loop": {"max_staleness": 1}}, "max_staleness"),
+        (SHARED, {"loop": {"max_staleness": 1}}, "loop.max_staleness 1 with cluster.placement colocated"),
         ({**SHARED, "generators": {"gpus": 1, "sleep": 3}}, {}, "sleep"),
         ({"placement": "colocated", "turns": True}, {"training": {"zero_stage": 3}}, "zero_stage 3 where"),
     ],

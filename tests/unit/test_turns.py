@@ -92,9 +92,11 @@ class WaitingLearner(FakeLearner):
         self.fuse.tick()
         self.device.free("learner")
 
-    def update(self, round_index: int, groups: Groups, parent: AdapterFiles | None) -> UpdateResult:
+    def update(
+        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+    ) -> UpdateResult:
         assert "learner" in self.device.held
-        return super().update(round_index, groups, parent)
+        return super().update(round_index, groups, parent, sampler)
 
     def logps(self, *given: Any, **more: Any) -> list[list[float]]:
         assert "learner" in self.device.held
