@@ -121,18 +121,18 @@ class RoundDir:
         content = (self.root / relative).read_bytes()
         return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
-    def write_prompts(self, prompts: Iterable[Prompt], sampler: int) -> None:
+    def write_prompts(self, prompts: Iterable[Prompt], sampler: int | None = None) -> None:
         """Write and commit the round's prompts.
 
         Args:
-            sampler: version of the adapter that is to answer them.
+            sampler: version of the adapter that is to answer them; null where nobody says.
         """
         rows = (prompt.to_row() for prompt in prompts)
         facts = write_table(self.root / "prompts.parquet", rows, Prompt.schema(), PROMPTS_PER_ROW_GROUP)
         self.commit("prompts", {"prompts.parquet": facts}, sampler=sampler)
 
     def sampler(self) -> int | None:
-        """Version of the adapter that answers the round's prompts; None where that is not committed."""
+        """Version of the adapter that answers the round's prompts; None where nobody said."""
         return (self._commit("prompts") or {}).get("sampler")
 
     def read_prompts(self, start: int, count: int) -> list[Prompt]:
