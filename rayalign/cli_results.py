@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import click
 
-from rayalign.cli_view import round_or_best
+from rayalign.cli_options import round_or_best
 from rayalign.records import ScoredPurpose
 from rayalign.stopping import stoppable
 

@@ -6,14 +6,10 @@ from typing import Any, get_args
 
 import click
 
+from rayalign.cli_options import round_or_best
 from rayalign.records import ScoredPurpose
 
 _PURPOSE = click.Choice(get_args(ScoredPurpose))
-
-
-def round_or_best(value: str) -> int | str:
-    """A round's number, or `best`."""
-    return value if value == "best" else click.IntRange(min=0)(value)
 
 
 @click.command()

@@ -14,6 +14,7 @@ from pathlib import Path
 FLOORS = (
     ("cli", "__init__", "__main__"),
     ("cli_view", "cli_results"),
+    ("cli_options",),
     ("commands",),
     ("launch",),
     ("loop", "actors", "demo", "planning"),
@@ -43,7 +44,7 @@ LIBRARIES = {
 """Room, package or file -> the heavy libraries that it may import; what is not named here imports none."""
 IN_FUNCTIONS = {"evaluation": PACKAGES, "commands": {"torch"}}
 """The same, for imports inside functions."""
-LIGHT = ("cli", "cli_view", "cli_results", "__init__")
+LIGHT = ("cli", "cli_view", "cli_results", "cli_options", "__init__")
 """Their imports from above the foundation stand in functions, so that `--help` and `import rayalign` are quick."""
 
 

@@ -238,7 +238,7 @@ def test_resumed_with_auto_before_the_update(tmp_path: Path) -> None:
     for _ in range(2):
         auto = make_run(tmp_path, make_config(objective={"type": "nca", "alpha": "auto"}))
 
-        def note(index: int, groups: Groups, parent: Any) -> None:
+        def note(index: int, groups: Groups, *_: Any) -> None:
             spreads.append((index, groups.stats["reward_spread"]))
             raise Killed
 

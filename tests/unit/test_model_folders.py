@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "an added special token": (
         lambda folder: add_tokens(folder, "<pad>", special=True),
         "'<pad>' (64)",
-        "1 tokens were added",
+        "1 tokens are the tokenizer's alone",
         "resize",
     ),
     "gptq": (
