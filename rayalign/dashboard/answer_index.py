@@ -100,7 +100,7 @@ class AnswerIndex:
         """The rounds that have committed answers, by purpose."""
         found: dict[str, list[int]] = {}
         for one in self.run.run_dir.begun_rounds():
-            parts = (name.rpartition("-") for name in one.known_commits())
+            parts = (name.rpartition("-") for name in one.commits() or one.known_commits())
             kinds = {kind for kind, _, number in parts if number.isdecimal()}
             for purpose in kinds:
                 found.setdefault(purpose, []).append(one.index)

@@ -10,7 +10,7 @@ Who takes part (`Parts`), and the rule that each keeps:
     generator      samples; every replica holds one version and refuses to answer for another
     scorer         gives every answer a score with a status; a failed score is missing, never a number
     group builder  makes groups of committed shards; a group that is left out is counted under a reason
-    learner        trains on the sampled token ids, from the adapter that sampled them
+    learner        trains on the sampled token ids, from the adapter before; compares with the one that sampled them
     AdapterSync    the only one who changes what is served; it counts as served when it is proven
     benchmarks     ask the same generator; what answers they got is committed like any other
     evaluator      measures on prompts that are never trained on, from what is committed alone
@@ -162,14 +162,20 @@ def consume(
     new = round_dir.adapter() or _update(run, round_dir, groups, parent)
     trained()
     try:
-        with run.parts.reporter.stage("sync", round_index, 1) as progress:
-            proof = sync.sync(new)
-            progress.advance(1)
+        proof = serve(run, round_index, new, sync)
     except SyncError:
         round_dir.set_aside_adapter(tolerance=tolerance, settings=learned)
         raise
     finish_round(run, round_dir, new, proof)
     return new
+
+
+def serve(run: Run, round_index: int, adapter: SavedAdapter, sync: AdapterSync) -> SyncProof:
+    """Serve an adapter, proven. Raises as `AdapterSync.sync`."""
+    with run.parts.reporter.stage("sync", round_index, 1) as progress:
+        proof = sync.sync(adapter)
+        progress.advance(1)
+    return proof
 
 
 def _settings(config: RunConfig, *sections: str) -> JsonObject:

@@ -20,7 +20,7 @@ from rayalign import stopping
 from rayalign.loop.adapter_sync import AdapterSync
 from rayalign.loop.gate import built_upon, saved_adapter, stop_if_decided
 from rayalign.loop.remarks import group_remarks
-from rayalign.loop.round import Run, consume, finish_round, made_groups, produce, sampler_of
+from rayalign.loop.round import Run, consume, finish_round, made_groups, produce, sampler_of, serve
 from rayalign.loop.sampling import sampling_plan
 from rayalign.records import Groups, SavedAdapter, Shard
 from rayalign.store.round_dir import RoundDir
@@ -81,10 +81,7 @@ def _ahead(run: Run, round_index: int, served: SavedAdapter) -> Callable[[], Gro
 
 
 def _serve(run: Run, round_index: int, adapter: SavedAdapter, sync: AdapterSync) -> None:
-    with run.parts.reporter.stage("sync", round_index, 1) as progress:
-        proof = sync.sync(adapter)
-        progress.advance(1)
-    run.parts.reporter.event("sync", **dataclasses.asdict(proof))
+    run.parts.reporter.event("sync", **dataclasses.asdict(serve(run, round_index, adapter, sync)))
 
 
 def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -> SavedAdapter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rayalign.records import JsonObject
 from rayalign.store.files import FileFacts
@@ -38,7 +38,8 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
     begun = {one.index for one in run_dir.begun_rounds()}
     finished = {one.index for one in run_dir.rounds()}
     told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
-    last = max([_before(run_dir, max(begun, default=0)), *finished, *(one for one in told if isinstance(one, int))])
+    before = _before(run_dir, max(begun, default=0), finished)
+    last = max([before, *finished, *(one for one in told if isinstance(one, int))])
     return {
         index: "has no COMMIT.json that can be read" if index in begun else "is missing: its folder is not there"
         for index in range(last + 1)
@@ -46,8 +47,10 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
     }
 
 
-def _before(run_dir: RunDir, begun: int) -> int:
+def _before(run_dir: RunDir, begun: int, finished: Collection[int]) -> int:
     """The last round that was finished before this one began: not the one just before it, while that one trained."""
+    if begun - 1 in finished:
+        return begun - 1
     try:
         ahead = run_dir.round(begun).sampler() == begun - 2
     except (ValueError, AttributeError, OSError):
