@@ -14,8 +14,7 @@ from rayalign.actors.autoscaler import pending_demand
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
-from rayalign.actors.pool import Note, Pool, Say, ignore
-from rayalign.actors.pool_map import MAX_TRIES
+from rayalign.actors.pool import MAX_TRIES, Note, Pool, Say, ignore
 from rayalign.actors.process import describe_process, die, redirect_output, runtime_env
 from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.actors.seats import Seat

@@ -1,8 +1,9 @@
 """A pool of replicas of one actor: all of them asked at once, or items dispatched to whoever has room.
 
 All of a pool's replicas are asked for when it is made, which is the demand that a cluster's autoscaler sees; work
-begins with `least` of them, and the others join whenever they come (`members.py`). A lost replica's item goes to
-another, and another replica is asked for in its place, which nobody waits for as long as one is left.
+begins with `least` of them, and the others join whenever they come (`members.py`). A lost replica's items go to
+others, and another replica is asked for in its place, which nobody waits for as long as one is left. An item that was
+on two of the dead gets a replica to itself, so that what kills them is told from what was beside it.
 
 Who waits for whom, where the scorers' pool works on what the generators' pool gives:
 
@@ -29,7 +30,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from rayalign.actors.handles import Replica, answer_of, await_done, end, first_done, reason
 from rayalign.actors.members import DEATHS, Entry, Member, Members, Note, Say
-from rayalign.actors.pool_map import MAX_TRIES, PoolMap
+from rayalign.actors.pool_map import PoolMap
 from rayalign.actors.ray_metrics import Watch, unwatched
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
@@ -38,6 +39,8 @@ from rayalign.stopping import POLL_S, asked
 CLOSE_TIMEOUT_S = 5
 STOP_TIMEOUT_S = 1
 IN_FLIGHT = 2
+MAX_TRIES = 3
+"""Of a call to all replicas, of which each time all die."""
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ray import ObjectRef
+from ray.exceptions import RayError
 
 from rayalign.actors.handles import Replica, answer_of, first_done, reason
 from rayalign.actors.members import DEATHS, Member
@@ -21,7 +22,9 @@ from rayalign.stopping import POLL_S
 if TYPE_CHECKING:
     from rayalign.actors.pool import Pool
 
-MAX_TRIES = 3
+DEATHS_IN_COMPANY, DEATHS_ALONE = 2, 2
+"""So often a replica may die on an item beside others, which any of them may be to blame for, before the item gets a
+replica to itself; and so often there, before it is what kills them."""
 CHECK_S = 1.0
 """How often calls are looked through for those that take too long."""
 LOOK_S = 0.05
@@ -37,7 +40,12 @@ class _Work(Generic[T]):
     """An item that a replica still has to answer, or is answering."""
 
     item: T
-    tries: int = 0
+    deaths: int = 0
+    """Of replicas that had it."""
+
+    @property
+    def suspect(self) -> bool:
+        return self.deaths >= DEATHS_IN_COMPANY
 
 
 @dataclass(slots=True)
@@ -50,6 +58,8 @@ class _Call(Generic[T, H]):
     started: float
     room: int
     """How many calls the replica could have at once."""
+    alone: bool
+    """It gets no other while it has this one."""
 
 
 @dataclass(slots=True)
@@ -91,6 +101,11 @@ class PoolMap(Generic[T, R, H]):
         self._pool, self._what, self._ask, self._in_flight = pool, what, ask, in_flight
         self._source = Prefetch(items)
         self._waiting: deque[_Work[T]] = deque()
+        self._suspects: deque[_Work[T]] = deque()
+        """Items that wait for a replica of their own."""
+        self._kept: set[int] = set()
+        """The replicas that have such an item, or that get no other call until they can take one."""
+        self._emptying: Member[H] | None = None
         self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
         self._loads: dict[int, int] = {}
         """How many of the calls each replica has, of those that have any."""
@@ -142,7 +157,7 @@ class PoolMap(Generic[T, R, H]):
 
     @property
     def _more(self) -> bool:
-        return not self._source.exhausted or bool(self._waiting)
+        return not self._source.exhausted or bool(self._waiting) or bool(self._suspects)
 
     @property
     def _done(self) -> bool:
@@ -151,14 +166,40 @@ class PoolMap(Generic[T, R, H]):
     def _fill(self) -> None:
         """Give the least busy replicas work, as long as there is some and they may have more."""
         self._refresh()
+        self._send_suspects()
         while (member := self._freest()) is not None:
             if not self._waiting:
                 # Nothing under way means nothing else to wait for, so block for the next item.
-                item = self._source.take(block=not self._calls and not self._pool.members.entering)
+                waits = self._calls or self._suspects or self._pool.members.entering
+                item = self._source.take(block=not waits)
                 if item is NOT_READY:
                     return
                 self._waiting.append(_Work(item))
             self._send(self._waiting.popleft(), member)
+
+    def _send_suspects(self) -> None:
+        """Empty a replica for each item that is to be alone, the one with the fewest calls, and send it there."""
+        while self._suspects:
+            if self._emptying is None or not self._emptying.ready:
+                self._keep(None)
+                free = [member for member in self._pool.members.ready if member.index not in self._kept]
+                if not free:
+                    return
+                self._keep(min(free, key=lambda member: self._loads.get(member.index, 0)))
+            member = self._emptying
+            if member is None or self._loads.get(member.index):
+                return
+            self._emptying = None
+            self._send(self._suspects.popleft(), member, alone=True)
+
+    def _keep(self, member: Member[H] | None) -> None:
+        """Give this replica no more calls until it is empty, and the one that was being emptied some again."""
+        if (last := self._emptying) is not None:
+            self._kept.discard(last.index)
+            self._load(last, 0)
+        if member is not None:
+            self._kept.add(member.index)
+        self._emptying = member
 
     def _refresh(self) -> None:
         """See who is ready, and how many calls each may have, where that may have changed."""
@@ -175,7 +216,7 @@ class PoolMap(Generic[T, R, H]):
         while self._free:
             over, index = self._free[0]
             member = self._pool.members.places[index]
-            if over < 0 and over == self._over(index) and member.ready:
+            if over < 0 and over == self._over(index) and member.ready and index not in self._kept:
                 return member
             heapq.heappop(self._free)
         return None
@@ -192,17 +233,19 @@ class PoolMap(Generic[T, R, H]):
             self._rooms[index] = self._in_flight(member.described)
             heapq.heappush(self._free, (self._over(index), index))
 
-    def _send(self, work: _Work[T], member: Member[H]) -> None:
+    def _send(self, work: _Work[T], member: Member[H], *, alone: bool = False) -> None:
         handle = member.handle
         assert handle is not None
-        work.tries += 1
-        call = _Call(work, member, handle, time.monotonic(), self._rooms[member.index])
+        room = 1 if alone else self._rooms[member.index]
+        call = _Call(work, member, handle, time.monotonic(), room, alone)
         self._calls[self._ask(handle, work.item)] = call
         self._load(member, 1)
 
     def _taken(self, ref: ObjectRef[R]) -> _Call[T, H]:
         """A call that is done, and no more its replica's."""
         call = self._calls.pop(ref)
+        if call.alone:
+            self._kept.discard(call.member.index)
         self._load(call.member, -1)
         return call
 
@@ -210,19 +253,24 @@ class PoolMap(Generic[T, R, H]):
         try:
             result = answer_of(ref)
         except DEATHS as death:
-            name = f"{self._pool.name}-{call.member.index}"
-            if call.work.tries >= MAX_TRIES:
-                raise ActorFailedError(
-                    f"{name}.{self._what} died {call.work.tries} times on {_name(call.work.item)}",
-                    reason(death),
-                    f"see logs/{name}.log; the run can be resumed",
-                ) from death
-            self._pool.members.lost(call.member, call.handle, death)
-            # First in line: what waits for this item has waited longest.
-            self._waiting.appendleft(call.work)
+            self._died(call, death)
             return
         self._heard[call.member.index] = time.monotonic()
         yield call.work.item, result
+
+    def _died(self, call: _Call[T, H], death: RayError) -> None:
+        """Have another replica answer, first of all: what waits for this item has waited longest."""
+        work, name = call.work, f"{self._pool.name}-{call.member.index}"
+        work.deaths += 1
+        if work.deaths >= DEATHS_IN_COMPANY + DEATHS_ALONE:
+            raise ActorFailedError(
+                f"{name}.{self._what} died {work.deaths} times on {_name(work.item)}, {DEATHS_ALONE} times with "
+                "nothing else to do",
+                reason(death),
+                f"see logs/{name}.log; the run can be resumed",
+            ) from death
+        self._pool.members.lost(call.member, call.handle, death)
+        (self._suspects if work.suspect else self._waiting).appendleft(work)
 
     def _check_overdue(self) -> None:
         """A replica's calls wait for each other: it may take the limit once for each of them, but after the limit's

@@ -13,7 +13,7 @@ import pytest
 
 from rayalign.actors import generator as generator_module, pool as pool_module
 from rayalign.actors.generator import RayGenerator
-from rayalign.actors.pool_map import MAX_TRIES
+from rayalign.actors.pool import MAX_TRIES
 from rayalign.errors import ActorFailedError, SyncError
 from rayalign.records import Adapter, AdapterFiles, Expected, ReplicaState, TokenSequence
 from tests.fakes import make_config
