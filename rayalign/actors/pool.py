@@ -2,8 +2,8 @@
 
 All of a pool's replicas are asked for when it is made, which is the demand that a cluster's autoscaler sees; work
 begins with `least` of them, and the others join whenever they come (`members.py`). A lost replica's items go to
-others, and another replica is asked for in its place, which nobody waits for as long as one is left. An item that was
-on two of the dead gets a replica to itself, so that what kills them is told from what was beside it.
+others, and another replica is asked for in its place, which nobody waits for as long as one is left. Items that
+were on two of the dead are kept apart, so that what kills them is told from what was beside it.
 
 Who waits for whom, where the scorers' pool works on what the generators' pool gives:
 

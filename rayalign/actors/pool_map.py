@@ -22,9 +22,9 @@ from rayalign.stopping import POLL_S
 if TYPE_CHECKING:
     from rayalign.actors.pool import Pool
 
-DEATHS_IN_COMPANY, DEATHS_ALONE = 2, 2
-"""So often a replica may die on an item beside others, which any of them may be to blame for, before the item gets a
-replica to itself; and so often there, before it is what kills them."""
+SUSPECT_DEATHS, MOST_DEATHS = 2, 4
+"""Of replicas that had the same item: from so many on it is kept apart from others that had as many; so many end the
+run."""
 CHECK_S = 1.0
 """How often calls are looked through for those that take too long."""
 LOOK_S = 0.05
@@ -45,7 +45,8 @@ class _Work(Generic[T]):
 
     @property
     def suspect(self) -> bool:
-        return self.deaths >= DEATHS_IN_COMPANY
+        """Whether it may be what they died of."""
+        return self.deaths >= SUSPECT_DEATHS
 
 
 @dataclass(slots=True)
@@ -58,8 +59,6 @@ class _Call(Generic[T, H]):
     started: float
     room: int
     """How many calls the replica could have at once."""
-    alone: bool
-    """It gets no other while it has this one."""
 
 
 @dataclass(slots=True)
@@ -102,10 +101,9 @@ class PoolMap(Generic[T, R, H]):
         self._source = Prefetch(items)
         self._waiting: deque[_Work[T]] = deque()
         self._suspects: deque[_Work[T]] = deque()
-        """Items that wait for a replica of their own."""
-        self._kept: set[int] = set()
-        """The replicas that have such an item, or that get no other call until they can take one."""
-        self._emptying: Member[H] | None = None
+        """Such items, which wait for a replica that has none of them."""
+        self._suspected: set[int] = set()
+        """The replicas that have one."""
         self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
         self._loads: dict[int, int] = {}
         """How many of the calls each replica has, of those that have any."""
@@ -178,28 +176,16 @@ class PoolMap(Generic[T, R, H]):
             self._send(self._waiting.popleft(), member)
 
     def _send_suspects(self) -> None:
-        """Empty a replica for each item that is to be alone, the one with the fewest calls, and send it there."""
-        while self._suspects:
-            if self._emptying is None or not self._emptying.ready:
-                self._keep(None)
-                free = [member for member in self._pool.members.ready if member.index not in self._kept]
-                if not free:
-                    return
-                self._keep(min(free, key=lambda member: self._loads.get(member.index, 0)))
-            member = self._emptying
-            if member is None or self._loads.get(member.index):
+        """One to a replica: the next death tells what kills them from what was only there."""
+        for _ in range(len(self._suspects)):
+            free = [index for index in self._rooms if index not in self._suspected and self._over(index) < 0]
+            members = [self._pool.members.places[index] for index in free]
+            ready = [member for member in members if member.ready]
+            if not ready:
                 return
-            self._emptying = None
-            self._send(self._suspects.popleft(), member, alone=True)
-
-    def _keep(self, member: Member[H] | None) -> None:
-        """Give this replica no more calls until it is empty, and the one that was being emptied some again."""
-        if (last := self._emptying) is not None:
-            self._kept.discard(last.index)
-            self._load(last, 0)
-        if member is not None:
-            self._kept.add(member.index)
-        self._emptying = member
+            member = min(ready, key=lambda one: self._over(one.index))
+            self._suspected.add(member.index)
+            self._send(self._suspects.popleft(), member)
 
     def _refresh(self) -> None:
         """See who is ready, and how many calls each may have, where that may have changed."""
@@ -216,7 +202,7 @@ class PoolMap(Generic[T, R, H]):
         while self._free:
             over, index = self._free[0]
             member = self._pool.members.places[index]
-            if over < 0 and over == self._over(index) and member.ready and index not in self._kept:
+            if over < 0 and over == self._over(index) and member.ready:
                 return member
             heapq.heappop(self._free)
         return None
@@ -233,19 +219,18 @@ class PoolMap(Generic[T, R, H]):
             self._rooms[index] = self._in_flight(member.described)
             heapq.heappush(self._free, (self._over(index), index))
 
-    def _send(self, work: _Work[T], member: Member[H], *, alone: bool = False) -> None:
+    def _send(self, work: _Work[T], member: Member[H]) -> None:
         handle = member.handle
         assert handle is not None
-        room = 1 if alone else self._rooms[member.index]
-        call = _Call(work, member, handle, time.monotonic(), room, alone)
+        call = _Call(work, member, handle, time.monotonic(), self._rooms[member.index])
         self._calls[self._ask(handle, work.item)] = call
         self._load(member, 1)
 
     def _taken(self, ref: ObjectRef[R]) -> _Call[T, H]:
         """A call that is done, and no more its replica's."""
         call = self._calls.pop(ref)
-        if call.alone:
-            self._kept.discard(call.member.index)
+        if call.work.suspect:
+            self._suspected.discard(call.member.index)
         self._load(call.member, -1)
         return call
 
@@ -262,10 +247,9 @@ class PoolMap(Generic[T, R, H]):
         """Have another replica answer, first of all: what waits for this item has waited longest."""
         work, name = call.work, f"{self._pool.name}-{call.member.index}"
         work.deaths += 1
-        if work.deaths >= DEATHS_IN_COMPANY + DEATHS_ALONE:
+        if work.deaths >= MOST_DEATHS:
             raise ActorFailedError(
-                f"{name}.{self._what} died {work.deaths} times on {_name(work.item)}, {DEATHS_ALONE} times with "
-                "nothing else to do",
+                f"{name}.{self._what} died {work.deaths} times on {_name(work.item)}",
                 reason(death),
                 f"see logs/{name}.log; the run can be resumed",
             ) from death

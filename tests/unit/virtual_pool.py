@@ -5,8 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from rayalign.actors import members, pool, pool_map
+from rayalign.actors.prefetch import NOT_READY
 
 TOKENS_PER_S = 1000
 """Of each answer that an engine runs."""
@@ -40,11 +40,11 @@ class Clock:
             monkeypatch.setattr(module, "first_done", self.first_done)
         for module in (members, pool):
             monkeypatch.setattr(module, "end", lambda replica: replica.die())
+        monkeypatch.setattr(pool_map, "Prefetch", Source)
         monkeypatch.setattr(pool, "await_done", lambda ref, limit: self.first_done([ref], limit))
         monkeypatch.setattr(pool, "ray", SimpleNamespace(wait=lambda *_, **__: None))
 
     def first_done(self, refs: Sequence[Ref], timeout_s: float) -> list[Ref]:
-        time.sleep(0.0005)  # for the thread that reads items ahead
         first = min(refs, key=lambda ref: ref.at)
         done = first.at <= self.now + timeout_s
         self.now = max(self.now, first.at) if done else self.now + timeout_s
@@ -54,6 +54,23 @@ class Clock:
         if isinstance(ref.answer, Exception):
             raise ref.answer
         return ref.answer
+
+
+class Source:
+    """Items that are there at once: on a made-up clock a thread that reads ahead would come too late."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items, self.exhausted = iter(items), False
+
+    def take(self, *, block: bool) -> Any:
+        try:
+            return next(self._items)
+        except StopIteration:
+            self.exhausted = True
+            return NOT_READY
+
+    def close(self, wait_s: float = 0) -> None:
+        self.exhausted = True
 
 
 @dataclass
@@ -84,8 +101,8 @@ class Replica:
         self.calls.append(made)
         return made
 
-    def die(self) -> None:
-        self.dies_s = self.clock.now
+    def die(self, in_s: float = 0.0) -> None:
+        self.dies_s = self.clock.now + in_s
         for call in self.calls:
             if call.at > self.dies_s:
                 call.at, call.answer = self.dies_s, RayActorError()
