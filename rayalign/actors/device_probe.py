@@ -28,7 +28,7 @@ def describe_device(device: str) -> dict[str, Any]:
     """Its name, memory and capability, and what a matrix product reaches."""
     if device == "cpu":
         threads = torch.get_num_threads()
-        return {"device": f"CPU, {threads} threads", "matmul_tflops": _matmul_rate(device, 1024, torch.float32)}
+        return {"device": f"CPU, {threads} threads", "matmul_tflops": matmul_rate(device, 1024, torch.float32)}
     free, total = torch.cuda.mem_get_info()
     properties = torch.cuda.get_device_properties(0)
     return {
@@ -37,12 +37,12 @@ def describe_device(device: str) -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "memory_gib": total / GIB,
         "free_gib": free / GIB,
-        "matmul_tflops": _matmul_rate(device, 8192, torch.bfloat16),
+        "matmul_tflops": matmul_rate(device, 8192, torch.bfloat16),
         "to_device_gib_s": _copy_rate(),
     }
 
 
-def _matmul_rate(device: str, size: int, dtype: torch.dtype) -> float:
+def matmul_rate(device: str, size: int, dtype: torch.dtype) -> float:
     """The best of some runs, in 1e12 operations a second."""
     matrix = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0
@@ -54,6 +54,19 @@ def _matmul_rate(device: str, size: int, dtype: torch.dtype) -> float:
         settle(device)
         best = max(best, 4 * 2 * size**3 / (time.perf_counter() - started))
     return best / 1e12
+
+
+def bfloat16_gain() -> float:
+    """How many times float32's rate this machine's CPU multiplies bfloat16, of a small model's sizes."""
+    rates = [matmul_rate("cpu", 768, dtype) for dtype in (torch.bfloat16, torch.float32)]
+    return rates[0] / rates[1]
+
+
+def lacks_bfloat16() -> str | None:
+    """The name of this machine's GPU where it has no instructions for bfloat16; None where it has, or is none."""
+    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    return torch.cuda.get_device_properties(0).name
 
 
 def _copy_rate() -> float:

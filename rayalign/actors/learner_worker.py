@@ -49,7 +49,7 @@ from rayalign.learning.step import (
     reference_sums,
     token_logps_of,
 )
-from rayalign.records import AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
+from rayalign.records import SAME_GAP, AdapterFiles, TokenSequence, UpdateResult, Which, weights_file
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 SCORED_TOGETHER = 256
 """Groups whose reference log-probabilities are computed at a time: what they are made of is in memory together."""
-COMPARED = 16
+COMPARED = 4
 """Groups on each rank whose reference log-probabilities from the generator are compared with the learner's."""
 SHOWN_FLAGGED = 16
 """Groups of which the flagged tokens are stored for display."""
@@ -69,7 +69,6 @@ class LearnerWorker:
 
     def __init__(self, config: RunConfig, model: Path, rank: int, world: int) -> None:
         self._config = config
-        self._reference_share = reference_share(config.training, config.objectives)
         self._rank, self._world = rank, world
         check_torch(config.cluster.learner.gpus, "cluster.learner.gpus")
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
@@ -116,7 +115,7 @@ class LearnerWorker:
         steps = self._plan(data.tokens, round_index)
         groups = data.read(sorted({g for step in steps for batch in step.ranks[self._rank] for g in batch}))
         self._load(work.sampler if self._config.reference == "round_start" else work.parent)
-        references, facts = self._references(groups, note)
+        references, facts, share = self._references(groups, note)
         self._load(work.parent)
         torch.manual_seed(self._config.run.seed * 10_007 + round_index)
         # Before the first step: what is shown is how the policy of the round's start reads its own answers.
@@ -130,9 +129,7 @@ class LearnerWorker:
                 rate = learning_rate(self._config.training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
-                stats = self._step(
-                    engine, step, groups, references, context, part(note, number, len(steps), self._reference_share)
-                )
+                stats = self._step(engine, step, groups, references, context, part(note, number, len(steps), share))
                 history.append({"learning_rate": rate, **stats})
         with self._zero.whole():
             content = self._policy.adapter_files(self._base_name)
@@ -210,22 +207,26 @@ class LearnerWorker:
         finally:
             self._policy.train()
 
-    def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float]]:
-        """Reference log-probabilities of each group, once per round before the first step, and what was measured."""
+    def _references(self, groups: GroupRows, note: Note) -> tuple[dict[int, References], dict[str, float], float]:
+        """Reference log-probabilities of each group, once per round before the first step; what was measured; and the
+        share of the update that they took."""
+        training, facts = self._config.training, dict[str, float]()
         with self._scoring_as(self._config.reference or "round_start"):
-            if self._config.training.reference_logps == "learner":
-                found: dict[int, References] = {}
-                # As many slices on every rank, so that all make the same passes.
-                slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
-                for number, start in enumerate(slices):
-                    score = partial(self._token_logps, note=part(note, number, len(slices), end=self._reference_share))
-                    some = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
-                    found |= reference_sums(score, some, self._config.objectives)
-                return found, {}
-            compared = [groups[g] for g in groups.positions[:COMPARED]]
-            parts = self._gather(reference_gap(self._token_logps, compared))
-        gap, tokens = (sum(found[i] for found in parts) for i in (0, 1))
-        return {g: generator_sums(groups[g]) for g in groups.positions}, {"reference_gap": gap / tokens}
+            if self._config.generator_may_be_reference:
+                compared = [groups[g] for g in groups.positions[:COMPARED]]
+                parts = self._gather(reference_gap(self._token_logps, compared))
+                gap, tokens = (sum(found[i] for found in parts) for i in (0, 1))
+                facts = {"reference_gap": gap / tokens}
+                if training.reference_logps == "generator" or facts["reference_gap"] <= SAME_GAP:
+                    return {g: generator_sums(groups[g]) for g in groups.positions}, facts, 0.0
+            found, share = dict[int, References](), reference_share(training, self._config.objectives)
+            # As many slices on every rank, so that all make the same passes.
+            slices = range(0, max(self._gather(len(groups))), SCORED_TOGETHER)
+            for number, start in enumerate(slices):
+                score = partial(self._token_logps, note=part(note, number, len(slices), end=share))
+                some = {g: groups[g] for g in groups.positions[start : start + SCORED_TOGETHER]}
+                found |= reference_sums(score, some, self._config.objectives)
+        return found, facts, share
 
     def _flagged(self, data: GroupFiles) -> list[dict[str, object]]:
         """What CUT flags in the round's first flawed responses, before the update."""

@@ -12,6 +12,7 @@ from rayalign.config.run import RunConfig
 from rayalign.errors import EXIT_BAD_INPUT, EXIT_OK, ConfigError, PlacementError
 from rayalign.launch.base_checks import check_unread
 from rayalign.launch.models import MADE, find_base
+from rayalign.launch.settled import settle
 from rayalign.learning.folders import be_quiet, resolve_config
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines, machines_of, machines_with, this_machine
@@ -47,6 +48,9 @@ def plan(
             config's.
         ModelError: there is no config.json of such a model, or it tells that a run would refuse the model.
     """
+    config, chosen = settle(config)
+    for line in chosen:
+        say(line)
     machines, lengths = _machines(config, nodes, gpu), _lengths(config, tokens)
     config, misplaced = _placed(config, machines, shared=nodes is not None)
     be_quiet()

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 from rayalign.config.benchmarks import held_judges
 from rayalign.config.data import SamplingSection
 from rayalign.config.objective import (
-    KWayObjective,
-    PairObjective,
-    ReferenceObjective,
     SelfContrastObjective,
     check_together,
 )
@@ -131,18 +128,16 @@ def sampled_or_read(config: RunConfig) -> None:
     if config.training.reference_logps == "generator":
         raise ValueError(
             "training.reference_logps generator: the generator did not sample a dataset's responses and does not "
-            "know their log-probabilities; set it to learner"
+            "know their log-probabilities; set it to auto or learner"
         )
 
 
 def generator_can_be_reference(config: RunConfig) -> None:
-    compared = [o for o in config.objectives if isinstance(o, ReferenceObjective)]
-    known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
-    if config.training.reference_logps == "generator" and not (compared and known):
+    if config.training.reference_logps == "generator" and not config.generator_may_be_reference:
         raise ValueError(
             "training.reference_logps generator: the generator knows the log-probabilities of what it sampled, "
             "under the round's start; use objectives that compare just these with reference round_start, "
-            "or set it to learner"
+            "or set it to auto or learner"
         )
 
 

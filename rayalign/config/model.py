@@ -30,7 +30,9 @@ class ModelSection(Section):
     """`demo`, `smollm2`, a local Hugging Face folder, a GGUF file, or a hub id."""
     context: Annotated[int, Field(ge=1)] | None = None
     """Context length in tokens where the model's own is too short; only for models with rotary positions."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the base's weights. `auto`: bfloat16 on GPUs, and on CPUs that multiply it faster; a run settles it when it
+    begins."""
     quantization: Literal["none", "int8", "nf4"] = "none"
     """How the learner's frozen base weights are stored (bitsandbytes): QLoRA. The generator keeps `dtype`."""
     full: bool = False
@@ -46,7 +48,7 @@ class ModelSection(Section):
                 f"full: true with quantization {self.quantization}: quantised weights cannot be trained; "
                 "set quantization: none, or full: false"
             )
-        if self.dtype != "float32":
+        if self.dtype == "bfloat16":
             raise ValueError(
                 f"full: true with dtype {self.dtype}: small steps are lost in weights of that precision, "
                 "so all weights are trained and served in float32; set dtype: float32"

@@ -20,7 +20,9 @@ from rayalign.config.model import LoraSection as LoraSection, ModelSection
 from rayalign.config.objective import (
     TEMPLATE_TOKENS,
     JudgedObjective,
+    KWayObjective,
     Objective,
+    PairObjective,
     ReferenceObjective,
     RevisionObjective,
     SelfContrastObjective,
@@ -67,6 +69,15 @@ class RunConfig(Section):
     def reference(self) -> Literal["round_start", "base"] | None:
         """The frozen policy that the objectives compare with; None where none does."""
         return next((o.reference for o in self.objectives if isinstance(o, ReferenceObjective)), None)
+
+    @property
+    def generator_may_be_reference(self) -> bool:
+        """Whether the reference log-probabilities may be what the generator said of its responses: all that is compared
+        are these, under the policy that sampled them."""
+        compared = [o for o in self.objectives if isinstance(o, ReferenceObjective)]
+        known = all(isinstance(o, KWayObjective | PairObjective) and o.reference == "round_start" for o in compared)
+        asked = self.training.reference_logps != "learner" and self.samples is None
+        return asked and bool(compared) and known
 
     @property
     def scorer_settings(self) -> ScorerSettings:

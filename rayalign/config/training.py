@@ -41,9 +41,10 @@ class TrainingSection(Section):
     offload: list[Literal["optimizer", "parameters"]] = Field(default=[])
     """What a worker with a GPU keeps in host memory: AdamW's state, which is then stepped there, and ZeRO-3's parts of
     the parameters. On CPU they are there anyway."""
-    reference_logps: Literal["learner", "generator"] = "learner"
+    reference_logps: Literal["auto", "learner", "generator"] = "auto"
     """Who gives the reference log-probabilities: the learner in a pass of its own, or the generator, which has them
-    from sampling; the round's report then says how far the two are apart."""
+    from sampling; the round's report then says how far the two are apart. `auto`: the generator where it can and the
+    two are as good as equal, which every round tries on some groups."""
     gradient_checkpointing: Layers = False
     """Remake layers' activations in the backward pass, of all or of so many, evenly spread: less memory, and of all
     about a third more work."""

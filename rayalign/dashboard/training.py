@@ -19,9 +19,9 @@ TRAINING_CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Implicit reward margin", ("implicit_reward/margin",), "best minus worst"),
     ("Implicit reward accuracy", ("implicit_reward/accuracy",), "how often the better answer has the larger log-ratio"),
     (
-        "Reference log-probabilities from the generator",
+        "Log-probabilities of generator and learner",
         ("reference_gap",),
-        "mean difference to the learner's own, nats per token",
+        "mean difference on some groups before the update, nats per token",
     ),
     ("Alpha", ("alpha",), "set by the rewards: the mean standard deviation of those of a prompt"),
     ("Flagged tokens", ("cut/flagged_share",), "share of the tokens of flawed answers"),

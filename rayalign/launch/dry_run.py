@@ -16,6 +16,7 @@ from rayalign.launch.inputs import Inputs, prompt_rows
 from rayalign.launch.models import make_demo_models
 from rayalign.launch.run import inputs_read, read_and_try
 from rayalign.launch.session import own_console, run_folder
+from rayalign.launch.settled import settle
 from rayalign.launch.stage import describe_result, say_rows, stage_defaults, stage_folder
 from rayalign.launch.stage_inputs import read_stage_inputs
 from rayalign.scoring.service_scorers import calls_a_service
@@ -40,6 +41,7 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     Raises:
         RayalignError: the one that would end the run before its actors start.
     """
+    config, chosen = settle(config, RunDir(run_folder(config.run.dir, config.run.name)).saved_config())
     whose = config if fork is None else forked_config(config, fork)
     run_dir = RunDir(run_folder(whose.run.dir, whose.run.name))
     # Of a fork that is not there yet only rounds may have been copied, which `forked_config` knows.
@@ -47,6 +49,8 @@ def dry_run(config: RunConfig, config_dir: Path, say: Say, fork: str | None = No
     existed = begun and run_dir.check(redact(whose.to_dict()), with_defaults)
     make_trackers(whose.tracking, run_dir.root)
     say(resolved_yaml(whose))
+    for line in chosen:
+        say(line)
     _rounds(whose, run_dir, config_dir, say, existed=existed)
 
 
@@ -62,9 +66,11 @@ def dry_all(config: AllConfig, config_dir: Path, say: Say) -> None:
     """Show the config of all stages, and check each as far as the models that it needs are made. As `dry_run`."""
     rounds = rounds_config(config)
     run_dir = RunDir(run_folder(rounds.run.dir, rounds.run.name))
+    rounds, chosen = settle(rounds, run_dir.saved_config())
     existed = run_dir.check(redact(rounds.to_dict()), with_defaults)
     make_trackers(rounds.tracking, run_dir.root)
-    say(resolved_yaml(config))
+    for line in (resolved_yaml(config), *chosen):
+        say(line)
     made: set[str] = set()
     for kind in STAGES:
         if (stage := stage_config(config, kind)) is not None:

@@ -16,6 +16,7 @@ from rayalign.launch.fork import fork_run, keep_samples
 from rayalign.launch.inputs import Inputs, read_inputs
 from rayalign.launch.models import make_demo_models
 from rayalign.launch.session import local_logs, own_console, run_folder, tries_scorers
+from rayalign.launch.settled import settle
 from rayalign.records import EvalReport, JsonObject
 from rayalign.scoring.trial import some_prompts, try_rules
 from rayalign.stopping import call
@@ -35,6 +36,7 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
         fork: go on from the finished rounds of this config's run folder, under this new name.
         config_dir: where relative scorer paths are looked up after the working directory.
     """
+    config, chosen = settle(config, RunDir(run_folder(config.run.dir, config.run.name)).saved_config())
     if fork is not None:
         config = fork_run(config, fork)
     run_dir = RunDir(run_folder(config.run.dir, config.run.name))
@@ -50,6 +52,8 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
         own_console(logs / "driver.log") as console,
     ):
         console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
+        for line in chosen:
+            console.say(line)
         _run(config, run_dir, config_dir, console, logs, trackers)
     return run_dir.root.local_path() if run_dir.root.is_local else str(run_dir.root)
 

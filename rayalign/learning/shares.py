@@ -13,10 +13,9 @@ Note = Callable[[float], None]
 
 
 def reference_share(training: TrainingSection, objectives: Sequence[Objective]) -> float:
-    """Which part of an update the passes for the reference are: a third of the steps' ones of each epoch, which go
-    forward and backward."""
-    passes = training.reference_logps == "learner" and streams_compared(objectives)
-    return 1 / (1 + 3 * training.epochs) if passes else 0.0
+    """Which part of an update the learner's passes for the reference are, where anything is compared with one: a third
+    of the steps' ones of each epoch, which go forward and backward."""
+    return 1 / (1 + 3 * training.epochs) if streams_compared(objectives) else 0.0
 
 
 def part(note: Note, number: int, parts: int, begin: float = 0.0, end: float = 1.0) -> Note:

@@ -24,6 +24,7 @@ from rayalign.loop.trust import TrustChecks
 from rayalign.parts import Generator, Learner, Reporter, Scorer
 from rayalign.records import (
     FROM_DATASET,
+    SAME_GAP,
     Adapter,
     AdapterFiles,
     EvalReport,
@@ -41,9 +42,6 @@ from rayalign.records import (
 )
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
-
-SAME_GAP = 1e-3
-"""Nats per token: a tenth of a nat for an answer of a hundred tokens, if all differed to one side."""
 
 
 class HeldOutEvaluator:

@@ -122,7 +122,10 @@ def round_load(config: RunConfig, shape: ModelShape, lengths: Lengths) -> RoundL
     steps = training.epochs * -(-prompts // training.group_batch)
     fits = max(1, int(training.tokens_per_micro_batch // group.tokens))
     flops = training_flops(shape, group, full=config.model.full, remade=training.remade(shape.layers))
-    asks = config.reference is not None and training.reference_logps == "learner"
+    # `auto` finds that the generator computes as the learner does where both do so in float32.
+    same = (config.model.dtype, config.model.quantization) == ("float32", "none")
+    spared = config.generator_may_be_reference and (training.reference_logps == "generator" or same)
+    asks = config.reference is not None and not spared
     kl_group = Group(lengths, held_out.responses)
     return RoundLoad(
         sampled=0 if config.samples is not None else prompts * config.sampling.responses,

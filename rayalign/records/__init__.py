@@ -31,6 +31,7 @@ from rayalign.records.group import Groups as Groups, TrainingGroup as TrainingGr
 from rayalign.records.json_types import JsonObject as JsonObject, JsonValue as JsonValue
 from rayalign.records.measured import EngineMeasured as EngineMeasured, LearnerMeasured as LearnerMeasured
 from rayalign.records.proof import (
+    SAME_GAP as SAME_GAP,
     Expected as Expected,
     check_gap as check_gap,
     check_state as check_state,

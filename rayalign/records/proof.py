@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from rayalign.errors import SyncError
 from rayalign.records.adapter import Adapter, ReplicaState, TokenSequence
 
+SAME_GAP = 1e-3
+"""Mean difference, nats per token, up to which the generator's log-probabilities pass for the learner's: a tenth of a
+nat for an answer of a hundred tokens, if all differed to one side."""
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:

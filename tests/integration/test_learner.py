@@ -13,8 +13,8 @@ import pytest
 
 from rayalign.errors import GuardError
 from rayalign.losses.nca import nca_loss
-from rayalign.records import TokenSequence, TrainingGroup, Which
-from rayalign.store.tables import read_parquet
+from rayalign.records import Groups, TokenSequence, TrainingGroup, Which
+from rayalign.store.tables import parquet_bytes, read_parquet
 from tests.integration.conftest import model_source
 from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
 
@@ -92,6 +92,29 @@ def test_the_reference_is_the_policy_that_sampled(learner, root: Path) -> None:
     fresh, stale = (learner.update(2, groups, first, sampler).steps[0]["loss"] for sampler in (first, None))
     assert fresh == pytest.approx(loss("current"), abs=1e-5)
     assert stale == pytest.approx(loss("base"), abs=1e-5) and abs(stale - fresh) > 1e-3
+
+
+@pytest.mark.parametrize(("shift", "taken"), [(5e-4, True), (2e-3, False)])
+def test_the_generators_reference_is_taken_where_it_is_the_learners(
+    learner, root: Path, shift: float, taken: bool
+) -> None:
+    """Groups whose log-probabilities from sampling are the learner's own and a little; `training.reference_logps` is
+    `auto`. A step's loss tells which were compared with: the learner's own ratios are 0 before the first step."""
+    groups = write_groups(root, 4, seed=6)
+    rows = [TrainingGroup.from_row(row) for row in read_parquet(root / groups.files[0])]
+    asked = [TokenSequence(row.prompt_token_ids, tokens) for row in rows for tokens in row.response_token_ids]
+    known = iter(learner.logps(asked, "base", None))
+    changed = [
+        {**row.to_row(), "response_logprobs": [[logp + shift for logp in next(known)] for _ in row.response_token_ids]}
+        for row in rows
+    ]
+    (root / "known.parquet").write_bytes(parquet_bytes(changed, TrainingGroup.schema()))
+    own, theirs = (learner.update(1, one, None, None) for one in (groups, Groups(["known.parquet"], 4, {})))
+    assert own.metrics["reference_gap"] > 0.1, "the groups say -1 nat for every token"
+    assert theirs.metrics["reference_gap"] == pytest.approx(shift, abs=1e-5)
+    differs = abs(theirs.steps[0]["loss"] - own.steps[0]["loss"])
+    assert differs > 1e-6 if taken else differs == 0
+    assert (theirs.adapter == own.adapter) == (not taken)
 
 
 def test_three_policies(learner, root: Path) -> None:

@@ -88,7 +88,7 @@ def test_what_is_no_number_of_layers_is_refused(minimal: Path, value: str) -> No
 def test_generator_as_reference_where_it_is_not_the_reference(minimal: Path, objective: str) -> None:
     judge = "scoring=[{type: rule, function: demo}, {type: judge, transport: demo}]"
     said = message(minimal, judge, f"objective={objective}", "training.reference_logps=generator")
-    assert "reference round_start" in said and "set it to learner" in said
+    assert "reference round_start" in said and "set it to auto or learner" in said
 
 
 @pytest.mark.parametrize("objective", ["{type: nca}", "{type: dpo}", "[{type: nca}, {type: cut}]"])
@@ -124,7 +124,7 @@ def test_all_errors_at_once_one_line_each(minimal: Path) -> None:
     assert "5 mistakes" in text.splitlines()[0]
     assert len(lines) == 5
     assert "run.rounds: found -1; it must be at least 1; the default is 5" in lines
-    assert "model.dtype: found 'fp32'; use float32 or bfloat16" in lines
+    assert "model.dtype: found 'fp32'; use float32, bfloat16 or auto" in lines
     assert any(line.startswith("model.lora: vLLM cannot serve LoRA rank 12; use one of 1, 8, 16") for line in lines)
     assert any(line.startswith("zzz: unknown key (found 1); the keys there are run, model") for line in lines)
     assert "objective.beta: found 'fast'; it must be a number; the default is 0.3" in lines

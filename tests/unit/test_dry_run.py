@@ -57,6 +57,11 @@ def test_a_new_run(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert not (place / "runs" / "new").exists()
 
 
+def test_what_is_chosen_is_said(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = dry(place, capfd, "--set", "model.dtype=auto", "--set", "run.name=new")
+    assert "model.dtype auto: " in said and "this processor multiplies bfloat16" in said
+
+
 def test_a_fork(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     said = dry(place, capfd, "--fork", "again")
     assert str(place / "runs" / "again") in said.splitlines()[-1]

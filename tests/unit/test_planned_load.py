@@ -174,10 +174,12 @@ def test_activations_are_those_that_autograd_keeps(llama: Path, checkpointing: b
 
 
 def test_a_dataset_is_not_sampled_and_a_reference_from_the_generator_costs_no_pass() -> None:
-    online = round_load(config_with(), _shape(), LENGTHS)
+    online = round_load(config_with(training__reference_logps="learner"), _shape(), LENGTHS)
     assert (online.sampled, online.sampled_tokens, online.reference_flops > 0) == (200, 5000, True)
     theirs = round_load(config_with(training__reference_logps="generator"), _shape(), LENGTHS)
     assert (theirs.reference_flops, theirs.update_flops) == (0, online.update_flops)
+    assert round_load(config_with(), _shape(), LENGTHS) == theirs, "which auto finds to be as good in float32"
+    assert round_load(config_with(model__dtype="bfloat16"), _shape(), LENGTHS) == online
     held_out = round_load(config_with(prompts__holdout=10, evaluation__responses=3, evaluation__greedy=True), _shape(),
                           LENGTHS)  # fmt: skip
     assert (held_out.evaluated, held_out.evaluated_tokens) == (40, 1000)
