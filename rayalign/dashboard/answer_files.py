@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 KEYS = ["prompt_id", "index"]
 """What tells the answers of a round apart."""
 PROMPT_COLUMNS = ["id", "messages", "target", "metadata"]
+READERS = 4
+"""Shards that are read at the same time."""
+
+T = TypeVar("T")
 
 
 class Damage(Exception):
@@ -65,6 +70,13 @@ def _changed(place: Folder) -> int:
         return place.local_path().stat().st_mtime_ns if place.is_local else 0
     except FileNotFoundError:
         return 0
+
+
+def read_each(read: Callable[[Shard], T], shards: Collection[Shard]) -> Iterator[tuple[Shard, T]]:
+    """Every shard with what `read` gives for it, in their order; some are read at a time, for much of it is work that
+    threads can share."""
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from zip(shards, readers.map(read, shards), strict=True)
 
 
 def read_answers(round_dir: RoundDir, shard: Shard, samples: list[str], scores: list[str]) -> tuple[pa.Table, pa.Table]:

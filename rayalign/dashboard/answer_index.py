@@ -22,6 +22,7 @@ from rayalign.dashboard.answer_files import (
     Damage,
     Shard,
     read_answers,
+    read_each,
     read_prompts,
     read_shard,
     shards_of,
@@ -154,7 +155,7 @@ class AnswerIndex:
         import duckdb
         import pyarrow as pa
 
-        tables = [(shard, table) for shard in shards if (table := self._whole(shard)) is not None]
+        tables = [(shard, table) for shard, table in read_each(self._whole, shards) if table is not None]
         if not tables:
             return
         try:

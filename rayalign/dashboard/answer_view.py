@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rayalign.dashboard.answer_files import Damage, Shard, read_prompts, read_shard, rows_of
+from rayalign.dashboard.answer_files import Damage, Shard, read_each, read_prompts, read_shard, rows_of
 from rayalign.dashboard.answer_index import AnswerIndex
 from rayalign.dashboard.readings import items, section
 from rayalign.records import JsonObject
@@ -35,8 +35,8 @@ class PromptView:
             shards: where to look; each file is read once, whatever the number of prompts.
         """
         rounds: dict[str, dict[int, list[JsonObject]]] = {one: {} for one in prompt_ids}
-        for shard in shards:
-            for one, answers in self._answers(shard, prompt_ids).items():
+        for shard, found in read_each(lambda shard: self._answers(shard, prompt_ids), shards):
+            for one, answers in found.items():
                 rounds[one].setdefault(shard.round, []).extend(answers)
         asked = self._prompts(purpose, {one: set(found) for one, found in rounds.items()})
         return [

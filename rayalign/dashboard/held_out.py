@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rayalign.dashboard.answer_files import KEYS, Damage, read_answers, shards_of
+from rayalign.dashboard.answer_files import KEYS, Damage, Shard, read_answers, read_each, shards_of
 from rayalign.store.round_dir import RoundDir
 
 if TYPE_CHECKING:
@@ -38,18 +38,24 @@ def read_held_out(round_dir: RoundDir) -> tuple[HeldOut | None, list[str]]:
     """What is stored of a round's evaluation, and what of it is damaged, in words."""
     problems: list[str] = []
     ids, rewards, tokens = [], [], []
-    for shard in shards_of(round_dir, "evaluation"):
-        try:
-            samples, scores = read_answers(round_dir, shard, [*KEYS, "token_ids"], [*KEYS, "reward"])
-        except Damage as damage:
-            problems.append(str(damage))
+    for _, read in read_each(lambda shard: _answers(round_dir, shard), shards_of(round_dir, "evaluation")):
+        if isinstance(read, Damage):
+            problems.append(str(read))
             continue
+        samples, scores = read
         ids += scores["prompt_id"].to_pylist()
         rewards.append(_numbers(scores["reward"]))
         tokens.append(_lengths(samples["token_ids"]))
     if not ids:
         return None, problems
     return _by_prompt(round_dir.index, ids, np.concatenate(rewards), np.concatenate(tokens)), problems
+
+
+def _answers(round_dir: RoundDir, shard: Shard) -> tuple[pa.Table, pa.Table] | Damage:
+    try:
+        return read_answers(round_dir, shard, [*KEYS, "token_ids"], [*KEYS, "reward"])
+    except Damage as damage:
+        return damage
 
 
 def _numbers(column: pa.ChunkedArray) -> FloatArray:
