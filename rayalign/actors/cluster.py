@@ -95,7 +95,7 @@ def _start_local() -> None:
         try:
             ray.init(
                 address="local",
-                num_cpus=max(2, os.cpu_count() or 1),
+                num_cpus=cpus_here(),
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.WARNING,
@@ -111,6 +111,11 @@ def _start_local() -> None:
                     str(error).strip() or type(error).__name__,
                     "free processor time and memory, and run the same command again",
                 ) from error
+
+
+def cpus_here() -> int:
+    """Logical CPUs of a local Ray."""
+    return max(2, os.cpu_count() or 1)
 
 
 def _join(address: str) -> None:

@@ -80,7 +80,7 @@ def judge_names(judge: int, replicas: int) -> list[str]:
 
 
 def _memory(devices: EngineSection) -> str:
-    if devices.memory is None:
+    if devices.memory == "auto":
         return f"{0.9 * devices.gpus:g} of its memory" if 0 < devices.gpus < 1 else ""
     return f"{devices.memory:g} of its memory" if devices.memory <= 1 else f"{devices.memory:g} GiB"
 

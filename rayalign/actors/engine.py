@@ -60,9 +60,12 @@ class Engine:
         model: local folder of the base model.
         on_failure: called when vLLM failed, before those who wait for it are told: in an actor it ends the process, so
             that the pool replaces it and asks again.
+        engines: processes of engines on this machine.
     """
 
-    def __init__(self, replica: str, model: str, config: RunConfig, on_failure: Callable[[], object]) -> None:
+    def __init__(
+        self, replica: str, model: str, config: RunConfig, on_failure: Callable[[], object], engines: int = 1
+    ) -> None:
         self.replica = replica
         self._on_failure = on_failure
         self._deterministic = config.loop.deterministic
@@ -76,7 +79,8 @@ class Engine:
         """At which level, and what is held again after it."""
         self._changing: list[Future[Any]] = []
         started: Future[None] = Future()
-        threading.Thread(target=self._serve, args=(model, config, started), daemon=True, name="engine").start()
+        work = (model, config, engines, started)
+        threading.Thread(target=self._serve, args=work, daemon=True, name="engine").start()
         started.result()
 
     # -- called from any thread
@@ -85,6 +89,11 @@ class Engine:
     def batch(self) -> int:
         """How many sequences run at once."""
         return self._engine.vllm_config.scheduler_config.max_num_seqs
+
+    @property
+    def cache_tokens(self) -> int:
+        """How many tokens its key-value cache has room for, in sequences of the longest kind."""
+        return self._engine.vllm_config.cache_config.kv_cache_size_tokens or 0
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         """Serve `version` from now on: `files` as a LoRA under a new name, id and path, merged into the weights, or
@@ -168,11 +177,11 @@ class Engine:
 
     # -- the engine's own thread
 
-    def _serve(self, model: str, config: RunConfig, started: Future[None]) -> None:
+    def _serve(self, model: str, config: RunConfig, engines: int, started: Future[None]) -> None:
         import torch
 
         try:
-            self._engine, self.threads = start_vllm(model, config), torch.get_num_threads()
+            self._engine, self.threads = start_vllm(model, config, engines), torch.get_num_threads()
             self._weights = ServedWeights(self._engine, self.replica, Path(model), config)
         except BaseException as error:
             started.set_exception(error)

@@ -20,6 +20,7 @@ from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.actors.seats import Seat
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
+from rayalign.learning.engine_cache import engines_on_a_node
 from rayalign.records import (
     SHARD_PROMPTS,
     Adapter,
@@ -48,15 +49,17 @@ PROBE_S = 2.0
 class GeneratorActor:
     """One vLLM engine for the whole run. Calls run concurrently; the engine batches what they ask for."""
 
-    def __init__(self, name: str, model: ModelSource, config: RunConfig, log_folder: str) -> None:
+    def __init__(self, name: str, model: ModelSource, config: RunConfig, log_folder: str, engines: int = 1) -> None:
         redirect_output(log_folder, name)
         from rayalign.actors.engine import Engine
 
         self._name = name
-        self._engine = Engine(name, str(local_folder(model)), config, on_failure=die)
+        self._engine = Engine(name, str(local_folder(model)), config, die, engines)
 
     def describe(self) -> JsonObject:
-        return {**describe_process(self._name), "batch": self._engine.batch, "threads": self._engine.threads}
+        engine = self._engine
+        own = {"batch": engine.batch, "threads": engine.threads, "cache_tokens": engine.cache_tokens}
+        return {**describe_process(self._name), **own}
 
     def close(self) -> None:
         self._engine.close()
@@ -112,7 +115,13 @@ class Held:
 
 
 class RayGenerator:
-    """`Generator` over a pool of vLLM actors."""
+    """`Generator` over a pool of vLLM actors.
+
+    Args:
+        cpus: logical ones that each reserves.
+        threads: of each of their processes.
+        nodes: over which they are spread.
+    """
 
     def __init__(
         self,
@@ -122,6 +131,7 @@ class RayGenerator:
         *,
         cpus: float,
         threads: int = 1,
+        nodes: int = 1,
         say: Say,
         note: Note = ignore,
         metrics: RayMetrics | None = None,
@@ -135,13 +145,14 @@ class RayGenerator:
         self._one_at_a_time = config.loop.deterministic
         self._together_s = config.limits.sync_timeout_s
         """Limit of a call that all replicas answer."""
+        engines = engines_on_a_node(config, nodes)
         actor, common = ray.remote(GeneratorActor), {"num_cpus": cpus, "max_concurrency": MOST_IN_FLIGHT + 8}
 
         def make(i: int) -> GeneratorHandle:
             where = seats[i].options() if seats else {
                 "num_gpus": gpus, "label_selector": label_selector, "runtime_env": runtime_env(threads, gpu=gpus > 0)
             }  # fmt: skip
-            made = actor.options(**common, **where).remote(f"generator-{i}", model, config, log_folder)
+            made = actor.options(**common, **where).remote(f"generator-{i}", model, config, log_folder, engines)
             return cast(GeneratorHandle, made)
 
         size = config.cluster.generators

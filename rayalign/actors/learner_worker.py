@@ -17,6 +17,7 @@ import torch.distributed as dist
 from rayalign.actors.coordinator import LogpsWork, TurnWork, UpdateWork, Work
 from rayalign.actors.process import check_torch
 from rayalign.actors.thread_trial import use_best_threads
+from rayalign.actors.threads import learner_tries
 from rayalign.actors.zero import ZeroPolicy, ZeroShards
 from rayalign.config.objective import CUTObjective
 from rayalign.config.run import RunConfig
@@ -82,7 +83,7 @@ class LearnerWorker:
             checkpointing=training.gradient_checkpointing,
             sharding=ZeroShards(training) if training.zero_stage == 3 else None,
         )
-        if config.cluster.learner.threads == "auto" and self._device == "cpu" and training.zero_stage < 3:
+        if learner_tries(config):
             use_best_threads(self._policy, model, config.model.dtype)
         self._home = HostCopy(self._policy, self._device, self._policy.look_again) if turns else None
         self._watch = FiniteWatch(self._policy.trainable())

@@ -32,6 +32,8 @@ class Placement:
     apart: bool = False
     """Generators keep off whatever nodes the learner gets, which is known once it runs."""
     threads: Threads = ONE_EACH
+    generator_nodes: int = 1
+    """Over how many nodes generators are spread; one where an autoscaler is still to bring them."""
 
 
 def settled(config: RunConfig, cluster: Cluster) -> RunConfig:
@@ -85,7 +87,9 @@ def place(config: RunConfig, cluster: Cluster) -> Placement:
     share = int(share * 100) / 100
     shares = Placement(generator=cpus_of(split, share), scorer=share, learner=share)
     shares = _where(config, cluster, nodes, shares)
-    return dataclasses.replace(shares, threads=plan_threads(config, *_nodes_of_each(cluster, nodes, shares)))
+    generators, learners = _nodes_of_each(cluster, nodes, shares)
+    threads = plan_threads(config, generators, learners)
+    return dataclasses.replace(shares, threads=threads, generator_nodes=max(1, len(generators)))
 
 
 def _where(config: RunConfig, cluster: Cluster, nodes: Sequence[Node], shares: Placement) -> Placement:

@@ -76,3 +76,15 @@ def _on_a_node(processes: int, nodes: int, gpus: float) -> int:
 
 def _of(asked: ThreadCount, found: int) -> int:
     return max(1, found) if asked == "auto" else asked
+
+
+def generator_tries(config: RunConfig) -> bool:
+    """Whether a generator tries if fewer of its threads are faster: it alone, not several processes."""
+    pool = config.cluster.generators
+    return pool.threads == "auto" and not pool.gpus and pool.tensor_parallel == 1
+
+
+def learner_tries(config: RunConfig) -> bool:
+    """Whether a learner worker does: where it has all the weights."""
+    pool = config.cluster.learner
+    return pool.threads == "auto" and not pool.gpus and config.training.zero_stage < 3

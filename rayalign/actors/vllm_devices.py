@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from rayalign.config.cluster import CPU_CACHE_GIB, GIB, EngineSection
+from rayalign.config.cluster import GIB, EngineSection
 from rayalign.errors import PlacementError
+from rayalign.learning.engine_cache import CacheNeed, main_memory
 
 if TYPE_CHECKING:
     from vllm import LLMEngine
@@ -21,9 +23,15 @@ PR_SET_PDEATHSIG = 1
 SHARED = ("/dev/shm/psm_", "/dev/shm/vllm_dist_")
 """How the files of vLLM's shared memory begin."""
 
+log = logging.getLogger(__name__)
 
-def device_arguments(devices: EngineSection) -> dict[str, object]:
+
+def device_arguments(devices: EngineSection, need: CacheNeed | None = None, engines: int = 1) -> dict[str, object]:
     """Arguments of vLLM's `EngineArgs`, and the variables of this process that go with them.
+
+    Args:
+        need: what the cache of an engine on CPU is to hold; None where nobody knows.
+        engines: processes of engines on this machine, this one's among them.
 
     Raises:
         PlacementError: vLLM's build is for other devices, or they have too little memory.
@@ -37,12 +45,9 @@ def device_arguments(devices: EngineSection) -> dict[str, object]:
     if devices.gpus:
         share = _gpu_share(devices)
         return found if share is None else {**found, "gpu_memory_utilization": share}
-    if devices.memory is None:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(CPU_CACHE_GIB))
-        return found
     # The variable would take the argument's place.
     os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)
-    return {**found, "kv_cache_memory_bytes": _cache_bytes(devices)}
+    return {**found, "kv_cache_memory_bytes": _cache_bytes(devices, need, engines)}
 
 
 def _check_build(devices: EngineSection) -> None:
@@ -65,7 +70,7 @@ def _check_build(devices: EngineSection) -> None:
 
 def _gpu_share(devices: EngineSection) -> float | None:
     """The share of each GPU's memory for the engine; None leaves it to vLLM."""
-    if devices.memory is None or devices.memory <= 1:
+    if devices.memory == "auto" or devices.memory <= 1:
         return devices.gpu_bytes(1)
     from vllm.platforms import current_platform
 
@@ -80,18 +85,25 @@ def _gpu_share(devices: EngineSection) -> float | None:
     return taken / whole
 
 
-def _cache_bytes(devices: EngineSection) -> int:
+def _cache_bytes(devices: EngineSection, need: CacheNeed | None, engines: int) -> int:
     """The key-value cache of one process on CPU."""
-    there, processes = psutil.virtual_memory(), devices.tensor_parallel
-    cache = int(devices.cache_bytes(there.total))
-    if processes * cache > there.available:
+    machine, processes, memory = main_memory(), devices.tensor_parallel, devices.memory
+    free = min(machine, psutil.virtual_memory().available)
+    cache = devices.cache_bytes(machine)
+    remedy = "free memory, or set memory lower: up to 1 is a share of the machine's memory, above that GiB"
+    if need is not None and memory == "auto":
+        cache = need.bytes_now(machine, engines, free)
+        remedy = "free memory, or lower prompts.max_tokens and sampling.max_tokens: the longest sequence has to fit"
+        if cache < need.bytes(machine, engines):
+            log.warning("key-value cache: %s; %.1f GiB of memory are free", need.describe(cache), free / GIB)
+    if processes * cache > free:
         raise PlacementError(
-            f"memory {devices.memory:g} is a key-value cache of {cache / GIB:.1f} GiB for each of {processes} "
-            "processes",
-            f"this machine has {there.available / GIB:.1f} GiB free of {there.total / GIB:.1f}",
-            "lower memory: up to 1 is a share of the machine's memory, above that GiB",
+            f"memory {memory if memory == 'auto' else f'{memory:g}'} is a key-value cache of {cache / GIB:.1f} GiB for "
+            f"each of {processes} processes",
+            f"this machine has {free / GIB:.1f} GiB free of {machine / GIB:.1f}",
+            remedy,
         )
-    return cache
+    return int(cache)
 
 
 def end_together(engine: LLMEngine) -> None:

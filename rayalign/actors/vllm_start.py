@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from rayalign.actors.thread_trial import threads_for
+from rayalign.actors.threads import generator_tries
 from rayalign.actors.vllm_devices import device_arguments, end_together
 from rayalign.config.cluster import EngineSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ModelError
+from rayalign.learning.engine_cache import ENGINE_SEQUENCES, CacheNeed, need_of_model
 from rayalign.learning.targets import adapted_modules, empty_adapter
 
 if TYPE_CHECKING:
@@ -28,10 +30,13 @@ TRIED_ID = 2**31 - 1
 """vLLM's number of the adapter that is tried; those that are served count from 1."""
 
 
-def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
+def start_vllm(model: str, config: RunConfig, engines: int = 1, **others: Any) -> LLMEngine:
     """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`.
 
     On CPU the calling thread, which is to run it, computes from then on with as many threads as are best.
+
+    Args:
+        engines: processes of generators' engines on this machine, which share its memory.
     """
     import torch
 
@@ -41,9 +46,12 @@ def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     # On CPU vLLM has no such mode, and its sleep does nothing.
     sleeps = {"enable_sleep_mode": True} if config.cluster.shares_gpus else {}
+    devices = config.cluster.engine
     engine = start_engine(
         model,
-        config.cluster.engine,
+        devices,
+        None if devices.gpus else need_of_model(config, Path(model)),
+        engines,
         dtype=config.model.dtype,
         # One more than the longest sequence: a log-prob request generates one token after it.
         max_model_len=config.max_sequence_tokens + 1,
@@ -55,8 +63,7 @@ def start_vllm(model: str, config: RunConfig, **others: Any) -> LLMEngine:
     )
     if lora:
         _try_adapter(engine, Path(model), config)
-    devices = config.cluster.generators
-    if devices.threads == "auto" and not devices.gpus and devices.tensor_parallel == 1:
+    if generator_tries(config):
         trial = _trial(engine, set_threads)
         set_threads(threads_for("decoding", Path(model), config.model.dtype, threads, trial))
     return engine
@@ -99,15 +106,26 @@ def _try_adapter(engine: LLMEngine, model: Path, config: RunConfig) -> None:
         engine.remove_lora(TRIED_ID)
 
 
-def start_engine(model: str, devices: EngineSection, *, max_model_len: int, **arguments: Any) -> LLMEngine:
+def start_engine(
+    model: str,
+    devices: EngineSection,
+    need: CacheNeed | None = None,
+    engines: int = 1,
+    *,
+    max_model_len: int,
+    **arguments: Any,
+) -> LLMEngine:
     """An engine in this process, with further arguments of vLLM's `EngineArgs`.
+
+    Args:
+        need, engines: as of `device_arguments`.
 
     Raises:
         PlacementError: the vLLM that is installed here is for other devices, or these have too little memory.
         ModelError: vLLM does not serve this model, or not with these arguments.
     """
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    on_devices = device_arguments(devices)
+    on_devices = device_arguments(devices, need, engines)
     from vllm import EngineArgs, LLMEngine
 
     gpu = devices.gpus > 0
@@ -118,6 +136,7 @@ def start_engine(model: str, devices: EngineSection, *, max_model_len: int, **ar
         # On CPU, vLLM rewinds the random state of a request whose prompt was cut over two steps, which its CPU
         # generators cannot do: whole prompts only.
         "enable_chunked_prefill": None if gpu else False,
+        "max_num_seqs": None if gpu else ENGINE_SEQUENCES,
         "max_num_batched_tokens": None if gpu else max(8192, max_model_len),
         "disable_log_stats": True,
         **on_devices,

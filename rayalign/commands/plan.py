@@ -52,7 +52,7 @@ def plan(
     for line in chosen:
         say(line)
     machines, lengths = _machines(config, nodes, gpu), _lengths(config, tokens)
-    config, misplaced = _placed(config, machines, shared=nodes is not None)
+    config, machines, misplaced = _placed(config, machines, shared=nodes is not None)
     be_quiet()
     name = config.model.base
     folder = find_base(name) if name in MADE else resolve_config(name)
@@ -83,9 +83,9 @@ def _lengths(config: RunConfig, tokens: tuple[float, float] | None) -> Lengths:
     return Lengths(prompt, answer)
 
 
-def _placed(config: RunConfig, machines: Machines, *, shared: bool) -> tuple[RunConfig, list[Misfit]]:
-    """(the config with its placement settled, why the actors have no places), as the run itself would find, here with
-    all replicas that may join."""
+def _placed(config: RunConfig, machines: Machines, *, shared: bool) -> tuple[RunConfig, Machines, list[Misfit]]:
+    """(the config with its placement settled, the machines with the nodes of its generators, why the actors have no
+    places), as the run itself would find, here with all replicas that may join."""
     from rayalign.actors.cluster import Cluster, Node
     from rayalign.actors.placement import place, settled
 
@@ -97,10 +97,10 @@ def _placed(config: RunConfig, machines: Machines, *, shared: bool) -> tuple[Run
     whole = with_values(config, {f"cluster.{name}.min": size for name, size in sizes.items()})
     assert whole is not None
     try:
-        place(whole, cluster)
+        placed = place(whole, cluster)
     except PlacementError as error:
-        return config, [Misfit(error.found, (error.remedy,))]
-    return config, []
+        return config, machines, [Misfit(error.found, (error.remedy,))]
+    return config, replace(machines, generator_nodes=placed.generator_nodes), []
 
 
 def _machines(config: RunConfig, nodes: str | None, gpu: str | None) -> Machines:

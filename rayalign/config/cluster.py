@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rayalign.config.base import Actors, NotNegative, Positive, Probability, Section
 
@@ -24,7 +24,7 @@ PART_SHARE = 0.9
 TURNS_SHARE = 0.85
 """The same of an engine that takes turns with a learner: the learner's process leaves its CUDA context there."""
 CPU_CACHE_GIB = 1
-"""Of the key-value cache of one process on CPU where the config does not say."""
+"""Of the key-value cache of one process on CPU where the config does not say, and what it is to hold is not known."""
 SMALLEST_PART = 0.01
 """Of a GPU; Ray counts in ten-thousandths."""
 
@@ -39,6 +39,13 @@ Gpus = Annotated[NotNegative, AfterValidator(_counted)]
 OneGpu = Annotated[Gpus, AfterValidator(_used)]
 """One GPU, a part of one, or none."""
 
+
+def _named(memory: object) -> object:
+    # Configs of older runs have null.
+    return "auto" if memory is None else memory
+
+
+EngineMemory = Annotated[Positive | Literal["auto"], BeforeValidator(_named)]
 
 MOST_THREADS = 1024
 ThreadCount = Annotated[int, Field(ge=1, le=MOST_THREADS)] | Literal["auto"]
@@ -55,10 +62,11 @@ class EngineSection(Section):
     time, and fewer where fewer decode faster, which is tried once per model and machine."""
     tensor_parallel: Actors = 1
     """Processes, all on one node, that share out every weight matrix of an engine among them."""
-    memory: Positive | None = None
+    memory: EngineMemory = "auto"
     """Memory of each GPU that the engine takes, weights included: up to 1 a share, above that GiB. On CPU: the
-    key-value cache of each process, as a share of the machine's memory or in GiB. Null: vLLM's .92 of a whole GPU, .9
-    of the part that `gpus` names, 1 GiB on CPU."""
+    key-value cache of each process, as a share of the machine's memory or in GiB. `auto`: vLLM's .92 of a whole GPU, .9
+    of the part that `gpus` names; on CPU what a generator has under way at once (`learning.engine_cache`), 1 GiB for a
+    judge."""
 
     @model_validator(mode="after")
     def _takes_what_it_uses(self) -> Self:
@@ -75,7 +83,7 @@ class EngineSection(Section):
                 if gpus.is_integer()
                 else f"gpus {gpus:g} is neither a part of one GPU nor a whole number: set it to 1, or below"
             )
-        if self.memory is not None and 0 < gpus < 1 and gpus < self.memory <= 1:
+        if self.memory != "auto" and 0 < gpus < 1 and gpus < self.memory <= 1:
             raise ValueError(
                 f"memory {self.memory:g} is more of a GPU than the {gpus:g} that gpus reserves: lower memory, or "
                 "raise gpus"
@@ -93,18 +101,19 @@ class EngineSection(Section):
         Args:
             gpu: bytes of each.
         """
-        if self.memory is None:
+        if self.memory == "auto":
             return None if self.part == 1 else PART_SHARE * self.part * gpu
         return self.memory * (gpu if self.memory <= 1 else GIB)
 
-    def cache_bytes(self, machine: float) -> float:
+    def cache_bytes(self, machine: float, auto: float = CPU_CACHE_GIB * GIB) -> float:
         """The key-value cache of each process of an engine on CPU.
 
         Args:
             machine: bytes of its main memory.
+            auto: bytes that `memory: auto` comes to.
         """
-        if self.memory is None:
-            return CPU_CACHE_GIB * GIB
+        if self.memory == "auto":
+            return auto
         return self.memory * (machine if self.memory <= 1 else GIB)
 
 
@@ -173,7 +182,7 @@ class ClusterSection(Section):
     def engine(self) -> EngineSection:
         """The devices of a generator as its engine starts on them."""
         found = self.generators
-        if not self.shares_gpus or found.memory is not None:
+        if not self.shares_gpus or found.memory != "auto":
             return found
         return found.model_copy(update={"memory": TURNS_SHARE * found.part})
 

@@ -131,10 +131,12 @@ def _plan(config: RunConfig, inputs: Inputs, run_dir: RunDir) -> Iterator[str]:
     # Here and not before: whoever wrote something wrong does not wait for Ray's import.
     from rayalign.actors.devices import describe_devices, wishes
     from rayalign.actors.placement import describe_placement, settled_here
+    from rayalign.launch.shares import describe_shares
 
     config = settled_here(config)
     yield describe_placement(config)
     yield from describe_devices(wishes(config))
+    yield from describe_shares(config, inputs.model)
 
     training, rounds = config.training, config.run.rounds
     prompts = min(config.prompts.per_round, len(inputs.train_ids_N))

@@ -211,6 +211,7 @@ def _generator(config: RunConfig, reporter: RunReporter, site: Site, learner: Ra
         str(site.logs),
         cpus=site.placement.generator,
         threads=site.placement.threads.generator,
+        nodes=site.placement.generator_nodes,
         say=reporter.say,
         note=reporter.event,
         metrics=site.metrics,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rayalign.config.nodes import NodesConfig, NodeSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
+from rayalign.learning.engine_cache import engines_on_a_node, main_memory
 from rayalign.planning.devices import GIB, GPUS, Device, cpu_core, gpu_named
 
 
@@ -37,6 +38,8 @@ class Machines:
     price_source: str = ""
     grows: bool = False
     """There are as many as a config asks for."""
+    generator_nodes: int | None = None
+    """Nodes where generators may be, as they are placed; None is all."""
 
     @property
     def nodes(self) -> int:
@@ -48,6 +51,10 @@ class Machines:
         most = max(kind.gpus for kind in self.kinds)
         all_of_them = sum(kind.count * kind.gpus for kind in self.kinds)
         return self.grows or (config.wanted_gpus() <= all_of_them and engine.gpus <= most)
+
+    def engines(self, config: RunConfig) -> int:
+        """Processes of generators' engines on one node."""
+        return engines_on_a_node(config, self.generator_nodes or self.nodes)
 
     def device(self, gpus: float) -> Device:
         """What an actor with so many GPUs computes on."""
@@ -119,6 +126,6 @@ def this_machine(config: RunConfig, here: tuple[Device, int] | None) -> Machines
             f"name it: --gpu NAME, one of {', '.join(GPUS)}; or describe the cluster in a file: --nodes FILE",
         )
     cores = os.cpu_count() or 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = main_memory()
     gpu, count = here or (None, 0)
     return Machines(f"this machine, {cores} cores, {memory / GIB:.0f} GiB", gpu, (Nodes(1, count, cores),), memory)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 from rayalign.config.run import RunConfig
 from rayalign.learning.attention import SMALL_TREE
+from rayalign.learning.engine_cache import CacheNeed, bytes_per_number, cache_need, sequence_bytes
 from rayalign.learning.shape import ModelShape
 from rayalign.losses.logprobs import CHUNK_LOGITS
 from rayalign.planning.devices import MIB, Device
@@ -54,10 +55,6 @@ class Memory:
     @property
     def sum(self) -> float:
         return sum(getattr(self, field.name) for field in fields(self))
-
-
-def bytes_per_number(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else 4
 
 
 def learner_memory(config: RunConfig, shape: ModelShape, device: Device, lengths: Lengths) -> Memory:
@@ -173,20 +170,27 @@ class EngineMemory:
     cache_tokens: float
     """Tokens that the key-value cache has room for in sequences of the longest kind, or in short ones if no longest one
     fits; may be negative where nothing is left."""
+    need: CacheNeed | None = None
+    """What the cache is to hold; None on a GPU, where it is what is left."""
 
 
-def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> EngineMemory:
+def generator_memory(config: RunConfig, shape: ModelShape, device: Device, engines: int = 1) -> EngineMemory:
     """Of each device of a replica. On a GPU vLLM takes its share whole, and the cache is what is left of it; on CPU the
-    cache has a size of its own."""
+    cache has a size of its own, which an engine that starts finds in the same way.
+
+    Args:
+        engines: processes of engines on one node.
+    """
     engine = config.cluster.engine
     size, parts = bytes_per_number(config.model.dtype), engine.tensor_parallel
     weights = shape.total * size / parts
     adapter = 0 if config.merges else shape.lora * size / parts
     if not device.gpu:
         limit = device.memory
-        cache = engine.cache_bytes(device.memory)
+        need = cache_need(config, shape)
+        cache = engine.cache_bytes(device.memory, need.bytes(device.memory, engines))
         memory = Memory(CPU_COPIES * weights, adapter, cache=cache, process=GENERATOR_PROCESS)
-        return EngineMemory(memory, limit, _cache_tokens(config, shape, device, cache))
+        return EngineMemory(memory, limit, _cache_tokens(config, shape, device, cache), need)
     limit = engine.gpu_bytes(device.memory) or UTILIZATION * device.memory
     peak = ENGINE_PEAK_TOKENS * (4 * shape.hidden + 2 * shape.feed_forward / parts) * size + 128 * shape.vocabulary * 8
     cache = limit - weights - adapter - peak - CUDA_CONTEXT
@@ -194,14 +198,8 @@ def generator_memory(config: RunConfig, shape: ModelShape, device: Device) -> En
     return EngineMemory(memory, limit, _cache_tokens(config, shape, device, cache))
 
 
-def sequence_bytes(config: RunConfig, shape: ModelShape, device: Device, tokens: float) -> float:
-    """Of the cache, what one sequence takes on each device of a replica."""
-    parts = min(config.cluster.engine.tensor_parallel, shape.cached_parts)
-    return shape.cached(tokens, gpu=device.gpu) * bytes_per_number(config.model.dtype) / parts
-
-
 def _cache_tokens(config: RunConfig, shape: ModelShape, device: Device, cache: float) -> float:
     """Tokens that a cache of so many bytes has room for."""
     longest = config.max_sequence_tokens + 1
-    needed = sequence_bytes(config, shape, device, longest)
-    return cache * longest / needed if cache >= needed else cache / sequence_bytes(config, shape, device, 1)
+    needed = sequence_bytes(config, shape, longest, gpu=device.gpu)
+    return cache * longest / needed if cache >= needed else cache / sequence_bytes(config, shape, 1, gpu=device.gpu)

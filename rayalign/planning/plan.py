@@ -72,7 +72,7 @@ def make_plan(
     """
     devices = machines.device(config.cluster.generators.gpus), machines.device(config.cluster.learner.gpus)
     load = round_load(config, shape, lengths)
-    engine = generator_memory(config, shape, devices[0])
+    engine = generator_memory(config, shape, devices[0], machines.engines(config))
     learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
     times = stage_times(config, shape, load, devices, engine, measured)
     misfits = tuple(_misfits(config, shape, machines, engine, learner))
@@ -99,7 +99,7 @@ def reserved_misfit(config: RunConfig, machines: Machines) -> str | None:
     generators = config.cluster.generators
     device = machines.device(generators.gpus)
     room = device.memory * generators.part
-    if not device.gpu or generators.memory is None or (asked := generators.gpu_bytes(device.memory) or 0) <= room:
+    if not device.gpu or generators.memory == "auto" or (asked := generators.gpu_bytes(device.memory) or 0) <= room:
         return None
     return f"cluster.generators.memory is {gib(asked)} GiB, and {gib(room)} of its {device.name} are reserved"
 
@@ -146,7 +146,7 @@ def host_misfit(
 SHARED_OUT: dict[str, object] = {"training.zero_stage": 3, "model.dtype": "bfloat16"}
 CHANGES: dict[str, tuple[dict[str, object], ...]] = {
     "generator": (
-        {"cluster.generators.memory": None},
+        {"cluster.generators.memory": "auto"},
         {"model.dtype": "bfloat16"},
         *({"cluster.generators.tensor_parallel": n, "cluster.generators.gpus": n} for n in (2, 4, 8)),
         {"model.dtype": "bfloat16", "cluster.generators.tensor_parallel": 2, "cluster.generators.gpus": 2},
@@ -166,6 +166,7 @@ CHANGES: dict[str, tuple[dict[str, object], ...]] = {
         *({**SHARED_OUT, "training.workers": n, "training.offload": ["parameters"]} for n in (1, 2, 4, 8)),
     ),
     "host": (
+        {"cluster.generators.memory": "auto"},
         {"training.tokens_per_micro_batch": 1},
         {"training.gradient_checkpointing": True},
         {"cluster.generators.min": 1, "cluster.generators.max": 1},
@@ -214,7 +215,7 @@ def _fewest_layers(
 def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) -> tuple[str | None, str]:
     """(why the part does not fit either under a changed config, what it then takes)."""
     devices = machines.device(config.cluster.generators.gpus), machines.device(config.cluster.learner.gpus)
-    engine = generator_memory(config, shape, devices[0])
+    engine = generator_memory(config, shape, devices[0], machines.engines(config))
     learner = learner_memory(config, shape, devices[1], Lengths.longest(config))
     if part == "generator":
         return engine_misfit(config, engine), f" ({gib(engine.memory.weights)} GiB of weights)"

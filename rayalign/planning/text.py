@@ -59,7 +59,9 @@ def _memory(plan: Plan) -> Iterator[str]:
     if plan.measured is not None:
         generator, learner = (one.peak_bytes / 2**30 for one in plan.measured)
         yield f"  measured at the peak: generator {generator:.2f}, learner {learner:.2f}"
-    yield f"  the cache of a generator holds {max(0.0, plan.engine.cache_tokens):.0f} tokens"
+    engine = plan.engine
+    asked = f": {engine.need.describe(engine.memory.cache)}" if engine.need is not None else ""
+    yield f"  the cache of a generator holds {max(0.0, engine.cache_tokens):.0f} tokens{asked}"
     yield (
         f"  the learner's is that of the largest micro-batch: prompts of {plan.config.prompts.max_tokens} tokens with "
         f"{plan.config.sampling.responses} answers of {plan.config.max_response_tokens}"

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rayalign.config.run import RunConfig
+from rayalign.learning.engine_cache import CPU_BLOCK, ENGINE_SEQUENCES, bytes_per_number, sequence_bytes
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.devices import Device
 from rayalign.planning.load import Group, RoundLoad
-from rayalign.planning.memory import EngineMemory, bytes_per_number, sequence_bytes
+from rayalign.planning.memory import EngineMemory
 from rayalign.records import EngineMeasured, LearnerMeasured
 
-RUNNING = 128
-"""Sequences that an engine runs at a time at most (vLLM's `max_num_seqs` for an engine in process)."""
-BLOCK, CPU_BLOCK = 16, 128
-"""Tokens of a block of vLLM's cache: answers to one prompt share its full blocks."""
+BLOCK = 16
+"""Tokens of a block of vLLM's cache on a GPU: answers to one prompt share its full blocks."""
 LEARNER_SHARE, CPU_LEARNER_SHARE = 0.45, 0.66
 """Of the device's products that the learner's passes reach: on CPU as measured (docs/log.md), on GPUs assumed."""
 ENGINE_SHARE, BANDWIDTH_SHARE = 0.5, 0.75
@@ -99,8 +98,8 @@ def running_sequences(
     config: RunConfig, shape: ModelShape, device: Device, group: Group, engine: EngineMemory
 ) -> float:
     """Sequences that run at a time in one engine at most: its limit, and what the cache takes."""
-    one = sequence_bytes(config, shape, device, group.lengths.prompt + group.lengths.answer / 2)
-    return max(1.0, min(RUNNING, engine.memory.cache / one))
+    one = sequence_bytes(config, shape, group.lengths.prompt + group.lengths.answer / 2, gpu=device.gpu)
+    return max(1.0, min(ENGINE_SEQUENCES, engine.memory.cache / one))
 
 
 def answer_seconds(config: RunConfig, shape: ModelShape, group: Group, device: Device, running: float) -> float:
@@ -114,7 +113,8 @@ def answer_seconds(config: RunConfig, shape: ModelShape, group: Group, device: D
     size, parts = bytes_per_number(config.model.dtype), config.cluster.generators.tensor_parallel
     prompt, answer, answers = group.lengths.prompt, group.lengths.answer, group.answers
     rate = ENGINE_SHARE * device.flops(config.model.dtype) * parts
-    read = shape.total * size / parts + running * sequence_bytes(config, shape, device, prompt + answer / 2)
+    cached = sequence_bytes(config, shape, prompt + answer / 2, gpu=device.gpu)
+    read = shape.total * size / parts + running * cached
     products = 2 * (shape.linear + shape.head) * running / rate
     overhead = STEP_S + running * (SEQUENCE_S if device.gpu else CPU_SEQUENCE_S)
     step = max(read / (BANDWIDTH_SHARE * device.bandwidth), products) + overhead

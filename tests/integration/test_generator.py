@@ -207,3 +207,14 @@ def test_unknown_text_is_encoded(prompts: list[Prompt]) -> None:
 def test_a_generator_on_cpu_sees_no_gpu(generator) -> None:
     (description,) = generator.pool.ready()
     assert psutil.Process(description["pid"]).environ()["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_its_cache_is_the_one_that_a_plan_counts_with(generator, demo_folder) -> None:
+    """256 MiB: 512 sequences of 161 tokens, each of which takes two blocks of 128; it runs 128 at once."""
+    from rayalign.learning.engine_cache import main_memory, need_of_model
+
+    (description,) = generator.pool.ready()
+    need = need_of_model(small_config(), demo_folder)
+    assert (need.sequences, need.tokens, need.sequence) == (128, 161, 2 * need.block)
+    assert need.bytes(main_memory(), 1) // need.sequence == 512
+    assert (description["batch"], description["cache_tokens"]) == (128, 512 * 161)

@@ -47,8 +47,13 @@ def dry(place: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
     return capfd.readouterr().out
 
 
-def test_a_new_run(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_new_run(place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its generator answers 16 prompts twice or 8 held-out ones four times: 32 sequences of 512 + 8 + 1 tokens."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("rayalign.launch.shares.cpus_here", lambda: 4)
     said = dry(place, capfd, "--set", "run.name=new")
+    assert "key-value cache of each generator: 0.25 GiB, for 32 sequences of 521 tokens\n" in said
+    assert "threads on 4 cores: each generator at most 4, fewer where fewer are faster; each scorer 1; " in said
     assert "per_round: 16" in said and "reference: round_start" in said  # the whole config, defaults too
     assert "32 to train on, 8 held out" in said
     assert "a round: 16 prompts (2 answers each), evaluated on 8 held-out prompts" in said

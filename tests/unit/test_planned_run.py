@@ -58,9 +58,10 @@ def test_an_engine_takes_what_the_config_says_and_no_more_than_is_reserved() -> 
     assert share.engine.limit == pytest.approx(0.5 * GPUS["H100-80GB"].memory)
     assert gib.engine.limit == 40 * 2**30 and not gib.misfits
     assert "cluster.generators.memory is 60.0 GiB, and 39.8 of its H100-80GB are reserved" in beyond.misfits[0].found
-    on_cpu = (config_with(cluster__generators={"memory": memory}) for memory in (None, 3))
-    small, large = (generator_memory(config, LLAMA_8B, cpu_core(64 * GIB)) for config in on_cpu)
-    assert large.cache_tokens == pytest.approx(3 * small.cache_tokens)
+    # 128 KiB a token; an eighth of the machine's memory is 8 GiB.
+    on_cpu = (config_with(cluster__generators={"memory": memory}) for memory in ("auto", 1 / 64, 3))
+    tokens = [generator_memory(config, LLAMA_8B, cpu_core(64 * GIB)).cache_tokens for config in on_cpu]
+    assert tokens == pytest.approx([65_536, 8192, 24_576])
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,14 @@ def test_every_remedy_mends_what_it_is_given_for(gpu: str, changes: dict[str, An
 
 
 def test_sequences_that_are_too_long_for_the_cache_may_be_shorter() -> None:
-    """On CPU the cache is 1 GiB: 4,096 tokens of this model in float32 (256 KiB each)."""
+    """A cache of 2 GiB on CPU has room for 8,192 tokens of this model in float32 (256 KiB each)."""
     on_cpu = config_with(model__dtype="float32", prompts__max_tokens=8000, sampling__max_tokens=500,
-                         cluster__generators={"gpus": 0}, cluster__learner={"gpus": 0})  # fmt: skip
+                         cluster__generators={"gpus": 0, "memory": 2}, cluster__learner={"gpus": 0})  # fmt: skip
     machines = Machines("a server", None, (Nodes(1, 0, 64),), 2048 * GIB)
     (misfit,) = make_plan(on_cpu, LLAMA_8B, machines, LENGTHS).misfits
-    assert misfit.remedies[0] == "lower prompts.max_tokens and sampling.max_tokens to 4095 together"
-    shorter = with_values(on_cpu, {"prompts.max_tokens": 3595})
+    assert misfit.remedies[0] == "lower prompts.max_tokens and sampling.max_tokens to 8191 together"
+    assert misfit.remedies[1].startswith("set cluster.generators.memory=auto")
+    shorter = with_values(on_cpu, {"prompts.max_tokens": 7691})
     assert shorter is not None
     assert make_plan(shorter, LLAMA_8B, machines, LENGTHS).misfits == ()
 
@@ -114,7 +116,7 @@ def test_remedies_are_those_of_the_machines_that_are_there() -> None:
 def test_memory_that_a_config_holds_back_is_given_back() -> None:
     plan = plan_on("H100-80GB", config_with(cluster__generators={"gpus": 1, "memory": 0.01}))
     (misfit,) = plan.misfits
-    assert any(remedy.startswith("set cluster.generators.memory=null") for remedy in misfit.remedies)
+    assert any(remedy.startswith("set cluster.generators.memory=auto") for remedy in misfit.remedies)
 
 
 def test_where_nothing_helps_it_is_said() -> None:

@@ -108,7 +108,7 @@ def test_an_engine_leaves_room_for_the_learners_context() -> None:
     half = {"placement": "colocated", "generators": {"gpus": 0.5}, "learner": {"gpus": 0.5}}
     assert config(half).cluster.engine.memory == 0.425
     assert config({**SHARED, "generators": {"gpus": 1, "memory": 0.5}}).cluster.engine.memory == 0.5
-    assert config(ONE_GPU).cluster.engine.memory is None
+    assert config(ONE_GPU).cluster.engine.memory == "auto"
 
 
 def test_who_shares_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

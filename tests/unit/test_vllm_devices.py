@@ -42,8 +42,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_on_cpu_is_the_cache_of_each_process() -> None:
-    assert device_arguments(EngineSection()) == {}
-    assert os.environ["VLLM_CPU_KVCACHE_SPACE"] == "1"
+    assert device_arguments(EngineSection()) == {"kv_cache_memory_bytes": GIB}
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = "7"
     assert device_arguments(EngineSection(memory=1.5)) == {"kv_cache_memory_bytes": 3 * GIB // 2}
     assert "VLLM_CPU_KVCACHE_SPACE" not in os.environ
     [share] = device_arguments(EngineSection(memory=0.01)).values()
@@ -59,7 +59,8 @@ def test_more_memory_than_the_machine_has_is_refused() -> None:
 
 def test_an_engine_of_several_processes_needs_no_numa_node_for_each() -> None:
     found = device_arguments(EngineSection(tensor_parallel=2))
-    assert found == {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+    told = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp", "kv_cache_memory_bytes": GIB}
+    assert found == told
     assert os.environ["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
