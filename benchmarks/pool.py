@@ -9,7 +9,7 @@ pool's own code (`rayalign/actors/pool*.py`, `members.py`) runs as it is.
 
 The makespan is compared with what no schedule can beat: all answers spread over all the places that there were, and
 the longest answer. The driver's cost is the processor time of this process without that of the made-up parts, and what
-a `ray.wait` over as many calls takes in a real Ray is measured beside it. The last line is JSON.
+a `ray.wait` over as many calls takes in a real Ray, which is measured beside it. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ray.exceptions import RayActorError  # noqa: E402
 
 from rayalign.actors import members, pool, pool_map  # noqa: E402
 from rayalign.actors.generator import InFlight  # noqa: E402
+from rayalign.actors.handles import BREATH_S, MANY  # noqa: E402
 from rayalign.actors.prefetch import NOT_READY  # noqa: E402
 
 ANSWERS, BATCH, TOKENS_PER_S = 32, 64, 50.0
@@ -63,6 +64,8 @@ class World:
 
     def __init__(self) -> None:
         self.now = self.cost_s = 0.0
+        self.waits = self.waited_for = 0
+        """How often the pool waited, and for how many calls in all."""
         self._calls: list[tuple[float, int, Ref]] = []
         self._numbers = itertools.count()
         for module in (members, pool, pool_map):
@@ -80,14 +83,18 @@ class World:
         return ref
 
     def first_done(self, refs: Sequence[Ref], timeout_s: float) -> list[Ref]:
-        """All that are done at the moment when the first one is; the pool waits for all calls that there are."""
+        """All that are done when the first one is, or when the pool looks (`handles.first_done`); it waits for all calls
+        that there are."""
         started = time.process_time()
+        self.waits += 1
+        self.waited_for += len(refs)
         found: list[Ref] = []
-        until = self.now + timeout_s
+        until = self.now + (timeout_s if len(refs) <= MANY else min(BREATH_S, timeout_s))
         while self._calls and self._calls[0][0] <= until:
             at, _, ref = heapq.heappop(self._calls)
             if not ref.done and ref.at == at:
-                self.now = until = max(self.now, at)
+                self.now = max(self.now, at)
+                until = self.now if len(refs) <= MANY else until
                 ref.done = True
                 found.append(ref)
         self.now = until
@@ -174,6 +181,8 @@ def main() -> None:
     work = sum(map(sum, shards))
     world, made, deaths, spent_s = run(shards, asked.replicas, work / (asked.replicas * BATCH), rng)
     bound = least_makespan(made, work)
+    calls = round(world.waited_for / world.waits)
+    wait_ms = real_wait_ms(calls) * world.waits / asked.shards
     result = {
         "replicas": asked.replicas,
         "shards": asked.shards,
@@ -183,9 +192,10 @@ def main() -> None:
         "bound_s": round(bound, 1),
         "ratio": round(world.now / bound, 4),
         "driver_ms_per_shard": round(1000 * spent_s / asked.shards, 4),
-        "ray_wait_ms": round(real_wait_ms(asked.replicas), 4),
+        "calls_at_once": calls,
+        "ray_wait_ms_per_shard": round(wait_ms, 4),
     }
-    passed = result["ratio"] <= MAKESPAN and result["driver_ms_per_shard"] + result["ray_wait_ms"] <= DRIVER_MS
+    passed = result["ratio"] <= MAKESPAN and result["driver_ms_per_shard"] + wait_ms <= DRIVER_MS
     for name, value in result.items():
         print(f"{name:24} {value}")
     print(json.dumps({**result, "passed": passed}))
@@ -239,8 +249,8 @@ def least_makespan(replicas: Sequence[Replica], work: float) -> float:
     return now + (work - done) / places
 
 
-def real_wait_ms(replicas: int) -> float:
-    """Of the driver's processor time, a `ray.wait` over four calls for each replica of which one is done."""
+def real_wait_ms(calls: int) -> float:
+    """Of the driver's processor time, a `ray.wait` over so many calls of which one is done."""
     import os
 
     import ray
@@ -254,7 +264,7 @@ def real_wait_ms(replicas: int) -> float:
             time.sleep(seconds)
 
     actor = Waiting.remote()
-    refs = [ray.put(None), *(actor.wait.remote(3600) for _ in range(4 * replicas))]
+    refs = [ray.put(None), *(actor.wait.remote(3600) for _ in range(calls))]
     ray.wait(refs)
     started = time.process_time()
     for _ in range(WAITS):

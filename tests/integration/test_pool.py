@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import GetTimeoutError
 
 from rayalign import stopping
-from rayalign.actors.handles import fetch, our_error
+from rayalign.actors.handles import MANY, fetch, our_error
 from rayalign.actors.pool import Pool
 from rayalign.errors import ActorFailedError, GuardError, InterruptedRunError, ModelError
 
@@ -28,6 +28,9 @@ class Slow:
     def double(self, number: int) -> int:
         time.sleep(0.05)
         return 2 * number
+
+    def plus(self, number: int) -> int:
+        return number + 1
 
     def wait(self) -> None:
         time.sleep(60)
@@ -66,6 +69,16 @@ def test_a_dead_replica_is_replaced_and_its_item_not_lost(local_ray: None) -> No
     ray.kill(pool.replicas[0])
     assert sorted(i for i, _ in [first, *results]) == list(range(20))
     assert [line.split(":")[0] for line in said][:1] == ["slow-0 died"]
+    pool.close()
+
+
+def test_very_many_calls_at_once_and_a_death_among_them(local_ray: None) -> None:
+    pool = make_pool("many", [])
+    results = pool.map("plus", lambda replica, number: replica.plus.remote(number), range(3 * MANY), lambda _: 2 * MANY)
+    first = next(results)
+    ray.kill(pool.replicas[0])
+    answered = [first, *results]
+    assert sorted(answered) == [(i, i + 1) for i in range(3 * MANY)]
     pool.close()
 
 
