@@ -83,8 +83,7 @@ class World:
         return ref
 
     def first_done(self, refs: Sequence[Ref], timeout_s: float) -> list[Ref]:
-        """All that are done when the first one is, or when the pool looks (`handles.first_done`); it waits for all calls
-        that there are."""
+        """All that are done when the first one is, or when the pool looks (`handles.first_done`); it waits for all."""
         started = time.process_time()
         self.waits += 1
         self.waited_for += len(refs)
