@@ -59,7 +59,7 @@ def main() -> None:
         [replica] = [
             one for one in json.loads((folder / "run.json").read_text())["attempts"][-1]["actors"] if "batch" in one
         ]
-        threads = replica["threads"]
+        threads = chosen(folder, replica["most_threads"])
         bare = child("generate", folder, threads)
         result = {
             "model": asked.model,
@@ -111,6 +111,20 @@ def stages(events: list[dict[str, Any]]) -> dict[str, Any]:
              if one["event"] == "stage" and (one["round"] == 1 or one["stage"] == "start actors")}  # fmt: skip
     tokens = next(one["tokens"] for one in events if one["event"] == "stage" and one["stage"] == "sample")
     return {**found, "sample_tokens": tokens}
+
+
+def chosen(folder: Path, most: int) -> int:
+    """The threads of which the run's generator found that they are best; they are in the cache."""
+    from rayalign.actors.thread_trial import threads_for
+    from rayalign.actors.vllm_start import DECODING
+
+    def unknown(threads: int) -> float:
+        raise SystemExit("the run has not tried its threads")
+
+    config, model, _ = saved(folder)
+    if config.cluster.generators.threads != "auto":
+        return config.cluster.generators.threads
+    return threads_for(DECODING, model, config.model.dtype, most, unknown)
 
 
 def child(what: str, folder: Path, threads: int) -> dict[str, Any]:

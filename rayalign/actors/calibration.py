@@ -120,14 +120,17 @@ def main() -> None:
 
 
 def _engine(task: Task, config: RunConfig) -> EngineMeasured:
+    import torch
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     from rayalign.actors import engine as _engine_module, generator as _generator_module  # noqa: F401  as in a run
-    from rayalign.actors.vllm_start import start_vllm
+    from rayalign.actors.vllm_start import decode_with_best_threads, start_vllm
 
     folder, sampling = Path(task.folder), config.sampling
     no_tokenizer = not any(folder.glob("tokenizer*"))
+    set_threads = torch.set_num_threads
     engine = start_vllm(task.folder, config, load_format="dummy", skip_tokenizer_init=no_tokenizer)
+    decode_with_best_threads(engine, folder, config, set_threads)
     lora = None
     if not config.merges:
         from vllm.lora.request import LoRARequest

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rayalign.actors.served_weights import FORGETS, ServedWeights
 from rayalign.actors.vllm_outputs import finished_requests, logps_of, sample_seed, to_sample
-from rayalign.actors.vllm_start import start_vllm
+from rayalign.actors.vllm_start import decode_with_best_threads, start_vllm
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, AdapterVersionError
 from rayalign.learning.folders import load_tokenizer
@@ -72,7 +73,7 @@ class Engine:
         # Prompts come as token ids: only how an answer begins and ends is asked of it here.
         self._renderer = ChatRenderer(load_tokenizer(Path(model)), config.prompts.template, UNDATED)
         self._inbox: queue.SimpleQueue[_Job | _Change] = queue.SimpleQueue()
-        self.threads = 1
+        self.threads, self._chosen = 1, False
         self.under_way = 0  # Requests that are finished, of jobs that are not.
         self._held: ReplicaState | None = None
         self._asleep: tuple[int, ReplicaState | None] | None = None
@@ -94,6 +95,10 @@ class Engine:
     def cache_tokens(self) -> int:
         """How many tokens its key-value cache has room for, in sequences of the longest kind."""
         return self._engine.vllm_config.cache_config.kv_cache_size_tokens or 0
+
+    def choose_threads(self) -> None:
+        """Try once how many threads are best: to be asked when nothing else is done on this machine."""
+        self._alone(self._choose_threads)
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         """Serve `version` from now on: `files` as a LoRA under a new name, id and path, merged into the weights, or
@@ -181,7 +186,9 @@ class Engine:
         import torch
 
         try:
-            self._engine, self.threads = start_vllm(model, config, engines), torch.get_num_threads()
+            set_threads, self.threads = torch.set_num_threads, torch.get_num_threads()
+            self._engine = start_vllm(model, config, engines)
+            self._try_threads = partial(decode_with_best_threads, self._engine, Path(model), config, set_threads)
             self._weights = ServedWeights(self._engine, self.replica, Path(model), config)
         except BaseException as error:
             started.set_exception(error)
@@ -254,6 +261,11 @@ class Engine:
             "answering would serve another model than the one asked for",
             "sync the adapter to this replica first",
         )
+
+    def _choose_threads(self) -> None:
+        if not self._chosen:
+            self._chosen = True
+            self._try_threads()
 
     def _change_to(self, version: int, files: AdapterFiles | None) -> ReplicaState:
         if self._asleep is not None:

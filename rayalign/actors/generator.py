@@ -58,13 +58,15 @@ class GeneratorActor:
 
     def describe(self) -> JsonObject:
         engine = self._engine
-        own = {"batch": engine.batch, "threads": engine.threads, "cache_tokens": engine.cache_tokens}
+        own = {"batch": engine.batch, "most_threads": engine.threads, "cache_tokens": engine.cache_tokens}
         return {**describe_process(self._name), **own}
 
     def close(self) -> None:
         self._engine.close()
 
     def hold(self, version: int, files: AdapterFiles | None) -> ReplicaState:
+        # Now that all actors have started: while others load, more threads than one seem to be of no use.
+        self._engine.choose_threads()
         return self._engine.hold(version, files)
 
     def sample(self, prompts: Sequence[Prompt], plan: SamplingPlan, version: int) -> list[Sample]:

@@ -83,8 +83,8 @@ class LearnerWorker:
             checkpointing=training.gradient_checkpointing,
             sharding=ZeroShards(training) if training.zero_stage == 3 else None,
         )
-        if learner_tries(config):
-            use_best_threads(self._policy, model, config.model.dtype)
+        self._try_threads = partial(use_best_threads, self._policy, model, config.model.dtype)
+        self._chosen = not learner_tries(config)
         self._home = HostCopy(self._policy, self._device, self._policy.look_again) if turns else None
         self._watch = FiniteWatch(self._policy.trainable())
         self._zero = ZeroPolicy(self._policy, config.training)
@@ -96,6 +96,10 @@ class LearnerWorker:
         """Do a task's work, together with all other ranks."""
         if self._home is not None:
             self._home.move(to_device=not isinstance(work, TurnWork) or work.takes)
+        if not self._chosen and not isinstance(work, TurnWork):
+            # Now that all actors have started: while others load, more threads than one seem to be of no use.
+            self._chosen = True
+            self._try_threads()
         match work:
             case TurnWork():
                 return None

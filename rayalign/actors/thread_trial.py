@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 TRIES = 3
 """Of each number of threads; the quickest one counts."""
 
+LEARNING = "learning"
+"""The kind of work that a learner tries."""
 TOKENS, RESPONSES = 32, 4
-"""Of a trial of training: tokens of prompt and response, and responses to it."""
+"""Of a trial of the learner: tokens of prompt and response, and responses to it."""
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +85,9 @@ def use_best_threads(policy: Policy, model: Path, dtype: str) -> None:
     def seconds(threads: int) -> float:
         torch.set_num_threads(threads)
         started = time.perf_counter()
-        policy(policy.collate([(prompt, response)] * RESPONSES)).sum().backward()
-        took = time.perf_counter() - started
-        for parameter in policy.trainable():
-            parameter.grad = None
-        return took
+        # Not backward, which is for those who count its gradients; the same products are most of it.
+        with torch.no_grad():
+            policy(policy.collate([(prompt, response)] * RESPONSES))
+        return time.perf_counter() - started
 
-    torch.set_num_threads(threads_for("training", model, dtype, torch.get_num_threads(), seconds))
+    torch.set_num_threads(threads_for(LEARNING, model, dtype, torch.get_num_threads(), seconds))

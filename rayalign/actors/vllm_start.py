@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TRIED_REQUESTS, TRIED_TOKENS = 16, 8
 """Of a trial of threads: requests, and tokens of the prompt and the answer of each."""
+DECODING = "decode"
+"""The kind of work that is tried."""
 TRIED_ID = 2**31 - 1
 """vLLM's number of the adapter that is tried; those that are served count from 1."""
 
@@ -33,15 +35,9 @@ TRIED_ID = 2**31 - 1
 def start_vllm(model: str, config: RunConfig, engines: int = 1, **others: Any) -> LLMEngine:
     """A generator's engine for the base model in a local folder, with other arguments of vLLM's `EngineArgs`.
 
-    On CPU the calling thread, which is to run it, computes from then on with as many threads as are best.
-
     Args:
         engines: processes of generators' engines on this machine, which share its memory.
     """
-    import torch
-
-    # vLLM puts a function that does nothing in its place.
-    set_threads, threads = torch.set_num_threads, torch.get_num_threads()
     lora = {} if config.merges else _lora_arguments(model, config)
     longer = {"max_position_embeddings": config.model.context} if config.model.context else {}
     # On CPU vLLM has no such mode, and its sleep does nothing.
@@ -63,10 +59,22 @@ def start_vllm(model: str, config: RunConfig, engines: int = 1, **others: Any) -
     )
     if lora:
         _try_adapter(engine, Path(model), config)
+    return engine
+
+
+def decode_with_best_threads(
+    engine: LLMEngine, model: Path, config: RunConfig, set_threads: Callable[[int], None]
+) -> None:
+    """Let the calling thread, which runs the engine, do so with as many of its threads as are best.
+
+    Args:
+        set_threads: torch's own; vLLM puts a function that does nothing in its place.
+    """
+    import torch
+
     if generator_tries(config):
         trial = _trial(engine, set_threads)
-        set_threads(threads_for("decoding", Path(model), config.model.dtype, threads, trial))
-    return engine
+        set_threads(threads_for(DECODING, model, config.model.dtype, torch.get_num_threads(), trial))
 
 
 def _trial(engine: LLMEngine, set_threads: Callable[[int], None]) -> Callable[[int], float]:
