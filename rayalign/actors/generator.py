@@ -20,7 +20,6 @@ from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.actors.seats import Seat
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
-from rayalign.learning.engine_cache import engines_on_a_node
 from rayalign.records import (
     SHARD_PROMPTS,
     Adapter,
@@ -147,7 +146,7 @@ class RayGenerator:
         self._one_at_a_time = config.loop.deterministic
         self._together_s = config.limits.sync_timeout_s
         """Limit of a call that all replicas answer."""
-        engines = engines_on_a_node(config, nodes)
+        engines = config.cluster.generators.on_a_node(nodes)
         actor, common = ray.remote(GeneratorActor), {"num_cpus": cpus, "max_concurrency": MOST_IN_FLIGHT + 8}
 
         def make(i: int) -> GeneratorHandle:

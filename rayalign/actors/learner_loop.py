@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import ray
 import ray.train
-import torch.distributed as dist
 from ray.actor import ActorProxy
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed
-from rayalign.actors.learner_worker import LearnerWorker
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import describe_process, redirect_output, use_own_gpu
 from rayalign.config.run import RunConfig
@@ -32,7 +30,14 @@ class WorkerSetup:
 
 
 def train_loop(arguments: dict[str, WorkerSetup]) -> None:
-    """Entry point of every worker of an attempt."""
+    """Entry point of every worker of an attempt.
+
+    The driver and Ray Train's controller import this module too, and have no use for what a worker computes with.
+    """
+    import torch.distributed as dist
+
+    from rayalign.actors.learner_worker import LearnerWorker
+
     setup = arguments["setup"]
     config, coordinator = RunConfig.model_validate(setup.config), setup.coordinator
     context = ray.train.get_context()

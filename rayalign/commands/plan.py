@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from rayalign.config.changed import with_values
 from rayalign.config.file import load_config_of
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
@@ -19,7 +20,7 @@ from rayalign.planning.cluster import Machines, machines_of, machines_with, this
 from rayalign.planning.devices import Device, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths, forward_flops, training_flops
 from rayalign.planning.memory import micro_batch_tokens
-from rayalign.planning.plan import Misfit, Plan, make_plan, with_values
+from rayalign.planning.plan import Misfit, Plan, make_plan
 from rayalign.planning.text import describe
 from rayalign.planning.times import Measured
 

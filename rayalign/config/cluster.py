@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -144,6 +145,10 @@ class GeneratorPool(EngineSection, ScorerPool):
     sleep: Literal[1, 2] = 1
     """Where they take turns with the learner, what becomes of an engine's weights meanwhile: 1 keeps them in host
     memory, 2 reads them again from the model's folder."""
+
+    def on_a_node(self, nodes: int) -> int:
+        """Processes of engines on one of so many nodes, over which they are spread."""
+        return math.ceil(self.max * self.tensor_parallel / max(1, nodes))
 
 
 class LearnerPool(Section):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rayalign.config.changed import value_of, with_values
 from rayalign.config.file import with_defaults
 from rayalign.config.run import RunConfig
-from rayalign.planning.plan import value_of, with_values
 from rayalign.records import JsonObject
 from rayalign.store.changes import flatten
 

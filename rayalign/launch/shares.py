@@ -11,7 +11,7 @@ from rayalign.actors.cluster import Node, cpus_here
 from rayalign.actors.threads import generator_tries, learner_tries, plan_threads
 from rayalign.config.cluster import GIB, EngineSection
 from rayalign.config.run import RunConfig
-from rayalign.learning.engine_cache import CACHE_SHARE, engines_on_a_node, main_memory, need_of_model
+from rayalign.learning.engine_cache import CACHE_SHARE, main_memory, need_of_model
 from rayalign.planning.memory import UTILIZATION
 
 
@@ -72,6 +72,6 @@ def _cpu_cache(config: RunConfig, model: Path, *, here: bool) -> str:
     memory = main_memory() if here else math.inf
     if need is None:
         return f"{engine.cache_bytes(memory) / GIB:.2f} GiB"
-    said = need.describe(engine.cache_bytes(memory, need.bytes(memory, engines_on_a_node(config, 1))))
+    said = need.describe(engine.cache_bytes(memory, need.bytes(memory, config.cluster.generators.on_a_node(1))))
     limited = not here and engine.memory == "auto"
     return said + (f"; all on a node have {CACHE_SHARE:g} of its memory at most" if limited else "")

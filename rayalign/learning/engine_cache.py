@@ -133,12 +133,6 @@ def bytes_per_number(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else 4
 
 
-def engines_on_a_node(config: RunConfig, nodes: int) -> int:
-    """Processes of generators' engines on one of so many nodes, over which they are spread."""
-    pool = config.cluster.generators
-    return math.ceil(pool.max * pool.tensor_parallel / max(1, nodes))
-
-
 def main_memory() -> int:
     """Bytes of main memory that this process may have: the machine's, or what its container is limited to."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

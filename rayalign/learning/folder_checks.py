@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from rayalign.config.model import LoraSection, ModelSection
 from rayalign.errors import ModelError, SyncError
+from rayalign.learning.fit import check_fit
 from rayalign.learning.folders import first_line, load_config, load_tokenizer
 from rayalign.learning.merged import check_names
 from rayalign.learning.remade import check_count, layers_of
 from rayalign.learning.targets import HEADS, KEY as TARGETS, adapted_layers, check_targets, first_expert
-from rayalign.learning.weights import check_fit
 from rayalign.store.model_checks import Stored, check_causal, check_files
 from rayalign.store.pretrained import LoadingInfo, check_loaded, check_vocabulary, embedding_rows, load_pretrained
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +17,9 @@ from safetensors.torch import load as load_safetensors, save as save_safetensors
 from transformers import PreTrainedModel
 
 from rayalign.errors import ModelError
+from rayalign.learning.fit import check_fit
 from rayalign.learning.merged import MergedWeights
 from rayalign.records import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FULL_CONFIG, FULL_WEIGHTS
-
-Shapes = Mapping[str, Sequence[int]]
 
 
 class TrainedWeights(Protocol):
@@ -180,32 +179,6 @@ def put_weights(model: PreTrainedModel, content: bytes) -> None:
     state = model.state_dict()
     for name, tensor in tensors.items():
         state[name].copy_(tensor)
-
-
-def check_fit(model: PreTrainedModel, shapes: Shapes, what: str, remedy: str) -> None:
-    """Refuse tensors that the model does not have, and a model with more weights; tied ones need one name.
-
-    Args:
-        what: whose tensors they are, in words.
-        remedy: what the error recommends.
-
-    Raises:
-        ModelError: names or shapes differ.
-    """
-    state = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    foreign = sorted(name for name, shape in shapes.items() if state.get(name) != list(shape))
-    names: dict[torch.nn.Parameter, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(parameter, []).append(name)
-    absent = [tied[0] for tied in names.values() if not any(name in shapes for name in tied)]
-    if foreign or absent:
-        kind = "has another shape than" if foreign and foreign[0] in state else "is not in"
-        found = f"{foreign[0]} of {what} {kind} the model" if foreign else f"{absent[0]} of the model is not in {what}"
-        raise ModelError(
-            f"{found} ({len(foreign) + len(absent)} such tensors)",
-            "all weights travel under the names of the base's checkpoint",
-            remedy,
-        )
 
 
 def _jsonable(value: object) -> object:

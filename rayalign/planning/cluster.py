@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rayalign.config.nodes import NodesConfig, NodeSection
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
-from rayalign.learning.engine_cache import engines_on_a_node, main_memory
+from rayalign.learning.engine_cache import main_memory
 from rayalign.planning.devices import GIB, GPUS, Device, cpu_core, gpu_named
 
 
@@ -54,7 +54,7 @@ class Machines:
 
     def engines(self, config: RunConfig) -> int:
         """Processes of generators' engines on one node."""
-        return engines_on_a_node(config, self.generator_nodes or self.nodes)
+        return config.cluster.generators.on_a_node(self.generator_nodes or self.nodes)
 
     def device(self, gpus: float) -> Device:
         """What an actor with so many GPUs computes on."""

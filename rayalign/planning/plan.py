@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rayalign.config.changed import value_of, with_values
 from rayalign.config.run import RunConfig
 from rayalign.learning.shape import ModelShape
 from rayalign.planning.cluster import Machines
@@ -225,29 +226,6 @@ def _after(config: RunConfig, shape: ModelShape, machines: Machines, part: str) 
         why = learner_misfit(config, shape, machines, learner) or (host if config.training.offload else None)
         return why, f" ({gib(learner.sum)} GiB)"
     return host, ""
-
-
-def value_of(config: RunConfig, key: str) -> object:
-    """The value of a key such as `model.dtype`."""
-    found: object = config
-    for name in key.split("."):
-        found = getattr(found, name)
-    return found
-
-
-def with_values(config: RunConfig, values: dict[str, object]) -> RunConfig | None:
-    """The config with some values changed; None where they do not go together with the others."""
-    data = config.to_dict()
-    for key, value in values.items():
-        section, _, name = key.rpartition(".")
-        place = data
-        for part in section.split("."):
-            place = place[part]
-        place[name] = value
-    try:
-        return RunConfig.model_validate(data)
-    except ValueError:
-        return None
 
 
 def _shown(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rayalign.config.changed import with_values
 from rayalign.config.nodes import NodesConfig
 from rayalign.config.run import RunConfig
 from rayalign.errors import ConfigError
@@ -17,7 +18,7 @@ from rayalign.planning.cluster import Machines, Nodes, machines_of, machines_wit
 from rayalign.planning.devices import GIB, GPUS, cpu_core, gpu_named, gpu_of_driver
 from rayalign.planning.load import Lengths
 from rayalign.planning.memory import generator_memory, learner_memory, learner_weights
-from rayalign.planning.plan import CHANGES, Plan, make_plan, with_values
+from rayalign.planning.plan import CHANGES, Plan, make_plan
 from rayalign.planning.text import describe, duration, number
 from rayalign.records import EngineMeasured, LearnerMeasured
 from tests.unit.planned import config_with
