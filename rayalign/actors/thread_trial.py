@@ -1,7 +1,8 @@
 """How many of the threads that a process may have it works fastest with, tried once per model and machine.
 
 Small models gain nothing from a second thread: each of their many small steps waits for both. It is tried when all
-actors have started; while others load, one thread seems best to all. The answer is kept in the cache, so that a run that is resumed, and another one, computes with as many threads and gets the same numbers.
+actors have started; while others load, one thread seems best to all. The answer is kept in the cache, so that a run
+that is resumed, and another one, computes with as many threads and gets the same numbers.
 """
 
 from __future__ import annotations
