@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rayalign.config.run import RunConfig
+from rayalign.config.training import TrainingSection
 from rayalign.records import Groups, TrainingGroup, weights_file
 from rayalign.store.tables import parquet_bytes
 from tests.integration.conftest import small_config
@@ -35,6 +37,18 @@ def write_groups(root: Path, count: int, *, seed: int = 0, reward: float | None 
 
 def learner_config(**training: object) -> RunConfig:
     return small_config(training={"group_batch": 4, "tokens_per_micro_batch": 120, "learning_rate": 1e-3, **training})
+
+
+def groups_of(rank: int, workers: int, groups: Sequence[TrainingGroup], training: TrainingSection) -> list[int]:
+    """Which groups a worker has in the first round, in order; the model shares prompts."""
+    from rayalign.learning.plan import plan_steps
+    from rayalign.learning.step import group_tokens
+    from rayalign.learning.streams import streams_of
+
+    tokens = [group_tokens(streams_of(group, {"response"}), packed=True) for group in groups]
+    steps = plan_steps(tokens, seed=0, round_index=1, epochs=1, group_batch=training.group_batch,
+                       tokens_per_micro_batch=training.tokens_per_micro_batch, workers=workers)  # fmt: skip
+    return sorted({group for step in steps for batch in step.ranks[rank] for group in batch})
 
 
 def plain_torch_round(folder: Path, config: RunConfig, file: Path) -> tuple[dict[str, Any], list[float]]:

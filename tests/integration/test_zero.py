@@ -13,7 +13,7 @@ from rayalign.config.run import RunConfig
 from rayalign.records import FULL_WEIGHTS, TrainingGroup
 from rayalign.store.folder import Folder
 from rayalign.store.tables import read_parquet
-from tests.integration.learner_cases import learner_config, plain_torch_round, write_groups
+from tests.integration.learner_cases import groups_of, learner_config, plain_torch_round, write_groups
 from tests.integration.learner_ranks import ROWS
 from tests.processes import run_ranks
 
@@ -162,9 +162,11 @@ def test_zero_3_never_holds_the_whole_base(results: Any, name: str) -> None:
 
 
 def test_reference_from_the_generator(results: Any) -> None:
-    """The groups say -1 nat for every token (`write_groups`), which is not what the learner finds: the gap is told."""
+    """The groups say -1 nat for every token (`write_groups`), which is not what the learner finds: the gap is told, of
+    the first groups that each worker has."""
     import torch
 
+    from rayalign.actors.learner_worker import COMPARED
     from rayalign.learning.model import build_policy
     from rayalign.learning.packing import collate_padded
 
@@ -173,8 +175,10 @@ def test_reference_from_the_generator(results: Any) -> None:
     model = build_policy(results["model"], learner_config().model)
     model.reset_adapter(0)
     rows = [TrainingGroup.from_row(row) for row in read_parquet(Folder(results["folder"] / results["file"]))]
-    gaps = []
-    for group in rows:
+    workers, gaps = results["workers"], []
+    training = learner_config(**STEPS).training
+    compared = [index for rank in range(workers) for index in groups_of(rank, workers, rows, training)[:COMPARED]]
+    for group in [rows[index] for index in compared]:
         with torch.no_grad():
             batch = collate_padded([(group.prompt_token_ids, tokens) for tokens in group.response_token_ids])
             gaps += (model(batch) + 1.0).abs().tolist()
