@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import torch
     from vllm import LLMEngine
 
-TRIED_REQUESTS, TRIED_TOKENS = 16, 8
-"""Of a trial of threads: requests, and tokens of the prompt and the answer of each."""
-DECODING = "decode"
+TRIED_REQUESTS, TRIED_TOKENS = 64, 4
+"""Of a trial of threads: requests, and tokens of the prompt and the answer of each. Fewer requests at once wait for
+memory, whatever the threads."""
+DECODING = "decoding of 64"
 """The kind of work that is tried."""
 TRIED_ID = 2**31 - 1
 """vLLM's number of the adapter that is tried; those that are served count from 1."""
