@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rayalign.records import TrainingGroup
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "cpu": {"hidden_size": 512, "intermediate_size": 1376, "num_hidden_layers": 11, "num_attention_heads": 8},
     "cuda": {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 20, "num_attention_heads": 16},
 }
@@ -34,7 +34,8 @@ def make_model(case: str, device: str, dtype: str) -> Any:
     register()
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[device], vocab_size=CASES[case]["vocab"], max_position_embeddings=4096)
-    model = LlamaForCausalLM(config).to(device=device, dtype=getattr(torch, dtype))
+    model: Any = LlamaForCausalLM(config)
+    model.to(device=device, dtype=getattr(torch, dtype))
     return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
 
 
@@ -50,7 +51,7 @@ def make_groups(case: str, k: int, count: int) -> list[TrainingGroup]:
     groups = []
     for i in range(count):
         responses = [tokens(*RESPONSE) for _ in range(k)]
-        rewards = [rng.random() for _ in responses]
+        rewards: list[float | None] = [rng.random() for _ in responses]
         indices = list(range(k))
         groups.append(
             TrainingGroup(str(i), tokens(*spec["prompt"]), indices, responses, [[] for _ in indices], rewards)

@@ -124,7 +124,8 @@ def make_side(name: str, case: str, device: str, dtype: str, k: int, budget: int
 def train_trl(case: str, dtype: str, groups: list[Any], repeats: int) -> float:
     """Seconds of an optimizer step over all groups with TRL's DPOTrainer, the reference precomputed; the median."""
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
 
     times: list[float] = []
     rows = []
