@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from ray.exceptions import RayActorError  # noqa: E402
 
 from rayalign.actors import members, pool, pool_map  # noqa: E402
-from rayalign.actors.generator import InFlight  # noqa: E402
+from rayalign.actors.calls import CALL_ANSWERS, InFlight  # noqa: E402
 from rayalign.actors.handles import BREATH_S, MANY  # noqa: E402
 from rayalign.actors.prefetch import NOT_READY  # noqa: E402
 
@@ -215,18 +215,18 @@ def run(
         made.append(Replica(world, rng, index, there, gone))
         return made[-1]
 
-    flight = InFlight(1)
+    flight = InFlight(CALL_ANSWERS)
     answered, calls = 0, 0
 
     def ask(replica: Replica, shard: list[float]) -> Ref:
         nonlocal calls
         calls += 1
-        return replica.sample(shard, FAILURES / flight.shards(BATCH))
+        return replica.sample(shard, FAILURES / flight.calls(BATCH))
 
     before = time.process_time()
     fake = pool.Pool("fake", make, 1, replicas, timeout_s=1e9, start_timeout_s=1e9, say=lambda _: None)
     fake.ready()
-    for shard, _ in fake.map("sample", ask, shards, lambda said: flight.shards(said["batch"])):  # pyright: ignore
+    for shard, _ in fake.map("sample", ask, shards, lambda said: flight.calls(said["batch"])):  # pyright: ignore
         flight.note([int(TOKENS_PER_S * one) for one in shard])
         answered += 1
     assert answered == len(shards)

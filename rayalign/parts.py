@@ -175,5 +175,5 @@ class Reporter(Protocol):
         ...
 
     def write(self) -> None:
-        """Rewrite the report from the run folder."""
+        """Have the report rewritten from the run folder, beside what comes next."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -11,6 +10,7 @@ import ray
 from ray import ObjectRef
 
 from rayalign.actors.autoscaler import pending_demand
+from rayalign.actors.calls import CALL_ANSWERS, MOST_IN_FLIGHT, Assembly, Call, InFlight, cut
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
@@ -21,7 +21,6 @@ from rayalign.actors.seats import Seat
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
 from rayalign.records import (
-    SHARD_PROMPTS,
     Adapter,
     AdapterFiles,
     Expected,
@@ -37,10 +36,6 @@ from rayalign.records import (
     check_state,
 )
 
-MOST_IN_FLIGHT = 64
-"""Shards in one replica at most; each holds a thread of it."""
-FIRST_RATIO = 3.0
-"""Of the longest answer to the mean one, before any is there."""
 PROBE_S = 2.0
 """How long replicas may take to say how far they are, before their answer is not waited for."""
 
@@ -144,6 +139,8 @@ class RayGenerator:
         self._held: Held | None = None
         self._expected: Expected | None = None
         self._one_at_a_time = config.loop.deterministic
+        self._assemblies: list[Assembly] = []
+        """Of the stages that sample now."""
         self._together_s = config.limits.sync_timeout_s
         """Limit of a call that all replicas answer."""
         engines = config.cluster.generators.on_a_node(nodes)
@@ -240,21 +237,27 @@ class RayGenerator:
             proven = held
 
     def sample(self, shards: Iterable[Shard], plan: SamplingPlan, adapter: Adapter) -> Iterator[SampledShard]:
-        def ask(replica: GeneratorHandle, shard: Shard) -> ObjectRef[list[Sample]]:
-            return replica.sample.remote(shard.prompts, plan, adapter.version)
+        def ask(replica: GeneratorHandle, call: Call) -> ObjectRef[list[Sample]]:
+            return replica.sample.remote(call.prompts, plan, adapter.version)
 
         def room(described: JsonObject) -> int:
-            return 1 if self._one_at_a_time else in_flight.shards(described["batch"])
+            return 1 if self._one_at_a_time else in_flight.calls(described["batch"])
 
-        in_flight = InFlight(plan.responses)
-        for shard, samples in self.pool.map("sample", ask, shards, room):
-            in_flight.note([len(sample.token_ids) for sample in samples])
-            yield SampledShard(shard, samples)
+        in_flight, assembly = InFlight(max(CALL_ANSWERS, plan.responses)), Assembly(plan.responses)
+        calls = (call for shard in shards for call in cut(shard, plan, whole=self._one_at_a_time))
+        self._assemblies.append(assembly)
+        try:
+            for call, samples in self.pool.map("sample", ask, calls, room):
+                in_flight.note([len(sample.token_ids) for sample in samples])
+                if (whole := assembly.add(call, samples)) is not None:
+                    yield whole
+        finally:
+            self._assemblies.remove(assembly)
 
     def under_way(self) -> int:
         asked = [replica.under_way.remote() for replica in self.pool.replicas]
         done, _ = ray.wait(asked, num_returns=len(asked), timeout=PROBE_S) if asked else ([], [])
-        return sum(ray.get(done))
+        return sum(ray.get(done)) + sum(assembly.waiting for assembly in list(self._assemblies))
 
     def logps(self, sequences: Sequence[TokenSequence], adapter: Adapter) -> dict[str, list[list[float]]]:
         return self.pool.broadcast(
@@ -262,33 +265,3 @@ class RayGenerator:
             lambda replica: replica.logps.remote(sequences, adapter.version),
             timeout_s=self._together_s,
         )
-
-
-class InFlight:
-    """How many shards a replica gets at once so that its engine's batch stays full.
-
-    A shard ends with its longest answer; until then its other places in the batch are for other shards' answers. So
-    what is in flight is to fill the batch as often as the longest answer is longer than the mean one, and one shard
-    more, while the driver sends the next.
-
-    Args:
-        responses: answers to each prompt.
-    """
-
-    def __init__(self, responses: int) -> None:
-        self._answers = SHARD_PROMPTS * responses
-        self._longest = self._mean = 0.0
-
-    def note(self, lengths: Sequence[int]) -> None:
-        """Take in the lengths of a shard's answers."""
-        if lengths:
-            self._longest += max(lengths)
-            self._mean += sum(lengths) / len(lengths)
-
-    def shards(self, batch: int) -> int:
-        """
-        Args:
-            batch: sequences that the engine runs at once.
-        """
-        ratio = self._longest / self._mean if self._mean else FIRST_RATIO
-        return min(MOST_IN_FLIGHT, math.ceil(ratio * batch / self._answers) + 1)

@@ -10,12 +10,13 @@ import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ray.data
 from ray.exceptions import RayError
 
+from rayalign import stopping
 from rayalign.actors.handles import our_error
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.prefetch import NOT_READY, Prefetch
@@ -43,8 +44,16 @@ class RayGroupBuilder:
     def __init__(self, run_dir: RunDir, config: RunConfig, model: ModelSource) -> None:
         self._run_dir, self._model = run_dir, model
         self._recipe, self._date = GroupRecipe(config), run_dir.date
+        self._started: Callable[[], object] | None = None
+
+    def start(self) -> None:
+        """Begin to start Ray Data, of which the first dataset takes seconds, beside what comes before the groups."""
+        self._started = stopping.aside(lambda: list(_mapped([{}], _nothing)))
 
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
+        if self._started is not None:
+            self._started()
+            self._started = None
         round_dir = self._run_dir.round(round_index)
         rows = (row for shard in shards for row in round_dir.read_shard("train", shard) or [])
         recipe, facts = self._recipe.with_positives(round_index, rows, seed)
@@ -75,14 +84,9 @@ class RayGroupBuilder:
             written = maker.write(int(row["part"]), [int(shard) for shard in row["shards"]])
             return {"written": json.dumps([dataclasses.asdict(one) for one in written])}
 
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        # Wrapped, it would lose its class on the way.
-        context.raise_original_map_exception = True
         parts = [{"part": part, "shards": some} for part, some in enumerate(parts_of(shards))]
-        dataset = ray.data.from_items(parts, override_num_blocks=len(parts))
         # Ray Data's own waits see no stop.
-        rows = Prefetch(dataset.map(write, num_cpus=0.25).iter_rows())
+        rows = Prefetch(_mapped(parts, write))
         try:
             while (row := rows.take(block=True)) is not NOT_READY:
                 part, scale = json.loads(row["written"])
@@ -93,6 +97,20 @@ class RayGroupBuilder:
             raise
         finally:
             rows.close()
+
+
+def _mapped(rows: list[JsonObject], what: Callable[[JsonObject], JsonObject]) -> Iterator[JsonObject]:
+    """What Ray Data makes of rows, a task for each."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Wrapped, it would lose its class on the way.
+    context.raise_original_map_exception = True
+    return iter(ray.data.from_items(rows, override_num_blocks=len(rows)).map(what, num_cpus=0.25).iter_rows())
+
+
+def _nothing(row: JsonObject) -> JsonObject:
+    """In a process that has imported this module for it."""
+    return {"module": __name__}
 
 
 class GroupMaker:

@@ -2,7 +2,8 @@
 
     sampling  generators, and the scorers and judges that compute beside them    ─┐ one after the other on a node:
     update    the learner's workers                                              ─┘ each phase has all its cores;
-                                                          with `loop.max_staleness: 1` they share them
+                                                          they share them with `loop.max_staleness: 1`, and with
+                                                          `loop.evaluate_beside`, as the learner measures KL
 
 Threads of whoever waits sleep (`OMP_WAIT_POLICY`), so a core that two phases count has one of them at a time.
 """
@@ -53,7 +54,8 @@ def plan_threads(config: RunConfig, generator_nodes: Sequence[Node], learner_nod
     workers = 0 if pools.learner.gpus else config.training.workers
     # Where a node may have both, all workers count there: they may all be on one.
     here = {node.id for node in generator_nodes} & {node.id for node in learner_nodes}
-    overlapping = workers if config.loop.max_staleness and here else 0
+    together = config.loop.max_staleness or config.evaluates_beside
+    overlapping = workers if together and here else 0
     beside = max(1, cores // max(1, engines + scorers + judges + overlapping))
     left = cores - beside * (scorers + judges + overlapping)
     learners = beside if overlapping else _cores(learner_nodes) // max(1, workers)

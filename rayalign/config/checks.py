@@ -160,6 +160,25 @@ def rounds_can_overlap(config: RunConfig) -> None:
         )
 
 
+def beside_is_refused(config: RunConfig) -> Iterator[str]:
+    """Why a round cannot be evaluated while the next one is sampled, each with its remedy."""
+    gate = config.evaluation.gate
+    if gate is not None and gate.action != "keep":
+        yield f"evaluation.gate.action {gate.action}: it decides what the next round is sampled by; set it to keep"
+    if config.loop.max_staleness:
+        yield "loop.max_staleness 1: the next round is sampled already, by the adapter before; set it to 0"
+    if config.cluster.takes_turns:
+        yield (
+            "generators and learner that take turns: the evaluation needs both (kl_base); "
+            "set cluster.placement: disaggregated"
+        )
+
+
+def evaluation_can_be_beside(config: RunConfig) -> None:
+    if config.loop.evaluate_beside is True and (reasons := [*beside_is_refused(config)]):
+        raise ValueError(f"loop.evaluate_beside true with {reasons[0]}, or evaluate_beside to auto")
+
+
 def quantised_weights_stay_whole(config: RunConfig) -> None:
     if config.model.quantization != "none" and config.training.zero_stage == 3:
         raise ValueError(
@@ -264,6 +283,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     sampled_or_read,
     generator_can_be_reference,
     rounds_can_overlap,
+    evaluation_can_be_beside,
     quantised_weights_stay_whole,
     split_engines_take_adapters,
     workers_do_not_share_a_gpu,

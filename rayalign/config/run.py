@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
 from rayalign.config.benchmarks import BenchmarkSection, held_judges
-from rayalign.config.checks import CHECKS
+from rayalign.config.checks import CHECKS, beside_is_refused
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
 from rayalign.config.evaluation import EvaluationSection
@@ -122,6 +122,13 @@ class RunConfig(Section):
         sides = generators * pools.generators.gpus, self.training.workers * pools.learner.gpus
         others = scorers * pools.scorers.gpus + len(self.judges) * judges * pools.judges.gpus
         return others + (max(sides) if pools.shares_gpus else sum(sides))
+
+    @property
+    def evaluates_beside(self) -> bool:
+        """Whether a round is evaluated while the next one is sampled."""
+        if self.loop.evaluate_beside != "auto":
+            return self.loop.evaluate_beside
+        return self.cluster.generators.gpus > 0 and not any(beside_is_refused(self))
 
     @property
     def merges(self) -> bool:

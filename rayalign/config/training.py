@@ -78,4 +78,6 @@ class SyncSection(Section):
 class LoopSection(Section):
     max_staleness: Literal[0, 1] = 0
     """1: the next round's responses are sampled while a round trains, by the adapter that this round starts from."""
+    evaluate_beside: bool | Literal["auto"] = "auto"
+    """Whether a round is evaluated while the next one is sampled. `auto`: where generators have GPUs of their own."""
     deterministic: bool = False

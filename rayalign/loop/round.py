@@ -3,7 +3,7 @@
     prompts ─► sample ─► score ─► groups          produce(round, adapter r-1)
                                     │
     serve r ◄─ sync ◄─ update ◄─────┘             consume(round, groups)
-       └─► evaluate ─► report ─► COMMIT
+       └─► evaluate ─► report ─► COMMIT           finish_round(round, adapter r)
 
 Who takes part (`Parts`), and the rule that each keeps:
 
@@ -81,7 +81,8 @@ def produce(run: Run, round_index: int, adapter: Adapter) -> Groups:
     config = run.config
     ids = draw_prompts(run.train_ids_N, config.run.seed, round_index, config.prompts.per_round)
     if round_dir.committed("prompts") is None:
-        round_dir.write_prompts(run.prompts.stream(ids), adapter.version)
+        beside = not run.run_dir.round(round_index - 1).finished
+        round_dir.write_prompts(run.prompts.stream(ids), adapter.version, beside=beside)
     shards = make_shards(ids, run.prompts.take)
     _sample(run, round_dir, shards, adapter)
     if (made := made_groups(config, round_dir)) is not None:
@@ -145,8 +146,8 @@ def consume(
     parent: SavedAdapter,
     sync: AdapterSync,
     trained: Callable[[], object] = lambda: None,
-) -> SavedAdapter:
-    """Update the adapter on the groups, serve the result, evaluate it, and finish the round.
+) -> tuple[SavedAdapter, SyncProof]:
+    """Update the adapter on the groups and serve the result, proven.
 
     An adapter that could not be proven is set aside: tried again where more tolerance is given, else trained anew.
 
@@ -162,12 +163,10 @@ def consume(
     new = round_dir.adapter() or _update(run, round_dir, groups, parent)
     trained()
     try:
-        proof = serve(run, round_index, new, sync)
+        return new, serve(run, round_index, new, sync)
     except SyncError:
         round_dir.set_aside_adapter(tolerance=tolerance, settings=learned)
         raise
-    finish_round(run, round_dir, new, proof)
-    return new
 
 
 def serve(run: Run, round_index: int, adapter: SavedAdapter, sync: AdapterSync) -> SyncProof:

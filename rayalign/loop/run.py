@@ -9,6 +9,12 @@ of it is answered before the next one is served:
     generators  produce(1)│produce(2), by adapter 0│evaluate(1)│produce(3), by adapter 1│evaluate(2)│ ...
     learner               │update(1)               │           │update(2)               │           │ ...
                                                   sync(1)                              sync(2)
+
+With `loop.evaluate_beside` a round is evaluated while the next one is produced, both by the adapter that is served:
+
+    generators  evaluate(0) + produce(1)│         │evaluate(1) + produce(2)│         │ ...
+    learner                             │update(1)│KL(1)                   │update(2)│ ...
+                                                sync(1)                            sync(2)
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import dataclasses
 from collections.abc import Callable
 
 from rayalign import stopping
-from rayalign.loop.adapter_sync import AdapterSync
+from rayalign.loop.adapter_sync import AdapterSync, SyncProof
 from rayalign.loop.gate import built_upon, saved_adapter, stop_if_decided
 from rayalign.loop.remarks import group_remarks
 from rayalign.loop.round import Run, consume, finish_round, made_groups, produce, sampler_of, serve
@@ -39,9 +45,7 @@ def run_rounds(run: Run) -> None:
         proof = sync.start(served)
         progress.advance(1)
     reporter.event("sync", **dataclasses.asdict(proof))
-    first = run.run_dir.round(0)
-    if not first.finished:
-        finish_round(run, first, served, proof)
+    finished = _finish(run, 0, served, proof)
     last = max((r.index for r in run.run_dir.rounds()), default=0)
     if not last and (kept := _kept(run.run_dir.round(1))):
         reporter.say(f"resuming{kept}")
@@ -51,12 +55,36 @@ def run_rounds(run: Run) -> None:
     ahead: Callable[[], Groups] | None = None
     for round_index in range(last + 1, config.run.rounds + 1):
         groups = ahead() if ahead else _produce(run, round_index, served, sync)
+        finished()
         for remark in group_remarks(config, round_index, groups, first=round_index == last + 1):
             reporter.say(remark)
         ahead = _ahead(run, round_index + 1, served)
-        served = consume(run, round_index, groups, served, sync, ahead or (lambda: None))
-        stop_if_decided(run.run_dir, round_index)
+        served, proof = consume(run, round_index, groups, served, sync, ahead or _nothing)
+        finished = _finish(run, round_index, served, proof)
         served = _serve_start(run, round_index, served, sync)
+    finished()
+
+
+def _nothing() -> None:
+    """Nobody to wait for."""
+
+
+def _finish(run: Run, round_index: int, served: SavedAdapter, proof: SyncProof) -> Callable[[], None]:
+    """Evaluate a round and finish it, at once or beside what comes next; returns what waits for it."""
+    round_dir = run.run_dir.round(round_index)
+    if round_dir.finished:
+        return _nothing
+
+    def finish() -> None:
+        finish_round(run, round_dir, served, proof)
+        stop_if_decided(run.run_dir, round_index)
+
+    after = run.run_dir.round(round_index + 1)
+    beside = run.config.evaluates_beside and round_index < run.config.run.rounds
+    if beside and sampler_of(run, after, served) is served:
+        return stopping.aside(finish)
+    finish()
+    return _nothing
 
 
 def _produce(run: Run, round_index: int, served: SavedAdapter, sync: AdapterSync) -> Groups:

@@ -16,7 +16,7 @@ ScoredPurpose = Literal["train", "evaluation", "greedy"]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A fixed slice of a round's prompts, the unit of dispatch, retry and commit."""
+    """A fixed slice of a round's prompts, the unit of scoring and commit."""
 
     index: int
     prompts: tuple[Prompt, ...]

@@ -48,11 +48,12 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
 
 
 def _before(run_dir: RunDir, begun: int, finished: Collection[int]) -> int:
-    """The last round that was finished before this one began: not the one just before it, while that one trained."""
+    """The last round that was finished before this one began: not the one just before it, while that one trained or
+    was evaluated."""
     if begun - 1 in finished:
         return begun - 1
     try:
-        ahead = run_dir.round(begun).sampler() == begun - 2
+        ahead = run_dir.round(begun).began_beside() or run_dir.round(begun).sampler() == begun - 2
     except (ValueError, AttributeError, OSError):
         ahead = False
     return begun - 1 - ahead

@@ -121,19 +121,24 @@ class RoundDir:
         content = (self.root / relative).read_bytes()
         return {relative: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
 
-    def write_prompts(self, prompts: Iterable[Prompt], sampler: int | None = None) -> None:
+    def write_prompts(self, prompts: Iterable[Prompt], sampler: int | None = None, *, beside: bool = False) -> None:
         """Write and commit the round's prompts.
 
         Args:
             sampler: version of the adapter that is to answer them; null where nobody says.
+            beside: whether the round before is not finished yet.
         """
         rows = (prompt.to_row() for prompt in prompts)
         facts = write_table(self.root / "prompts.parquet", rows, Prompt.schema(), PROMPTS_PER_ROW_GROUP)
-        self.commit("prompts", {"prompts.parquet": facts}, sampler=sampler)
+        self.commit("prompts", {"prompts.parquet": facts}, sampler=sampler, beside=beside)
 
     def sampler(self) -> int | None:
         """Version of the adapter that answers the round's prompts; None where nobody said."""
         return (self._commit("prompts") or {}).get("sampler")
+
+    def began_beside(self) -> bool:
+        """Whether the round began before the one before it was finished."""
+        return (self._commit("prompts") or {}).get("beside", False)
 
     def read_prompts(self, start: int, count: int) -> list[Prompt]:
         """A slice of the round's prompts, in the order they were drawn."""

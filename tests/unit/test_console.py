@@ -296,7 +296,8 @@ def test_reporter_without_log_still_writes_the_report() -> None:
         pass
     reporter.say("hello")
     assert calls == []
-    reporter.write()
+    with reporter:
+        reporter.write()
     assert calls == ["report"]
     assert stream.getvalue().splitlines()[-1] == "hello"
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from ray import ObjectRef
 
-from rayalign.actors.generator import InFlight
+from rayalign.actors.calls import CALL_ANSWERS, InFlight
 from rayalign.errors import ActorFailedError, StageTimeoutError, SyncError
-from rayalign.records import SHARD_PROMPTS
 from tests.unit.virtual_pool import Clock, Engine, Replica, make_pool
 
 SECONDS = 1.0
@@ -201,15 +200,15 @@ def lengths_of(kind: str, count: int, numbers: random.Random) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["even", "short", "very short", "long"])
-@pytest.mark.parametrize("responses", [1, 4, 8])
-def test_the_engines_batch_stays_full(clock: Clock, responses: int, kind: str) -> None:
+@pytest.mark.parametrize("answers", [CALL_ANSWERS, 128, 256])
+def test_the_engines_batch_stays_full(clock: Clock, answers: int, kind: str) -> None:
     """Mean running answers of an engine that runs 256 at once, while shards are left."""
     pool, made, _ = make_pool(clock, lambda i, _: Engine(clock, i, 0), 1, timeout_s=10**6)
-    numbers, in_flight = random.Random(0), InFlight(responses)
-    shards = [lengths_of(kind, SHARD_PROMPTS * responses, numbers) for _ in range(480 // responses)]
+    numbers, in_flight = random.Random(0), InFlight(answers)
+    calls = [lengths_of(kind, answers, numbers) for _ in range(15360 // answers)]
     pool.ready()
-    for shard, _ in pool.map("sample", Engine.sample, shards, lambda described: in_flight.shards(described["batch"])):
-        in_flight.note(shard)
+    for call, _ in pool.map("sample", Engine.sample, calls, lambda described: in_flight.calls(described["batch"])):
+        in_flight.note(call)
     (engine,) = made
     until = engine.begun[-1]
     ran = sum(min(end, until) - begin for begin, end in engine.runs if begin < until)

@@ -18,13 +18,15 @@ RULE = {"type": "rule", "function": "demo"}
 REWARD_MODEL = {"type": "reward_model", "model": "demo"}
 JUDGE = {"type": "judge", "transport": "vllm", "model": "demo"}
 
+STALE: dict[str, object] = {"max_staleness": 1}
+
 
 def planned(
     cluster: Cluster,
     replicas: int = 1,
     ranks: int = 1,
     scoring: tuple[dict[str, object], ...] = (RULE,),
-    staleness: int = 0,
+    loop: dict[str, object] | None = None,
     **pools: dict[str, object],
 ) -> Threads:
     config = RunConfig.model_validate(
@@ -34,7 +36,7 @@ def planned(
             "scoring": list(scoring),
             "objective": {"type": "nca"},
             "training": {"workers": ranks},
-            "loop": {"max_staleness": staleness},
+            "loop": loop or {},
             "cluster": {"generators": {"min": replicas, "max": replicas, **pools.pop("generators", {})}, **pools},
         }
     )
@@ -57,19 +59,22 @@ def test_the_learner_has_them_all_in_its_phase(ranks: int, each: int) -> None:
     assert planned(machines(64), ranks=ranks).learner == each
 
 
+@pytest.mark.parametrize("loop", [STALE, {"evaluate_beside": True}])
 @pytest.mark.parametrize(("replicas", "ranks", "each"), [(1, 1, 32), (4, 1, 12), (4, 4, 8), (64, 64, 1)])
-def test_those_that_work_beside_each_other_share_them(replicas: int, ranks: int, each: int) -> None:
-    found = planned(machines(64), replicas, ranks, staleness=1)
+def test_those_that_work_beside_each_other_share_them(
+    replicas: int, ranks: int, each: int, loop: dict[str, object]
+) -> None:
+    found = planned(machines(64), replicas, ranks, loop=loop)
     assert found.learner == each
     assert found.generator == max(1, (64 - ranks * each) // replicas)
 
 
 def test_those_that_work_beside_each_other_on_other_nodes_do_not() -> None:
-    assert planned(machines(8, 32), staleness=1) == planned(machines(8, 32)) == Threads(generator=32, learner=8)
+    assert planned(machines(8, 32), loop=STALE) == planned(machines(8, 32)) == Threads(generator=32, learner=8)
 
 
 def test_two_cores_for_a_generator_and_a_learner_at_once() -> None:
-    assert planned(machines(2), staleness=1) == Threads()
+    assert planned(machines(2), loop=STALE) == Threads()
 
 
 @pytest.mark.parametrize(("cores", "each"), [(2, 2), (3, 3), (1, 1)])
