@@ -5,7 +5,8 @@
 A run of two rounds (`--rounds`) is made by `rayalign run`; the stages of the last one are read from the event log, and
 its time from the end of the round before to its own, without the evaluation, which is of 8 prompts. Then, each in a
 process of its own with as many threads as the run took: `LLM.generate` on the very prompts of the round, the rule on
-the very answers, and one update of the learner on the very groups. The last line is JSON.
+the very answers, and one update of the learner on the very groups, its second one where the run's was not its first.
+The last line is JSON.
 """
 
 from __future__ import annotations
@@ -218,10 +219,11 @@ def update(folder: Path) -> dict[str, Any]:
         worker = LearnerWorker(config, model, 0, 1)
         commit = round_dir.committed("groups")
         assert commit is not None
+        work = UpdateWork(config.run.rounds, Folder(folder), Groups.from_commit(commit["groups"]).files, None, None)
+        if config.run.rounds > 1:
+            worker.update(work)
         started = time.perf_counter()
-        worker.update(
-            UpdateWork(config.run.rounds, Folder(folder), Groups.from_commit(commit["groups"]).files, None, None)
-        )
+        worker.update(work)
         seconds = time.perf_counter() - started
         dist.destroy_process_group()
     return {"seconds": seconds}

@@ -64,6 +64,10 @@ class Scorer(Protocol):
 
 
 class GroupBuilder(Protocol):
+    def start(self) -> None:
+        """Get ready beside other work; nothing that is measured is under way."""
+        ...
+
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         """Build and write the round's groups from its committed shards."""
         ...
@@ -175,5 +179,5 @@ class Reporter(Protocol):
         ...
 
     def write(self) -> None:
-        """Have the report rewritten from the run folder, beside what comes next."""
+        """Rewrite the report from the run folder."""
         ...

@@ -170,6 +170,9 @@ class FakeGroupBuilder:
         self.run_dir, self.config, self.fuse = run_dir, config, fuse
         self.needs = frozenset(need for objective in config.objectives for need in objective.needs)
 
+    def start(self) -> None:
+        pass
+
     def revision_shards(self, round_index: int, shards: Sequence[int]) -> Shards:
         self.fuse.tick()
         found = []

@@ -47,8 +47,8 @@ class RayGroupBuilder:
         self._started: Callable[[], object] | None = None
 
     def start(self) -> None:
-        """Begin to start Ray Data, of which the first dataset takes seconds, beside what comes before the groups."""
-        self._started = stopping.aside(lambda: list(_mapped([{}], _nothing)))
+        """Begin to start Ray Data, whose first dataset takes seconds."""
+        self._started = stopping.aside(lambda: list(_mapped([{"part": 0}], _nothing)))
 
     def build(self, round_index: int, shards: Sequence[int], seed: int) -> Groups:
         if self._started is not None:

@@ -77,7 +77,7 @@ def _run(
     with open_log(run_dir.root / "metrics.jsonl") if config.tracking.jsonl else contextlib.nullcontext() as log:
         reporter = RunReporter(console, log, lambda: write_report(run_dir.root))
         reporter.event("start", attempt=len(run_dir.info.get("attempts", [])))
-        with reporter, reporter.told(Couriers(trackers, run_dir, redact(config.to_dict()), console.say)):
+        with reporter.told(Couriers(trackers, run_dir, redact(config.to_dict()), console.say)):
             _rounds(config, run_dir, inputs, reporter, logs)
     write_report(run_dir.root)
     console.table(_reports(run_dir))

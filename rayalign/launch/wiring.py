@@ -240,7 +240,6 @@ def _run_of(
     generator, scorer, learner = actors.generator, actors.scorer, actors.learner
     evaluator = HeldOutEvaluator(config, run_dir, inputs.holdout, generator, scorer, learner, reporter)
     group_builder = RayGroupBuilder(run_dir, config, model)
-    group_builder.start()
     given = inputs.responses
     return Run(
         config,

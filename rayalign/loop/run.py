@@ -45,6 +45,8 @@ def run_rounds(run: Run) -> None:
         proof = sync.start(served)
         progress.advance(1)
     reporter.event("sync", **dataclasses.asdict(proof))
+    # Not before: the sync has measured what is fastest on this machine.
+    run.parts.group_builder.start()
     finished = _finish(run, 0, served, proof)
     last = max((r.index for r in run.run_dir.rounds()), default=0)
     if not last and (kept := _kept(run.run_dir.round(1))):

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Self
 
 from rayalign.records import EvalReport
 from rayalign.store.event_log import EventLog
 from rayalign.tracking.console import Console, Stage, early_end
-from rayalign.tracking.page_writer import PageWriter
 from rayalign.tracking.pulse import Probe
 from rayalign.tracking.sink import Sink, StageState
 
 
 class RunReporter:
     """The loop's `Reporter`: what the console shows, what `metrics.jsonl` keeps, and when the report is rewritten.
-
-    A context, at whose end the report is written as it was last asked for.
 
     Args:
         log: null where the config turns the log off.
@@ -29,18 +24,8 @@ class RunReporter:
     """Who else is told; the last one added is closed first."""
 
     def __init__(self, console: Console, log: EventLog | None, write_report: Callable[[], object]) -> None:
-        self.console, self.log, self._page = console, log, PageWriter(write_report)
+        self.console, self.log, self._write_report = console, log, write_report
         self.sinks = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        # The run's own error is the one to see, not that its page could not be written after it.
-        with suppress(*((Exception,) if error is not None else ())):
-            self._page.finish()
 
     def say(self, text: str) -> None:
         self.console.say(text)
@@ -80,7 +65,7 @@ class RunReporter:
             self._log_stage(stage)
 
     def write(self) -> None:
-        self._page.ask()
+        self._write_report()
 
     @contextmanager
     def told(self, sink: Sink) -> Iterator[None]:

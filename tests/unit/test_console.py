@@ -296,8 +296,7 @@ def test_reporter_without_log_still_writes_the_report() -> None:
         pass
     reporter.say("hello")
     assert calls == []
-    with reporter:
-        reporter.write()
+    reporter.write()
     assert calls == ["report"]
     assert stream.getvalue().splitlines()[-1] == "hello"
 
