@@ -1,7 +1,8 @@
 """How many of the threads that a process may have it works fastest with, tried once per model and machine.
 
-Small models gain nothing from a second thread: each of their many small steps waits for both. It is tried when all
-actors have started; while others load, one thread seems best to all. The answer is kept in the cache, so that a run
+Small models gain nothing from a second thread: each of their many small steps waits for both. Work that takes long is
+of products large enough for all threads, and is not tried. It is tried when all actors have started; while others load,
+one thread seems best to all. The answer is kept in the cache, so that a run
 that is resumed, and another one, computes with as many threads and gets the same numbers.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -22,8 +24,10 @@ from rayalign.store.cache import cache_folder, made_once
 if TYPE_CHECKING:
     from rayalign.learning.model import Policy
 
-TRIES, LONG_S = 3, 1.0
-"""Of each number of threads, of which the quickest one counts; what takes so long is not tried again."""
+TRIES, LONG_S = 5, 0.4
+"""Of each number of threads, taking turns, of which the quickest one counts; and what is long with all threads."""
+TRIAL = 2
+"""The version of the trial: answers of others do not count."""
 
 LEARNING = "learning"
 """The kind of work that a learner tries."""
@@ -44,7 +48,7 @@ def threads_for(kind: str, model: Path, dtype: str, most: int, seconds: Callable
     if most == 1:
         return 1
     config = (model / "config.json").read_text("utf-8")
-    asked = json.dumps([kind, config, dtype, most, _processor()])
+    asked = json.dumps([TRIAL, kind, config, dtype, most, _processor()])
     folder = cache_folder() / f"threads-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
 
     def make(scratch: Path) -> None:
@@ -64,17 +68,15 @@ def fastest(most: int, seconds: Callable[[int], float]) -> int:
     while counts[-1] > 1:
         counts.append(counts[-1] // 2)
     seconds(most)  # The first time is not like the others.
-    took = {count: _least(seconds, count) for count in counts}
+    if (whole := seconds(most)) >= LONG_S:
+        log.info("%.2f s with all %d threads: no fewer are tried", whole, most)
+        return most
+    took = dict.fromkeys(counts, math.inf)
+    for _ in range(TRIES):
+        for count in counts:
+            took[count] = min(took[count], seconds(count))
     log.info("seconds by threads: %s", took)
     return min(count for count in counts if took[count] <= 1.05 * min(took.values()))
-
-
-def _least(seconds: Callable[[int], float], threads: int) -> float:
-    found = seconds(threads)
-    for _ in range(TRIES - 1):
-        if found < LONG_S:
-            found = min(found, seconds(threads))
-    return found
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -125,9 +126,25 @@ def test_what_is_asked_for_is_what_they_get() -> None:
 
 
 def test_the_fastest_is_taken_and_of_equals_the_fewest() -> None:
-    assert fastest(8, lambda threads: abs(threads - 4) + 1.0) == 4
-    assert fastest(8, lambda threads: 1.0 if threads > 1 else 1.04) == 1
-    assert fastest(6, lambda threads: 1.0 / threads) == 6
+    assert fastest(8, lambda threads: (abs(threads - 4) + 1.0) / 100) == 4
+    assert fastest(8, lambda threads: 0.1 if threads > 1 else 0.104) == 1
+    assert fastest(6, lambda threads: 0.1 / threads) == 6
+
+
+def test_a_core_that_is_taken_for_a_moment_changes_nothing() -> None:
+    """Half of the tries with both threads are held up."""
+    held_up = itertools.cycle([0.0, 0.0, 0.3, 0.3])
+    assert fastest(2, lambda threads: 0.1 / threads + (next(held_up) if threads == 2 else 0.0)) == 2
+
+
+def test_work_that_takes_long_gets_all_threads() -> None:
+    tried: list[int] = []
+
+    def seconds(threads: int) -> float:
+        tried.append(threads)
+        return 0.5
+
+    assert fastest(4, seconds) == 4 and tried == [4, 4]
 
 
 def test_it_is_tried_once_for_models_of_one_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +153,7 @@ def test_it_is_tried_once_for_models_of_one_shape(tmp_path: Path, monkeypatch: p
 
     def seconds(threads: int) -> float:
         tried.append(threads)
-        return 1.0 / threads
+        return 0.1 / threads
 
     for name, hidden in (("a", 64), ("b", 64), ("c", 128)):
         (tmp_path / name).mkdir()
