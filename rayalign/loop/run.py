@@ -31,7 +31,8 @@ from rayalign.loop.sampling import sampling_plan
 from rayalign.records import Groups, SavedAdapter, Shard
 from rayalign.store.round_dir import RoundDir
 
-CANARIES = 8
+CANARIES, CANARY_TOKENS = 8, 16
+"""Prompts, and tokens of the base's answer to each at most: enough to tell adapters apart, and soon computed."""
 KEPT = {"groups": "the groups", "adapter": "the adapter"}
 """Commits of a round that say how far it is, in words."""
 
@@ -127,7 +128,8 @@ def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -
 
 
 def _adapter_sync(run: Run) -> AdapterSync:
-    plan = dataclasses.replace(sampling_plan(run.config, 0, "train"), responses=1)
+    plan = sampling_plan(run.config, 0, "train")
+    plan = dataclasses.replace(plan, responses=1, max_tokens=min(plan.max_tokens, CANARY_TOKENS))
     canaries = Shard(0, tuple(run.prompts.take(run.train_ids_N[:CANARIES])))
     return AdapterSync(run.parts.generator, run.parts.learner, canaries, plan, run.config.sync.tolerance)
 
