@@ -63,6 +63,20 @@ def status(run_dir: str, watch: bool, check: bool, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("run_dir", metavar="RUN")
+@click.option("--repair", is_flag=True, help="Set damaged files aside, in RUN/set_aside/, for a resume to make again.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
+def verify(run_dir: str, repair: bool, as_json: bool) -> int:
+    """Check all of RUN: hashes, rows and what refers to what; tell what is damaged and what a resume makes again.
+
+    Exit code 1 where something is damaged, with --repair where something is lost for good.
+    """
+    from rayalign.commands.verify import verify as check
+
+    return check(run_dir, click.echo, repair=repair, as_json=as_json)
+
+
+@click.command()
 @click.argument("run_dirs", metavar="RUN RUN...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="JSON, for machines.")
 def compare(run_dirs: tuple[str, ...], as_json: bool) -> None:
@@ -72,4 +86,4 @@ def compare(run_dirs: tuple[str, ...], as_json: bool) -> None:
     click.echo(compare_command(run_dirs, as_json=as_json))
 
 
-VIEW_COMMANDS = (report, show, serve, status, compare)
+VIEW_COMMANDS = (report, show, serve, status, verify, compare)

@@ -23,6 +23,7 @@ from rayalign.stopping import call
 from rayalign.store.event_log import open_log
 from rayalign.store.held_out import write_held_out
 from rayalign.store.run_dir import RunDir
+from rayalign.store.verify import mend
 from rayalign.tracking.console import Console
 from rayalign.tracking.reporter import RunReporter
 from rayalign.tracking.tracker import Tracker
@@ -69,6 +70,7 @@ def _run(
     inputs = call(lambda: read_and_try(config, run_dir, config_dir, console, logs))
     # Only now: a run whose inputs could not be read leaves no folder that a mended config would not fit.
     run_dir.open(redact(config.to_dict()), with_defaults)
+    mend(run_dir, console.say)
     checksums = inputs_read(inputs)
     run_dir.keep_inputs(checksums)
     write_held_out(run_dir.root, inputs.holdout)

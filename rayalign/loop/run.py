@@ -54,6 +54,7 @@ def run_rounds(run: Run) -> None:
         reporter.say(f"resuming{kept}")
     if last:
         reporter.say(f"resuming after round {last}{_kept(run.run_dir.round(last + 1))}")
+        served = _finish_again(run, last, served, sync)
         served = _serve_start(run, last, served, sync)
     ahead: Callable[[], Groups] | None = None
     for round_index in range(last + 1, config.run.rounds + 1):
@@ -88,6 +89,16 @@ def _finish(run: Run, round_index: int, served: SavedAdapter, proof: SyncProof) 
         return stopping.aside(finish)
     finish()
     return _nothing
+
+
+def _finish_again(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -> SavedAdapter:
+    """Evaluate the rounds before the last finished one that a repair took back; returns what is served then."""
+    for round_dir in run.run_dir.begun_rounds():
+        if not 0 < round_dir.index < last or round_dir.finished or (own := round_dir.adapter()) is None:
+            continue
+        finish_round(run, round_dir, own, serve(run, round_dir.index, own, sync))
+        served = own
+    return served
 
 
 def _produce(run: Run, round_index: int, served: SavedAdapter, sync: AdapterSync) -> Groups:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from rayalign.records import JsonObject
 from rayalign.store.files import FileFacts
@@ -11,6 +13,15 @@ from rayalign.store.folder import Folder
 from rayalign.store.round_dir import RoundDir
 from rayalign.store.run_dir import RunDir
 from rayalign.store.run_state import last_events
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one commit of a round."""
+
+    commit: str
+    what: str
+    """In words; a file's path counts from the round's folder."""
 
 
 def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
@@ -21,7 +32,7 @@ def damaged(run_dir: RunDir, *, hashes: bool = False) -> list[str]:
     """
     found = [f"round {index} {lost}" for index, lost in lost_rounds(run_dir).items()]
     for one in run_dir.begun_rounds():
-        found += [f"round {one.index}: {problem}" for problem in _of_round(one, hashes)]
+        found += [f"round {one.index}: {problem.what}" for problem in problems_of(one, hashes=hashes)]
     return found + damaged_log(run_dir)
 
 
@@ -59,29 +70,50 @@ def _before(run_dir: RunDir, begun: int, finished: Collection[int]) -> int:
     return begun - 1 - ahead
 
 
-def _of_round(round_dir: RoundDir, hashes: bool) -> Iterator[str]:
+def problems_of(round_dir: RoundDir, *, hashes: bool, only: str | None = None) -> Iterator[Problem]:
+    """What is wrong with a round's commits.
+
+    Args:
+        hashes: as of `damaged`.
+        only: the one commit that is looked at; null for all.
+    """
     names = round_dir.commits()
     for name in sorted({*names, *round_dir.known_commits()}):
+        if only not in (None, name):
+            continue
         if name not in names:
-            yield f"the commit {name} is missing"
+            yield Problem(name, f"the commit {name} is missing")
             continue
         try:
             text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
-            files = _files(json.loads(text or b"null"))
+            files = files_of(json.loads(text or b"null"))
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
-            yield f"the commit {name} cannot be read"
+            yield Problem(name, f"the commit {name} cannot be read")
             continue
         for relative, facts in files.items():
-            if (problem := _problem(round_dir.root / relative, facts, hashes)) is not None:
-                yield f"{relative} {problem}"
+            if (problem := _problem(round_dir.root, relative, facts, hashes)) is not None:
+                yield Problem(name, f"{relative} {problem}")
 
 
-def _files(commit: JsonObject) -> dict[str, FileFacts]:
+def files_of(commit: JsonObject) -> dict[str, FileFacts]:
+    """The files that a commit names, as seen from its round's folder.
+
+    Raises:
+        TypeError, KeyError, AttributeError: it is none.
+    """
     files = commit["files"].items()
     return {relative: {"bytes": facts["bytes"], "sha256": facts["sha256"]} for relative, facts in files}
 
 
-def _problem(place: Folder, facts: FileFacts, hashes: bool) -> str | None:
+def leaves(relative: str) -> bool:
+    """Whether a path leads out of the folder that it counts from."""
+    return posixpath.isabs(relative) or ".." in posixpath.normpath(relative).split("/")
+
+
+def _problem(root: Folder, relative: str, facts: FileFacts, hashes: bool) -> str | None:
+    if leaves(relative):
+        return "is outside of its round's folder"
+    place = root / relative
     size = _size(place)
     if size is None:
         return "is missing"

@@ -60,5 +60,5 @@ def verify_file(path: Folder, facts: FileFacts) -> None:
         raise RunFolderError(
             f"{path}: {found}, but the commit says {facts['sha256']}",
             "the run folder was changed or damaged after the commit",
-            "restore the file, or start a new run with another run.name",
+            "restore the file, or let `rayalign verify RUN --repair` say what can be made again",
         )

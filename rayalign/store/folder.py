@@ -12,7 +12,7 @@ import os
 import posixpath
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -210,6 +210,17 @@ class Folder:
                 filesystem.delete_file(path)
         except FileNotFoundError:
             return
+
+    def move(self, target: Folder) -> None:
+        """Give this file another name, on an object store by way of a copy; nothing where it is not there."""
+        if self.is_local:
+            target.local_path().parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                self.local_path().rename(target.local_path())
+            return
+        if (content := self.find_bytes()) is not None:
+            target.write_bytes(content)
+            self.delete()
 
     def _type(self) -> FileType:
         filesystem, path = self.filesystem_and_path()

@@ -1,0 +1,190 @@
+"""What is wrong with a run folder, what becomes of it, and the repair: damaged parts are set aside, never deleted.
+
+    a commit's file, of a finished round  ─► written again from `COMMIT.json`, and that one from them
+    what the round still needs            ─► set aside with all that hangs on it; a resume makes it again
+    what is used up (trained on)          ─► stays as it is: made again it would be another run's
+
+A finished round whose answers to held-out prompts, scores of these or report are damaged is evaluated again by its own
+adapter; the last round is trained again where its adapter is damaged, an earlier one is lost for good.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rayalign.store.contents import contents_of
+from rayalign.store.damage import Problem, damaged_log, files_of, leaves, lost_rounds, problems_of
+from rayalign.store.files import write_json
+from rayalign.store.round_dir import RoundDir
+from rayalign.store.run_dir import RunDir
+
+Fate = Literal["restore", "redo", "lost"]
+SET_ASIDE = "set_aside"
+"""The folder of the run under which damaged files are kept."""
+TRAINED_ON = ("prompts", "train", "sampling", "revision", "groups")
+"""Kinds of commits that a round's update is made of."""
+EVALUATION = ("evaluation", "greedy", "target")
+AGAIN = {
+    "prompts": "draw its prompts again",
+    "train": "sample the shard again",
+    "sampling": "count its answers again",
+    "revision": "sample the revisions again",
+    "groups": "build its groups again",
+    "adapter": "train it again",
+    "refused": "train it again",
+}
+"""What a resume does where a kind of commit is not there."""
+EVALUATED = "evaluate it again"
+BUILT_UPON = "later rounds were built upon it; a --fork from before it makes another"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A thing that is wrong, and what becomes of it."""
+
+    round: int | None
+    """Null where it is the run's."""
+    commit: str | None
+    """Of the round; null where the round itself is not whole."""
+    what: str
+    fate: Fate
+    then: str
+    """What the repair or a resume does, in words."""
+
+    def __str__(self) -> str:
+        where = "" if self.round is None else f"round {self.round}: "
+        return f"{where}{self.what}; {self.then}"
+
+
+def findings(run_dir: RunDir, *, whole: bool = True) -> list[Finding]:
+    """What is wrong with a run's folder, in order; nothing where all is well.
+
+    Args:
+        whole: compare all hashes and contents; else only those of rounds that are not finished and of the last
+            adapter, which is what a resume reads, and sizes.
+    """
+    finished = {one.index for one in run_dir.rounds()}
+    last = max(finished, default=-1)
+    found = [_of_lost(run_dir, index, what, last) for index, what in lost_rounds(run_dir).items()]
+    for one in run_dir.begun_rounds():
+        done = one.index in finished
+        problems = list(problems_of(one, hashes=whole or not done))
+        if done and not whole and one.index == last:
+            problems += [new for new in problems_of(one, hashes=True, only="adapter") if new not in problems]
+        if whole:
+            problems += _of_contents(run_dir, one, {problem.commit for problem in problems})
+        found += [_finding(one, problem, done, one.index == last) for problem in problems]
+    logs = damaged_log(run_dir) if whole else []
+    return found + [Finding(None, None, what, "lost", "the rounds are whole without it") for what in logs]
+
+
+def _of_contents(run_dir: RunDir, round_dir: RoundDir, known: set[str]) -> Iterator[Problem]:
+    """Commits whose files are as they were written, and do not fit each other."""
+    yield from (problem for problem in contents_of(run_dir, round_dir, known) if problem.commit not in known)
+
+
+def _of_lost(run_dir: RunDir, index: int, what: str, last: int) -> Finding:
+    round_dir = run_dir.round(index)
+    if "report" in round_dir.commits() and not list(problems_of(round_dir, hashes=False)):
+        return Finding(index, None, what, "restore", "it is written again from commits/")
+    if index > last:
+        return Finding(index, None, what, "redo", "a resume goes on with it")
+    if index == 0 or "adapter" in round_dir.commits():
+        return Finding(index, None, what, "redo", f"a resume will {EVALUATED}")
+    return Finding(
+        index, None, what, "lost", "later rounds were built upon it: only --fork from before it makes it anew"
+    )
+
+
+def _finding(round_dir: RoundDir, problem: Problem, finished: bool, last: bool) -> Finding:
+    name, index = problem.commit, round_dir.index
+    if finished and _of_commit_itself(problem):
+        return Finding(index, name, problem.what, "restore", "it is written again from COMMIT.json")
+    kind = _kind(name)
+    if finished and kind in TRAINED_ON:
+        return Finding(index, name, problem.what, "lost", "it was trained on already, and is not made again")
+    if finished and kind == "adapter" and not last:
+        return Finding(index, name, problem.what, "lost", BUILT_UPON)
+    return Finding(index, name, problem.what, "redo", f"a resume will {AGAIN.get(kind, EVALUATED)}")
+
+
+def _of_commit_itself(problem: Problem) -> bool:
+    return problem.what.startswith(f"the commit {problem.commit} ")
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def repair(run_dir: RunDir, found: Sequence[Finding]) -> None:
+    """Write again what can be, and set aside what a resume has to make again; the caller holds the run's lock."""
+    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
+    for one in found:
+        if one.round is None or one.fate == "lost":
+            continue
+        round_dir = run_dir.round(one.round)
+        if one.fate == "restore":
+            _restore(round_dir, one.commit)
+        elif one.commit is not None:
+            _set_aside(run_dir, round_dir, one.commit, stamp)
+
+
+def mend(run_dir: RunDir, say: Callable[[str], None]) -> None:
+    """Repair what a resume would stumble over, and say so; the caller holds the run's lock."""
+    found = findings(run_dir, whole=False)
+    for one in found:
+        say(f"damaged: {one}")
+    repair(run_dir, found)
+
+
+def _restore(round_dir: RoundDir, name: str | None) -> None:
+    if name is None:
+        adapter = json.loads((round_dir.root / "commits" / "adapter.json").find_text() or "{}").get("adapter", {})
+        round_dir.finish(adapter_sha256=adapter.get("sha256"))
+        return
+    content = round_dir.known_commits().get(name)
+    assert content is not None, f"round {round_dir.index} has no {name}"
+    write_json(round_dir.root / "commits" / f"{name}.json", content)
+
+
+def _set_aside(run_dir: RunDir, round_dir: RoundDir, name: str, stamp: str) -> None:
+    """A commit and what hangs on it; first of all `COMMIT.json`, so that a kill leaves a round that is not finished."""
+    kept = run_dir.root / SET_ASIDE / stamp
+    hang_on = _that_hang_on(round_dir, name)
+    moved = ["COMMIT.json"] if round_dir.finished else []
+    for one in (*hang_on, name):
+        moved += [f"commits/{one}.json", *_files_of(round_dir, one)]
+    for relative in moved:
+        (round_dir.root / relative).move(kept / round_dir.relative / relative)
+
+
+def _that_hang_on(round_dir: RoundDir, name: str) -> list[str]:
+    """Commits that are of no use, or not of the same answers, without another one."""
+    kind, shard = _kind(name), name.rpartition("-")[2]
+    names = [one for one in round_dir.commits() if one != name]
+    if kind in ("train", "revision"):
+        kept = {"prompts", "train", "sampling"}
+        return [one for one in names if _kind(one) not in kept and (_kind(one) != "revision" or shard in one)]
+    if kind in TRAINED_ON:
+        return []
+    if kind in ("adapter", "refused"):
+        return [one for one in names if _kind(one) not in (*TRAINED_ON, "adapter", "refused")]
+    if kind == "benchmark":
+        # Names of benchmarks may have dashes: what is not an answer is made of the answers.
+        return [one for one in names if one == "report" or (_kind(one) == "benchmark" and "-answers-" not in one)]
+    repeats = re.compile(rf"repeat[0-9]+-{shard}")
+    return [one for one in names if one == "report" or (kind in EVALUATION and repeats.fullmatch(one))]
+
+
+def _files_of(round_dir: RoundDir, name: str) -> list[str]:
+    try:
+        text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
+        named = files_of(json.loads(text or b"null"))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        named = {}
+    return [relative for relative in named if not leaves(relative)]
