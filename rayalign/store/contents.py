@@ -8,14 +8,13 @@ adapter ─► its parent, the run's base    `sha256` is that of its weights
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from rayalign.records import FROM_DATASET, JsonObject, weights_file
 from rayalign.store.damage import Problem
-from rayalign.store.round_dir import RoundDir
+from rayalign.store.round_dir import RoundDir, read_commit
 from rayalign.store.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -24,13 +23,14 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 
 
-def contents_of(run_dir: RunDir, round_dir: RoundDir, damaged: Collection[str]) -> Iterator[Problem]:
+def contents_of(run_dir: RunDir, round_dir: RoundDir, damaged: Collection[str | None]) -> Iterator[Problem]:
     """What does not fit, in words.
 
     Args:
         damaged: commits whose files are not looked at.
     """
-    commits = {name: found for name in round_dir.commits() if name not in damaged and (found := _read(round_dir, name))}
+    texts = {name: (round_dir.root / "commits" / f"{name}.json").read_bytes() for name in round_dir.commits()}
+    commits = {name: found for name, text in texts.items() if name not in damaged and (found := read_commit(text))}
     answers: set[Key] = set()
     prompts = set(round_dir.prompt_ids()) if "prompts" in commits else None
     for name, commit in commits.items():
@@ -41,16 +41,11 @@ def contents_of(run_dir: RunDir, round_dir: RoundDir, damaged: Collection[str]) 
             answers |= set(keys)
             words += _of_training(round_dir, tables, keys, prompts, commits.get("prompts", {}))
         yield from (Problem(name, one) for one in words)
-    whole = not any(name.startswith(("train-", "prompts")) for name in damaged)
+    whole = not any(name and name.startswith(("train-", "prompts")) for name in damaged)
     if (groups := commits.get("groups")) is not None and whole and prompts is not None:
         yield from (Problem("groups", one) for one in _of_groups(round_dir, groups, prompts, answers))
     if (adapter := commits.get("adapter")) is not None:
         yield from (Problem("adapter", one) for one in _of_adapter(run_dir, round_dir, adapter))
-
-
-def _read(round_dir: RoundDir, name: str) -> JsonObject | None:
-    found = json.loads((round_dir.root / "commits" / f"{name}.json").read_text())
-    return found if isinstance(found.get("files"), dict) else None
 
 
 def _tables(commit: JsonObject) -> tuple[str, str] | None:
@@ -113,7 +108,7 @@ def _of_adapter(run_dir: RunDir, round_dir: RoundDir, commit: JsonObject) -> Ite
     if weights is None or (round_dir.root / weights).sha256() != record["sha256"]:
         yield "the adapter's weights are not what its record says"
     parent = record["parent"]
-    if parent and "adapter" not in run_dir.round(parent).commits():
+    if parent and "adapter" not in {*(above := run_dir.round(parent)).commits(), *above.known_commits()}:
         yield f"the adapter's parent, round {parent}, has no adapter"
     base = run_dir.info.get("inputs", {}).get("model_sha256", record["base_model_sha256"])
     if record["base_model_sha256"] != base:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -10,16 +9,17 @@ from dataclasses import dataclass
 from rayalign.records import JsonObject
 from rayalign.store.files import FileFacts
 from rayalign.store.folder import Folder
-from rayalign.store.round_dir import RoundDir
+from rayalign.store.round_dir import SEAL, RoundDir, is_whole, read_commit
 from rayalign.store.run_dir import RunDir
 from rayalign.store.run_state import last_events
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one commit of a round."""
+    """What is wrong with a round."""
 
-    commit: str
+    commit: str | None
+    """Null for `COMMIT.json`, which holds all of them."""
     what: str
     """In words; a file's path counts from the round's folder."""
 
@@ -48,12 +48,13 @@ def lost_rounds(run_dir: RunDir) -> dict[int, str]:
     """The rounds that a run had finished, by its log or by a later round, and that are not whole any more: why not."""
     begun = {one.index for one in run_dir.begun_rounds()}
     finished = {one.index for one in run_dir.rounds()}
+    unreadable = {one.index for one in run_dir.begun_rounds() if one.index not in finished and one.ended}
     told = (one.get("round") for one in last_events(run_dir.root / "metrics.jsonl") if one.get("event") == "round")
     before = _before(run_dir, max(begun, default=0), finished)
     last = max([before, *finished, *(one for one in told if isinstance(one, int))])
     return {
         index: "has no COMMIT.json that can be read" if index in begun else "is missing: its folder is not there"
-        for index in range(last + 1)
+        for index in sorted({*range(last + 1), *unreadable})
         if index not in finished
     }
 
@@ -77,32 +78,37 @@ def problems_of(round_dir: RoundDir, *, hashes: bool, only: str | None = None) -
         hashes: as of `damaged`.
         only: the one commit that is looked at; null for all.
     """
-    names = round_dir.commits()
-    for name in sorted({*names, *round_dir.known_commits()}):
-        if only not in (None, name):
-            continue
-        if name not in names:
-            yield Problem(name, f"the commit {name} is missing")
-            continue
-        try:
-            text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
-            files = files_of(json.loads(text or b"null"))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+    names, head = round_dir.commits(), round_dir.commit_facts()
+    inside, differs = (head or {}).get("commits", {}), False
+    for name in sorted({*names, *inside} if only is None else {only} & {*names, *inside}):
+        content = (round_dir.root / "commits" / f"{name}.json").find_bytes()
+        if content is None:
+            # One that is under another name in both is that of the damaged one.
+            if not set(names) - set(inside):
+                yield Problem(name, f"the commit {name} is missing")
+        elif (commit := read_commit(content)) is None or _lacks_its_seal(commit, inside.get(name)):
             yield Problem(name, f"the commit {name} cannot be read")
-            continue
-        for relative, facts in files.items():
-            if (problem := _problem(round_dir.root, relative, facts, hashes)) is not None:
-                yield Problem(name, f"{relative} {problem}")
+        else:
+            differs = differs or commit != inside.get(name, commit)
+            for relative, facts in commit["files"].items():
+                if (problem := _problem(round_dir.root, relative, facts, hashes)) is not None:
+                    yield Problem(name, f"{relative} {problem}")
+    if head is not None and only is None and (differs or not _fits(head, names)):
+        yield Problem(None, "COMMIT.json is damaged")
 
 
-def files_of(commit: JsonObject) -> dict[str, FileFacts]:
-    """The files that a commit names, as seen from its round's folder.
+def _lacks_its_seal(commit: JsonObject, told: JsonObject | None) -> bool:
+    """Whether a commit has lost its own hash, which `COMMIT.json` still has."""
+    return SEAL not in commit and SEAL in (told or {})
 
-    Raises:
-        TypeError, KeyError, AttributeError: it is none.
-    """
-    files = commit["files"].items()
-    return {relative: {"bytes": facts["bytes"], "sha256": facts["sha256"]} for relative, facts in files}
+
+def _fits(head: JsonObject, names: Collection[str]) -> bool:
+    """Whether `COMMIT.json` is what the commits say, as far as these are whole."""
+    inside = head["commits"]
+    if set(names) - set(inside) or not all(map(is_whole, inside.values())):
+        return False
+    adapter = inside.get("adapter", {}).get("adapter", {}).get("sha256")
+    return head.get("adapter_sha256") == adapter and isinstance(head.get("schema_version"), int)
 
 
 def leaves(relative: str) -> bool:

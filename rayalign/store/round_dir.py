@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rayalign.errors import RunFolderError
 from rayalign.records import (
     SCHEMA_VERSION,
     Adapter,
@@ -58,13 +59,13 @@ class RoundDir:
     def commit(self, name: str, files: dict[str, dict[str, Any]], **facts: Any) -> None:
         """Make `files` (relative path -> size and hash) and `facts` part of the run, under `name`."""
         self._check_may_write()
-        write_json(self.root / "commits" / f"{name}.json", {"files": files, **facts})
+        write_json(self.root / "commits" / f"{name}.json", sealed({"files": files, **facts}))
 
     def committed(self, name: str) -> dict[str, Any] | None:
         """What was committed under `name`, its files verified; None where nothing was.
 
         Raises:
-            RunFolderError: a committed file is missing or has other content.
+            RunFolderError: a committed file is missing or has other content, or the commit itself is damaged.
         """
         data = self._commit(name)
         for relative, facts in data["files"].items() if data else ():
@@ -72,8 +73,16 @@ class RoundDir:
         return data
 
     def _commit(self, name: str) -> dict[str, Any] | None:
-        text = (self.root / "commits" / f"{name}.json").find_text()
-        return None if text is None else json.loads(text)
+        place = self.root / "commits" / f"{name}.json"
+        content = place.find_bytes()
+        found = None if content is None else read_commit(content)
+        if content is not None and found is None:
+            raise RunFolderError(
+                f"{place} is damaged",
+                "the run folder was changed or damaged after the commit",
+                "let `rayalign verify RUN --repair` say what can be made again",
+            )
+        return found
 
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
@@ -108,6 +117,11 @@ class RoundDir:
     def finished(self) -> bool:
         """Whether the round is done. One whose `COMMIT.json` cannot be read is not, and is finished once more."""
         return self.commit_facts() is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a `COMMIT.json`, whatever is in it."""
+        return (self.root / "COMMIT.json").exists()
 
     # -- content
 
@@ -215,6 +229,39 @@ class RoundDir:
     def report(self) -> dict[str, Any] | None:
         text = (self.root / "report.json").find_text()
         return None if text is None else json.loads(text)
+
+
+SEAL = "check"
+"""The key of a commit under which the hash of all the others stands; commits of older versions have none."""
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """What a commit holds, with its own hash."""
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    return {**plain, SEAL: _seal(plain)}
+
+
+def _seal(content: dict[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def read_commit(content: bytes) -> dict[str, Any] | None:
+    """What a commit's file holds; None where it is damaged."""
+    try:
+        found = json.loads(content)
+        return found if is_whole(found) else None
+    except ValueError:
+        return None
+
+
+def is_whole(commit: object) -> bool:
+    """Whether it is a commit, and its own hash that of the rest."""
+    if not isinstance(commit, dict) or not isinstance(commit.get("files"), dict):
+        return False
+    facts = commit["files"].values()
+    named = all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in facts)
+    return named and commit.get(SEAL) in (None, _seal(commit))
 
 
 def shard_name(purpose: str, shard: int) -> str:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayalign.store.contents import contents_of
-from rayalign.store.damage import Problem, damaged_log, files_of, leaves, lost_rounds, problems_of
+from rayalign.store.damage import Problem, damaged_log, leaves, lost_rounds, problems_of
 from rayalign.store.files import write_json
-from rayalign.store.round_dir import RoundDir
+from rayalign.store.round_dir import RoundDir, is_whole, read_commit
 from rayalign.store.run_dir import RunDir
 
 Fate = Literal["restore", "redo", "lost"]
@@ -78,12 +78,12 @@ def findings(run_dir: RunDir, *, whole: bool = True) -> list[Finding]:
             problems += [new for new in problems_of(one, hashes=True, only="adapter") if new not in problems]
         if whole:
             problems += _of_contents(run_dir, one, {problem.commit for problem in problems})
-        found += [_finding(one, problem, done, one.index == last) for problem in problems]
+        found += [_finding(run_dir, one, problem, done) for problem in problems]
     logs = damaged_log(run_dir) if whole else []
     return found + [Finding(None, None, what, "lost", "the rounds are whole without it") for what in logs]
 
 
-def _of_contents(run_dir: RunDir, round_dir: RoundDir, known: set[str]) -> Iterator[Problem]:
+def _of_contents(run_dir: RunDir, round_dir: RoundDir, known: set[str | None]) -> Iterator[Problem]:
     """Commits whose files are as they were written, and do not fit each other."""
     yield from (problem for problem in contents_of(run_dir, round_dir, known) if problem.commit not in known)
 
@@ -101,20 +101,22 @@ def _of_lost(run_dir: RunDir, index: int, what: str, last: int) -> Finding:
     )
 
 
-def _finding(round_dir: RoundDir, problem: Problem, finished: bool, last: bool) -> Finding:
+def _finding(run_dir: RunDir, round_dir: RoundDir, problem: Problem, finished: bool) -> Finding:
     name, index = problem.commit, round_dir.index
-    if finished and _of_commit_itself(problem):
+    if name is None:
+        return Finding(index, name, problem.what, "restore", "it is written again from commits/")
+    if problem.what.startswith(f"the commit {name} ") and is_whole(round_dir.known_commits().get(name)):
         return Finding(index, name, problem.what, "restore", "it is written again from COMMIT.json")
     kind = _kind(name)
     if finished and kind in TRAINED_ON:
         return Finding(index, name, problem.what, "lost", "it was trained on already, and is not made again")
-    if finished and kind == "adapter" and not last:
+    if kind == "adapter" and any("adapter" in one.commits() for one in _after(run_dir, round_dir)):
         return Finding(index, name, problem.what, "lost", BUILT_UPON)
     return Finding(index, name, problem.what, "redo", f"a resume will {AGAIN.get(kind, EVALUATED)}")
 
 
-def _of_commit_itself(problem: Problem) -> bool:
-    return problem.what.startswith(f"the commit {problem.commit} ")
+def _after(run_dir: RunDir, round_dir: RoundDir) -> list[RoundDir]:
+    return [one for one in run_dir.begun_rounds() if one.index > round_dir.index]
 
 
 def _kind(name: str) -> str:
@@ -154,13 +156,21 @@ def _restore(round_dir: RoundDir, name: str | None) -> None:
 
 def _set_aside(run_dir: RunDir, round_dir: RoundDir, name: str, stamp: str) -> None:
     """A commit and what hangs on it; first of all `COMMIT.json`, so that a kill leaves a round that is not finished."""
-    kept = run_dir.root / SET_ASIDE / stamp
     hang_on = _that_hang_on(round_dir, name)
-    moved = ["COMMIT.json"] if round_dir.finished else []
-    for one in (*hang_on, name):
+    if "adapter" in (name, *hang_on):
+        for other in _after(run_dir, round_dir):
+            if (other.sampler() or 0) >= round_dir.index:
+                _move(run_dir, other, other.commits(), stamp)
+    _move(run_dir, round_dir, [*hang_on, name], stamp)
+
+
+def _move(run_dir: RunDir, round_dir: RoundDir, names: Sequence[str], stamp: str) -> None:
+    moved = ["COMMIT.json"]
+    for one in names:
         moved += [f"commits/{one}.json", *_files_of(round_dir, one)]
+    kept = run_dir.root / SET_ASIDE / stamp / round_dir.relative
     for relative in moved:
-        (round_dir.root / relative).move(kept / round_dir.relative / relative)
+        (round_dir.root / relative).move(kept / relative)
 
 
 def _that_hang_on(round_dir: RoundDir, name: str) -> list[str]:
@@ -182,9 +192,6 @@ def _that_hang_on(round_dir: RoundDir, name: str) -> list[str]:
 
 
 def _files_of(round_dir: RoundDir, name: str) -> list[str]:
-    try:
-        text = (round_dir.root / "commits" / f"{name}.json").find_bytes()
-        named = files_of(json.loads(text or b"null"))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError):
-        named = {}
-    return [relative for relative in named if not leaves(relative)]
+    content = (round_dir.root / "commits" / f"{name}.json").find_bytes()
+    commit = read_commit(content or b"")
+    return [relative for relative in (commit or {}).get("files", {}) if not leaves(relative)]
