@@ -29,8 +29,8 @@ def contents_of(run_dir: RunDir, round_dir: RoundDir, damaged: Collection[str | 
     Args:
         damaged: commits whose files are not looked at.
     """
-    texts = {name: (round_dir.root / "commits" / f"{name}.json").read_bytes() for name in round_dir.commits()}
-    commits = {name: found for name, text in texts.items() if name not in damaged and (found := read_commit(text))}
+    names = (name for name in round_dir.commits() if name not in damaged)
+    commits = {name: found for name in names if (found := read_commit(round_dir.commit_bytes(name) or b""))}
     answers: set[Key] = set()
     prompts = set(round_dir.prompt_ids()) if "prompts" in commits else None
     for name, commit in commits.items():

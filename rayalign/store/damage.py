@@ -81,8 +81,7 @@ def problems_of(round_dir: RoundDir, *, hashes: bool, only: str | None = None) -
     names, head = round_dir.commits(), round_dir.commit_facts()
     inside, differs = (head or {}).get("commits", {}), False
     for name in sorted({*names, *inside} if only is None else {only} & {*names, *inside}):
-        content = (round_dir.root / "commits" / f"{name}.json").find_bytes()
-        if content is None:
+        if (content := round_dir.commit_bytes(name)) is None:
             # One that is under another name in both is that of the damaged one.
             if not set(names) - set(inside):
                 yield Problem(name, f"the commit {name} is missing")

@@ -84,6 +84,13 @@ class RoundDir:
             )
         return found
 
+    def commit_bytes(self, name: str) -> bytes | None:
+        """A commit's file as it is; empty where it cannot be read, None where there is none."""
+        try:
+            return (self.root / "commits" / f"{name}.json").find_bytes()
+        except OSError:
+            return b""
+
     def finish(self, **facts: Any) -> None:
         """Write `COMMIT.json`: the round is done."""
         self._check_may_write()

@@ -11,7 +11,6 @@ adapter; the last round is trained again where its adapter is damaged, an earlie
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Literal
 from rayalign.store.contents import contents_of
 from rayalign.store.damage import Problem, damaged_log, leaves, lost_rounds, problems_of
 from rayalign.store.files import write_json
+from rayalign.store.folder import Folder
 from rayalign.store.round_dir import RoundDir, is_whole, read_commit
 from rayalign.store.run_dir import RunDir
 
@@ -131,7 +131,7 @@ def repair(run_dir: RunDir, found: Sequence[Finding]) -> None:
             continue
         round_dir = run_dir.round(one.round)
         if one.fate == "restore":
-            _restore(round_dir, one.commit)
+            _restore(run_dir, round_dir, one.commit, stamp)
         elif one.commit is not None:
             _set_aside(run_dir, round_dir, one.commit, stamp)
 
@@ -144,14 +144,19 @@ def mend(run_dir: RunDir, say: Callable[[str], None]) -> None:
     repair(run_dir, found)
 
 
-def _restore(round_dir: RoundDir, name: str | None) -> None:
-    if name is None:
-        adapter = json.loads((round_dir.root / "commits" / "adapter.json").find_text() or "{}").get("adapter", {})
+def _restore(run_dir: RunDir, round_dir: RoundDir, name: str | None, stamp: str) -> None:
+    damaged = "COMMIT.json" if name is None else f"commits/{name}.json"
+    content = round_dir.known_commits().get(name) if name is not None else None
+    (round_dir.root / damaged).move(_kept(run_dir, round_dir, stamp) / damaged)
+    if name is not None:
+        write_json(round_dir.root / damaged, content)
+    else:
+        adapter = (read_commit(round_dir.commit_bytes("adapter") or b"") or {}).get("adapter", {})
         round_dir.finish(adapter_sha256=adapter.get("sha256"))
-        return
-    content = round_dir.known_commits().get(name)
-    assert content is not None, f"round {round_dir.index} has no {name}"
-    write_json(round_dir.root / "commits" / f"{name}.json", content)
+
+
+def _kept(run_dir: RunDir, round_dir: RoundDir, stamp: str) -> Folder:
+    return run_dir.root / SET_ASIDE / stamp / round_dir.relative
 
 
 def _set_aside(run_dir: RunDir, round_dir: RoundDir, name: str, stamp: str) -> None:
@@ -168,9 +173,8 @@ def _move(run_dir: RunDir, round_dir: RoundDir, names: Sequence[str], stamp: str
     moved = ["COMMIT.json"]
     for one in names:
         moved += [f"commits/{one}.json", *_files_of(round_dir, one)]
-    kept = run_dir.root / SET_ASIDE / stamp / round_dir.relative
     for relative in moved:
-        (round_dir.root / relative).move(kept / relative)
+        (round_dir.root / relative).move(_kept(run_dir, round_dir, stamp) / relative)
 
 
 def _that_hang_on(round_dir: RoundDir, name: str) -> list[str]:
@@ -192,6 +196,5 @@ def _that_hang_on(round_dir: RoundDir, name: str) -> list[str]:
 
 
 def _files_of(round_dir: RoundDir, name: str) -> list[str]:
-    content = (round_dir.root / "commits" / f"{name}.json").find_bytes()
-    commit = read_commit(content or b"")
+    commit = read_commit(round_dir.commit_bytes(name) or b"")
     return [relative for relative in (commit or {}).get("files", {}) if not leaves(relative)]

@@ -38,7 +38,13 @@ def remove(file: Path) -> None:
     file.unlink()
 
 
-DAMAGES: list[Callable[[Path], None]] = [flip, truncate, remove]
+def shut(file: Path) -> None:
+    """A folder in a file's place cannot be read by root either."""
+    file.unlink()
+    file.mkdir()
+
+
+DAMAGES: list[Callable[[Path], None]] = [flip, truncate, remove, shut]
 
 
 def results(root: Path) -> list[tuple[Any, ...]]:
@@ -70,6 +76,11 @@ def committed_files(root: Path) -> list[str]:
     return sorted(str(file.relative_to(root)) for file in (root / "rounds").rglob("*") if file.is_file())
 
 
+def some_of(files: list[str], damage: Callable[[Path], None]) -> list[str]:
+    """All of them for one kind of damage, a few for the others, which are treated alike."""
+    return files if damage is flip else files[::5]
+
+
 def test_a_whole_run_is_whole(whole: Path) -> None:
     assert findings(RunDir(whole)) == []
     assert findings(RunDir(whole), whole=False) == []
@@ -78,7 +89,7 @@ def test_a_whole_run_is_whole(whole: Path) -> None:
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda one: one.__name__)
 def test_every_file_of_finished_rounds(tmp_path: Path, whole: Path, damage: Callable[[Path], None]) -> None:
     """One at a time: it is named, and after the repair and a resume the run is what it was, but for what is lost."""
-    for number, relative in enumerate(committed_files(whole)):
+    for number, relative in enumerate(some_of(committed_files(whole), damage)):
         root = tmp_path / str(number)
         shutil.copytree(whole, root)
         damage(root / relative)
@@ -105,7 +116,7 @@ def test_every_file_of_finished_rounds(tmp_path: Path, whole: Path, damage: Call
         shutil.rmtree(root)
 
 
-@pytest.mark.parametrize("ticks", range(2, 30, 3))
+@pytest.mark.parametrize("ticks", [5, 14, 23])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda one: one.__name__)
 def test_every_file_of_an_unfinished_round(
     tmp_path: Path, whole: Path, ticks: int, damage: Callable[[Path], None]
@@ -115,7 +126,7 @@ def test_every_file_of_an_unfinished_round(
         run_rounds(make_run(killed, CONFIG, Fuse(ticks)))
     begun = [one for one in RunDir(killed).begun_rounds() if not one.finished]
     files = [file for one in begun for file in committed_files(killed) if f"/{one.index:04d}/" in file]
-    for number, relative in enumerate(files):
+    for number, relative in enumerate(some_of(files, damage)):
         root = tmp_path / str(number)
         shutil.copytree(killed, root)
         damage(root / relative)
