@@ -83,13 +83,19 @@ class Learner(Protocol):
         ...
 
     def update(
-        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+        self,
+        round_index: int,
+        groups: Groups,
+        parent: AdapterFiles | None,
+        sampler: AdapterFiles | None,
+        rate: float = 1.0,
     ) -> UpdateResult:
         """Train one round from `parent` (null: from the base) and give the new adapter.
 
         Args:
             sampler: the adapter that sampled the groups' responses (null: the base), which `reference: round_start`
                 compares with.
+            rate: how many times the config's learning rate the steps have.
         """
         ...
 

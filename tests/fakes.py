@@ -209,14 +209,22 @@ class FakeLearner:
 
     def __init__(self, run_dir: RunDir, fuse: Fuse) -> None:
         self.run_dir, self.fuse = run_dir, fuse
+        self.rates: list[float] = []
+        """Of each update, how many times the config's learning rate."""
 
     def progress(self) -> float:
         return 0.0
 
     def update(
-        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+        self,
+        round_index: int,
+        groups: Groups,
+        parent: AdapterFiles | None,
+        sampler: AdapterFiles | None,
+        rate: float = 1.0,
     ) -> UpdateResult:
         self.fuse.tick()
+        self.rates.append(rate)
         digest = hashlib.sha256((parent.sha256 if parent else "base").encode())
         digest.update((sampler.sha256 if sampler else "base").encode())
         for file in groups.files:

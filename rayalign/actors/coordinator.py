@@ -31,6 +31,8 @@ class UpdateWork:
     """The adapter that sampled their responses (null: the base): the policy of `reference: round_start`."""
     reward_spread: float | None = None
     """What their commit says of their rewards, where an objective's alpha is `auto`; null where it says nothing."""
+    rate: float = 1.0
+    """How many times the config's learning rate the steps have."""
 
 
 @dataclass(frozen=True, slots=True)

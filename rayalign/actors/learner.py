@@ -113,10 +113,15 @@ class RayLearner:
         return ray.get(self._coordinator.progress.remote(), timeout=POLL_S)
 
     def update(
-        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+        self,
+        round_index: int,
+        groups: Groups,
+        parent: AdapterFiles | None,
+        sampler: AdapterFiles | None,
+        rate: float = 1.0,
     ) -> UpdateResult:
         spread = groups.stats.get("reward_spread")
-        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent, sampler, spread))
+        result = self._run("update", UpdateWork(round_index, self._root, groups.files, parent, sampler, spread, rate))
         assert isinstance(result, UpdateResult)
         return result
 

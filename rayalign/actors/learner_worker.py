@@ -131,7 +131,7 @@ class LearnerWorker:
         self._loaded = None
         with self._zero.updating() as (engine, optimizer):
             for number, step in enumerate(steps):
-                rate = learning_rate(self._config.training, round_index, number, len(steps))
+                rate = work.rate * learning_rate(self._config.training, round_index, number, len(steps))
                 for parameter_group in optimizer.param_groups:
                     parameter_group["lr"] = rate
                 stats = self._step(engine, step, groups, references, context, part(note, number, len(steps), share))

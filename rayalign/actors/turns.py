@@ -152,10 +152,15 @@ class TurnLearner:
         return self._inner.progress()
 
     def update(
-        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
+        self,
+        round_index: int,
+        groups: Groups,
+        parent: AdapterFiles | None,
+        sampler: AdapterFiles | None,
+        rate: float = 1.0,
     ) -> UpdateResult:
         with self._turns.of("learner", round_index):
-            return self._inner.update(round_index, groups, parent, sampler)
+            return self._inner.update(round_index, groups, parent, sampler, rate)
 
     def logps(
         self,

@@ -11,6 +11,7 @@ from rayalign.config.objective import (
     SelfContrastObjective,
     check_together,
 )
+from rayalign.config.overlap import evaluation_can_be_beside, rounds_can_overlap
 from rayalign.config.scoring import check_scorers, may_differ, verifiers_of
 from rayalign.config.services import JudgeScoring
 
@@ -141,42 +142,21 @@ def generator_can_be_reference(config: RunConfig) -> None:
         )
 
 
-def rounds_can_overlap(config: RunConfig) -> None:
-    if not config.loop.max_staleness:
-        return
-    asked = f"loop.max_staleness {config.loop.max_staleness}"
-    if config.samples is not None:
-        raise ValueError(f"{asked} with samples.source: nothing is sampled while a round trains; set it to 0")
-    if config.cluster.placement == "colocated":
+def guards_fit(config: RunConfig) -> None:
+    kinds = [guard.on for guard in config.guards]
+    if twins := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        raise ValueError(f"guards: two of them are on {twins[0]}; keep one")
+    if "hacking" in kinds and (config.gold is None or len(config.scoring) < 2):
         raise ValueError(
-            f"{asked} with cluster.placement colocated: generators and learner take turns there, and do not work at "
-            "the same time; set placement: disaggregated or auto, or max_staleness: 0"
+            "guards: hacking compares the other scorers with the gold one, and this run has none; name it in "
+            "evaluation.gold, with weight: 0 where it is only to be watched"
         )
-    gate = config.evaluation.gate
-    if gate is not None and gate.action != "keep":
+    back = [guard.on for guard in config.guards if guard.action == "rollback"]
+    if back and config.loop.max_staleness:
         raise ValueError(
-            f"{asked} with evaluation.gate.action {gate.action}: a round's responses are sampled before the round "
-            "that they start from is judged; set action: keep or gate: null, or max_staleness: 0"
+            f"guards: {back[0]} with action rollback and loop.max_staleness 1: a round is sampled before the one "
+            "before it is judged; set the action to warn or stop, or max_staleness to 0"
         )
-
-
-def beside_is_refused(config: RunConfig) -> Iterator[str]:
-    """Why a round cannot be evaluated while the next one is sampled, each with its remedy."""
-    gate = config.evaluation.gate
-    if gate is not None and gate.action != "keep":
-        yield f"evaluation.gate.action {gate.action}: it decides what the next round is sampled by; set it to keep"
-    if config.loop.max_staleness:
-        yield "loop.max_staleness 1: the next round is sampled already, by the adapter before; set it to 0"
-    if config.cluster.takes_turns:
-        yield (
-            "generators and learner that take turns: the evaluation needs both (kl_base); "
-            "set cluster.placement: disaggregated"
-        )
-
-
-def evaluation_can_be_beside(config: RunConfig) -> None:
-    if config.loop.evaluate_beside is True and (reasons := [*beside_is_refused(config)]):
-        raise ValueError(f"loop.evaluate_beside true with {reasons[0]}, or evaluate_beside to auto")
 
 
 def quantised_weights_stay_whole(config: RunConfig) -> None:
@@ -284,6 +264,7 @@ CHECKS: tuple[Callable[[RunConfig], None], ...] = (
     generator_can_be_reference,
     rounds_can_overlap,
     evaluation_can_be_beside,
+    guards_fit,
     quantised_weights_stay_whole,
     split_engines_take_adapters,
     workers_do_not_share_a_gpu,

@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 
 from rayalign.config.base import Section
 from rayalign.config.benchmarks import BenchmarkSection, held_judges
-from rayalign.config.checks import CHECKS, beside_is_refused
+from rayalign.config.checks import CHECKS
 from rayalign.config.cluster import ClusterSection, LimitsSection
 from rayalign.config.data import GroupsSection, PromptsSection, SamplesSection, SamplingSection
 from rayalign.config.evaluation import EvaluationSection
+from rayalign.config.guards import Guard, WorseGuard
 from rayalign.config.model import LoraSection as LoraSection, ModelSection
 from rayalign.config.objective import (
     TEMPLATE_TOKENS,
@@ -27,6 +28,7 @@ from rayalign.config.objective import (
     RevisionObjective,
     SelfContrastObjective,
 )
+from rayalign.config.overlap import beside_is_refused
 from rayalign.config.rewards import RuleScoring
 from rayalign.config.scoring import CombineSection, ScorerSettings, Scoring, judges_of
 from rayalign.config.services import JudgeScoring
@@ -57,6 +59,8 @@ class RunConfig(Section):
     sync: SyncSection = SyncSection()
     loop: LoopSection = LoopSection()
     evaluation: EvaluationSection = EvaluationSection()
+    guards: list[Guard] = Field(default=[WorseGuard()])
+    """What the run does by itself where a round shows that it goes wrong."""
     cluster: ClusterSection = ClusterSection()
     limits: LimitsSection = LimitsSection()
     tracking: TrackingSection = TrackingSection()

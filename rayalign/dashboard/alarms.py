@@ -62,6 +62,12 @@ KINDS = {
         "A round was significantly worse than the best one by the metric of evaluation.gate.",
         "Nothing, if the next rounds recover. If the gate acts again and again, lower the learning rate.",
     ),
+    "guards": Kind(
+        "A guard fired",
+        "A round showed what one of the run's guards watches for; what it did stands with each.",
+        "Read what was found. Where guards go back again and again, lower the learning rate or mend the scorer that is "
+        "pleased too easily; the best round is what to export.",
+    ),
     "constant": Kind(
         "A scorer gives every answer the same score",
         "It tells no answer from another, so nothing can be learned from it.",
@@ -187,12 +193,18 @@ def _of_reports(rounds: Rounds) -> Found:
         if gate.get("did") in ("restored", "stopped"):
             did = "went back to" if gate["did"] == "restored" else "stopped the run; the best is"
             found.append(("gate", index, f"{did} round {gate.get('best_round')}, by {gate.get('metric')}"))
+        found += [("guards", index, words) for words in _guards(one)]
         scores = {name: number(count) or 0.0 for name, count in section(one.get("scores")).items()}
         missing, asked = sum(scores.get(kind, 0.0) for kind in ("error", "timeout")), sum(scores.values())
         if asked and missing >= FAILED * asked:
             found.append(("failures", index, f"{missing:.0f} of {asked:.0f} scores of sampled answers failed"))
         found += _dropped(index, section(one.get("groups")))
     return found
+
+
+def _guards(report: Report) -> list[str]:
+    fired = [section(one) for one in items(section(report.get("guards")).get("fired"))]
+    return [f"{one.get('on')}: {one.get('found')}; it {one.get('did')}" for one in fired if one.get("did")]
 
 
 def _dropped(index: int, groups: Report) -> Found:

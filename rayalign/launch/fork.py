@@ -76,7 +76,7 @@ def keep_samples(config: RunConfig, run_dir: RunDir, inputs: JsonObject) -> int:
     changed = differences(with_defaults(saved), redact(config.to_dict()))
     if source.info.get("inputs") != inputs or not all(key.startswith(AFTER_SAMPLES) for key in changed):
         return 0
-    if any(key.startswith("evaluation.gate") for key in changed):
+    if any(key.startswith(("evaluation.gate", "guards")) for key in changed):
         return 0  # the round may now start from another adapter than the one that sampled
     kept = round_dir.shards("train")
     for name in ["prompts", *(shard_name("train", shard) for shard in kept)]:

@@ -15,6 +15,7 @@ from rayalign.config.run import RunConfig
 from rayalign.display import format_value
 from rayalign.errors import GuardError
 from rayalign.evaluation.paired import gate_level
+from rayalign.loop import watch
 from rayalign.loop.comparisons import Compared
 from rayalign.parts import Reporter
 from rayalign.records import JsonObject, SavedAdapter
@@ -62,8 +63,11 @@ def decide(
 def built_upon(config: RunConfig, run_dir: RunDir, last: int) -> int:
     """The round whose adapter the round after `last` starts from; 0 is the base.
 
-    A fork whose config has no gate, or one that keeps every round, builds on its last round whatever was decided.
+    A fork whose config has no gate or guards, or a gate that keeps every round, builds on its last round whatever was
+    decided.
     """
+    if config.guards and (facts := watch.decided(run_dir, last)) is not None and facts["next"] != last:
+        return facts["next"]
     gate, saved = config.evaluation.gate, run_dir.round(last).committed(COMMIT)
     if gate is None or gate.action == "keep" or saved is None:
         return last

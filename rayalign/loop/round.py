@@ -38,6 +38,7 @@ from rayalign.loop.gate import decide, saved_adapter
 from rayalign.loop.guards import stage_guard
 from rayalign.loop.round_facts import round_facts
 from rayalign.loop.sampling import Sampled, Source, Unscored, commit_shards, make_shards, sampling_plan
+from rayalign.loop.watch import step_of, watch
 from rayalign.parts import Benchmarks, Evaluator, Generator, GroupBuilder, Learner, Reporter, Scorer, Turns
 from rayalign.records import Adapter, EvalReport, Groups, JsonObject, SavedAdapter, Shards
 from rayalign.store.round_dir import REFUSED, RoundDir
@@ -199,7 +200,8 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter)
         return int(learner.progress() * groups.kept)
 
     with run.parts.reporter.stage("update", round_dir.index, groups.kept, probe=under_way) as progress:
-        result = learner.update(round_dir.index, groups, parent.files, sampler.files)
+        rate = step_of(run.config, run.run_dir, round_dir.index)
+        result = learner.update(round_dir.index, groups, parent.files, sampler.files, rate)
         progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
     round_dir.forget_refused()
     files = {}
@@ -250,6 +252,8 @@ def finish_round(run: Run, round_dir: RoundDir, served: SavedAdapter, proof: Syn
     if gate is not None:
         facts["gate"] = gate
     content = {**report.to_dict(), "sync": dataclasses.asdict(proof), "trust": trust, **facts}
+    if (guards := watch(config, run.run_dir, round_dir, content, run.parts.reporter)) is not None:
+        content["guards"] = guards
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
     round_dir.commit("report", round_dir.write("report.json", text.encode()))
     round_dir.finish(adapter_sha256=served.record.sha256)

@@ -28,8 +28,10 @@ from rayalign.loop.gate import built_upon, saved_adapter, stop_if_decided
 from rayalign.loop.remarks import group_remarks
 from rayalign.loop.round import Run, consume, finish_round, made_groups, produce, sampler_of, serve
 from rayalign.loop.sampling import sampling_plan
+from rayalign.loop.watch import stop_if_fired
 from rayalign.records import Groups, SavedAdapter, Shard
 from rayalign.store.round_dir import RoundDir
+from rayalign.store.verify import set_round_aside
 
 CANARIES, CANARY_TOKENS = 8, 16
 """Prompts, and tokens of the base's answer to each at most: enough to tell adapters apart, and soon computed."""
@@ -82,6 +84,7 @@ def _finish(run: Run, round_index: int, served: SavedAdapter, proof: SyncProof) 
     def finish() -> None:
         finish_round(run, round_dir, served, proof)
         stop_if_decided(run.run_dir, round_index)
+        stop_if_fired(run.run_dir, round_index)
 
     after = run.run_dir.round(round_index + 1)
     beside = run.config.evaluates_beside and round_index < run.config.run.rounds
@@ -132,7 +135,11 @@ def _serve_start(run: Run, last: int, served: SavedAdapter, sync: AdapterSync) -
     Args:
         served: what is served now.
     """
-    start = saved_adapter(run.run_dir, built_upon(run.config, run.run_dir, last), run.base_model_sha256)
+    upon = built_upon(run.config, run.run_dir, last)
+    if upon != last and run.run_dir.round(last + 1).sampler() == last:
+        set_round_aside(run.run_dir, run.run_dir.round(last + 1))
+        run.parts.reporter.say(f"what round {last} had begun to answer for round {last + 1} is set aside")
+    start = saved_adapter(run.run_dir, upon, run.base_model_sha256)
     if last < run.config.run.rounds and start.record.version != served.record.version:
         _serve(run, last, start, sync)
     return start

@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 
 from rayalign.records import JsonObject
 
-FREE = ("cluster.", "tracking.", "limits.", "run.dir", "run.name", "sync.tolerance", "evaluation.benchmarks")
+PLACES = ("cluster.", "tracking.", "limits.", "run.dir", "run.name")
+FREE = (*PLACES, "sync.tolerance", "evaluation.benchmarks", "loop.evaluate_beside")
 """Settings that nothing committed depends on (a folder may be moved; a benchmark's results say what they hang on);
 `run.rounds` may also grow."""
 DEPENDENTS = {

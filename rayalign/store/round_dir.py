@@ -82,7 +82,7 @@ class RoundDir:
                 "the run folder was changed or damaged after the commit",
                 "let `rayalign verify RUN --repair` say what can be made again",
             )
-        return found
+        return None if found is None else {key: value for key, value in found.items() if key != SEAL}
 
     def commit_bytes(self, name: str) -> bytes | None:
         """A commit's file as it is; empty where it cannot be read, None where there is none."""

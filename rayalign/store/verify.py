@@ -125,7 +125,7 @@ def _kind(name: str) -> str:
 
 def repair(run_dir: RunDir, found: Sequence[Finding]) -> None:
     """Write again what can be, and set aside what a resume has to make again; the caller holds the run's lock."""
-    stamp = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
+    stamp = _stamp()
     for one in found:
         if one.round is None or one.fate == "lost":
             continue
@@ -142,6 +142,15 @@ def mend(run_dir: RunDir, say: Callable[[str], None]) -> None:
     for one in found:
         say(f"damaged: {one}")
     repair(run_dir, found)
+
+
+def set_round_aside(run_dir: RunDir, round_dir: RoundDir) -> None:
+    """Have a round begin anew; what there is of it is kept."""
+    _move(run_dir, round_dir, round_dir.commits(), _stamp())
+
+
+def _stamp() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
 
 
 def _restore(run_dir: RunDir, round_dir: RoundDir, name: str | None, stamp: str) -> None:

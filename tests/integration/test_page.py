@@ -146,7 +146,7 @@ def test_diffs(open_page: Open) -> None:
     expect(page.locator("dialog")).to_have_count(1)
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
-    assert "diff" not in page.url
+    page.wait_for_url(lambda url: "diff" not in url)
 
 
 def test_scores_judgments_and_reasons_stand_beside_the_answer(open_page: Open) -> None:

@@ -23,7 +23,8 @@ UP_AND_DOWN = (0.0, 1.0, -1.0, 0.5, 0.0)
 
 def gated(action: str | None, metric: str = "mean_reward", rounds: int = 3, **evaluation: Any) -> RunConfig:
     gate = None if action is None else {"metric": metric, "action": action}
-    return make_config(run={"name": "fake", "rounds": rounds}, evaluation={"responses": 2, "gate": gate, **evaluation})
+    sections = {"evaluation": {"responses": 2, "gate": gate, **evaluation}, "guards": []}
+    return make_config(run={"name": "fake", "rounds": rounds}, **sections)
 
 
 def start(root: Path, config: RunConfig, quality: Sequence[float] = UP_AND_DOWN, fuse: Fuse | None = None) -> Run:

@@ -15,6 +15,7 @@ from rayalign.loop.run import run_rounds
 from rayalign.records import SCHEMA_VERSION
 from rayalign.store.files import write_file
 from rayalign.store.folder import Folder
+from rayalign.store.round_dir import sealed
 from rayalign.store.run_dir import RunDir
 from tests.fakes import Fuse, Killed, make_config, make_run
 
@@ -105,8 +106,9 @@ def test_the_rounds_commit_holds_every_commit(folder: Folder) -> None:
     round_dir.finish(adapter_sha256=None, other=[1])
     commits = {name: round_dir.committed(name) for name in ("a", "b")}
     assert list(commits) == round_dir.commits() and commits["b"] is not None
+    whole = {name: sealed(commit) for name, commit in commits.items() if commit is not None}
     assert round_dir.commit_facts() == {
-        "schema_version": SCHEMA_VERSION, "commits": commits, "adapter_sha256": None, "other": [1],
+        "schema_version": SCHEMA_VERSION, "commits": whole, "adapter_sha256": None, "other": [1],
     }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from rayalign.loop.run import run_rounds
 from rayalign.records import SCHEMA_VERSION, EvalReport, Metric, TrainingGroup
 from rayalign.store.files import write_json
 from rayalign.store.folder import Folder
+from rayalign.store.round_dir import SEAL
 from rayalign.store.run_dir import RunDir
 from rayalign.store.saved_run import SavedRun
 from tests.fakes import make_config, make_run
@@ -55,7 +56,7 @@ def test_older_folder_is_read_and_resumed(run: RunDir, monkeypatch: pytest.Monke
     monkeypatch.setattr("rayalign.store.run_dir.SCHEMA_VERSION", SCHEMA_VERSION + 1)
     round_dir = run.round(1)
     saved = json.loads((round_dir.root / "commits/groups.json").read_text())
-    del saved["groups"]["drop_files"]
+    del saved["groups"]["drop_files"], saved[SEAL]
     saved["groups"]["drop_reasons"] = {"0" * 16: "no_reward"}
     table = pq.read_table(round_dir.root.local_path() / "groups/00000.parquet").drop_columns(["revised_token_ids"])
     buffer = pa.BufferOutputStream()

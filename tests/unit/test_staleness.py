@@ -49,10 +49,12 @@ def watch_updates(run: Run, before: Callable[[int], object]) -> list[int | None]
     told: list[int | None] = []
     update = run.parts.learner.update
 
-    def watched(index: int, groups: Any, parent: AdapterFiles | None, sampler: AdapterFiles | None) -> UpdateResult:
+    def watched(
+        index: int, groups: Any, parent: AdapterFiles | None, sampler: AdapterFiles | None, rate: float
+    ) -> UpdateResult:
         told.append(sampler.version if sampler else None)
         before(index)
-        return update(index, groups, parent, sampler)
+        return update(index, groups, parent, sampler, rate)
 
     run.parts.learner.update = watched  # type: ignore[method-assign]
     return told
