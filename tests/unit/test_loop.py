@@ -240,7 +240,7 @@ def test_too_many_failed_scores_stop_round_0(tmp_path: Path) -> None:
 
     def two_fail(sample):
         counted.append(sample)
-        return None if len(counted) in (70, 80) else 1.0
+        return None if len(counted) in (70, 80) else 0.0
 
     run.parts.scorer.reward_of = two_fail
     with pytest.raises(

@@ -18,7 +18,6 @@ from rayalign.loop.run import run_rounds
 from rayalign.records import (
     Adapter,
     AdapterFiles,
-    Groups,
     ReplicaState,
     SampledShard,
     SamplingPlan,
@@ -92,11 +91,9 @@ class WaitingLearner(FakeLearner):
         self.fuse.tick()
         self.device.free("learner")
 
-    def update(
-        self, round_index: int, groups: Groups, parent: AdapterFiles | None, sampler: AdapterFiles | None
-    ) -> UpdateResult:
+    def update(self, *given: Any, **more: Any) -> UpdateResult:
         assert "learner" in self.device.held
-        return super().update(round_index, groups, parent, sampler)
+        return super().update(*given, **more)
 
     def logps(self, *given: Any, **more: Any) -> list[list[float]]:
         assert "learner" in self.device.held
