@@ -143,7 +143,7 @@ def generator_can_be_reference(config: RunConfig) -> None:
 
 
 def guards_fit(config: RunConfig) -> None:
-    kinds = [guard.on for guard in config.guards]
+    kinds = [guard.type for guard in config.guards]
     if twins := sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         raise ValueError(f"guards: two of them are on {twins[0]}; keep one")
     if "hacking" in kinds and (config.gold is None or len(config.scoring) < 2):
@@ -151,7 +151,7 @@ def guards_fit(config: RunConfig) -> None:
             "guards: hacking compares the other scorers with the gold one, and this run has none; name it in "
             "evaluation.gold, with weight: 0 where it is only to be watched"
         )
-    back = [guard.on for guard in config.guards if guard.action == "rollback"]
+    back = [guard.type for guard in config.guards if guard.action == "rollback"]
     if back and config.loop.max_staleness:
         raise ValueError(
             f"guards: {back[0]} with action rollback and loop.max_staleness 1: a round is sampled before the one "

@@ -26,7 +26,7 @@ class GuardSection(Section):
 class WorseGuard(GuardSection):
     """The held-out answers are significantly and far worse than those of round 0."""
 
-    on: Literal["worse"] = "worse"
+    type: Literal["worse"] = "worse"
     by: Positive = 0.5
     """So many standard deviations of round 0's prompts."""
 
@@ -34,13 +34,13 @@ class WorseGuard(GuardSection):
 class HackingGuard(GuardSection):
     """A scorer rises since round 0 while the gold scorer falls, both more than chance explains."""
 
-    on: Literal["hacking"]
+    type: Literal["hacking"]
 
 
 class KlGuard(GuardSection):
     """The policy is far from the base: `kl_base` of the held-out answers."""
 
-    on: Literal["kl"]
+    type: Literal["kl"]
     above: Positive
     """Nats per answer."""
 
@@ -48,7 +48,7 @@ class KlGuard(GuardSection):
 class LossGuard(GuardSection):
     """The round's training loss is many times what it was before."""
 
-    on: Literal["loss"]
+    type: Literal["loss"]
     above: Annotated[float, Field(gt=1)] = 3.0
     """Times the median of the rounds before."""
 
@@ -56,7 +56,7 @@ class LossGuard(GuardSection):
 class LengthGuard(GuardSection):
     """The held-out answers have become much longer, or much shorter, than those of round 0."""
 
-    on: Literal["length"]
+    type: Literal["length"]
     above: Annotated[float, Field(gt=1)] = 2.0
     """Times; or divided by it."""
 
@@ -64,7 +64,7 @@ class LengthGuard(GuardSection):
 class DiversityGuard(GuardSection):
     """The held-out answers have far fewer different bigrams than those of round 0."""
 
-    on: Literal["diversity"]
+    type: Literal["diversity"]
     below: Probability = 0.5
     """A share of round 0's `distinct_2`."""
 
@@ -72,19 +72,19 @@ class DiversityGuard(GuardSection):
 class CanariesGuard(GuardSection):
     """A scorer puts answers that deserve nothing above real ones."""
 
-    on: Literal["canaries"]
+    type: Literal["canaries"]
 
 
 class DriftGuard(GuardSection):
     """A scorer's scores of fixed answers have moved since round 0."""
 
-    on: Literal["drift"]
+    type: Literal["drift"]
 
 
 class ScoresGuard(GuardSection):
     """A scorer failed on many of the round's answers."""
 
-    on: Literal["scores"]
+    type: Literal["scores"]
     above: Probability
     """A share of the answers that it was asked about."""
 
@@ -92,7 +92,7 @@ class ScoresGuard(GuardSection):
 class NoGainGuard(GuardSection):
     """No evaluated round of the last ones was significantly better than round 0 or what had been best before them."""
 
-    on: Literal["no_gain"]
+    type: Literal["no_gain"]
     rounds: Annotated[int, Field(ge=1)] = 3
 
 
@@ -107,5 +107,5 @@ Guard: TypeAlias = Annotated[
     | DriftGuard
     | ScoresGuard
     | NoGainGuard,
-    Field(discriminator="on"),
+    Field(discriminator="type"),
 ]

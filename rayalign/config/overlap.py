@@ -33,7 +33,7 @@ def beside_is_refused(config: RunConfig) -> Iterator[str]:
     gate = config.evaluation.gate
     if gate is not None and gate.action != "keep":
         yield f"evaluation.gate.action {gate.action}: it decides what the next round is sampled by; set it to keep"
-    if back := next((one.on for one in config.guards if one.action == "rollback"), None):
+    if back := next((one.type for one in config.guards if one.action == "rollback"), None):
         yield f"guards: {back} rolls back: it decides what the next round is sampled by; set its action to warn or stop"
     if config.loop.max_staleness:
         yield "loop.max_staleness 1: the next round is sampled already, by the adapter before; set it to 0"

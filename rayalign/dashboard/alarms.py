@@ -204,7 +204,7 @@ def _of_reports(rounds: Rounds) -> Found:
 
 def _guards(report: Report) -> list[str]:
     fired = [section(one) for one in items(section(report.get("guards")).get("fired"))]
-    return [f"{one.get('on')}: {one.get('found')}; it {one.get('did')}" for one in fired if one.get("did")]
+    return [f"{one.get('type')}: {one.get('found')}; it {one.get('did')}" for one in fired if one.get("did")]
 
 
 def _dropped(index: int, groups: Report) -> Found:

@@ -41,7 +41,7 @@ def watch(
         report: what the round's report will say.
 
     Returns:
-        `fired` (for each guard that did `on`, `found` in words, and what it `did`), `next` (the round that the next
+        `fired` (for each guard that did `type`, `found` in words, and what it `did`), `next` (the round that the next
         one starts from) and `step` (how many times its learning rate is the config's); None where no guard has fired
         so far.
     """
@@ -57,7 +57,7 @@ def watch(
         if facts is not None:
             round_dir.commit(COMMIT, {}, guards=facts)
             for one in facts["fired"]:
-                reporter.say(f"round {round_dir.index} · GUARD {one['on']}: {one['found']}; {_then(one, facts)}")
+                reporter.say(f"round {round_dir.index} · GUARD {one['type']}: {one['found']}; {_then(one, facts)}")
     saved = round_dir.committed(COMMIT)
     return None if saved is None else saved["guards"]
 
@@ -92,9 +92,11 @@ def _decided(
 
 
 def _fired(guard: Guard, words: str, past: Sequence[JsonObject]) -> JsonObject:
-    done = [one for facts in past for one in facts["fired"] if one["on"] == guard.on and one["did"] == DID["rollback"]]
+    done = [
+        one for facts in past for one in facts["fired"] if one["type"] == guard.type and one["did"] == DID["rollback"]
+    ]
     spent = guard.action == "rollback" and len(done) >= guard.times
-    return {"on": guard.on, "found": words, "did": DID["stop"] if spent else DID[guard.action]}
+    return {"type": guard.type, "found": words, "did": DID["stop"] if spent else DID[guard.action]}
 
 
 def _then(one: JsonObject, facts: JsonObject) -> str:
@@ -158,7 +160,7 @@ def stop_if_fired(run_dir: RunDir, index: int) -> None:
         return
     raise GuardError(
         f"round {index}: " + "; ".join(one["found"] for one in stopped),
-        f"guards ({', '.join(one['on'] for one in stopped)}) have the run stop there; the round is finished and its "
+        f"guards ({', '.join(one['type'] for one in stopped)}) have the run stop there; the round is finished and its "
         "report is written",
         f"look at the report; the same command goes on from round {facts['next']}'s adapter, and with "
         f"--fork NAME --set guards=[] from round {index}'s",

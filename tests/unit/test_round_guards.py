@@ -82,7 +82,7 @@ def test_a_round_that_is_a_little_worse_goes_on(tmp_path: Path, quality: Sequenc
 
 
 def test_a_rollback_starts_from_the_best_round_in_smaller_steps(tmp_path: Path) -> None:
-    guard = {"on": "worse", "action": "rollback", "times": 2, "step": 0.25}
+    guard = {"type": "worse", "action": "rollback", "times": 2, "step": 0.25}
     run = start(tmp_path, config_of([guard], rounds=6))
     run_rounds(run)
     assert parents(run) == [0, 1, 1, 3, 4, 1]
@@ -91,14 +91,14 @@ def test_a_rollback_starts_from_the_best_round_in_smaller_steps(tmp_path: Path) 
 
 
 def test_rolled_back_too_often_it_stops(tmp_path: Path) -> None:
-    guard = {"on": "worse", "action": "rollback", "times": 1}
+    guard = {"type": "worse", "action": "rollback", "times": 1}
     config = config_of([guard], rounds=6)
     with pytest.raises(GuardError, match="round 5"):
         run_rounds(start(tmp_path, config))
 
 
 def test_a_warning_changes_nothing(tmp_path: Path) -> None:
-    run = start(tmp_path, config_of([{"on": "worse", "action": "warn"}]))
+    run = start(tmp_path, config_of([{"type": "worse", "action": "warn"}]))
     run_rounds(run)
     assert parents(run) == [0, 1, 2, 3] and run.parts.learner.rates == [1.0] * 4
     assert [facts and facts["fired"][0]["did"] for facts in guards(run)] == [None, "warned", None, None]
@@ -106,7 +106,7 @@ def test_a_warning_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ticks", [9, 17, 24, 31])
 def test_killed_anywhere_and_resumed_it_decides_the_same(tmp_path: Path, ticks: int) -> None:
-    config = config_of([{"on": "worse", "action": "rollback"}])
+    config = config_of([{"type": "worse", "action": "rollback"}])
     whole = start(tmp_path / "whole", config)
     run_rounds(whole)
     with pytest.raises(Killed):
@@ -158,47 +158,47 @@ NO_GAIN = [best(0.2, 0.01), best(0.1, 0.4), best(-0.1, 0.3)]
 @pytest.mark.parametrize(
     ("guard", "report", "before", "found"),
     [
-        ({"on": "worse"}, worse(-0.3), [], "pass_rate is 0.300 below round 0's, 1.5 of its prompts' standard"),
-        ({"on": "worse"}, worse(-0.05), [], None),
-        ({"on": "worse"}, worse(-0.3, p=0.1), [], None),
-        ({"on": "worse"}, worse(0.3), [], None),
-        ({"on": "worse"}, {}, [], None),
-        ({"on": "hacking"}, gap((0.1, 0.4), (-0.5, -0.1)), [], "judge rises while truth falls"),
-        ({"on": "hacking"}, gap((0.1, 0.4), (-0.5, 0.1)), [], None),
-        ({"on": "kl", "above": 5}, {"metrics": {"kl_base": metric(6.0)}}, [], "kl_base is 6.000 nats, above 5"),
-        ({"on": "kl", "above": 5}, {"metrics": {"kl_base": metric(4.0)}}, [], None),
-        ({"on": "loss"}, {"training": {"loss": 1.6}}, LOSSES, "above 3 times the 0.500"),
-        ({"on": "loss"}, {"training": {"loss": float("nan")}}, LOSSES, "the loss is"),
-        ({"on": "loss"}, {"training": {"loss": 1.4}}, LOSSES, None),
-        ({"on": "length"}, {"metrics": {"length_tokens": metric(21.0)}}, LONG, "2.1 times round 0's"),
-        ({"on": "length"}, {"metrics": {"length_tokens": metric(4.0)}}, LONG, "0.4 times round 0's"),
-        ({"on": "length"}, {"metrics": {"length_tokens": metric(19.0)}}, LONG, None),
-        ({"on": "diversity"}, {"metrics": {"distinct_2": metric(0.28)}}, LONG, "distinct_2 is 35% of round 0's"),
-        ({"on": "diversity"}, {"metrics": {"distinct_2": metric(0.5)}}, LONG, None),
+        ({"type": "worse"}, worse(-0.3), [], "pass_rate is 0.300 below round 0's, 1.5 of its prompts' standard"),
+        ({"type": "worse"}, worse(-0.05), [], None),
+        ({"type": "worse"}, worse(-0.3, p=0.1), [], None),
+        ({"type": "worse"}, worse(0.3), [], None),
+        ({"type": "worse"}, {}, [], None),
+        ({"type": "hacking"}, gap((0.1, 0.4), (-0.5, -0.1)), [], "judge rises while truth falls"),
+        ({"type": "hacking"}, gap((0.1, 0.4), (-0.5, 0.1)), [], None),
+        ({"type": "kl", "above": 5}, {"metrics": {"kl_base": metric(6.0)}}, [], "kl_base is 6.000 nats, above 5"),
+        ({"type": "kl", "above": 5}, {"metrics": {"kl_base": metric(4.0)}}, [], None),
+        ({"type": "loss"}, {"training": {"loss": 1.6}}, LOSSES, "above 3 times the 0.500"),
+        ({"type": "loss"}, {"training": {"loss": float("nan")}}, LOSSES, "the loss is"),
+        ({"type": "loss"}, {"training": {"loss": 1.4}}, LOSSES, None),
+        ({"type": "length"}, {"metrics": {"length_tokens": metric(21.0)}}, LONG, "2.1 times round 0's"),
+        ({"type": "length"}, {"metrics": {"length_tokens": metric(4.0)}}, LONG, "0.4 times round 0's"),
+        ({"type": "length"}, {"metrics": {"length_tokens": metric(19.0)}}, LONG, None),
+        ({"type": "diversity"}, {"metrics": {"distinct_2": metric(0.28)}}, LONG, "distinct_2 is 35% of round 0's"),
+        ({"type": "diversity"}, {"metrics": {"distinct_2": metric(0.5)}}, LONG, None),
         (
-            {"on": "canaries"},
+            {"type": "canaries"},
             {"trust": {"canaries": {"scorers": {"judge": {"empty": {"alarm": True}}}}}},
             [],
             "judge puts canaries above",
         ),
-        ({"on": "canaries"}, {"trust": {"canaries": {"scorers": {"judge": {"empty": {"alarm": False}}}}}}, [], None),
-        ({"on": "drift"}, {"trust": {"drift": {"scorers": {"judge": {"alarm": True}}}}}, [], "judge drifts"),
-        ({"on": "drift"}, {"trust": {"drift": None}}, [], None),
+        ({"type": "canaries"}, {"trust": {"canaries": {"scorers": {"judge": {"empty": {"alarm": False}}}}}}, [], None),
+        ({"type": "drift"}, {"trust": {"drift": {"scorers": {"judge": {"alarm": True}}}}}, [], "judge drifts"),
+        ({"type": "drift"}, {"trust": {"drift": None}}, [], None),
         (
-            {"on": "scores", "above": 0.1},
+            {"type": "scores", "above": 0.1},
             {"trust": {"scorers": {"judge": {"status": {"ok": 80, "error": 10, "timeout": 10}}}}},
             [],
             "judge failed on 20.0% of the answers",
         ),
         (
-            {"on": "scores", "above": 0.1},
+            {"type": "scores", "above": 0.1},
             {"trust": {"scorers": {"judge": {"status": {"ok": 95, "error": 5}}}}},
             [],
             None,
         ),
-        ({"on": "no_gain", "rounds": 3}, best(0.0, 1.0), NO_GAIN, "no round of the last 3"),
-        ({"on": "no_gain", "rounds": 4}, best(0.0, 1.0), NO_GAIN, None),
-        ({"on": "no_gain", "rounds": 3}, best(0.2, 0.001), NO_GAIN, None),
+        ({"type": "no_gain", "rounds": 3}, best(0.0, 1.0), NO_GAIN, "no round of the last 3"),
+        ({"type": "no_gain", "rounds": 4}, best(0.0, 1.0), NO_GAIN, None),
+        ({"type": "no_gain", "rounds": 3}, best(0.2, 0.001), NO_GAIN, None),
     ],
 )
 def test_what_guards_find(guard: dict[str, Any], report: dict[str, Any], before: list[Any], found: str | None) -> None:
@@ -210,17 +210,17 @@ def test_what_guards_find(guard: dict[str, Any], report: dict[str, Any], before:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"guards": [{"on": "worse"}, {"on": "worse", "action": "warn"}]}, "two of them are on worse"),
-        ({"guards": [{"on": "hacking"}]}, "hacking compares the other scorers with the gold one"),
+        ({"guards": [{"type": "worse"}, {"type": "worse", "action": "warn"}]}, "two of them are on worse"),
+        ({"guards": [{"type": "hacking"}]}, "hacking compares the other scorers with the gold one"),
         (
-            {"guards": [{"on": "worse", "action": "rollback"}], "loop": {"max_staleness": 1}},
+            {"guards": [{"type": "worse", "action": "rollback"}], "loop": {"max_staleness": 1}},
             "action rollback and loop.max_staleness 1",
         ),
         (
-            {"guards": [{"on": "worse", "action": "rollback"}], "loop": {"evaluate_beside": True}},
+            {"guards": [{"type": "worse", "action": "rollback"}], "loop": {"evaluate_beside": True}},
             "evaluate_beside true with guards: worse rolls back",
         ),
-        ({"guards": [{"on": "kl"}]}, "above"),
+        ({"guards": [{"type": "kl"}]}, "above"),
     ],
 )
 def test_guards_that_do_not_fit_are_refused(changes: dict[str, Any], told: str) -> None:
