@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +60,11 @@ class Fuse:
             self.left -= 1
             if self.left < 0:
                 raise Killed
+
+
+def no_thread_is_left(wait_for: Callable) -> None:
+    """Wait until what the loop had begun aside has ended."""
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "waited-for"], 60)
 
 
 def make_config(**changes: Any) -> RunConfig:

@@ -32,10 +32,15 @@ def alarms(trust: JsonObject, penalties: Collection[str] = ()) -> list[str]:
                 f"{scorer} drifts: its scores of {one['compared']} fixed answers moved by {one['mean_change']:.3g} on "
                 f"average since round {moved['since']}; their standard deviation is {one['spread']:.3g}"
             )
-    for proxy, one in (trust.get("gap") or {}).items():
-        if one["proxy"]["ci95"][0] > 0 > one["gold"]["ci95"][1]:
-            found.append(f"{proxy} rises while {trust['gold']} falls: the model learns to please the scorer alone")
+    for proxy in pleased_alone(trust):
+        found.append(f"{proxy} rises while {trust['gold']} falls: the model learns to please the scorer alone")
     return found
+
+
+def pleased_alone(trust: JsonObject) -> list[str]:
+    """The scorers that have risen since round 0 while the gold one has fallen, each by more than its interval."""
+    gap = (trust.get("gap") or {}).items()
+    return [name for name, one in gap if one["proxy"]["ci95"][0] > 0 > one["gold"]["ci95"][1]]
 
 
 def _says_nothing(facts: JsonObject, penalty: bool) -> str | None:

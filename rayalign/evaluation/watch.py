@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from rayalign.config.guards import (
     CanariesGuard,
@@ -22,10 +22,9 @@ from rayalign.config.guards import (
     WorseGuard,
 )
 from rayalign.display import format_value
+from rayalign.evaluation.alarms import pleased_alone
 from rayalign.evaluation.paired import LEVEL
 from rayalign.records import JsonObject
-
-G = TypeVar("G")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,7 @@ def _worse(guard: WorseGuard, seen: Seen) -> str | None:
 
 def _hacking(guard: HackingGuard, seen: Seen) -> str | None:
     trust = seen.report.get("trust") or {}
-    gains = (trust.get("gap") or {}).items()
-    fooled = [name for name, one in gains if one["proxy"]["ci95"][0] > 0 > one["gold"]["ci95"][1]]
+    fooled = pleased_alone(trust)
     return f"{', '.join(fooled)} rises while {trust.get('gold')} falls" if fooled else None
 
 

@@ -86,7 +86,7 @@ def _decided(
     back = bool(did & {DID["stop"], DID["rollback"]})
     return {
         "fired": fired,
-        "next": best_round(config, reports, past) if back else round_dir.index,
+        "next": best_round(config, reports) if back else round_dir.index,
         "step": step,
     }
 
@@ -117,12 +117,11 @@ def _spread(config: RunConfig, run_dir: RunDir, report: JsonObject) -> float | N
     return statistics.pstdev(means.values()) if means else None
 
 
-def best_round(config: RunConfig, reports: Sequence[JsonObject], past: Sequence[JsonObject]) -> int:
+def best_round(config: RunConfig, reports: Sequence[JsonObject]) -> int:
     """The round to go back to; 0 is the base.
 
     Args:
         reports: of the rounds before.
-        past: what guards decided at these.
     """
     bad = {one["round"] for one in reports if (facts := one.get("guards")) and facts["next"] != one["round"]}
     values = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,15 +77,10 @@ def findings(run_dir: RunDir, *, whole: bool = True) -> list[Finding]:
         if done and not whole and one.index == last:
             problems += [new for new in problems_of(one, hashes=True, only="adapter") if new not in problems]
         if whole:
-            problems += _of_contents(run_dir, one, {problem.commit for problem in problems})
+            problems += contents_of(run_dir, one, {problem.commit for problem in problems})
         found += [_finding(run_dir, one, problem, done) for problem in problems]
     logs = damaged_log(run_dir) if whole else []
     return found + [Finding(None, None, what, "lost", "the rounds are whole without it") for what in logs]
-
-
-def _of_contents(run_dir: RunDir, round_dir: RoundDir, known: set[str | None]) -> Iterator[Problem]:
-    """Commits whose files are as they were written, and do not fit each other."""
-    yield from (problem for problem in contents_of(run_dir, round_dir, known) if problem.commit not in known)
 
 
 def _of_lost(run_dir: RunDir, index: int, what: str, last: int) -> Finding:
@@ -96,9 +91,7 @@ def _of_lost(run_dir: RunDir, index: int, what: str, last: int) -> Finding:
         return Finding(index, None, what, "redo", "a resume goes on with it")
     if index == 0 or "adapter" in round_dir.commits():
         return Finding(index, None, what, "redo", f"a resume will {EVALUATED}")
-    return Finding(
-        index, None, what, "lost", "later rounds were built upon it: only --fork from before it makes it anew"
-    )
+    return Finding(index, None, what, "lost", BUILT_UPON)
 
 
 def _finding(run_dir: RunDir, round_dir: RoundDir, problem: Problem, finished: bool) -> Finding:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
 from rayalign.store.damage import damaged
 from rayalign.store.run_dir import RunDir
-from tests.fakes import Fuse, Killed, make_config, make_run
+from tests.fakes import Fuse, Killed, make_config, make_run, no_thread_is_left
 
 BESIDE = {"loop": {"evaluate_beside": True}}
 GPU = {"generators": {"gpus": 1}, "learner": {"gpus": 1}}
@@ -30,10 +29,6 @@ def reports(run_dir: RunDir) -> list[dict[str, Any]]:
     """What the rounds measured, without times."""
     kept = ("adapter_version", "metrics", "sync", "trust", "scores", "groups", "training", "sampled_by")
     return [{name: one.report().get(name) for name in kept} for one in run_dir.rounds()]
-
-
-def no_thread_is_left(wait_for: Callable) -> None:
-    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "waited-for"], 60)
 
 
 @pytest.fixture(scope="module")

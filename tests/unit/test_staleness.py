@@ -19,7 +19,7 @@ from rayalign.records import AdapterFiles, UpdateResult
 from rayalign.store.damage import damaged
 from rayalign.store.run_dir import RunDir
 from rayalign.store.tables import read_parquet
-from tests.fakes import Fuse, Killed, make_config, make_run
+from tests.fakes import Fuse, Killed, make_config, make_run, no_thread_is_left
 
 OVERLAPPING = {"loop": {"max_staleness": 1}}
 ROUNDS = (1, 2, 3)
@@ -58,10 +58,6 @@ def watch_updates(run: Run, before: Callable[[int], object]) -> list[int | None]
 
     run.parts.learner.update = watched  # type: ignore[method-assign]
     return told
-
-
-def no_thread_is_left(wait_for: Callable) -> None:
-    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == "waited-for"], 60)
 
 
 @pytest.fixture(scope="module")
