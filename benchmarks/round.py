@@ -16,6 +16,7 @@ import datetime
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -158,9 +159,10 @@ def child(what: str, folder: Path, threads: int) -> dict[str, Any]:
 
 
 def generate(folder: Path) -> dict[str, Any]:
-    """The round's own requests, all at once, to a bare `LLM` with as large a cache."""
+    """The round's own requests, all at once, to a bare `LLM` of the same weights with as large a cache."""
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     config, model, round_dir = saved(folder)
+    model = answering(folder, model, round_dir.index - 1)
     cache = device_arguments(config.cluster.engine, need_of_model(config, model))
     from vllm import LLM, SamplingParams
 
@@ -186,6 +188,19 @@ def generate(folder: Path) -> dict[str, Any]:
     outputs = engine.generate([{"prompt_token_ids": one.token_ids} for one, _ in keys], params, use_tqdm=False)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "tokens": sum(len(one.outputs[0].token_ids) for one in outputs)}
+
+
+def answering(folder: Path, model: Path, version: int) -> Path:
+    """A checkpoint of the weights that answered: answers of other weights are longer or shorter."""
+    saved_adapter = RunDir(folder).round(version).adapter()
+    if saved_adapter is None:
+        return model
+    from rayalign.learning.merged import MergedWeights
+
+    merged = folder / "answering"
+    shutil.copytree(model, merged, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
+    MergedWeights(model).write(saved_adapter.files.files, merged)
+    return merged
 
 
 def score(folder: Path) -> dict[str, Any]:

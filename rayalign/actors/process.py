@@ -33,6 +33,8 @@ def runtime_env(threads: int, *, gpu: bool, devices: Sequence[str] = ()) -> dict
     env = {**QUIET_ENV, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     # Threads that spin while they wait take the cores from the actor whose turn it is.
     env["OMP_WAIT_POLICY"] = "PASSIVE"
+    # Tensors in pages of 2 MB: fewer misses of the processor's address cache.
+    env["THP_MEM_ALLOC_ENABLE"] = "1"
     if not gpu:
         # Ray leaves all GPUs visible to an actor that asked for none.
         env |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
