@@ -21,7 +21,7 @@ class ObjectStore:
     def __init__(self, log: Path) -> None:
         self.port = free_port()
         with log.open("wb") as file:
-            command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+            command = [sys.executable, str(Path(__file__).with_name("s3_server.py")), str(self.port)]
             self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 60
         while True:

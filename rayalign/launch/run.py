@@ -29,6 +29,11 @@ from rayalign.tracking.reporter import RunReporter
 from rayalign.tracking.tracker import Tracker
 from rayalign.tracking.trackers import Couriers, make_trackers
 
+UNCONDITIONAL = (
+    "the run folder's store is not asked to refuse a second writer (on S3: pip install rayalign[s3]): only the lease "
+    "keeps one away, so see that no two machines run this command"
+)
+
 
 def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()) -> Path | str:
     """Run or resume all rounds of a config; returns the run folder, a URI where it is on an object store.
@@ -53,6 +58,8 @@ def run(config: RunConfig, *, fork: str | None = None, config_dir: Path = Path()
         own_console(logs / "driver.log") as console,
     ):
         console.say(f"{'resuming' if existed else 'run'} {config.run.name} -> {run_dir.root}")
+        if run_dir.may_be_shared:
+            console.say(UNCONDITIONAL)
         for line in chosen:
             console.say(line)
         _run(config, run_dir, config_dir, console, logs, trackers)

@@ -11,13 +11,14 @@ import hashlib
 import os
 import posixpath
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from rayalign.errors import RunFolderError, full_disk
+from rayalign.store.conditional import conditional
 from rayalign.store.object_store import explain, is_uri, open_filesystem, refuse_credentials
 
 if TYPE_CHECKING:
@@ -50,9 +51,22 @@ class Folder:
             text, _, self._query = text.partition("?")
             text = text.rstrip("/")
         self._base = text
+        self._fence: Callable[[], object] | None = location._fence if isinstance(location, Folder) else None
+
+    def fenced(self, check: Callable[[], object]) -> Folder:
+        """The same folder for the one process that may write there. Where a file is there already, `check` is called
+        before it is written over; it raises where this process no longer may. On S3 no other writer can come between.
+        """
+        fenced = copy.copy(self)
+        fenced._fence = check
+        return fenced
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_fence": None}
 
     def __truediv__(self, name: str) -> Folder:
         joined = copy.copy(self)
+        joined._fence = self._fence
         joined._base = f"{self._base}/{name}" if not self.is_local else str(Path(self._base) / name)
         return joined
 
@@ -147,8 +161,25 @@ class Folder:
         with tempfile.NamedTemporaryFile(prefix="rayalign-") as file:
             yield file
             file.flush()
+            if self._fence is not None and self._put_fenced(file, self._fence):
+                return
             with self.explained():
                 copy_files(file.name, path, source_filesystem=LocalFileSystem(), destination_filesystem=filesystem)
+
+    def _put_fenced(self, file: IO[bytes], fence: Callable[[], object]) -> bool:
+        """Put a file where there is none, or over one that nobody changes meanwhile; False where the store cannot."""
+        there = conditional(self)
+        if there is None:
+            return False
+        try:
+            done = there.put(file, over=None)
+            while done is None:
+                tag = there.tag()
+                fence()
+                done = there.put(file, over=tag)
+        except NotImplementedError:
+            return False
+        return True
 
     @contextmanager
     def reading(self) -> Iterator[NativeFile]:

@@ -20,6 +20,14 @@ GCS_LIMIT_S = 15
 """Bounds on a store that does not answer: the worst case of one call is half a minute."""
 URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 SECRET_OPTION = re.compile(r"key|secret|token|password|credential|signature|^sig$", re.IGNORECASE)
+NO_BUCKET = re.compile("NO_SUCH_BUCKET|NoSuchBucket|[Bb]ucket.*(not found|does not exist)")
+NOT_ALLOWED = re.compile(
+    "ACCESS_DENIED|AccessDenied|INVALID_ACCESS_KEY|InvalidAccessKey|SIGNATURE|SignatureDoes|TOKEN|[Cc]redential|"
+    "[Ff]orbidden|[Pp]ermission"
+)
+NOT_REACHED = re.compile(
+    "NETWORK_CONNECTION|curlCode|endpoint URL|[Tt]imed? ?out|[Cc]ould not connect|UNAVAILABLE|SLOW_DOWN|SlowDown"
+)
 S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path"}
 
 
@@ -79,13 +87,10 @@ def _s3(bucket: str, options: dict[str, str]) -> S3FileSystem:
             "no such option of an S3 URI",
             f"use one of {', '.join(sorted(S3_OPTIONS))}",
         )
-    # pyarrow reads neither variable when the file system is made with timeouts.
-    fallback = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    scheme, _, endpoint = options.pop("endpoint_override", fallback).rpartition("://")
-    if endpoint:
-        options |= {"endpoint_override": endpoint.rstrip("/"), **({"scheme": scheme} if scheme else {})}
+    options = s3_endpoint(options)
     # Without any of these the client asks for the bucket in us-east-1, wherever it is.
-    elif "region" not in options and not (os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
+    told = {"endpoint_override", "region"} & options.keys()
+    if not (told or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")):
         options["region"] = resolve_s3_region(bucket)
     return S3FileSystem(
         **options,
@@ -95,19 +100,30 @@ def _s3(bucket: str, options: dict[str, str]) -> S3FileSystem:
     )
 
 
+def s3_endpoint(options: dict[str, str]) -> dict[str, str]:
+    """The options of an S3 URI, the endpoint without its scheme, and that of the environment where they name none."""
+    # pyarrow reads neither variable when the file system is made with timeouts.
+    fallback = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, endpoint = options.get("endpoint_override", fallback).rpartition("://")
+    rest = {name: value for name, value in options.items() if name != "endpoint_override"}
+    if endpoint:
+        rest |= {"endpoint_override": endpoint.rstrip("/"), **({"scheme": scheme} if scheme else {})}
+    return rest
+
+
 def explain(location: str, error: Exception) -> RunFolderError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     found = f"run folder {location}: {text}"
-    if re.search(r"NO_SUCH_BUCKET|[Bb]ucket.*(not found|does not exist)", text):
+    if re.search(NO_BUCKET, text):
         return RunFolderError(found, "there is no such bucket", "make the bucket, or set run.dir to one that exists")
-    if re.search(r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|[Cc]redential|[Ff]orbidden|[Pp]ermission", text):
+    if re.search(NOT_ALLOWED, text):
         return RunFolderError(
             found,
             "the store knows no credentials of this process, or they do not allow it",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or use the instance role), and allow "
             "listing, reading, writing and deleting below run.dir, on every node",
         )
-    if re.search(r"NETWORK_CONNECTION|curlCode|[Tt]imed? ?out|[Cc]ould not connect|UNAVAILABLE|SLOW_DOWN", text):
+    if re.search(NOT_REACHED, text):
         return StoreError(
             found,
             "the store cannot be reached, or does not answer",

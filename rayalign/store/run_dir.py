@@ -12,11 +12,10 @@ that no commit names does not exist: it is overwritten without a look.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -27,9 +26,9 @@ from rayalign.records import SCHEMA_VERSION, JsonObject
 from rayalign.store.changes import bound_keys, differences, is_bound
 from rayalign.store.files import Place, write_file, write_json
 from rayalign.store.folder import Folder
-from rayalign.store.lease import Lease
+from rayalign.store.folder_lock import FolderLock
 from rayalign.store.round_dir import RoundDir
-from rayalign.store.writable import check_writable, explained
+from rayalign.store.writable import check_writable
 
 Complete = Callable[[JsonObject], JsonObject]
 """Gives a saved config the defaults of keys that the version which saved it did not know."""
@@ -51,11 +50,12 @@ class RunDir:
     def __init__(self, root: Place | str, *, forkable: bool = True) -> None:
         self.root = Folder(root)
         self._forkable = forkable
-        self._lease: Lease | None = None
+        self._lock = FolderLock(self.root)
         self._finished: set[int] = set()
 
     def round(self, index: int) -> RoundDir:
-        return RoundDir(self.root / "rounds" / f"{index:04d}", index, self._check_lease)
+        root = (self.root / "rounds" / f"{index:04d}").fenced(self._lock.check)
+        return RoundDir(root, index, self._lock.check)
 
     def rounds(self) -> list[RoundDir]:
         """All finished rounds, in order."""
@@ -80,7 +80,7 @@ class RunDir:
         return datetime.date.fromisoformat(made) if made else datetime.datetime.now(datetime.UTC).date()
 
     def update_info(self, **facts: object) -> None:
-        self._check_lease()
+        self._lock.check()
         write_json(self.root / "run.json", {**self.info, **facts})
 
     @property
@@ -141,7 +141,7 @@ class RunDir:
 
     def forget(self) -> None:
         """Undo `open` and `keep_inputs` of a run that has not begun."""
-        self._check_lease()
+        self._lock.check()
         for name in ("config.yaml", "run.json", "held_out.parquet"):
             (self.root / name).delete()
 
@@ -243,42 +243,13 @@ class RunDir:
         Raises:
             RunFolderError: another process works on it.
         """
-        with self._flock() if self.root.is_local else self._leased():
+        with self._lock.held():
             yield
 
-    @contextmanager
-    def _flock(self) -> Iterator[None]:
-        folder = self.root.local_path()
-        with explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            opened = (folder / ".lock").open("w")
-        with opened as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"{self.root} is in use by another process",
-                    "two writers would mix their rounds",
-                    "wait for it to end, stop it, or set another run.name",
-                ) from None
-            yield
-
-    @contextmanager
-    def _leased(self) -> Iterator[None]:
-        lease = Lease(self.root / ".lock.json", self.root)
-        lease.take()
-        self._lease = lease
-        try:
-            yield
-        finally:
-            self._lease = None
-            # A store that is away must not hide how the run ended: the lease then runs out.
-            with suppress(RunFolderError):
-                lease.release()
-
-    def _check_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.check()
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether the folder is locked on a store that cannot refuse the second of two writers by itself."""
+        return self._lock.may_be_shared
 
 
 def _yaml(text: str) -> object:
