@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from rayalign.records import JsonObject
-from rayalign.store.files import FileFacts
+from rayalign.store.files import FileFacts, leaves
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import SEAL, RoundDir, is_whole, read_commit
 from rayalign.store.run_dir import RunDir
@@ -108,11 +107,6 @@ def _fits(head: JsonObject, names: Collection[str]) -> bool:
         return False
     adapter = inside.get("adapter", {}).get("adapter", {}).get("sha256")
     return head.get("adapter_sha256") == adapter and isinstance(head.get("schema_version"), int)
-
-
-def leaves(relative: str) -> bool:
-    """Whether a path leads out of the folder that it counts from."""
-    return posixpath.isabs(relative) or ".." in posixpath.normpath(relative).split("/")
 
 
 def _problem(root: Folder, relative: str, facts: FileFacts, hashes: bool) -> str | None:

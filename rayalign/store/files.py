@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import posixpath
 from pathlib import Path
 
 from rayalign.errors import RunFolderError
@@ -51,11 +52,19 @@ def write_json(path: Place, data: object) -> None:
     write_file(path, (json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+def leaves(relative: str) -> bool:
+    """Whether a path leads out of the folder that it counts from."""
+    return posixpath.isabs(relative) or ".." in posixpath.normpath(relative).split("/")
+
+
 def verify_file(path: Folder, facts: FileFacts) -> None:
     """Raises:
-    RunFolderError: the file is missing or is not what its commit says.
+    RunFolderError: the file is missing, cannot be read, or is not what its commit says.
     """
-    found = path.sha256() or "no file"
+    try:
+        found = path.sha256() or "no file"
+    except OSError as error:
+        found = f"cannot be read ({error.strerror or type(error).__name__})"
     if found != facts["sha256"]:
         raise RunFolderError(
             f"{path}: {found}, but the commit says {facts['sha256']}",

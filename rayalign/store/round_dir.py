@@ -20,7 +20,7 @@ from rayalign.records import (
     ScoredSample,
     weights_file,
 )
-from rayalign.store.files import Place, verify_file, write_file, write_json
+from rayalign.store.files import Place, leaves, verify_file, write_file, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.tables import parquet_bytes, read_parquet, read_slice, write_table
 
@@ -69,12 +69,18 @@ class RoundDir:
         """
         data = self._commit(name)
         for relative, facts in data["files"].items() if data else ():
+            if leaves(relative):
+                raise RunFolderError(
+                    f"{self.root}: the commit {name} names {relative}",
+                    "that is outside of its round's folder: no run wrote it",
+                    "do not trust this folder",
+                )
             verify_file(self.root / relative, facts)
         return data
 
     def _commit(self, name: str) -> dict[str, Any] | None:
         place = self.root / "commits" / f"{name}.json"
-        content = place.find_bytes()
+        content = self.commit_bytes(name)
         found = None if content is None else read_commit(content)
         if content is not None and found is None:
             raise RunFolderError(

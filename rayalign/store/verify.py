@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rayalign.store.contents import contents_of
-from rayalign.store.damage import Problem, damaged_log, leaves, lost_rounds, problems_of
-from rayalign.store.files import write_json
+from rayalign.store.damage import Problem, damaged_log, lost_rounds, problems_of
+from rayalign.store.files import leaves, write_json
 from rayalign.store.folder import Folder
 from rayalign.store.round_dir import RoundDir, is_whole, read_commit
 from rayalign.store.run_dir import RunDir

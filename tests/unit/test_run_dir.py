@@ -171,3 +171,14 @@ def test_the_day_of_a_run_is_the_one_on_which_it_was_made(folder: Folder) -> Non
     assert RunDir(folder).date == datetime.date(2026, 3, 9)
     run_dir.update_info(date=None, attempts=[{"started": "2025-12-31T23:59:59+00:00"}, {"started": "2026-01-02"}])
     assert RunDir(folder).date == datetime.date(2025, 12, 31)
+
+
+@pytest.mark.parametrize("name", ["../outside", "adapter/../../outside", "/etc/hostname"])
+def test_a_commit_that_names_a_file_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    """Whatever lies there, and whether it is what the commit says."""
+    run_dir = begun(tmp_path / "run")
+    (tmp_path / "run" / "rounds" / "outside").write_bytes(b"x")
+    facts = write_file(tmp_path / "x", b"x")
+    run_dir.round(1).commit("adapter", {name: facts})
+    with pytest.raises(RunFolderError, match="outside of its round's folder"):
+        run_dir.round(1).committed("adapter")
