@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from ray.exceptions import RayActorError  # noqa: E402
 
-from rayalign.actors import members, pool, pool_map  # noqa: E402
+from rayalign.actors import members, pool, pool_map, pool_use  # noqa: E402
 from rayalign.actors.calls import CALL_ANSWERS, InFlight  # noqa: E402
 from rayalign.actors.handles import BREATH_S, MANY  # noqa: E402
 from rayalign.actors.prefetch import NOT_READY  # noqa: E402
@@ -68,7 +68,7 @@ class World:
         """How often the pool waited, and for how many calls in all."""
         self._calls: list[tuple[float, int, Ref]] = []
         self._numbers = itertools.count()
-        for module in (members, pool, pool_map):
+        for module in (members, pool, pool_map, pool_use):
             module.time = SimpleNamespace(monotonic=lambda: self.now)  # pyright: ignore
             module.answer_of = answer_of  # pyright: ignore
         for module in (pool, pool_map):

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,14 @@ def pending_demand() -> str:
     if not wanted:
         return ""
     return _counted(wanted) + (f" (on the way: {_counted(coming)})" if coming else "")
+
+
+def draining_nodes() -> Collection[str]:
+    """Ids of the nodes that are about to go: the cloud takes them back, or somebody drains them."""
+    # Ray's Train asks it so too; there is no public way.
+    from ray._private.state import state
+
+    return state.get_draining_nodes().keys()
 
 
 def _shape(bundle: Any) -> str:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rayalign.records import Prompt, Sample, SampledShard, SamplingPlan, Shard
+from rayalign.records import Adapter, Prompt, Sample, SampledShard, SamplingPlan, Shard
 
 CALL_ANSWERS, CALL_TOKENS = 32, 1 << 15
 """Of a call at most, where it has more than one prompt; prompts and the longest answers to them count."""
@@ -59,6 +59,15 @@ def cut(shard: Shard, plan: SamplingPlan, *, whole: bool = False) -> Iterator[Ca
         places.append(place)
         tokens += more
     yield Call(shard, tuple(places))
+
+
+def unanswered(call: Call, plan: SamplingPlan, adapter: Adapter) -> list[Sample]:
+    """What stands for the answers to a call of which generators die."""
+    return [
+        Sample(prompt.id, index, "", [], [], "failed", adapter.version, plan.seed)
+        for prompt in call.prompts
+        for index in range(plan.responses)
+    ]
 
 
 class Assembly:

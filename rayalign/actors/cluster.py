@@ -15,6 +15,7 @@ from typing import TypedDict
 
 import ray
 from ray import ObjectRef
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError, GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -32,6 +33,9 @@ ROLE_LABEL = "rayalign-role"
 PROBE_TIMEOUT_S = 120
 START_TRIES = 3
 """How often a local Ray is started, which a busy machine may not do in Ray's own 30 s."""
+LOCAL_RAY = {"RAY_worker_niceness": "0", "RAY_task_events_report_interval_ms": "0"}
+"""Of a run's own Ray, where nobody has set them: actors are no less urgent than Ray's own processes, whose every stir
+else holds their threads up; and no list of tasks is kept, which only a dashboard shows."""
 TOKEN_REMEDY = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE with the cluster's token"
 
 log = logging.getLogger(__name__)
@@ -90,7 +94,12 @@ def connected() -> Iterator[Cluster]:
 
 
 def _start_local() -> None:
-    """A local Ray, tried again where a busy machine has not started it in Ray's own 30 s."""
+    """A local Ray that this machine alone reaches, and that asks for the token that Ray makes; tried again where a busy
+    machine has not started it in Ray's own 30 s."""
+    os.environ |= {name: value for name, value in LOCAL_RAY.items() if name not in os.environ}
+    # Ray's own switch for loopback, which it has for other systems; its processes read the variable, this one has.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
     for tries_left in reversed(range(START_TRIES)):
         try:
             ray.init(

@@ -18,6 +18,9 @@ import ray
 from rayalign.records import AdapterFiles, JsonObject, TokenSequence, UpdateResult, Which
 from rayalign.store.folder import Folder
 
+MOST_HALVINGS = 2
+"""Of `training.tokens_per_micro_batch`, in a run's process."""
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateWork:
@@ -89,16 +92,31 @@ class Coordinator:
         self._no_start: Failed | None = None
         self._stopped = False
         self._progress = 0.0
+        self._halvings = self._halved = 0
+        """How often the token budget is halved, and for which attempt last."""
 
     @ray.method
-    async def begin_attempt(self, world: int) -> int:
-        """Begin the attempt of a new worker group, whose rank 0 calls this; returns the attempt's number."""
+    async def begin_attempt(self, world: int) -> tuple[int, int]:
+        """Begin the attempt of a new worker group, whose rank 0 calls this.
+
+        Returns:
+            The attempt's number, and how often its token budget is halved.
+        """
         async with self._changed:
             self._attempt += 1
             self._world = world
             self._workers, self._answers, self._progress = {}, {}, 0.0
             self._changed.notify_all()
-            return self._attempt
+            return self._attempt, self._halvings
+
+    @ray.method
+    async def halve(self, attempt: int) -> bool:
+        """A rank ran out of memory: whether the next attempt may try it with half the token budget."""
+        if attempt == self._attempt and attempt != self._halved:
+            if self._halvings == MOST_HALVINGS:
+                return False
+            self._halved, self._halvings = attempt, self._halvings + 1
+        return True
 
     @ray.method
     async def announce(self, attempt: int, rank: int, description: JsonObject) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, cast
 
 import ray
 from ray import ObjectRef
 
-from rayalign.actors.autoscaler import pending_demand
-from rayalign.actors.calls import CALL_ANSWERS, MOST_IN_FLIGHT, Assembly, Call, InFlight, cut
+from rayalign.actors.autoscaler import draining_nodes, pending_demand
+from rayalign.actors.calls import CALL_ANSWERS, MOST_IN_FLIGHT, Assembly, Call, InFlight, cut, unanswered
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.members import Entry
 from rayalign.actors.model_source import ModelSource, local_folder
@@ -134,7 +135,7 @@ class RayGenerator:
         label_selector: dict[str, str] | None = None,
         seats: Sequence[Seat] = (),
     ) -> None:
-        gpus = config.cluster.generators.gpus
+        size, limits, gpus = config.cluster.generators, config.limits, config.cluster.generators.gpus
         self._takes_turns, self._sleep_level = config.cluster.takes_turns, config.cluster.generators.sleep
         self._held: Held | None = None
         self._expected: Expected | None = None
@@ -153,20 +154,21 @@ class RayGenerator:
             made = actor.options(**common, **where).remote(f"generator-{i}", model, config, log_folder, engines)
             return cast(GeneratorHandle, made)
 
-        size = config.cluster.generators
         self.pool = Pool(
             "generator",
             make,
             size.min,
             size.max,
-            timeout_s=config.limits.sample_timeout_s,
-            start_timeout_s=config.limits.start_timeout_s,
+            timeout_s=limits.sample_timeout_s,
+            start_timeout_s=limits.start_timeout_s,
             say=say,
             note=note,
             watch=metrics.pool if metrics else unwatched,
             entry=self._entry,
             idle_s=size.idle_s,
             waits_for=pending_demand,
+            draining=draining_nodes,
+            poisoned=limits.poisoned_shards,
         )
 
     def load(self, adapter: Adapter, files: AdapterFiles | None) -> list[ReplicaState]:
@@ -243,11 +245,13 @@ class RayGenerator:
         def room(described: JsonObject) -> int:
             return 1 if self._one_at_a_time else in_flight.calls(described["batch"])
 
+        # What answers a benchmark is judged whole or not at all.
+        spare = None if plan.purpose == "benchmark" else partial(unanswered, plan=plan, adapter=adapter)
         in_flight, assembly = InFlight(max(CALL_ANSWERS, plan.responses)), Assembly(plan.responses)
         calls = (call for shard in shards for call in cut(shard, plan, whole=self._one_at_a_time))
         self._assemblies.append(assembly)
         try:
-            for call, samples in self.pool.map("sample", ask, calls, room):
+            for call, samples in self.pool.map("sample", ask, calls, room, spare):
                 in_flight.note([len(sample.token_ids) for sample in samples])
                 if (whole := assembly.add(call, samples)) is not None:
                     yield whole

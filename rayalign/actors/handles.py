@@ -11,7 +11,7 @@ from typing import ParamSpec, Protocol, TypeVar, cast
 import ray
 from ray import ObjectRef
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayError, RayTaskError
 
 from rayalign.errors import RayalignError
 from rayalign.records import JsonObject
@@ -128,6 +128,12 @@ def our_error(error: BaseException) -> RayalignError | None:
             several = part.values() if isinstance(part, dict) else [part]
             found.extend(part for part in several if isinstance(part, BaseException))
     return None
+
+
+def by_node(death: RayError) -> bool:
+    """Whether a replica, or its answer, went with its node, so that what it was asked cannot be the reason."""
+    gone = isinstance(death, ObjectLostError) or (isinstance(death, RayActorError) and death.preempted)
+    return gone or "its node has died" in str(death)
 
 
 def reason(error: RayError) -> str:

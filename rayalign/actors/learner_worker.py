@@ -26,6 +26,7 @@ from rayalign.learning.flags import flagged_examples
 from rayalign.learning.folders import load_tokenizer
 from rayalign.learning.group_files import GroupFiles, GroupRows
 from rayalign.learning.host_copy import HostCopy
+from rayalign.learning.memory import halved
 from rayalign.learning.model import build_policy
 from rayalign.learning.objective import (
     Means,
@@ -68,8 +69,9 @@ SHOWN_FLAGGED = 16
 class LearnerWorker:
     """One rank. Every task brings the adapter that it starts from, so any attempt can take any task."""
 
-    def __init__(self, config: RunConfig, model: Path, rank: int, world: int) -> None:
-        self._config = config
+    def __init__(self, config: RunConfig, model: Path, rank: int, world: int, halvings: int = 0) -> None:
+        self._config, self._halvings = config, halvings
+        self.training = halved(config.training, halvings)
         self._rank, self._world = rank, world
         check_torch(config.cluster.learner.gpus, "cluster.learner.gpus")
         self._device = "cuda" if config.cluster.learner.gpus > 0 else "cpu"
@@ -141,13 +143,14 @@ class LearnerWorker:
         sha256 = hashlib.sha256(content[weights_file(content)]).hexdigest()
         self._loaded = sha256
         facts |= {"steps": float(len(steps)), "tokens": float(sum(data.tokens))}
+        facts |= {"budget_halvings": float(self._halvings)} if self._halvings else {}
         facts |= automatic_alpha(self._config.objectives, round_index, work.reward_spread)
         metrics = {**means_of(history), **facts, "seconds": time.perf_counter() - started}
         return UpdateResult(AdapterFiles(round_index, sha256, content), metrics, history, examples)
 
     def _plan(self, tokens: Sequence[int], round_index: int) -> list[Step]:
         """The steps of a round whose groups have so many tokens each."""
-        training = self._config.training
+        training = self.training
         return plan_steps(
             tokens,
             seed=self._config.run.seed,
@@ -180,7 +183,7 @@ class LearnerWorker:
             self._policy,
             rows,
             self._device,
-            self._config.training.tokens_per_micro_batch,
+            self.training.tokens_per_micro_batch,
             self._policy.collate,
             packed=self._policy.shares_prompts,
             passes=lambda needed: max(self._gather(needed)),

@@ -3,6 +3,7 @@
     asked for ──describe──► what the pool wants shown ──► ready ──a call dies──► asked whether it lives ─┐
         ▲                                                  │                                             │
         └──── another is made ◄── it died ◄────────────────┼─────────────────────────────────────────────┘
+        │──── another is made ◄── its calls are answered ◄─┤ its node is to go
         └──── there is work again ◄── away ◄── idle ───────┘
 
 Nobody waits here for one replica: `entering` gives what all that are on their way in wait for, and whoever waits for
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -54,6 +55,10 @@ class Member(Generic[H]):
     """One of its calls died: it is asked whether it lives."""
     failures: int = 0
     """Starts that failed since it was last ready."""
+    calls: int = 0
+    """Items that it has."""
+    leaving: bool = False
+    """Its node is about to go: it answers what it has, and another takes its place."""
     entry: Generator[ObjectRef[Any], Any, JsonObject] | None = None
 
 
@@ -160,6 +165,27 @@ class Members(Generic[H]):
                 if not self.ready:
                     self._empty_since = time.monotonic()
 
+    def busy(self, member: Member[H], change: int) -> None:
+        """Take in that a replica has so many items more."""
+        with self._lock:
+            member.calls += change
+
+    def drain(self, nodes: Collection[str]) -> None:
+        """Give no more work to replicas on nodes that are about to go; those that have none left are replaced."""
+        with self._lock:
+            for member in self.places:
+                if member.ready and member.described.get("node_id") in nodes:
+                    member.leaving = True
+                    self._set_ready(member, False)
+                    self._say(f"{self.name}-{member.index} leaves: its node {member.described['address']} is to go")
+                    self._tell(member, "draining")
+                if member.leaving and not member.calls and not self.closed:
+                    assert member.handle is not None
+                    end(member.handle)
+                    self._start(member)
+            if not self.ready and self._empty_since is None:
+                self._empty_since = time.monotonic()
+
     def check(self) -> None:
         """
         Raises:
@@ -194,7 +220,7 @@ class Members(Generic[H]):
 
     def _start(self, member: Member[H]) -> None:
         member.handle = self._make(member.index)
-        member.doubted = False
+        member.doubted = member.leaving = False
         self._enter(member)
 
     def _enter(self, member: Member[H]) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -67,6 +67,8 @@ class Pool(Generic[H]):
         idle_s: replicas beyond `least` are sent away when the pool had no items for so long; null keeps them.
         waits_for: what the cluster still has to bring, for messages.
         watch: told how busy the pool is, whenever that changes.
+        draining: the nodes that are about to go.
+        poisoned: items that may be set aside because replicas died of them; one more ends the run.
     """
 
     def __init__(
@@ -84,8 +86,11 @@ class Pool(Generic[H]):
         idle_s: float | None = None,
         waits_for: Callable[[], str] = str,
         watch: Watch = unwatched,
+        draining: Callable[[], Collection[str]] = tuple,
+        poisoned: int = 0,
     ) -> None:
         self.name = name
+        self._say, self._may_spare, self._draining = say, poisoned, draining
         self.timeout_s = timeout_s
         self.watch = watch
         self._start_timeout_s, self._idle_s = start_timeout_s, idle_s
@@ -152,6 +157,7 @@ class Pool(Generic[H]):
         ask: Callable[[H, T], ObjectRef[R]],
         items: Iterable[T],
         in_flight: Callable[[JsonObject], int] = lambda _: IN_FLIGHT,
+        spare: Callable[[T], R] | None = None,
     ) -> Iterator[tuple[T, R]]:
         """Every item with the answer to it, in the order in which answers come.
 
@@ -159,8 +165,9 @@ class Pool(Generic[H]):
             what: the method's name, for messages.
             items: read ahead in a thread, so that an iterator that waits for another pool does not hold this one up.
             in_flight: how many calls a replica may have at once, by what it said of itself.
+            spare: what stands for the answer to an item that replicas die of; null where nothing can.
         """
-        under_way = PoolMap(self, what, ask, items, in_flight)
+        under_way = PoolMap(self, what, ask, items, in_flight, spare)
         self._maps.append(under_way)
         self._keep()
         try:
@@ -169,6 +176,19 @@ class Pool(Generic[H]):
             under_way.stop()
             self._maps.remove(under_way)
             self._rest()
+
+    def drain(self) -> None:
+        """Take in which nodes are about to go."""
+        self.members.drain(self._draining())
+
+    def may_spare(self, what: str, item: str) -> bool:
+        """Whether one more item may be set aside, which then is said and counted."""
+        if self._may_spare <= 0:
+            return False
+        self._may_spare -= 1
+        self._say(f"{item} is set aside: one {self.name} after the other died of it")
+        self.note("poisoned", name=self.name, what=what, item=item)
+        return True
 
     def close(self) -> None:
         """Let every replica tidy up, then end it; a `map` that is under way in another thread ends too."""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ray import ObjectRef
 from ray.exceptions import RayError
 
-from rayalign.actors.handles import Replica, answer_of, first_done, reason
+from rayalign.actors.handles import Replica, answer_of, by_node, first_done, reason
 from rayalign.actors.members import DEATHS, Member
+from rayalign.actors.pool_use import PoolUse
 from rayalign.actors.prefetch import NOT_READY, Prefetch
 from rayalign.errors import ActorFailedError, StageTimeoutError
 from rayalign.records import JsonObject
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from rayalign.actors.pool import Pool
 
 SUSPECT_DEATHS, MOST_DEATHS = 2, 4
-"""Of replicas that had the same item: from so many on it is kept apart from others that had as many; so many end the
-run."""
+"""Of replicas that had the same item: from so many on it is kept apart from others that had as many; the last time it
+is alone on its replica, and where that dies too, it is set aside, or the run ends."""
 CHECK_S = 1.0
 """How often calls are looked through for those that take too long."""
 LOOK_S = 0.05
@@ -48,6 +49,11 @@ class _Work(Generic[T]):
         """Whether it may be what they died of."""
         return self.deaths >= SUSPECT_DEATHS
 
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may be beside it."""
+        return self.deaths >= MOST_DEATHS - 1
+
 
 @dataclass(slots=True)
 class _Call(Generic[T, H]):
@@ -61,31 +67,6 @@ class _Call(Generic[T, H]):
     """How many calls the replica could have at once."""
 
 
-@dataclass(slots=True)
-class _Use:
-    """How busy the replicas that were ready were, while there were items for them."""
-
-    most: int = 0
-    busy_s: float = 0.0
-    there_s: float = 0.0
-    _since: float | None = None
-    _busy: int = 0
-    _there: int = 0
-
-    def note(self, busy: int, there: int, more: bool) -> None:
-        """From now on: how many replicas have calls, how many are ready, and whether there are items for them."""
-        now = time.monotonic()
-        if self._since is not None:
-            self.busy_s += (now - self._since) * self._busy
-            self.there_s += (now - self._since) * self._there
-        self._since, self._busy, self._there = (now if more else None), min(busy, there), there
-        self.most = max(self.most, there)
-
-    @property
-    def share(self) -> float:
-        return self.busy_s / self.there_s if self.there_s else 1.0
-
-
 class PoolMap(Generic[T, R, H]):
     """The items still to come, those that wait for a replica, and the calls in flight."""
 
@@ -96,14 +77,17 @@ class PoolMap(Generic[T, R, H]):
         ask: Callable[[H, T], ObjectRef[R]],
         items: Iterable[T],
         in_flight: Callable[[JsonObject], int],
+        spare: Callable[[T], R] | None = None,
     ) -> None:
-        self._pool, self._what, self._ask, self._in_flight = pool, what, ask, in_flight
+        self._pool, self._what, self._ask, self._in_flight, self._spare = pool, what, ask, in_flight, spare
         self._source = Prefetch(items)
         self._waiting: deque[_Work[T]] = deque()
         self._suspects: deque[_Work[T]] = deque()
         """Such items, which wait for a replica that has none of them."""
         self._suspected: set[int] = set()
         """The replicas that have one."""
+        self._closed: set[int] = set()
+        """Those that get nothing else: an item is alone there, or is to be once they have answered all."""
         self._calls: dict[ObjectRef[R], _Call[T, H]] = {}
         self._loads: dict[int, int] = {}
         """How many of the calls each replica has, of those that have any."""
@@ -117,7 +101,7 @@ class PoolMap(Generic[T, R, H]):
         """When calls were last looked through for those that take too long."""
         self._heard: dict[int, float] = {}
         """When a replica last answered."""
-        self._use = _Use()
+        self._use = PoolUse()
         self._seen = (0, 0, 0)
         """Replicas that are ready, those of them with calls, and the calls, as they were last told."""
 
@@ -177,21 +161,30 @@ class PoolMap(Generic[T, R, H]):
 
     def _send_suspects(self) -> None:
         """One to a replica: the next death tells what kills them from what was only there."""
-        for _ in range(len(self._suspects)):
-            free = [index for index in self._rooms if index not in self._suspected and self._over(index) < 0]
-            members = [self._pool.members.places[index] for index in free]
+        for work in list(self._suspects):
+            members = [self._pool.members.places[index] for index in self._rooms if index not in self._suspected]
             ready = [member for member in members if member.ready]
-            if not ready:
-                return
-            member = min(ready, key=lambda one: self._over(one.index))
-            self._suspected.add(member.index)
-            self._send(self._suspects.popleft(), member)
+            if work.alone:
+                # One that comes in another's place has nothing yet; to empty one takes its longest answer.
+                ready.sort(key=lambda one: (self._loads.get(one.index, 0), one.index not in self._closed))
+                free = [one for one in ready[:1] if not self._loads.get(one.index)]
+                if free or not (self._pool.members.entering or self._closed - self._suspected):
+                    self._closed |= {one.index for one in ready[:1]}
+            else:
+                free = [one for one in ready if self._over(one.index) < 0]
+            if free:
+                member = min(free, key=lambda one: self._over(one.index))
+                self._suspected.add(member.index)
+                self._suspects.remove(work)
+                self._send(work, member)
 
     def _refresh(self) -> None:
         """See who is ready, and how many calls each may have, where that may have changed."""
-        ready, now = self._pool.members.ready, time.monotonic()
-        if ready is self._ready and now - self._refreshed < CHECK_S:
+        now = time.monotonic()
+        if self._pool.members.ready is self._ready and now - self._refreshed < CHECK_S:
             return
+        self._pool.drain()
+        ready = self._pool.members.ready
         self._ready, self._refreshed = ready, now
         self._rooms = {member.index: self._in_flight(member.described) for member in ready}
         self._free = [(self._loads.get(index, 0) - room, index) for index, room in self._rooms.items()]
@@ -209,10 +202,11 @@ class PoolMap(Generic[T, R, H]):
 
     def _over(self, index: int) -> int:
         """How many calls a replica has beyond those that it may have."""
-        return self._loads.get(index, 0) - self._rooms[index]
+        return 0 if index in self._closed else self._loads.get(index, 0) - self._rooms[index]
 
     def _load(self, member: Member[H], change: int) -> None:
         index = member.index
+        self._pool.members.busy(member, change)
         if load := self._loads.pop(index, 0) + change:
             self._loads[index] = load
         if member.ready:
@@ -231,6 +225,7 @@ class PoolMap(Generic[T, R, H]):
         call = self._calls.pop(ref)
         if call.work.suspect:
             self._suspected.discard(call.member.index)
+            self._closed.discard(call.member.index)
         self._load(call.member, -1)
         return call
 
@@ -238,23 +233,31 @@ class PoolMap(Generic[T, R, H]):
         try:
             result = answer_of(ref)
         except DEATHS as death:
-            self._died(call, death)
+            if self._died(call, death):
+                assert self._spare is not None
+                yield call.work.item, self._spare(call.work.item)
             return
         self._heard[call.member.index] = time.monotonic()
         yield call.work.item, result
 
-    def _died(self, call: _Call[T, H], death: RayError) -> None:
-        """Have another replica answer, first of all: what waits for this item has waited longest."""
+    def _died(self, call: _Call[T, H], death: RayError) -> bool:
+        """Have another replica answer, first of all: what waits for this item has waited longest. Or set it aside,
+        where too many have died of it; whether that is done."""
         work, name = call.work, f"{self._pool.name}-{call.member.index}"
-        work.deaths += 1
+        work.deaths += not by_node(death)
+        aside = False
         if work.deaths >= MOST_DEATHS:
-            raise ActorFailedError(
-                f"{name}.{self._what} died {work.deaths} times on {_name(work.item)}",
-                reason(death),
-                f"see logs/{name}.log; the run can be resumed",
-            ) from death
+            aside = self._spare is not None and self._pool.may_spare(self._what, _name(work.item))
+            if not aside:
+                raise ActorFailedError(
+                    f"{name}.{self._what} died {work.deaths} times on {_name(work.item)}",
+                    reason(death),
+                    f"see logs/{name}.log; the run can be resumed",
+                ) from death
         self._pool.members.lost(call.member, call.handle, death)
-        (self._suspects if work.suspect else self._waiting).appendleft(work)
+        if not aside:
+            (self._suspects if work.suspect else self._waiting).appendleft(work)
+        return aside
 
     def _check_overdue(self) -> None:
         """A replica's calls wait for each other: it may take the limit once for each of them, but after the limit's

@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import ray
 from ray import ObjectRef
 
-from rayalign.actors.autoscaler import pending_demand
+from rayalign.actors.autoscaler import draining_nodes, pending_demand
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import Method, Replica
 from rayalign.actors.judge import ActorTransport, JudgeHandle, Judges
@@ -23,7 +23,17 @@ from rayalign.actors.ray_metrics import RayMetrics, unwatched
 from rayalign.actors.threads import ONE_EACH, Threads
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError
-from rayalign.records import JsonObject, Prompt, Repeat, Sample, SampledShard, ScoredSample, ScoredShard
+from rayalign.records import (
+    NOT_SCORED,
+    JsonObject,
+    Prompt,
+    Repeat,
+    Sample,
+    SampledShard,
+    Score,
+    ScoredSample,
+    ScoredShard,
+)
 from rayalign.scoring.scorers import Scorers
 from rayalign.scoring.services.cache import bypassed
 from rayalign.scoring.sources import ScorerSource
@@ -138,7 +148,7 @@ class RayScorer:
         note: Note = ignore,
         metrics: RayMetrics | None = None,
     ) -> None:
-        self._limits, self._metrics = config.limits, metrics
+        self._limits, self._metrics, self._sections, self._sources = config.limits, metrics, config.scoring, sources
         self.judges = Judges(config, config.scoring, sources, log_folder, cluster, cpus=cpus, threads=threads.judge)
         judges = self.judges.actors
         models = [
@@ -169,6 +179,8 @@ class RayScorer:
             watch=metrics.pool if metrics else unwatched,
             idle_s=size.idle_s,
             waits_for=pending_demand,
+            draining=draining_nodes,
+            poisoned=config.limits.poisoned_shards,
         )
 
     def ready(self) -> list[JsonObject]:
@@ -204,7 +216,12 @@ class RayScorer:
         def ask(replica: ScorerHandle, item: SampledShard) -> ObjectRef[list[ScoredSample]]:
             return replica.score.remote(item.shard.prompts, item.samples, item.fresh, item.repeat)
 
-        for item, rows in self.pool.map("score", ask, sampled):
+        for item, rows in self.pool.map("score", ask, sampled, spare=self._unscored):
             if self._metrics is not None:
                 self._metrics.scored(rows)
             yield ScoredShard(item.shard, rows)
+
+    def _unscored(self, item: SampledShard) -> list[ScoredSample]:
+        scorers = zip(self._sections, self._sources, strict=True)
+        scores = [Score(section.name, one.version, "abstain", reason=NOT_SCORED) for section, one in scorers]
+        return [ScoredSample(sample, scores, None) for sample in item.samples]

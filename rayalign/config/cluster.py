@@ -214,6 +214,8 @@ class ClusterSection(Section):
 
 class LimitsSection(Section):
     score_errors: Probability = 0.02
+    poisoned_shards: Annotated[int, Field(ge=0)] = 4
+    """Parts of shards that may be set aside, each after four replicas died of it; one more ends the run."""
     sample_timeout_s: Positive = 600
     score_timeout_s: Positive = 120
     sync_timeout_s: Positive = 300

@@ -51,12 +51,13 @@ def measure(
     """
     _check(rows, kl_sums or {})
     rows_R = [rows, *(repeats or {}).get("", [])]
+    answers = [row for row in rows if row.sample.finish_reason != "failed"]
     measured: dict[str, Measured] = {
         "pass_rate": _passes(rows, rule_scorers),
         "kl_base": [(prompt, kl) for (prompt, _), kl in sorted((kl_sums or {}).items())],
-        "length_tokens": [(row.sample.prompt_id, float(len(row.sample.token_ids))) for row in rows],
-        "truncation_rate": [(row.sample.prompt_id, float(row.sample.finish_reason == "length")) for row in rows],
-        "duplicate_rate": _duplicates(rows),
+        "length_tokens": [(row.sample.prompt_id, float(len(row.sample.token_ids))) for row in answers],
+        "truncation_rate": [(row.sample.prompt_id, float(row.sample.finish_reason == "length")) for row in answers],
+        "duplicate_rate": _duplicates(answers),
     }
     metrics: dict[str, Metric | None] = _mean_rewards(rows_R, seed)
     metrics |= {name: _mean(values, seed, share=name in SHARES) for name, values in measured.items()}

@@ -105,6 +105,7 @@ class HeldOutEvaluator:
 
         Of log pi the generator's own numbers are taken where they are proven to be the learner's to `SAME_GAP`.
         """
+        rows = [row for row in rows if row.sample.finish_reason != "failed"]
         keys = [(row.sample.prompt_id, row.sample.index) for row in rows]
         if files is None:
             return dict.fromkeys(keys, 0.0)

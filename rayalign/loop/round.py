@@ -203,6 +203,8 @@ def _update(run: Run, round_dir: RoundDir, groups: Groups, parent: SavedAdapter)
         rate = step_of(run.config, run.run_dir, round_dir.index)
         result = learner.update(round_dir.index, groups, parent.files, sampler.files, rate)
         progress.advance(groups.kept, int(result.metrics.get("tokens", 0)))
+    if halvings := result.metrics.get("budget_halvings"):
+        run.parts.reporter.say(f"the learner was out of memory: micro-batches of 1/{2**halvings:g} of their tokens")
     round_dir.forget_refused()
     files = {}
     for name, content in result.adapter.files.items():

@@ -47,6 +47,8 @@ from rayalign.records.rows import (
     FROM_DATASET as FROM_DATASET,
     IGNORED as IGNORED,
     NOT_ASKED as NOT_ASKED,
+    NOT_SAMPLED as NOT_SAMPLED,
+    NOT_SCORED as NOT_SCORED,
     FinishReason as FinishReason,
     Message as Message,
     Prompt as Prompt,

@@ -23,7 +23,8 @@ IGNORED = -100
 """Label of a token that is not learned."""
 FROM_DATASET = -1
 """`Sample.adapter_version` of a response that no adapter of the run produced."""
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "failed"]
+"""`failed`: there is no answer, as generators died of it again and again."""
 ScoreStatus = Literal["ok", "abstain", "error", "timeout"]
 Verdict = Literal["perfect", "flawed"]
 Message = dict[str, str]
@@ -140,6 +141,8 @@ class Sample:
         )
 
 
+NOT_SAMPLED, NOT_SCORED = "not sampled: generators died of it", "not scored: scorers died of it"
+"""`Score.reason` of answers that are set aside (`limits.poisoned_shards`)."""
 NOT_ASKED = "not asked: the others agree"
 """`Score.reason` where a scorer is asked only about answers on which the others disagree."""
 

@@ -22,7 +22,7 @@ from rayalign.config.rewards import (
 )
 from rayalign.config.scoring import ScorerSettings, Scoring, may_differ
 from rayalign.config.services import JudgeScoring, RemoteScoring
-from rayalign.records import NOT_ASKED, Prompt, Repeat, Sample, Score, ScoredSample
+from rayalign.records import NOT_ASKED, NOT_SAMPLED, Prompt, Repeat, Sample, Score, ScoredSample
 from rayalign.scoring.answer import AnswerScorer
 from rayalign.scoring.asking import ask_backend
 from rayalign.scoring.backend import Backend
@@ -164,12 +164,12 @@ class Scorers:
             if repeat is not None and not may_differ(self._settings.scoring[place]):
                 columns[place] = [row.scores[place] for row in repeat.rows]
                 continue
-            wanted = self._wanted(place, ids, columns)
+            wanted = [i for i in self._wanted(place, ids, columns) if samples[i].finish_reason != "failed"]
             left_s = None if deadline is None else self._left_s(deadline, step)
             asked = [owners[i] for i in wanted], [samples[i] for i in wanted]
             with repeated(repeat.number if repeat is not None else 0):
                 scores = ask_backend(self._backends[place], *asked, left_s)
-            columns[place] = self._spread(place, len(samples), wanted, scores)
+            columns[place] = self._spread(place, samples, wanted, scores)
         rewards = combine_columns(self._settings, self._sources, ids, columns)
         rows = zip(samples, rewards, *columns, strict=True)
         return [ScoredSample(sample, list(scores), reward) for sample, reward, *scores in rows]
@@ -186,10 +186,15 @@ class Scorers:
         services = sum(isinstance(self._backends[place], Service) for place in self._order[step:])
         return max(0.0, deadline - time.monotonic()) / max(1, services)
 
-    def _spread(self, place: int, answers: int, wanted: Sequence[int], scores: Sequence[Score]) -> list[Score]:
+    def _spread(
+        self, place: int, samples: Sequence[Sample], wanted: Sequence[int], scores: Sequence[Score]
+    ) -> list[Score]:
         """One score per answer, of those that were not asked about too."""
-        backend = self._backends[place]
-        column = [Score(backend.name, backend.version, "abstain", reason=NOT_ASKED)] * answers
+        name, version = self._backends[place].name, self._backends[place].version
+        column = [
+            Score(name, version, "abstain", reason=NOT_SAMPLED if sample.finish_reason == "failed" else NOT_ASKED)
+            for sample in samples
+        ]
         for i, score in zip(wanted, scores, strict=True):
             column[i] = score
         return column

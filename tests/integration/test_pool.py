@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -189,3 +190,76 @@ def test_a_stop_ends_every_wait_for_actors(local_ray: None) -> None:
         fetch(never, 0.1)
     enough.set()
     ray.kill(replica)
+
+
+class Fragile:
+    """Dies of some numbers."""
+
+    def __init__(self, deadly: set[int]) -> None:
+        self._deadly = deadly
+
+    def describe(self) -> dict[str, str]:
+        return {"address": "here", "node_id": ray.get_runtime_context().get_node_id()}
+
+    def double(self, number: int) -> int:
+        if number in self._deadly:
+            os._exit(1)
+        time.sleep(0.02)
+        return 2 * number
+
+    def close(self) -> None:
+        """Nothing to tidy up."""
+
+
+def fragile_pool(deadly: set[int], said: list[str], **options: Any) -> Pool[Any]:
+    actor: Any = ray.remote(Fragile).options(num_cpus=0, max_concurrency=2)
+    return Pool(
+        "fragile", lambda _: actor.remote(deadly), 2, timeout_s=60, start_timeout_s=START_S, say=said.append, **options
+    )
+
+
+def test_items_that_replicas_die_of_are_set_aside(local_ray: None) -> None:
+    """And no other one, whatever was beside them when a replica died."""
+    said: list[str] = []
+    noted: list[tuple[str, dict[str, Any]]] = []
+
+    def note(kind: str, **fields: Any) -> None:
+        noted.append((kind, fields))
+
+    pool = fragile_pool({3, 8}, said, note=note, poisoned=2)
+    answers = dict(pool.map("double", double, range(12), spare=lambda number: -number))
+    assert answers == {number: -number if number in (3, 8) else 2 * number for number in range(12)}
+    assert sorted(line for line in said if "set aside" in line) == [
+        f"{number} is set aside: one fragile after the other died of it" for number in (3, 8)
+    ]
+    assert sorted(fields["item"] for kind, fields in noted if kind == "poisoned") == ["3", "8"]
+    pool.close()
+
+
+@pytest.mark.parametrize(("poisoned", "spare"), [(0, lambda number: -number), (9, None)])
+def test_where_nothing_may_be_set_aside_the_run_ends(local_ray: None, poisoned: int, spare: Any) -> None:
+    pool = fragile_pool({3}, [], poisoned=poisoned)
+    with pytest.raises(ActorFailedError, match=r"double died 4 times on 3") as caught:
+        list(pool.map("double", double, range(6), spare=spare))
+    assert caught.value.exit_code == 3
+    pool.close()
+
+
+def test_a_replica_on_a_node_that_is_to_go_is_replaced_when_it_has_answered(local_ray: None) -> None:
+    said: list[str] = []
+    node = ray.get_runtime_context().get_node_id()
+    draining: list[str] = []
+    pool = fragile_pool(set(), said, draining=lambda: draining)
+    results = pool.map("double", double, range(400))
+    some = [next(results)]
+    old = {replica._actor_id for replica in pool.replicas}
+    draining.append(node)
+    while len(said) < 2:
+        some.append(next(results))
+    # Its own node is back: the replicas that come are not sent away again.
+    draining.clear()
+    answered = [*some, *results]
+    assert sorted(answered) == [(number, 2 * number) for number in range(400)]
+    assert [line.partition(":")[0] for line in said[:2]] == ["fragile-0 leaves", "fragile-1 leaves"]
+    assert not old & {replica._actor_id for replica in pool.replicas}
+    pool.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ray import ObjectRef
+from ray.exceptions import RayActorError
 
 from rayalign.actors.calls import CALL_ANSWERS, InFlight
 from rayalign.errors import ActorFailedError, StageTimeoutError, SyncError
@@ -140,6 +142,79 @@ def test_what_was_only_beside_an_item_that_kills_is_told_from_it(clock: Clock, r
 
     with pytest.raises(ActorFailedError, match=r"died 4 times on 0\n"):
         list(pool.map("work", ask, range(30), lambda _: 5))
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_items_that_kill_are_set_aside_and_no_other_ones(clock: Clock, replicas: int) -> None:
+    noted: list[dict[str, object]] = []
+
+    def note(kind: str, **fields: object) -> None:
+        noted.extend([fields] if kind == "poisoned" else [])
+
+    pool, _, said = make_pool(clock, lambda i, _: Replica(clock, i, 0), replicas, timeout_s=1000, note=note, poisoned=2)
+
+    def ask(replica: Replica, item: int) -> Any:
+        answer = replica.call(SECONDS, item)
+        if item in (0, 13):
+            replica.die(SECONDS / 2)
+        return answer
+
+    answers = dict(pool.map("work", ask, range(30), lambda _: 5, lambda item: -100 - item))
+    assert answers == {item: -100 - item if item in (0, 13) else item for item in range(30)}
+    assert sorted(str(one["item"]) for one in noted) == ["0", "13"]
+    assert sum("set aside" in line for line in said) == 2
+    with pytest.raises(ActorFailedError, match="died 4 times on 0"):
+        list(pool.map("work", ask, range(30), lambda _: 5, lambda item: -100 - item))
+
+
+def test_a_node_that_goes_is_no_fault_of_what_was_on_it(clock: Clock) -> None:
+    """Spot machines may go any number of times."""
+    gone = RayActorError(error_msg="The actor died because its node has died.")
+    deaths = iter(range(9))
+
+    def ask(replica: Replica, item: int) -> Any:
+        answer = replica.call(SECONDS, item)
+        if item == 7 and next(deaths, None) is not None:
+            replica.die()
+            for call in replica.calls:
+                call.answer = gone if isinstance(call.answer, RayActorError) else call.answer
+        return answer
+
+    pool, made, _ = make_pool(clock, lambda i, _: Replica(clock, i, 0), 2)
+    assert sorted(answer for _, answer in pool.map("work", ask, range(20))) == list(range(20))
+    assert len(made) == 2 + 9
+
+
+def test_a_replica_on_a_node_that_is_to_go_gets_no_more_work(clock: Clock) -> None:
+    """It answers what it has; the one in its place is on another node."""
+    draining: list[str] = []
+
+    class Placed(Replica):
+        @property
+        def describe(self) -> Any:
+            place = made_number[id(self)]
+            said = {"address": f"10.0.0.{place}", "node_id": f"n{place}"}
+            return SimpleNamespace(remote=lambda: self.ref(max(self.clock.now, self.from_s), said))
+
+    made_number: dict[int, int] = {}
+
+    def start(i: int, number: int) -> Replica:
+        replica = Placed(clock, i, 0)
+        made_number[id(replica)] = number
+        return replica
+
+    pool, made, said = make_pool(clock, start, 2, draining=lambda: draining)
+
+    def ask(replica: Replica, item: int) -> Any:
+        if item == 10:
+            draining.append("n0")
+        return replica.call(SECONDS, item)
+
+    assert sorted(answer for _, answer in pool.map("work", ask, range(60))) == list(range(60))
+    assert said == ["fake-0 leaves: its node 10.0.0.0 is to go", "fake-0 joins from 10.0.0.2 after 0 s"]
+    assert len(made) == 3 and made[0].dies_s <= clock.now
+    assert all(isinstance(call.answer, (int, dict)) for call in made[0].calls)
+    assert made[0].calls[-1].at < made[2].calls[-1].at
 
 
 def test_a_broadcast_goes_on_without_the_dead_and_waits_where_all_are(clock: Clock) -> None:

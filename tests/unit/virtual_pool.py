@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from rayalign.actors import members, pool, pool_map
+from rayalign.actors import members, pool, pool_map, pool_use
 from rayalign.actors.prefetch import NOT_READY
 
 TOKENS_PER_S = 1000
@@ -33,8 +33,9 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in (members, pool, pool_map):
+        for module in (members, pool, pool_map, pool_use):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        for module in (members, pool, pool_map):
             monkeypatch.setattr(module, "answer_of", self.answer_of)
         for module in (pool, pool_map):
             monkeypatch.setattr(module, "first_done", self.first_done)
