@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rayalign.config.guards import (
@@ -39,6 +39,10 @@ class Seen:
     """Standard deviation of round 0's prompts by the metric of the comparisons; null where there is none."""
     level: float
     """Of one test: the run makes as many as it has evaluated rounds."""
+    best: int = 0
+    """The best round before it."""
+    gap: JsonObject = field(default_factory=dict)
+    """As `trust.gap`, since that round where it is not the first."""
 
     def value(self, name: str) -> float | None:
         return _value(self.report, name)
@@ -75,8 +79,12 @@ def _worse(guard: WorseGuard, seen: Seen) -> str | None:
 
 def _hacking(guard: HackingGuard, seen: Seen) -> str | None:
     trust = seen.report.get("trust") or {}
-    fooled = pleased_alone(trust)
-    return f"{', '.join(fooled)} rises while {trust.get('gold')} falls" if fooled else None
+    gold = trust.get("gold")
+    if fooled := pleased_alone(trust):
+        return f"{', '.join(fooled)} rises while {gold} falls"
+    if fooled := pleased_alone({"gap": seen.gap}):
+        return f"{', '.join(fooled)} rises while {gold} falls, since round {seen.best}"
+    return None
 
 
 def _kl(guard: KlGuard, seen: Seen) -> str | None:

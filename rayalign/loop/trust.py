@@ -146,11 +146,16 @@ class TrustChecks:
         return self._anchors.drift(round_dir, answers)
 
     def _gap(self, rows: Sequence[ScoredSample]) -> JsonObject:
-        gold = self._config.gold
-        proxies = {section.name: section.weight for section in self._config.scoring if section.name != gold}
-        proxies = {name: weight for name, weight in proxies.items() if weight}
         first = self._run_dir.round(0)
-        if gold is None or not proxies or first.committed("evaluation") is None:
+        if first.committed("evaluation") is None:
             return {}
-        before = read_rows(first, "evaluation", first.shards("evaluation"))
-        return proxy_gap(rows, before, proxies, gold, seed=self._config.run.seed)
+        return gap_since(self._config, rows, read_rows(first, "evaluation", first.shards("evaluation")))
+
+
+def gap_since(config: RunConfig, now: Sequence[ScoredSample], before: Sequence[ScoredSample]) -> JsonObject:
+    """`proxy_gap` of all that a run trains on; empty where it has no gold scorer, or trains on that alone."""
+    proxies = {section.name: section.weight for section in config.scoring if section.name != config.gold}
+    proxies = {name: weight for name, weight in proxies.items() if weight}
+    if config.gold is None or not proxies:
+        return {}
+    return proxy_gap(now, before, proxies, config.gold, seed=config.run.seed)

@@ -23,6 +23,7 @@ from rayalign.evaluation.metrics import prompt_means
 from rayalign.evaluation.paired import LEVEL
 from rayalign.evaluation.watch import Seen, found_by
 from rayalign.loop.repeats import evaluation_rows
+from rayalign.loop.trust import gap_since
 from rayalign.parts import Reporter
 from rayalign.records import JsonObject
 from rayalign.store.round_dir import RoundDir
@@ -50,7 +51,9 @@ def watch(
     if round_dir.committed(COMMIT) is None:
         before = [one for one in run_dir.rounds() if one.index < round_dir.index]
         reports = [found for one in before if (found := one.report()) is not None]
-        seen = Seen(report, reports, _spread(config, run_dir, report), LEVEL / max(1, config.run.rounds))
+        spread, best = _spread(config, run_dir, report), best_round(config, reports)
+        gap = _gap(config, run_dir, round_dir, best) if best and report.get("metrics") else {}
+        seen = Seen(report, reports, spread, LEVEL / max(1, config.run.rounds), best, gap)
         asked = [] if _gate_acted(report) else list(enumerate(config.guards))
         found = {number: words for number, one in asked if (words := found_by(one, seen))}
         facts = _decided(config, run_dir, round_dir, found, reports)
@@ -115,6 +118,14 @@ def _spread(config: RunConfig, run_dir: RunDir, report: JsonObject) -> float | N
     rows_RN = evaluation_rows(run_dir.round(against["round"]))
     means = prompt_means(rows_RN, against["metric"], verifiers_of(config.scoring))
     return statistics.pstdev(means.values()) if means else None
+
+
+def _gap(config: RunConfig, run_dir: RunDir, round_dir: RoundDir, best: int) -> JsonObject:
+    """What the scorers have gained since the best round."""
+    if not any(guard.type == "hacking" for guard in config.guards):
+        return {}
+    now, before = (evaluation_rows(one)[0] for one in (round_dir, run_dir.round(best)))
+    return gap_since(config, now, before)
 
 
 def best_round(config: RunConfig, reports: Sequence[JsonObject]) -> int:

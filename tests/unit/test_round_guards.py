@@ -226,3 +226,21 @@ def test_what_guards_find(guard: dict[str, Any], report: dict[str, Any], before:
 def test_guards_that_do_not_fit_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         make_config(**changes)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "gold", "found"),
+    [
+        ((0.1, 0.4), (-0.5, -0.1), "judge rises while truth falls, since round 2"),
+        ((0.1, 0.4), (-0.5, 0.1), None),
+        ((-0.1, 0.4), (-0.5, -0.1), None),
+    ],
+)
+def test_what_was_learned_first_may_be_lost_later(
+    proxy: tuple[float, float], gold: tuple[float, float], found: str | None
+) -> None:
+    """Since round 0 the true scorer has risen still; since the best round it has fallen."""
+    report = gap((0.5, 0.9), (0.2, 0.4))
+    since = gap(proxy, gold)["trust"]["gap"]
+    guard = TypeAdapter(Guard).validate_python({"type": "hacking"})
+    assert found_by(guard, Seen(report, [], None, 0.05, 2, since)) == found
