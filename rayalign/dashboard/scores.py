@@ -87,7 +87,7 @@ def score_tables(rounds: Rounds) -> list[Table]:
 
 
 def _work(index: int, trust: Report) -> Table:
-    columns = [*STATUSES, "texts cut", "from cache", "flips", "cost", "seconds each"]
+    columns = [*STATUSES, "texts cut", "from cache", "flips", "cost", "seconds each", "version"]
     rows: Rows = []
     for name, one in _sections(trust.get("scorers")):
         status, aspects, took = section(one.get("status")), section(one.get("aspects")), section(one.get("latency_s"))
@@ -95,7 +95,7 @@ def _work(index: int, trust: Report) -> Table:
         cells = [_count(status.get(kind, 0)) for kind in STATUSES]
         cells += [_count(aspects.get(kind, 0)) for kind in ("truncated", "cached")]
         cells += [_metric(one.get("flip_rate"), "percent"), (f"${cost:.4f}" if cost else MISSING, "")]
-        cells.append((format_value(number(took.get("mean"))), ""))
+        cells += [(format_value(number(took.get("mean"))), ""), (str(one.get("version") or MISSING), "")]
         rows.append((name, cells))
     return Table(f"Scorers, round {index}", columns, rows, "scorer")
 

@@ -38,6 +38,7 @@ class ScorerCounts(TypedDict):
     reasons: dict[str, int]
     aspects: dict[str, float]
     cost: float
+    version: NotRequired[str]
     latency_s: NotRequired[Latency]
     flip_rate: NotRequired[MetricDict | None]
     always: NotRequired[float]
@@ -73,6 +74,7 @@ class ScoreCounter:
         * `aspects`: sums of what the scores carry (`truncated`, `comparisons`, `flips`, `cached` ...).
         * `flip_rate`: share of a comparing judge's comparisons whose two orders disagree.
         * `always`: the one value of all its scores (`score_value`), if at least `HANDFUL` different answers have one.
+        * `version`: of the scorer, for a user's file the hash of its text; several where it changed in between.
         * `cost` (US dollars), and `latency_s`: mean and maximum over the answers that took any time.
         """
         return {name: {"answers": self.answers, **counts.facts(seed)} for name, counts in self._counts.items()}
@@ -91,6 +93,7 @@ class _Counts:
     values: set[float] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     """Different values of its scores, and different answers that have one; no more of either than are asked for."""
+    versions: set[str] = field(default_factory=set)
     cost: float = 0.0
     seconds: float = 0.0
     longest_s: float = 0.0
@@ -111,6 +114,7 @@ class _Counts:
             self.values.add(value)
             if len(self.texts) < HANDFUL:
                 self.texts.add(sample.text)
+        self.versions.add(score.scorer_version)
         self.cost += score.cost
         self.seconds += score.latency_s
         self.longest_s = max(self.longest_s, score.latency_s)
@@ -123,6 +127,8 @@ class _Counts:
             "aspects": dict(sorted(self.aspects.items())),
             "cost": self.cost,
         }
+        if self.versions:
+            found["version"] = ", ".join(sorted(self.versions))
         if len(self.values) == 1 and len(self.texts) == HANDFUL:
             found["always"] = next(iter(self.values))
         if self.timed:

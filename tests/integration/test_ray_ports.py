@@ -1,0 +1,88 @@
+"""The Ray that a run starts for itself: who reaches it, and who is let in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+HOST = """
+import sys, ray
+from rayalign.actors.cluster import connected
+with connected() as cluster:
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def address(self):
+            return ray.util.get_node_ip_address()
+    actor = Actor.remote()
+    print(ray.get(actor.address.remote()), ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.readline()
+"""
+GUEST = """
+import sys, ray
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False)
+except Exception as error:
+    sys.exit(f"refused: {type(error).__name__}: {error}")
+print(len(ray.nodes()))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ray keeps its token in it."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def host(home: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    assert process.stdout is not None
+    address, gcs = process.stdout.readline().split()
+    yield process, address, gcs
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+
+
+def test_all_ports_are_on_loopback(host: tuple[subprocess.Popen[str], str, str]) -> None:
+    process, address, gcs = host
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    ports = {
+        (one.name(), connection.laddr.ip)
+        for one in family
+        for connection in one.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert len(ports) > 2
+    assert {ip for _, ip in ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, ports
+    assert address == "127.0.0.1" and gcs.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("token", ["none", "another", "its own"])
+def test_only_who_has_the_token_is_let_in(host: tuple[subprocess.Popen[str], str, str], home: Path, token: str) -> None:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    known = (home / ".ray" / "auth_token").read_text()
+    env |= {
+        "none": {"RAY_AUTH_MODE": "disabled"},
+        "another": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+        "its own": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": known},
+    }[token]
+    done = subprocess.run(
+        [sys.executable, "-c", GUEST, host[2]], env=env, capture_output=True, text=True, timeout=170, check=False
+    )
+    if token == "its own":
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.strip() == "1"
+    else:
+        assert done.returncode != 0
+        assert done.stderr.strip().splitlines()[-1].startswith("refused: ") or "nauthenticated" in done.stderr
