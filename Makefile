@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 
-.PHONY: help setup smollm2 quickstart real test test-all test-gpu lint lock bench clean
+.PHONY: help setup smollm2 quickstart real test test-all test-gpu chaos lint lock bench clean
 
 help:
 	@echo "make setup       .venv with pinned packages (CPU; for NVIDIA GPUs: make setup PROFILE=gpu)"
@@ -10,6 +10,7 @@ help:
 	@echo "make real        a real model, SmolLM2-135M: three rounds on this machine, about 15 minutes"
 	@echo "make test        quick tests        make test-all   all tests"
 	@echo "make test-gpu    the tests that need an NVIDIA GPU, after make setup PROFILE=gpu"
+	@echo "make chaos       runs that are killed at every moment, and inputs that are anything at all"
 	@echo "make lint        ruff and pyright   make lock       rewrite the locks"
 	@echo "make bench       the benchmarks     make clean      remove .venv and caches (runs/ stays)"
 
@@ -34,6 +35,9 @@ test-all: smollm2
 
 test-gpu: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+chaos: setup
+	$(BIN)/python -m pytest -m slow tests/chaos tests/fuzz -s
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,116 @@
+"""Sixty rounds: what each process holds does not grow, and the last rounds take no longer than the first.
+
+`RAYALIGN_SOAK_ROUNDS=n` takes another number of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+from scipy import stats
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+ROUNDS = int(os.environ.get("RAYALIGN_SOAK_ROUNDS", "60"))
+WARM = 12
+"""First rounds, in which caches fill."""
+GROWS = 0.03
+"""Of its mean, over all the rounds that are looked at."""
+ACTORS = ("GeneratorActor", "ScorerActor", "RayTrainWorker", "Coordinator")
+Series = dict[str, list[tuple[int, float]]]
+
+
+def kind_of(process: psutil.Process, driver: int) -> str:
+    if process.pid == driver:
+        return "driver"
+    words = " ".join(process.cmdline()[:1])
+    return next((name for name in ACTORS if f"ray::{name}" in words), "others")
+
+
+def look(driver: int, round_index: int, series: Series) -> None:
+    """What all processes of the run hold now."""
+    family = [psutil.Process(driver), *psutil.Process(driver).children(recursive=True)]
+    sums: defaultdict[str, float] = defaultdict(float)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            kind = kind_of(process, driver)
+            # What is shared is the object store's, which is looked at for itself.
+            memory = process.memory_info()
+            sums[f"{kind}: MiB of its own"] += (memory.rss - memory.shared) / 2**20
+            sums["file handles"] += process.num_fds()
+            sums["threads"] += process.num_threads()
+            sums["processes"] += 1
+    shm = os.statvfs("/dev/shm")
+    sums["object store: MiB"] = (shm.f_blocks - shm.f_bfree) * shm.f_frsize / 2**20
+    for name, value in sums.items():
+        series.setdefault(name, []).append((round_index, value))
+
+
+def events(log: Path) -> list[dict[str, object]]:
+    if not log.exists():
+        return []
+    return [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+
+
+def slopes(series: Series) -> dict[str, dict[str, float | bool]]:
+    """Of each series: mean, slope per round with its 95 % interval, and whether it is flat."""
+    found = {}
+    for name, pairs in sorted(series.items()):
+        rounds, values = (np.array(column) for column in zip(*pairs, strict=True))
+        late = rounds > WARM
+        fit = stats.linregress(rounds[late], values[late])
+        half = float(stats.t.ppf(0.975, late.sum() - 2) * fit.stderr)
+        mean, span = float(values[late].mean()), float(rounds[late].max() - rounds[late].min())
+        flat = (fit.slope - half) * span <= GROWS * mean
+        found[name] = {"mean": mean, "slope": float(fit.slope), "half": half, "flat": bool(flat)}
+    return found
+
+
+def test_nothing_grows(tmp_path: Path) -> None:
+    config = {
+        "run": {"name": "soak", "dir": str(tmp_path), "rounds": ROUNDS},
+        "model": {"base": "demo"},
+        "prompts": {"source": "demo", "per_round": 32, "holdout": 16},
+        "sampling": {"responses": 4, "max_tokens": 24},
+        "scoring": [{"type": "rule", "function": "demo"}],
+        "objective": {"type": "nca"},
+        "training": {"learning_rate": 1e-4},
+        "evaluation": {"responses": 1, "every": 10},
+        "guards": [],
+    }
+    (tmp_path / "soak.yaml").write_text(yaml.safe_dump(config))
+    with (tmp_path / "out.log").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rayalign", "run", str(tmp_path / "soak.yaml")], stdout=out, stderr=out
+        )
+    log, series, seen = tmp_path / "soak" / "metrics.jsonl", Series(), 0
+    while process.poll() is None:
+        done = sum(one["event"] == "round" for one in events(log))
+        if done > max(seen, 1):
+            seen = done
+            with contextlib.suppress(psutil.NoSuchProcess):
+                look(process.pid, done - 1, series)
+        time.sleep(0.2)
+    assert process.returncode == 0, (tmp_path / "out.log").read_text()[-3000:]
+    ends = [datetime.datetime.fromisoformat(str(one["time"])) for one in events(log) if one["event"] == "round"]
+    times = [(after - before).total_seconds() for before, after in itertools.pairwise(ends)]
+    # Evaluated rounds take longer.
+    series["seconds of a round"] = [(i + 1, took) for i, took in enumerate(times) if (i + 1) % 10]
+    found = slopes(series)
+    for name, one in found.items():
+        print(f"{name:32} {one['mean']:10.2f}  {one['slope']:+.4f} ± {one['half']:.4f} a round")
+    assert len(ends) == ROUNDS + 1 and {f"{name}: MiB of its own" for name in ("driver", *ACTORS)} <= found.keys()
+    assert all(one["flat"] for one in found.values()), {name: one for name, one in found.items() if not one["flat"]}
