@@ -48,7 +48,7 @@ def config_file(folder: Path, url: str) -> Path:
         "prompts": {"source": "demo", "per_round": 64, "holdout": 8},
         "sampling": {"responses": 2, "max_tokens": 16},
         "scoring": [
-            {"type": "remote", "name": "service", "url": url, "api_key_env": "PLANTED",
+            {"type": "remote", "url": url, "api_key_env": "PLANTED",
              "limits": {"retries": 0, "timeout_s": 5}}
         ],
         "objective": {"type": "nca"},
