@@ -32,7 +32,7 @@ class WorseGuard(GuardSection):
 
 
 class HackingGuard(GuardSection):
-    """A scorer rises since round 0 while the gold scorer falls, both more than chance explains."""
+    """A scorer rises since round 0, or the best round, while the gold scorer falls, both more than chance explains."""
 
     type: Literal["hacking"]
 

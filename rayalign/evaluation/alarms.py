@@ -38,7 +38,7 @@ def alarms(trust: JsonObject, penalties: Collection[str] = ()) -> list[str]:
 
 
 def pleased_alone(trust: JsonObject) -> list[str]:
-    """The scorers that have risen since round 0 while the gold one has fallen, each by more than its interval."""
+    """The scorers of a gap that have risen while the gold one has fallen, each by more than its interval."""
     gap = (trust.get("gap") or {}).items()
     return [name for name, one in gap if one["proxy"]["ci95"][0] > 0 > one["gold"]["ci95"][1]]
 
