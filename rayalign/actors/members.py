@@ -166,9 +166,10 @@ class Members(Generic[H]):
                     self._empty_since = time.monotonic()
 
     def busy(self, member: Member[H], change: int) -> None:
-        """Take in that a replica has so many items more."""
+        """Take in that a replica has so many items more; one that leaves and has none left is replaced."""
         with self._lock:
             member.calls += change
+            self._replace_left(member)
 
     def drain(self, nodes: Collection[str]) -> None:
         """Give no more work to replicas on nodes that are about to go; those that have none left are replaced."""
@@ -179,10 +180,7 @@ class Members(Generic[H]):
                     self._set_ready(member, False)
                     self._say(f"{self.name}-{member.index} leaves: its node {member.described['address']} is to go")
                     self._tell(member, "draining")
-                if member.leaving and not member.calls and not self.closed:
-                    assert member.handle is not None
-                    end(member.handle)
-                    self._start(member)
+                    self._replace_left(member)
             if not self.ready and self._empty_since is None:
                 self._empty_since = time.monotonic()
 
@@ -217,6 +215,12 @@ class Members(Generic[H]):
             f"the cluster was asked for {wanted}" if wanted else "loading takes longer, or a replica hangs",
             f"see logs/{self.name}-*.log and `ray status`, or raise limits.start_timeout_s; the run can be resumed",
         )
+
+    def _replace_left(self, member: Member[H]) -> None:
+        if member.leaving and not member.calls and not self.closed:
+            assert member.handle is not None
+            end(member.handle)
+            self._start(member)
 
     def _start(self, member: Member[H]) -> None:
         member.handle = self._make(member.index)

@@ -174,6 +174,7 @@ class Pool(Generic[H]):
             yield from under_way.results()
         finally:
             under_way.stop()
+            under_way.leave()
             self._maps.remove(under_way)
             self._rest()
 

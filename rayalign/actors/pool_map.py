@@ -137,6 +137,12 @@ class PoolMap(Generic[T, R, H]):
         """Read no further; the thread that reads gets `wait_s` to end."""
         self._source.close(wait_s)
 
+    def leave(self) -> None:
+        """Nobody reads on: its replicas have no more calls of it."""
+        while self._calls:
+            _, call = self._calls.popitem()
+            self._pool.members.busy(call.member, -1)
+
     @property
     def _more(self) -> bool:
         return not self._source.exhausted or bool(self._waiting) or bool(self._suspects)

@@ -28,6 +28,19 @@ def ask(replica: Any, item: int) -> Any:
     return replica.call(SECONDS, item)
 
 
+class Placed(Replica):
+    """Each on a node of its own."""
+
+    def __init__(self, clock: Clock, index: int, number: int) -> None:
+        super().__init__(clock, index, 0)
+        self.number = number
+
+    @property
+    def describe(self) -> Any:
+        said = {"address": f"10.0.0.{self.number}", "node_id": f"n{self.number}"}
+        return SimpleNamespace(remote=lambda: self.ref(max(self.clock.now, self.from_s), said))
+
+
 def longest_idle(replica: Replica) -> float:
     return max((end - begin for begin, end in replica.idle), default=0.0)
 
@@ -189,20 +202,7 @@ def test_a_replica_on_a_node_that_is_to_go_gets_no_more_work(clock: Clock) -> No
     """It answers what it has; the one in its place is on another node."""
     draining: list[str] = []
 
-    class Placed(Replica):
-        @property
-        def describe(self) -> Any:
-            place = made_number[id(self)]
-            said = {"address": f"10.0.0.{place}", "node_id": f"n{place}"}
-            return SimpleNamespace(remote=lambda: self.ref(max(self.clock.now, self.from_s), said))
-
-    made_number: dict[int, int] = {}
-
-    def start(i: int, number: int) -> Replica:
-        replica = Placed(clock, i, 0)
-        made_number[id(replica)] = number
-        return replica
-
+    start = lambda i, number: Placed(clock, i, number)  # noqa: E731
     pool, made, said = make_pool(clock, start, 2, draining=lambda: draining)
 
     def ask(replica: Replica, item: int) -> Any:
@@ -215,6 +215,26 @@ def test_a_replica_on_a_node_that_is_to_go_gets_no_more_work(clock: Clock) -> No
     assert len(made) == 3 and made[0].dies_s <= clock.now
     assert all(isinstance(call.answer, (int, dict)) for call in made[0].calls)
     assert made[0].calls[-1].at < made[2].calls[-1].at
+
+
+@pytest.mark.parametrize("read", [4, 2])
+def test_where_all_nodes_are_to_go_as_a_map_ends_others_are_there_for_a_broadcast(clock: Clock, read: int) -> None:
+    """Also where the map is not read to its end."""
+    draining: list[str] = []
+    pool, made, _ = make_pool(clock, lambda i, number: Placed(clock, i, number), 2, draining=lambda: draining)
+
+    def ask(replica: Replica, item: int) -> Any:
+        if item == 3:
+            draining.extend(["n0", "n1"])
+        return replica.call(SECONDS if item < 2 else 9 * SECONDS, item)
+
+    results = pool.map("work", ask, range(4))
+    assert sorted(answer for _, (_, answer) in zip(range(read), results, strict=False)) == list(range(read))
+    pool.drain()
+    results.close()
+    assert set(pool.broadcast("ask", lambda replica: replica.call(1, "x"))) == {"fake-0", "fake-1"}
+    assert [replica.index for replica in made] == [0, 1, 0, 1]
+    assert clock.now < 25
 
 
 def test_a_broadcast_goes_on_without_the_dead_and_waits_where_all_are(clock: Clock) -> None:
