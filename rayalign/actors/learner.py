@@ -14,7 +14,7 @@ from ray import ObjectRef
 from ray.actor import ActorProxy
 from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayalign.actors.coordinator import Answer, Coordinator, Failed, LogpsWork, Task, TurnWork, UpdateWork, Work
@@ -22,6 +22,7 @@ from rayalign.actors.handles import end, fetch, our_error, reason
 from rayalign.actors.learner_loop import WorkerSetup, train_loop
 from rayalign.actors.model_source import ModelSource
 from rayalign.actors.process import runtime_env
+from rayalign.actors.rendezvous import GroupConfig
 from rayalign.actors.seats import check_kept
 from rayalign.config.run import RunConfig
 from rayalign.errors import ActorFailedError, StageTimeoutError
@@ -79,7 +80,7 @@ class RayLearner:
                 resources_per_worker={"CPU": cpus, **({"GPU": gpus} if gpus else {})},
                 label_selector=label_selector,
             ),
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            torch_config=GroupConfig(backend="nccl" if gpus else "gloo"),
             run_config=TrainRunConfig(
                 name="learner",
                 storage_path=storage_path,

@@ -17,12 +17,13 @@ import ray
 import ray.train
 from ray.actor import ActorProxy
 from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from rayalign.actors.cluster import Cluster
 from rayalign.actors.handles import fetch, our_error
 from rayalign.actors.model_source import ModelSource, local_folder
 from rayalign.actors.process import check_torch, redirect_output, runtime_env, use_own_gpu
+from rayalign.actors.rendezvous import GroupConfig
 from rayalign.config.rewards import RewardModelScoring
 from rayalign.config.stages import StageConfig, StageKind
 from rayalign.errors import ActorFailedError, PlacementError, RayalignError, StageTimeoutError
@@ -96,7 +97,7 @@ class StageTrainer:
                 use_gpu=training.gpus > 0,
                 resources_per_worker={"CPU": training.threads, **({"GPU": training.gpus} if training.gpus else {})},
             ),
-            torch_config=TorchConfig(backend="nccl" if training.gpus else "gloo"),
+            torch_config=GroupConfig(backend="nccl" if training.gpus else "gloo"),
             run_config=TrainRunConfig(
                 name=kind,
                 storage_path=str(stage.root / "logs" / "ray_train"),

@@ -65,6 +65,19 @@ class RayNodes:
         """Start a worker node; it sees an empty folder at `hidden`, where one is given (needs root)."""
         return self._start([f"--address={self.gcs}"], hidden)
 
+    def drain(self, node: subprocess.Popen[bytes], seconds: int) -> None:
+        """Tell the cluster that a node will be gone in so many seconds, as a cloud's notice does."""
+        [name] = [
+            word.removeprefix("--node_id=")
+            for process in psutil.Process(node.pid).children(recursive=True)
+            for word in command_line(process)
+            if word.startswith("--node_id=")
+        ]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", f"--address={self.gcs}"]
+        command += [f"--node-id={name}", f"--deadline-remaining-seconds={seconds}"]
+        command += ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=a test"]
+        subprocess.run(command, env=self.env, check=True, capture_output=True, timeout=60)
+
     def kill(self, node: subprocess.Popen[bytes]) -> None:
         """End a node at once, as a lost machine does."""
         for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:

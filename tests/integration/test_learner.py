@@ -153,3 +153,27 @@ def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -
     (replacement,) = learner.ready()
     assert replacement["pid"] != worker["pid"]
     assert result.adapter == undisturbed
+
+
+def test_a_worker_out_of_memory_tries_again_with_half_the_tokens(
+    local_ray: None, demo_folder: Path, root: Path
+) -> None:
+    """The first worker may have hardly more memory than it has; the one in its place may."""
+    import psutil
+
+    from rayalign.actors.learner import RayLearner
+
+    groups = write_groups(root, 256, seed=7)
+    config = learner_config(group_batch=256, tokens_per_micro_batch=16_384)
+    learner = RayLearner(model_source(demo_folder), config, root, root / "scarce", str(root), cpus=0.5)
+    try:
+        [described] = learner.ready()
+        worker = psutil.Process(described["pid"])
+        worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + 2**23, -1))
+        result = learner.update(1, groups, None, None)
+        assert result.metrics["budget_halvings"] == 1 and result.metrics["steps"] == 1
+        assert not worker.is_running()
+        # What comes later keeps to it.
+        assert learner.update(2, groups, result.adapter, result.adapter).metrics["budget_halvings"] == 1
+    finally:
+        learner.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rayalign.dashboard.page import write_report
+from tests import five_rounds
 from tests.chromium import Opened, chromium, serious
 from tests.five_rounds import HELD_OUT, make_five_rounds, make_run, write_round
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
+HOSTILE = ("</script><script>window.hit=1</script>", "<img src=x onerror=window.hit=1>", "<svg onload=window.hit=1>")
+"""What answers are full of: nouns, of which they take the first few."""
 PHONE = {"width": 375, "height": 700}
 
 
@@ -86,6 +89,23 @@ def test_what_judgments_blame(opened: Opened, tmp_path: Path) -> None:
     page.wait_for_selector("article.answer mark")
     page.get_by_label("Shading").select_option("ratios")
     page.wait_for_selector("article.answer .ratio.more3")
+
+
+def test_answers_of_markup_are_text(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers, prompts and judgments that are scripts, in the list, beside each other and compared."""
+    monkeypatch.setattr(five_rounds, "NOUNS", tuple(HOSTILE[i % 3] for i in range(10)))
+    make_five_rounds(tmp_path / "five")
+    page, report = opened.page, Path(str(write_report(tmp_path / "five"))).as_uri()
+    for part, wanted in (("", "#browser [data-row]"), ("#purpose=train&round=5", "#browser [data-row]")):
+        page.goto("about:blank")
+        page.goto(report + part)
+        page.wait_for_selector(wanted)
+        page.locator("#browser [data-row]").first.click()
+        page.wait_for_selector("article.answer")
+        page.keyboard.press("d")
+        assert HOSTILE[0] in page.locator("table.answers").inner_text()
+        assert page.evaluate("window.hit === undefined")
+        assert page.locator("img[src=x], svg[onload]").count() == 0
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
-"""The Ray that a run starts for itself: who reaches it, and who is let in."""
+"""The Ray that a run starts for itself, and a whole run on it: who reaches it, and who is let in."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 HOST = """
 import sys, ray
 from rayalign.actors.cluster import connected
@@ -36,6 +40,16 @@ print(len(nodes))
 """
 
 
+def listening(pid: int) -> set[tuple[str, str]]:
+    """Of a process and all that it started: which listen, and on which addresses."""
+    found: set[tuple[str, str]] = set()
+    for one in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            connections = one.net_connections("tcp")
+            found |= {(one.name(), here.laddr.ip) for here in connections if here.status == psutil.CONN_LISTEN}
+    return found
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ray keeps its token in it."""
@@ -57,16 +71,32 @@ def host(home: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
 
 def test_all_ports_are_on_loopback(host: tuple[subprocess.Popen[str], str, str]) -> None:
     process, address, gcs = host
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    ports = {
-        (one.name(), connection.laddr.ip)
-        for one in family
-        for connection in one.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    ports = listening(process.pid)
     assert len(ports) > 2
-    assert {ip for _, ip in ports} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, ports
+    assert {ip for _, ip in ports} <= LOOPBACK, ports
     assert address == "127.0.0.1" and gcs.startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_whole_run_opens_no_other_port(workers: int, demo_folder: Path, home: Path, tmp_path: Path) -> None:
+    """Looked at all the while: generators and scorers start, the learner's workers meet, and all work."""
+    settings = [
+        f"run.dir={tmp_path}", "run.rounds=1", "prompts.per_round=32", "prompts.holdout=8", "sampling.responses=4",
+        "evaluation.responses=1", f"training.workers={workers}",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "rayalign", "run", str(QUICKSTART)]
+    command += [word for setting in settings for word in ("--set", setting)]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
+    ports: set[tuple[str, str]] = set()
+    with (tmp_path / "out").open("w") as out:
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
+        while process.poll() is None:
+            ports |= listening(process.pid)
+            time.sleep(0.3)
+    assert process.returncode == 0, (tmp_path / "out").read_text()[-3000:]
+    assert {"raylet", "gcs_server"} <= {name for name, _ in ports}
+    assert any(name.startswith("ray::") for name, _ in ports), "its actors have ports too"
+    assert {ip for _, ip in ports} <= LOOPBACK, ports
 
 
 @pytest.mark.parametrize("token", ["none", "another", "its own"])
