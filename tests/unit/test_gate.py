@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from rayalign.evaluation.paired import gate_level, holm
 from rayalign.loop.gate import built_upon
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
-from rayalign.records import Sample
+from tests import graded_run
 from tests.fakes import Fuse, Killed, make_config, make_run
+from tests.graded_run import parents, sampled_by
 
 UP_AND_DOWN = (0.0, 1.0, -1.0, 0.5, 0.0)
 """Quality of each round's adapter: round 2 is the worse one."""
+start = partial(graded_run.start, quality=UP_AND_DOWN)
 
 
 def gated(action: str | None, metric: str = "mean_reward", rounds: int = 3, **evaluation: Any) -> RunConfig:
@@ -27,29 +30,8 @@ def gated(action: str | None, metric: str = "mean_reward", rounds: int = 3, **ev
     return make_config(run={"name": "fake", "rounds": rounds}, **sections)
 
 
-def start(root: Path, config: RunConfig, quality: Sequence[float] = UP_AND_DOWN, fuse: Fuse | None = None) -> Run:
-    """A run whose rewards are an adapter's quality and noise by the answer's seed."""
-    run = make_run(root, config, fuse)
-
-    def reward_of(sample: Sample) -> float:
-        return quality[sample.adapter_version] + sample.seed % 97 / 97
-
-    run.parts.scorer.reward_of = reward_of
-    return run
-
-
 def reports(run: Run) -> list[dict[str, Any]]:
     return [report for one in run.run_dir.rounds() if (report := one.report()) is not None]
-
-
-def parents(run: Run) -> list[int | None]:
-    found = [one.adapter() for one in run.run_dir.rounds()[1:]]
-    return [one.record.parent for one in found if one is not None]
-
-
-def sampled_by(run: Run, index: int) -> set[int]:
-    rows = run.run_dir.round(index).read_shard("train", 0) or []
-    return {row.sample.adapter_version for row in rows}
 
 
 def commits(run: Run) -> list[dict[str, Any]]:
@@ -180,10 +162,10 @@ def test_killed_anywhere_and_resumed_gives_the_same_rounds(
     tmp_path: Path, whole_runs: dict[Any, Run], ticks: int, quality: Sequence[float]
 ) -> None:
     config = gated("restore_best")
-    killed = start(tmp_path, config, quality, Fuse(ticks))
+    killed = start(tmp_path, config, Fuse(ticks), quality=quality)
     with pytest.raises(Killed):
         run_rounds(killed)
-    resumed = start(tmp_path, config, quality)
+    resumed = start(tmp_path, config, quality=quality)
     run_rounds(resumed)
     whole = whole_runs[quality]
     assert commits(resumed) == commits(whole)
@@ -224,7 +206,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Run]:
     """Undisturbed runs by the quality of their rounds."""
     runs = {}
     for quality in (UP_AND_DOWN, (1.0, 0.0, 2.0, 0.0, 1.0)):
-        runs[quality] = start(tmp_path_factory.mktemp("whole"), gated("restore_best"), quality)
+        runs[quality] = start(tmp_path_factory.mktemp("whole"), gated("restore_best"), quality=quality)
         run_rounds(runs[quality])
     return runs
 

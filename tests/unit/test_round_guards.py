@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from rayalign.errors import GuardError
 from rayalign.evaluation.watch import Seen, found_by
 from rayalign.loop.round import Run
 from rayalign.loop.run import run_rounds
-from rayalign.records import Sample
-from tests.fakes import Fuse, Killed, make_config, make_run
+from tests import graded_run
+from tests.fakes import Fuse, Killed, make_config
+from tests.graded_run import parents, sampled_by
 
 FALLS = (0.0, 1.0, -3.0, 0.5, 0.5, -3.0, 0.5)
 """Quality of each round's adapter: rounds 2 and 5 are far worse than round 0."""
+start = partial(graded_run.start, quality=FALLS)
 
 
 def config_of(guards: list[dict[str, Any]] | None, rounds: int = 4, **changes: Any) -> RunConfig:
@@ -32,29 +35,8 @@ def config_of(guards: list[dict[str, Any]] | None, rounds: int = 4, **changes: A
     return make_config(**{**sections, **given, **changes})
 
 
-def start(root: Path, config: RunConfig, quality: Sequence[float] = FALLS, fuse: Fuse | None = None) -> Run:
-    """A run whose rewards are an adapter's quality and noise by the answer's seed."""
-    run = make_run(root, config, fuse)
-
-    def reward_of(sample: Sample) -> float:
-        return quality[sample.adapter_version] + sample.seed % 97 / 97
-
-    run.parts.scorer.reward_of = reward_of
-    return run
-
-
-def parents(run: Run) -> list[int | None]:
-    found = [one.adapter() for one in run.run_dir.rounds()[1:]]
-    return [one.record.parent for one in found if one is not None]
-
-
 def guards(run: Run) -> list[dict[str, Any] | None]:
     return [(one.report() or {}).get("guards") for one in run.run_dir.rounds()[1:]]
-
-
-def sampled_by(run: Run, index: int) -> set[int]:
-    rows = run.run_dir.round(index).read_shard("train", 0) or []
-    return {row.sample.adapter_version for row in rows}
 
 
 def test_a_far_worse_round_stops_a_run_that_says_nothing_of_guards(tmp_path: Path) -> None:
@@ -76,7 +58,7 @@ def test_a_far_worse_round_stops_a_run_that_says_nothing_of_guards(tmp_path: Pat
 
 @pytest.mark.parametrize("quality", [(0.0, 0.1, -0.05, 0.2, 0.3), (0.0, 0.0, 0.0, 0.0, 0.0)])
 def test_a_round_that_is_a_little_worse_goes_on(tmp_path: Path, quality: Sequence[float]) -> None:
-    run = start(tmp_path, config_of(None), quality)
+    run = start(tmp_path, config_of(None), quality=quality)
     run_rounds(run)
     assert parents(run) == [0, 1, 2, 3] and guards(run) == [None] * 4
 
