@@ -155,6 +155,24 @@ def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -
     assert result.adapter == undisturbed
 
 
+def test_an_error_on_one_of_two_ranks_ends_the_wait_for_both(local_ray: None, demo_folder: Path, root: Path) -> None:
+    """The other rank waits for it inside a collective, which nobody waits for."""
+    from rayalign.actors.learner import RayLearner
+
+    groups = write_groups(root, 8, seed=8)
+    rows = [TrainingGroup.from_row(row).to_row() for row in read_parquet(root / groups.files[0])]
+    rows[3]["rewards"][0] = float("nan")
+    (root / "one_bad.parquet").write_bytes(parquet_bytes(rows, TrainingGroup.schema()))
+    config = learner_config(group_batch=8, workers=2)
+    learner = RayLearner(model_source(demo_folder), config, root, root / "two", str(root), cpus=0.5)
+    try:
+        assert len(learner.ready()) == 2
+        with pytest.raises((GuardError, ValueError), match="reward"):
+            learner.update(1, Groups(["one_bad.parquet"], 8, {}), None, None)
+    finally:
+        learner.close()
+
+
 def test_a_worker_out_of_memory_tries_again_with_half_the_tokens(
     local_ray: None, demo_folder: Path, root: Path
 ) -> None:
