@@ -7,12 +7,13 @@ import os
 import platform
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypedDict
 
+import psutil
 import ray
 from ray import ObjectRef
 from ray._private import ray_constants
@@ -31,6 +32,8 @@ from rayalign.store.run_dir import RunDir
 
 ROLE_LABEL = "rayalign-role"
 PROBE_TIMEOUT_S = 120
+END_S = 5
+"""How long the workers of a local Ray may take to end after it."""
 START_TRIES = 3
 """How often a local Ray is started, which a busy machine may not do in Ray's own 30 s."""
 LOCAL_RAY = {"RAY_worker_niceness": "0", "RAY_task_events_report_interval_ms": "0"}
@@ -89,8 +92,24 @@ def connected() -> Iterator[Cluster]:
         # A process that was told to stop ends at once, and its Ray (or its part of a cluster) with it; threads that are
         # still inside Ray must not meet one that is shutting down.
         if not asked():
+            workers = _own_workers()
             ray.shutdown()
             over.set()
+            _end_left(workers)
+
+
+def _own_workers() -> list[psutil.Process]:
+    """What this process's own Ray has started."""
+    raylets = [one for one in psutil.Process().children() if one.name() == "raylet"]
+    return [worker for raylet in raylets for worker in raylet.children(recursive=True)]
+
+
+def _end_left(workers: Sequence[psutil.Process]) -> None:
+    """Kill those that Ray has told to end and that have not: now and then one waits for itself in its last lines."""
+    for worker in psutil.wait_procs(workers, timeout=END_S)[1]:
+        with suppress(psutil.NoSuchProcess):
+            log.info("worker %d of a Ray that has ended is killed", worker.pid)
+            worker.kill()
 
 
 def _start_local() -> None:

@@ -1,4 +1,4 @@
-"""The Ray that a run starts for itself, and a whole run on it: who reaches it, and who is let in."""
+"""The Ray that a run starts for itself, and a whole run on it: who reaches it, who is let in, and that it ends."""
 
 from __future__ import annotations
 
@@ -97,6 +97,31 @@ def test_a_whole_run_opens_no_other_port(workers: int, demo_folder: Path, home: 
     assert {"raylet", "gcs_server"} <= {name for name, _ in ports}
     assert any(name.startswith("ray::") for name, _ in ports), "its actors have ports too"
     assert {ip for _, ip in ports} <= LOOPBACK, ports
+
+
+STOPPED = """
+import os, signal, time, ray
+from rayalign.actors.cluster import connected
+with connected():
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def pid(self):
+            return os.getpid()
+    actor = Actor.remote()
+    pid = ray.get(actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+print(pid)
+"""
+
+
+def test_a_worker_that_does_not_end_with_its_ray_is_ended(home: Path) -> None:
+    """Stopped, it does nothing that it is told, as one that hangs in its last lines."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED], env=env, capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not psutil.pid_exists(int(done.stdout.split()[-1]))
 
 
 @pytest.mark.parametrize("token", ["none", "another", "its own"])
