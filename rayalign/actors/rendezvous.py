@@ -11,17 +11,17 @@ import socket
 import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
+from ray import ObjectRef
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _set_torch_distributed_env_vars, _setup_torch_process_group, _TorchBackend
 
 if TYPE_CHECKING:
     from ray.train._internal.base_worker_group import BaseWorkerGroup
-    from torch.distributed import TCPStore
 
-_opened: list[TCPStore] = []
+_opened: list[object] = []
 """Where others meet this process, as long as it lives."""
 
 
@@ -46,12 +46,15 @@ class _GroupBackend(_TorchBackend):
             where = "env://"
         join = (_setup_torch_process_group, backend_config.backend)
         limit = backend_config.timeout_s
-        ray.get([worker_group.execute_single_async(rank, *join, rank, world, where, limit) for rank in range(world)])
+        joined: list[ObjectRef[Any]] = [
+            worker_group.execute_single_async(rank, *join, rank, world, where, limit) for rank in range(world)
+        ]
+        ray.get(joined)
 
 
 def open_store(world: int) -> tuple[str, int]:
     """Open torch's store for so many ranks in this process, on its node's address; returns where it listens."""
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
     host = ray.util.get_node_ip_address()
     family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
