@@ -11,7 +11,7 @@ import socket
 import tempfile
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import ray
 from ray import ObjectRef
@@ -46,10 +46,8 @@ class _GroupBackend(_TorchBackend):
             where = "env://"
         join = (_setup_torch_process_group, backend_config.backend)
         limit = backend_config.timeout_s
-        joined: list[ObjectRef[Any]] = [
-            worker_group.execute_single_async(rank, *join, rank, world, where, limit) for rank in range(world)
-        ]
-        ray.get(joined)
+        joined = [worker_group.execute_single_async(rank, *join, rank, world, where, limit) for rank in range(world)]
+        ray.get(cast("list[ObjectRef[None]]", joined))
 
 
 def open_store(world: int) -> tuple[str, int]:
