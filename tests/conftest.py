@@ -59,3 +59,11 @@ def wait_for() -> Callable[[Callable[[], object], float], None]:
             time.sleep(0.1)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    """The demo policy; trained at first use, then cached."""
+    from rayalign.demo.policy import demo_policy
+
+    return demo_policy()

@@ -15,14 +15,6 @@ from rayalign.config.run import RunConfig
 from rayalign.store.run_dir import RunDir
 
 
-@pytest.fixture(scope="session")
-def demo_folder() -> Path:
-    """The demo policy; trained at first use, then cached."""
-    from rayalign.demo.policy import demo_policy
-
-    return demo_policy()
-
-
 @pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
     """A local Ray, started at first use and stopped before the unit tests. A module leaves no actor in it."""
