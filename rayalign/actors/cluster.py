@@ -186,7 +186,7 @@ def check_nodes(cluster: Cluster, run_dir: RunDir) -> None:
     probe.write_bytes(probe.name.encode())
     try:
         asked = [(node, _ask(node, probe)) for node in cluster.nodes]
-        answers = [(node, _answer(node, ref)) for node, ref in asked]
+        answers = [(node, answer) for node, ref in asked if (answer := _answer(node, ref)) is not None]
         for node, answer in answers:
             _check_versions(node, answer["versions"])
         if blind := [node.address for node, answer in answers if answer["probe"] != probe.name]:
@@ -225,7 +225,8 @@ def _versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "Ray": ray.__version__, "rayalign": __version__}
 
 
-def _answer(node: Node, ref: ObjectRef[_Seen]) -> _Seen:
+def _answer(node: Node, ref: ObjectRef[_Seen]) -> _Seen | None:
+    """What a node says; None where it has gone meanwhile, as nodes may at any time."""
     try:
         return fetch(ref, PROBE_TIMEOUT_S)
     except GetTimeoutError:
@@ -237,6 +238,9 @@ def _answer(node: Node, ref: ObjectRef[_Seen]) -> _Seen:
     except InterruptedRunError:
         raise
     except Exception as error:
+        if not any(one["NodeID"] == node.id and one["Alive"] for one in ray.nodes()):
+            log.warning("node %s has gone: %s", node.address, error)
+            return None
         raise ClusterError(
             f"node {node.address} cannot run rayalign: {str(error).strip().splitlines()[-1]}",
             "every node needs rayalign and what it depends on",

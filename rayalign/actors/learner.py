@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -32,6 +33,8 @@ from rayalign.store.files import Place
 from rayalign.store.folder import Folder
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 MAX_WORKER_FAILURES = 3
 POLL_S = 2.0
@@ -176,19 +179,26 @@ class RayLearner:
         )
 
     def _fit(self, trainer: TorchTrainer) -> None:
-        try:
-            trainer.fit()
-        except BaseException as error:
-            self._failure = error
+        for lost in itertools.count(1):
+            try:
+                trainer.fit()
+            except BaseException as error:
+                # Ray Train's controller died, and its workers with it: the coordinator gives others the task again.
+                died = isinstance(error, RayActorError) and not (self._stopping or asked())
+                if died and lost <= MAX_WORKER_FAILURES:
+                    log.warning("Ray Train's controller died and is started again: %s", reason(error))
+                    continue
+                self._failure = error
+            return
 
     def _raise_if_ended(self) -> None:
         if self._thread.is_alive() or self._stopping:
             return
         if self._failure is not None and (ours := our_error(self._failure)):
             raise ours from self._failure
-        reason = "fit() returned" if self._failure is None else str(self._failure).strip().splitlines()[-1]
+        said = "fit() returned" if self._failure is None else str(self._failure).strip().splitlines()[-1]
         raise ActorFailedError(
-            f"the learner ended while the run goes on: {reason}",
+            f"the learner ended while the run goes on: {said}",
             f"its workers failed more than {MAX_WORKER_FAILURES} times, or could not start",
             "see logs/learner-0.log; the run can be resumed",
         ) from self._failure

@@ -64,9 +64,9 @@ class Chaos:
 
     def begin(self) -> None:
         """A cluster."""
-        self.state = tempfile.TemporaryDirectory(prefix="ra-chaos-", dir="/tmp")
+        self.state = tempfile.TemporaryDirectory(prefix="ra-chaos-", dir="/tmp", ignore_cleanup_errors=True)
         self.nodes = RayNodes(Path(self.state.name))
-        self.nodes.start_head()
+        self.head = self.nodes.start_head()
         self.node = self.nodes.start_node()
 
     def drive(self) -> subprocess.Popen[bytes]:
@@ -97,8 +97,10 @@ class Chaos:
             return True
         if victim == "head":
             # And with it all that Ray knows; its driver ends by itself.
-            self.nodes.stop()
-            self.drivers[-1].wait(timeout=QUIET_S)
+            self.nodes.kill(self.head)
+            if self.drivers:
+                self.drivers[-1].wait(timeout=QUIET_S)
+            self.forget()
             self.begin()
             return True
         if victim in ("node", "notice"):
@@ -151,6 +153,10 @@ class Chaos:
             if driver.poll() is None:
                 os.killpg(driver.pid, signal.SIGKILL)
                 driver.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Ends the cluster."""
         self.nodes.stop()
         self.state.cleanup()
 

@@ -50,8 +50,8 @@ class RayNodes:
         quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)}
         return {**clean, **quiet, "PATH": path}
 
-    def start_head(self) -> None:
-        self._start(
+    def start_head(self) -> subprocess.Popen[bytes]:
+        head = self._start(
             [
                 *("--head", f"--port={self._gcs}", "--node-ip-address=127.0.0.1", "--include-dashboard=true"),
                 *("--dashboard-host=127.0.0.1", f"--dashboard-port={self._dashboard}", f"--temp-dir={self.folder}"),
@@ -60,6 +60,7 @@ class RayNodes:
             ]
         )
         self._wait_for_port(self._dashboard)
+        return head
 
     def start_node(self, hidden: Path | None = None) -> subprocess.Popen[bytes]:
         """Start a worker node; it sees an empty folder at `hidden`, where one is given (needs root)."""
@@ -87,7 +88,8 @@ class RayNodes:
 
     def actors(self, kind: str) -> list[psutil.Process]:
         """The processes of all actors of a class."""
-        below = [process for node in self._processes for process in psutil.Process(node.pid).children(recursive=True)]
+        alive = [psutil.Process(node.pid) for node in self._processes if node.poll() is None]
+        below = [process for node in alive for process in node.children(recursive=True)]
         return [process for process in below if any(f"ray::{kind}" in word for word in command_line(process))]
 
     def stop(self) -> None:

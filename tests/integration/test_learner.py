@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rayalign.errors import GuardError
@@ -136,15 +137,24 @@ def test_bad_reward_is_an_error_of_the_round_and_not_of_the_worker(learner, root
     assert learner.update(1, write_groups(root, 4), None, None).metrics["steps"] == 1
 
 
-def test_worker_killed_in_the_middle_of_a_round(learner, root: Path, wait_for) -> None:
-    """Ray Train restarts the group, the coordinator hands it the round again: the same adapter comes out."""
+def controller_of(worker: int) -> int:
+    """Ray Train's, which runs beside its worker."""
+    beside = psutil.Process(worker).parent()
+    assert beside is not None
+    return next(one.pid for one in beside.children() if "ray::TrainController" in " ".join(one.cmdline()))
+
+
+@pytest.mark.parametrize("victim", ["worker", "controller"])
+def test_killed_in_the_middle_of_a_round(learner, root: Path, victim: str) -> None:
+    """Ray Train restarts the group, or is itself started anew; the coordinator hands the round out again, and the same
+    adapter comes out."""
     groups = write_groups(root, 400, seed=7)
     undisturbed = learner.update(1, groups, None, None).adapter
     (worker,) = learner.ready()
 
     def kill() -> None:
         time.sleep(1.0)
-        os.kill(worker["pid"], signal.SIGKILL)
+        os.kill(worker["pid"] if victim == "worker" else controller_of(worker["pid"]), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -178,8 +188,6 @@ def test_a_worker_out_of_memory_tries_again_with_half_the_tokens(
     local_ray: None, demo_folder: Path, root: Path
 ) -> None:
     """The first worker may take half a gigabyte more than it has, enough for threads and files; the next one any."""
-    import psutil
-
     from rayalign.actors.learner import RayLearner
 
     groups = write_groups(root, 800, seed=7)
