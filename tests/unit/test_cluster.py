@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ray.exceptions import TaskUnschedulableError
 
 from rayalign.actors import cluster
-from rayalign.errors import EXIT_RESUMABLE, StageTimeoutError
+from rayalign.errors import EXIT_RESUMABLE, ClusterError, StageTimeoutError
 
 LATE = "The current node timed out during startup."
 
@@ -41,3 +42,20 @@ def test_ray_that_never_starts_ends_the_run_resumable(monkeypatch: pytest.Monkey
     assert fake.calls == ["init", "shutdown"] * 3
     assert LATE in str(caught.value) and "run the same command again" in str(caught.value)
     assert caught.value.exit_code == EXIT_RESUMABLE
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_node_that_goes_while_it_is_asked_is_left_out(monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    """One that is there and fails ends the run: what is wrong with it would be met again."""
+
+    def fail(ref: object, timeout_s: float) -> None:
+        raise TaskUnschedulableError("the node doesn't exist any more")
+
+    monkeypatch.setattr(cluster, "fetch", fail)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [{"NodeID": "a", "Alive": True}, {"NodeID": "b", "Alive": alive}])
+    node = cluster.Node("b", "10.0.0.2", 2, 0)
+    if alive:
+        with pytest.raises(ClusterError, match=r"node 10\.0\.0\.2 cannot run rayalign"):
+            cluster._answer(node, None)
+    else:
+        assert cluster._answer(node, None) is None
