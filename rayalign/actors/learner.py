@@ -184,8 +184,8 @@ class RayLearner:
                 trainer.fit()
             except BaseException as error:
                 # Ray Train's controller died, and its workers with it: the coordinator gives others the task again.
-                died = isinstance(error, RayActorError) and not (self._stopping or asked())
-                if died and lost <= MAX_WORKER_FAILURES:
+                may_go_on = lost <= MAX_WORKER_FAILURES and not (self._stopping or asked())
+                if may_go_on and isinstance(error, RayActorError):
                     log.warning("Ray Train's controller died and is started again: %s", reason(error))
                     continue
                 self._failure = error
