@@ -100,8 +100,11 @@ def connected() -> Iterator[Cluster]:
 
 def _own_workers() -> list[psutil.Process]:
     """What this process's own Ray has started."""
-    raylets = [one for one in psutil.Process().children() if one.name() == "raylet"]
-    return [worker for raylet in raylets for worker in raylet.children(recursive=True)]
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            found += child.children(recursive=True) if child.name() == "raylet" else []
+    return found
 
 
 def _end_left(workers: Sequence[psutil.Process]) -> None:

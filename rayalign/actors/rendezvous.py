@@ -13,6 +13,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import psutil
 import ray
 from ray import ObjectRef
 from ray.train.torch import TorchConfig
@@ -42,7 +43,7 @@ class _GroupBackend(_TorchBackend):
         world, where = len(worker_group), f"file://{tempfile.gettempdir()}/rayalign-group-{uuid.uuid4().hex}"
         worker_group.execute(_set_torch_distributed_env_vars)
         if world > 1:
-            worker_group.execute(_meet_at, *worker_group.execute_single(0, open_store, world))
+            worker_group.execute(_meet_at, *worker_group.execute_single(0, _open_store, world))
             where = "env://"
         join = (_setup_torch_process_group, backend_config.backend)
         limit = backend_config.timeout_s
@@ -50,7 +51,7 @@ class _GroupBackend(_TorchBackend):
         ray.get(cast("list[ObjectRef[None]]", joined))
 
 
-def open_store(world: int) -> tuple[str, int]:
+def _open_store(world: int) -> tuple[str, int]:
     """Open torch's store for so many ranks in this process, on its node's address; returns where it listens."""
     from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
@@ -67,13 +68,6 @@ def open_store(world: int) -> tuple[str, int]:
 def _meet_at(host: str, port: int) -> None:
     """Have torch's `env://` go there, on rank 0 too, where it would otherwise open a store of its own."""
     os.environ |= {"MASTER_ADDR": host, "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    if name := _interface(ray.util.get_node_ip_address()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-
-
-def _interface(address: str) -> str | None:
-    """The network interface with this address."""
-    import psutil
-
-    found = psutil.net_if_addrs().items()
-    return next((name for name, many in found if any(one.address == address for one in many)), None)
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == ray.util.get_node_ip_address() for one in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

@@ -103,16 +103,15 @@ class Chaos:
             self.forget()
             self.begin()
             return True
-        if victim in ("node", "notice"):
+        if victim == "node":
+            self.replace_node()
+            return True
+        if victim == "notice":
             going = self.node
-            if victim == "notice":
-                self.nodes.drain(going, NOTICE_S)
-            else:
-                self.nodes.kill(going)
+            self.nodes.drain(going, NOTICE_S)
             self.node = self.nodes.start_node()
-            if victim == "notice":
-                time.sleep(NOTICE_S)
-                self.nodes.kill(going)
+            time.sleep(NOTICE_S)
+            self.nodes.kill(going)
             return True
         found = self.nodes.actors(ACTORS[victim]) if victim in ACTORS else [
             one for one in psutil.Process(self.node.pid).children(recursive=True) if one.name() == "raylet"
@@ -121,9 +120,12 @@ class Chaos:
             return False
         rng.choice(found).kill()
         if victim == "raylet":
-            self.nodes.kill(self.node)
-            self.node = self.nodes.start_node()
+            self.replace_node()
         return True
+
+    def replace_node(self) -> None:
+        self.nodes.kill(self.node)
+        self.node = self.nodes.start_node()
 
     def wait_for_life(self) -> None:
         """Until the run says something new, or is done."""
@@ -196,8 +198,9 @@ def strays(run_dir: RunDir, base: Path, index: int) -> tuple[float, float]:
         logps_T = logps_TV.gather(1, tokens[0, -len(sample.token_ids) :, None])[:, 0]
         return float((logps_T - torch.tensor(sample.logprobs)).abs().mean())
 
+    shards = [[row.sample for row in one.read_shard("train", shard) or []] for shard in one.shards("train")]
+
     def gaps() -> list[float]:
-        shards = [[row.sample for row in one.read_shard("train", shard) or []] for shard in one.shards("train")]
         return [max(gap(sample) for sample in shard if sample.token_ids) for shard in shards]
 
     own = max(gaps())

@@ -40,6 +40,11 @@ print(len(nodes))
 """
 
 
+def env_of(home: Path) -> dict[str, str]:
+    """With no setting of Ray's but its token there."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
+
+
 def listening(pid: int) -> set[tuple[str, str]]:
     """Of a process and all that it started: which listen, and on which addresses."""
     found: set[tuple[str, str]] = set()
@@ -58,9 +63,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(home: Path) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
     process = subprocess.Popen(
-        [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        [sys.executable, "-c", HOST], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env_of(home)
     )
     assert process.stdout is not None
     address, gcs = process.stdout.readline().split()
@@ -86,10 +90,9 @@ def test_a_whole_run_opens_no_other_port(workers: int, demo_folder: Path, home: 
     ]  # fmt: skip
     command = [sys.executable, "-m", "rayalign", "run", str(QUICKSTART)]
     command += [word for setting in settings for word in ("--set", setting)]
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
     ports: set[tuple[str, str]] = set()
     with (tmp_path / "out").open("w") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=out)
+        process = subprocess.Popen(command, env=env_of(home), stdout=out, stderr=out)
         while process.poll() is None:
             ports |= listening(process.pid)
             time.sleep(0.3)
@@ -116,9 +119,8 @@ print(pid)
 
 def test_a_worker_that_does_not_end_with_its_ray_is_ended(home: Path) -> None:
     """Stopped, it does nothing that it is told, as one that hangs in its last lines."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")} | {"HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", STOPPED], env=env, capture_output=True, text=True, timeout=170, check=False
+        [sys.executable, "-c", STOPPED], env=env_of(home), capture_output=True, text=True, timeout=170, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert not psutil.pid_exists(int(done.stdout.split()[-1]))
@@ -126,13 +128,15 @@ def test_a_worker_that_does_not_end_with_its_ray_is_ended(home: Path) -> None:
 
 @pytest.mark.parametrize("token", ["none", "another", "its own"])
 def test_only_who_has_the_token_is_let_in(host: tuple[subprocess.Popen[str], str, str], home: Path, token: str) -> None:
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     known = (home / ".ray" / "auth_token").read_text()
-    env |= {
-        "none": {"RAY_AUTH_MODE": "disabled"},
-        "another": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
-        "its own": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": known},
-    }[token]
+    env = (
+        env_of(home)
+        | {
+            "none": {"RAY_AUTH_MODE": "disabled"},
+            "another": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64},
+            "its own": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": known},
+        }[token]
+    )
     done = subprocess.run(
         [sys.executable, "-c", GUEST, host[2]], env=env, capture_output=True, text=True, timeout=170, check=False
     )
