@@ -175,7 +175,9 @@ def _said(error: Exception) -> str:
 
 def _lora_arguments(model: str, config: RunConfig) -> dict[str, object]:
     lora = config.model.lora
+    on_cpu = {"worker_extension_cls": "rayalign.actors.lora_on_cpu.LoraWorker"}
     return {
+        **({} if config.cluster.engine.gpus else on_cpu),
         "enable_lora": True,
         "max_lora_rank": max(lora.r, 8),
         "max_loras": 1,
