@@ -68,4 +68,4 @@ def _wrapper(_: type[CpuPlatform]) -> str:
 
 
 # What vLLM asks its platform for when it makes LoRA layers.
-CpuPlatform.get_punica_wrapper = classmethod(_wrapper)
+CpuPlatform.get_punica_wrapper = classmethod(_wrapper)  # pyright: ignore[reportAttributeAccessIssue]

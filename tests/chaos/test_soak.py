@@ -22,6 +22,8 @@ import pytest
 import yaml
 from scipy import stats
 
+from tests.terminal import command_line
+
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 ROUNDS = int(os.environ.get("RAYALIGN_SOAK_ROUNDS", "60"))
@@ -30,6 +32,18 @@ WARM = 12
 GROWS = 0.03
 """Of its mean, over all the rounds that are looked at."""
 ACTORS = ("GeneratorActor", "ScorerActor", "RayTrainWorker", "Coordinator")
+EVALUATED = 10
+"""Every so many rounds; these take longer."""
+GROUPS = """
+import sys
+from ray._private.gcs_utils import PlacementGroupTableData as Group
+from ray._raylet import GcsClientOptions, GlobalStateAccessor
+options = GcsClientOptions.create(sys.argv[1], None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False)
+accessor = GlobalStateAccessor(options)
+assert accessor.connect()
+states = [Group.FromString(one).state for one in accessor.get_placement_group_table()]
+print(sum(state != Group.PlacementGroupState.REMOVED for state in states))
+"""
 Series = dict[str, list[tuple[int, float]]]
 
 
@@ -57,6 +71,21 @@ def look(driver: int, round_index: int, series: Series) -> None:
     sums["object store: MiB"] = (shm.f_blocks - shm.f_bfree) * shm.f_frsize / 2**20
     for name, value in sums.items():
         series.setdefault(name, []).append((round_index, value))
+
+
+def placement_groups(driver: int) -> int:
+    """How many of the run's own Ray are not removed."""
+    [address] = [
+        word.removeprefix("--gcs-address=")
+        for child in psutil.Process(driver).children()
+        for word in command_line(child)
+        if word.startswith("--gcs-address=") and child.name() == "raylet"
+    ]
+    env = {**os.environ, "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(
+        [sys.executable, "-c", GROUPS, address], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    return int(done.stdout)
 
 
 def events(log: Path) -> list[dict[str, object]]:
@@ -88,7 +117,7 @@ def test_nothing_grows(tmp_path: Path) -> None:
         "scoring": [{"type": "rule", "function": "demo"}],
         "objective": {"type": "nca"},
         "training": {"learning_rate": 1e-4},
-        "evaluation": {"responses": 1, "every": 10},
+        "evaluation": {"responses": 1, "every": EVALUATED},
         "guards": [],
     }
     (tmp_path / "soak.yaml").write_text(yaml.safe_dump(config))
@@ -103,14 +132,16 @@ def test_nothing_grows(tmp_path: Path) -> None:
             seen = done
             with contextlib.suppress(psutil.NoSuchProcess):
                 look(process.pid, done - 1, series)
+                if (done - 1) % EVALUATED == 0 and done <= ROUNDS:
+                    series.setdefault("placement groups", []).append((done - 1, placement_groups(process.pid)))
         time.sleep(0.2)
     assert process.returncode == 0, (tmp_path / "out.log").read_text()[-3000:]
     ends = [datetime.datetime.fromisoformat(str(one["time"])) for one in events(log) if one["event"] == "round"]
     times = [(after - before).total_seconds() for before, after in itertools.pairwise(ends)]
-    # Evaluated rounds take longer.
-    series["seconds of a round"] = [(i + 1, took) for i, took in enumerate(times) if (i + 1) % 10]
+    series["seconds of a round"] = [(i + 1, took) for i, took in enumerate(times) if (i + 1) % EVALUATED]
     found = slopes(series)
     for name, one in found.items():
         print(f"{name:32} {one['mean']:10.2f}  {one['slope']:+.4f} ± {one['half']:.4f} a round")
-    assert len(ends) == ROUNDS + 1 and {f"{name}: MiB of its own" for name in ("driver", *ACTORS)} <= found.keys()
+    assert len(ends) == ROUNDS + 1 and "placement groups" in found
+    assert {f"{name}: MiB of its own" for name in ("driver", *ACTORS)} <= found.keys()
     assert all(one["flat"] for one in found.values()), {name: one for name, one in found.items() if not one["flat"]}
