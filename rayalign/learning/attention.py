@@ -167,6 +167,10 @@ def tree_attention(
         attend = _compiled_flex()
         out = attend(query, key, value, block_mask=layout.block_mask, scale=scaling, enable_gqa=True)
         return out.transpose(1, 2), None
+    dtype = query.dtype
+    if dtype == torch.bfloat16:
+        # PyTorch's CPU kernels take up to two and a half times as long in it, and round the probabilities.
+        query, key, value = query.float(), key.float(), value.float()
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -182,7 +186,7 @@ def tree_attention(
             parts.append(scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling))
         else:
             parts += _large_tree(tree, q, k, v, scaling)
-    return torch.cat(parts, dim=2).transpose(1, 2), None
+    return torch.cat(parts, dim=2).to(dtype).transpose(1, 2), None
 
 
 def _kernel_takes(q: torch.Tensor, v: torch.Tensor) -> bool:

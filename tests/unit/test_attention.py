@@ -265,6 +265,22 @@ def test_a_frozen_head_in_bfloat16_gives_float32_logits(bias: bool) -> None:
     assert slopes.dtype == torch.bfloat16 and bool(slopes.isfinite().all())
 
 
+@pytest.mark.parametrize("small_tree", [0, 512])
+def test_bfloat16_on_cpu_loses_nothing_but_its_own_digits(monkeypatch: pytest.MonkeyPatch, small_tree: int) -> None:
+    """As the same numbers in float64, rounded once."""
+    monkeypatch.setattr(attention, "SMALL_TREE", small_tree)
+    generator = torch.Generator().manual_seed(0)
+    tree = Tree(0, 60, (20, 0, 9))
+    rows = [torch.randn(1, 2, tree.tokens, 8, generator=generator).bfloat16() for _ in range(3)]
+    layout = make_layout([tree], torch.device("cpu"))
+    found, exact = (
+        attention.tree_attention(torch.nn.Module(), *(row.to(dtype) for row in rows), None, layout=layout)[0]
+        for dtype in (torch.bfloat16, torch.float64)
+    )
+    assert found.dtype == torch.bfloat16
+    assert float((found == exact.bfloat16()).float().mean()) > 0.99
+
+
 def test_a_head_that_learns_gets_its_gradient() -> None:
     head = torch.nn.Linear(6, 11)
     token_logps(torch.randn(7, 6), torch.arange(7), head, chunk_tokens=3).sum().backward()
