@@ -70,7 +70,7 @@ class TrainingSection(Section):
 class SyncSection(Section):
     mode: Literal["auto", "adapter", "merged"] = "auto"
     """How the generator gets a new adapter: as a LoRA beside the base, or added to the base's weights. `auto` is merged
-    for float32 on CPU, where LoRA kernels halve its speed, else adapter."""
+    for float32 on CPU, where it decodes faster and is exact, else adapter."""
     tolerance: Positive = 0.02
     """Nats per token by which the canary gap may exceed the gap at version 0."""
 
