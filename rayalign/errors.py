@@ -120,7 +120,7 @@ class SyncError(GuardError):
 
 
 class InterruptedRunError(RayalignError, RuntimeError):
-    """SIGINT or SIGTERM; the run folder can be resumed."""
+    """SIGINT, SIGTERM, or a Ray that is gone; the run folder can be resumed."""
 
     exit_code = EXIT_RESUMABLE
 

@@ -121,6 +121,17 @@ def stoppable(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+def lose(found: str, why: str, before: str = "") -> None:
+    """End this process's command at once, from any thread, as it has lost what it cannot go on without: resumable.
+    Where a program of the user's own does its work, or it is ending anyway, nothing.
+
+    Args:
+        before: what the user is to do before the same command can go on.
+    """
+    if _Signals.now is not None and not asked():
+        _Signals.now.end(InterruptedRunError(found, why, f"{before}run the same command again to go on{_command()}"))
+
+
 def leave(code: int) -> NoReturn:
     """End this process, and at once where it was told to stop: threads that were left behind are not waited for."""
     if _Signals.ever:
@@ -133,6 +144,7 @@ class _Signals:
 
     ever = False
     """Whether one came in this process's life."""
+    now: _Signals | None = None
 
     def __init__(self) -> None:
         self.first: str | None = None
@@ -142,9 +154,11 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         self._before = {number: signal.signal(number, self._catch) for number in (signal.SIGINT, signal.SIGTERM)}
+        _Signals.now = self
         return self
 
     def __exit__(self, *_: object) -> None:
+        _Signals.now = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._limit.cancel()
@@ -167,7 +181,11 @@ class _Signals:
 
     def _end_now(self) -> NoReturn:
         assert self.first is not None
-        _tell(str(_stopped(self.first)))
+        self.end(_stopped(self.first))
+
+    def end(self, error: InterruptedRunError) -> NoReturn:
+        """Say why, and end this process and all that it has started."""
+        _tell(str(error))
         # A bar hides the terminal's cursor.
         with contextlib.suppress(OSError), open("/dev/tty", "w") as terminal:
             terminal.write("\x1b[?25h")

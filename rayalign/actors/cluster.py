@@ -24,6 +24,7 @@ from rayalign import __version__
 from rayalign.actors.autoscaler import may_grow
 from rayalign.actors.handles import fetch
 from rayalign.actors.process import QUIET_ENV
+from rayalign.actors.ray_watch import watched
 from rayalign.errors import ClusterError, InterruptedRunError, RunFolderError, StageTimeoutError
 from rayalign.records import JsonObject
 from rayalign.stopping import asked, call, check
@@ -87,7 +88,8 @@ def connected() -> Iterator[Cluster]:
     # A local Ray ends with the thread that started it.
     call(partial(_join, address) if address else _start_local, until=over)
     try:
-        yield _describe(shared=bool(address))
+        with watched(own=not address):
+            yield _describe(shared=bool(address))
     finally:
         # A process that was told to stop ends at once, and its Ray (or its part of a cluster) with it; threads that are
         # still inside Ray must not meet one that is shutting down.

@@ -244,6 +244,7 @@ def test_a_run_survives_all_that_is_killed(
             for index, rows in found.items():
                 assert len(set(rows)) == len(rows) == PROMPTS * ANSWERS
                 assert {version for _, _, version in rows} == {index - 1}
+            assert chaos.codes.keys() <= {3, -signal.SIGKILL}, f"drivers ended with {dict(chaos.codes)}"
             assert whole and same, f"adapters the same: {same}; answers whole: {whole}"
             served = {index: strays(run_dir, demo_folder, index) for index in found}
             print(f"log-probabilities off the adapter's and off the base's, by round: {served}")
