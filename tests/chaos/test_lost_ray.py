@@ -43,5 +43,6 @@ def test_the_driver_says_so_and_can_be_resumed(lost: str, demo_folder: Path, tmp
         finally:
             nodes.stop()
     said = (tmp_path / "out").read_text()
-    assert {"its machine": "on this machine have ended"}.get(lost, "has not answered for 45 s") in said
+    # Ray ends the other processes of a head's machine with its control service.
+    assert "Ray's processes on this machine have ended" in said
     assert "start Ray there again, then run the same command again to go on: " in said
