@@ -93,6 +93,9 @@ class ZeroPolicy:
             if self._sharded:
                 self._engine.empty_partition_cache()
             self._engine.destroy()
+            # DeepSpeed leaves these on the policy, and with them the engine, its optimizer and all its buffers.
+            for hook in (self._engine.module_forward_pre_hook, self._engine.module_forward_post_hook):
+                hook.remove()
             self._engine = None
 
 

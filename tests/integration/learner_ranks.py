@@ -75,6 +75,8 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
         found["second_again"] = worker.update(second)
     found["alone"] = worker.logps(sequences[:1], "base", None, None)
     found["after_all"] = worker.logps(sequences, "base", None, None)
+    gc.collect()
+    found["engines"] = sum(type(one).__name__ == "DeepSpeedEngine" for one in gc.get_objects())
     return found
 
 

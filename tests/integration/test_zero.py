@@ -132,6 +132,12 @@ def test_rounds_follow_each_other(results: Any, name: str) -> None:
     assert found["second_again"].adapter == found["second"].adapter != found["first"].adapter
 
 
+@pytest.mark.parametrize("name", [*SAME, *FULL, *QUANTISED, *DIVERGES])
+def test_no_engine_outlives_its_round(results: Any, name: str) -> None:
+    """Each would hold an optimizer's state, and be called at each forward pass. Under ZeRO 3 one is always open."""
+    assert results[name]["engines"] == (variants()[name].training.zero_stage == 3)
+
+
 @pytest.mark.parametrize("name", list(SAME))
 def test_log_probs_come_in_the_order_of_what_was_asked(results: Any, demo_folder: Path, name: str) -> None:
     """Workers share them out: of three rows one worker has one and the other two; of one row one has none."""
