@@ -52,6 +52,7 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
     from rayalign.store.folder import Folder
     from tests.alive_bytes import AliveBytes
 
+    before = engines()
     with AliveBytes() as alive:
         worker = LearnerWorker(RunConfig.model_validate(config), Path(job["model"]), rank, world)
     sequences = [TokenSequence(*row) for row in ROWS]
@@ -75,9 +76,14 @@ def rounds(job: dict[str, Any], config: dict[str, Any], rank: int, world: int) -
         found["second_again"] = worker.update(second)
     found["alone"] = worker.logps(sequences[:1], "base", None, None)
     found["after_all"] = worker.logps(sequences, "base", None, None)
-    gc.collect()
-    found["engines"] = sum(type(one).__name__ == "DeepSpeedEngine" for one in gc.get_objects())
+    found["engines"] = engines() - before
     return found
+
+
+def engines() -> int:
+    """How many of DeepSpeed's are held by anything in this process."""
+    gc.collect()
+    return sum(type(one).__name__ == "DeepSpeedEngine" for one in gc.get_objects())
 
 
 if __name__ == "__main__":
