@@ -96,6 +96,8 @@ class ZeroPolicy:
             # DeepSpeed leaves these on the policy, and with them the engine, its optimizer and all its buffers.
             for hook in (self._engine.module_forward_pre_hook, self._engine.module_forward_post_hook):
                 hook.remove()
+            for parameter in self._policy.trainable():
+                vars(parameter).pop("_zero_optimizer", None)
             self._engine = None
 
 
