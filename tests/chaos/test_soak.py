@@ -108,7 +108,8 @@ def slopes(series: Series) -> dict[str, dict[str, float | bool]]:
         rounds, values = (np.array(column) for column in zip(*pairs, strict=True))
         late = rounds > WARM
         fit = stats.linregress(rounds[late], values[late])
-        half = float(stats.t.ppf(0.975, late.sum() - 2) * fit.stderr)
+        # Of a series that does not move scipy gives none.
+        half = float(np.nan_to_num(stats.t.ppf(0.975, late.sum() - 2) * fit.stderr))
         mean, span = float(values[late].mean()), float(rounds[late].max() - rounds[late].min())
         grows = ALLOCATORS.get(name.partition(":")[0], GROWS)
         flat = (fit.slope - half) * span <= max(grows * mean, MIB if "MiB" in name else 0)
