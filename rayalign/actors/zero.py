@@ -94,7 +94,7 @@ class ZeroPolicy:
                 self._engine.empty_partition_cache()
             self._engine.destroy()
             # DeepSpeed leaves these on the policy, and with them the engine, its optimizer and all its buffers.
-            for hook in (self._engine.module_forward_pre_hook, self._engine.module_forward_post_hook):
+            for hook in filter(None, (self._engine.module_forward_pre_hook, self._engine.module_forward_post_hook)):
                 hook.remove()
             for parameter in self._policy.trainable():
                 vars(parameter).pop("_zero_optimizer", None)
