@@ -33,7 +33,8 @@ GROWS = 0.03
 """Of its mean, over all the rounds that are looked at."""
 ALLOCATORS = {"GeneratorActor": 0.12, "others": 0.06, "driver": 0.06, "RayTrainWorker": 0.05}
 """What vLLM, Ray's own processes, the driver's pages of ever more rounds, and torch with ever other lengths take in
-sixty rounds; it slows down over two hundred (docs/log.md). An engine of DeepSpeed that stayed made 0.11 of the learner's."""
+sixty rounds; it slows down over two hundred (docs/log.md). An engine of DeepSpeed that stayed made 0.11 of the
+learner's."""
 MIB = 1
 """More is needed for something to grow that is as small as the object store."""
 TIME = "seconds of a round"
