@@ -63,6 +63,10 @@ class RunDir:
         self._finished |= {r.index for r in begun if r.index not in self._finished and r.finished}
         return [r for r in begun if r.index in self._finished]
 
+    def forget_finished(self) -> None:
+        """Look again which rounds are finished: some were set aside."""
+        self._finished.clear()
+
     def begun_rounds(self) -> list[RoundDir]:
         """All rounds that have a folder, in order, the unfinished one too."""
         names = (self.root / "rounds").names()

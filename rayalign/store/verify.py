@@ -172,6 +172,7 @@ def _set_aside(run_dir: RunDir, round_dir: RoundDir, name: str, stamp: str) -> N
 
 
 def _move(run_dir: RunDir, round_dir: RoundDir, names: Sequence[str], stamp: str) -> None:
+    run_dir.forget_finished()
     moved = ["COMMIT.json"]
     for one in names:
         moved += [f"commits/{one}.json", *_files_of(round_dir, one)]
